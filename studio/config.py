@@ -1,0 +1,161 @@
+"""configs/*.yaml -> frozen dataclasses. One source of every default; an unknown key is an error."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from studio.errors import InputError
+
+ROOT = Path(__file__).resolve().parent.parent
+COMPONENTS = ("transformer", "step_llm", "clip", "vae")
+# Where a component lies inside a public checkpoint folder (research: layout of the three repositories).
+COMPONENT_FOLDERS = {
+    "transformer": "transformer",
+    "step_llm": "step_llm",
+    "clip": "hunyuan_clip/clip_text_encoder",
+    "vae": "vae",
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One trained network of a model. `folders`: component -> candidate checkpoint folders, the first that has it wins."""
+
+    takes_image: bool
+    motion_score: bool
+    folders: Mapping[str, tuple[str, ...]]
+    text_alone: bool = False
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One entry of the model menu; see configs/models/*.yaml for what each field means."""
+
+    name: str
+    title: Mapping[str, str]
+    summary: Mapping[str, str]
+    order: int
+    defaults: Mapping[str, Any]
+    max_frames: int
+    sizes: tuple[tuple[int, int], ...]
+    magic_words: str
+    negative_prompt: str
+    variants: tuple[Variant, ...]
+    sources: Mapping[str, str] = field(default_factory=dict)
+    verified: bool = False
+    turbo: bool = False
+
+    @property
+    def takes_image(self) -> bool:
+        return any(variant.takes_image for variant in self.variants)
+
+    @property
+    def takes_text_alone(self) -> bool:
+        return any(variant.text_alone or not variant.takes_image for variant in self.variants)
+
+    def variant(self, has_image: bool) -> Variant:
+        """The network that serves a request with or without a first image (the only one, where there is one)."""
+        fitting = [v for v in self.variants if v.takes_image == has_image]
+        return (fitting or list(self.variants))[0]
+
+
+@dataclass(frozen=True)
+class CameraMove:
+    """A camera move TI2V was trained on: the exact Chinese phrase the model receives, and its English gloss."""
+
+    key: str
+    phrase: str
+    gloss: str
+    icon: str
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Named settings that travel together; `values` are GenerationSettings fields."""
+
+    key: str
+    title: Mapping[str, str]
+    model: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class StudioConfig:
+    """This machine: folders (relative ones start at the working directory), budgets in GB (None: what is free), server."""
+
+    model_dir: Path
+    output_dir: Path
+    host: str
+    port: int
+    vram_gb: float | None
+    ram_gb: float | None
+    vram_reserve_gb: float
+    ram_reserve_gb: float
+    embedding_cache_gb: float
+    upload_limit_mb: int
+    image_limit_megapixels: int
+
+
+def load_models(folder: Path = ROOT / "configs" / "models") -> dict[str, ModelConfig]:
+    """Every model by name, in menu order. Raises InputError for a file that does not fit ModelConfig."""
+    models = [_model(path) for path in folder.glob("*.yaml")]
+    return {model.name: model for model in sorted(models, key=lambda model: model.order)}
+
+
+def load_camera_moves(path: Path = ROOT / "configs" / "camera_moves.yaml") -> dict[str, CameraMove]:
+    """The camera moves by key, in the order of the file."""
+    return {key: _build(CameraMove, {"key": key, **value}, path) for key, value in _read(path).items()}
+
+
+def load_presets(path: Path = ROOT / "configs" / "presets.yaml") -> dict[str, Preset]:
+    """The presets by key, in the order of the file."""
+    return {key: _build(Preset, {"key": key, **value}, path) for key, value in _read(path).items()}
+
+
+def load_studio(path: Path = ROOT / "configs" / "studio.yaml", **overrides: Any) -> StudioConfig:
+    """The machine's config; `overrides` (None: keep) come from the command line."""
+    data = _read(path) | {key: value for key, value in overrides.items() if value is not None}
+    for name in ("model_dir", "output_dir"):
+        data[name] = Path(data[name]).expanduser().resolve()
+    return _build(StudioConfig, data, path)
+
+
+def part_folder(variant: Variant, component: str, model_dir: Path) -> Path | None:
+    """The checkpoint folder a component comes from, or None where none of the candidates has it.
+
+    "assets/..." stands for this repository's own folders, any other name for a folder of `model_dir`.
+    """
+    for name in variant.folders[component]:
+        folder = ROOT / name if name.startswith("assets/") else model_dir / name
+        if (folder / COMPONENT_FOLDERS[component]).is_dir():
+            return folder
+    return None
+
+
+def _model(path: Path) -> ModelConfig:
+    data = _read(path)
+    data["variants"] = tuple(
+        _build(Variant, variant | {"folders": _folders(variant["folders"])}, path)
+        for variant in data["variants"]
+    )
+    data["sizes"] = tuple((int(h), int(w)) for h, w in data["sizes"])
+    return _build(ModelConfig, {"name": path.stem, **data}, path)
+
+
+def _folders(folders: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """`all` names the folders of every component; a component's own list replaces it."""
+    return {part: tuple(folders.get(part, folders.get("all", ()))) for part in COMPONENTS}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return OmegaConf.to_container(OmegaConf.load(path), resolve=True)  # type: ignore[return-value]
+
+
+def _build(kind: type, data: Mapping[str, Any], path: Path) -> Any:
+    try:
+        return kind(**data)
+    except TypeError as error:
+        raise InputError("settings_unreadable", reason=f"{path.name}: {error}") from None

@@ -1,0 +1,114 @@
+"""Errors a user can meet: what happened, the numbers, the knob to turn, in both languages of the page.
+
+A `StudioError` carries a code and its values, so that the page can say it in the reader's language and a job
+can store it; `str(error)` is the English sentence.
+"""
+
+from typing import Any
+
+# code: (English, Chinese); {names} are the values given to the error.
+MESSAGES: dict[str, tuple[str, str]] = {
+    "prompt_empty": (
+        "The prompt is empty: describe what should happen in the video.",
+        "提示词为空：请描述视频内容。",
+    ),
+    "prompt_long": (
+        "The prompt has {length} characters, {limit} are allowed: shorten it by {over}.",
+        "提示词有 {length} 个字符，上限为 {limit}：请删去 {over} 个。",
+    ),
+    "number_range": (
+        "{field} is {value}, it must lie between {low} and {high}.",
+        "{field} 为 {value}，必须在 {low} 到 {high} 之间。",
+    ),
+    "number_invalid": ("{field} is {value!r}, which is not a number.", "{field} 为 {value!r}，不是数字。"),
+    "size_step": (
+        "{field} is {value}, it must be a multiple of {step}: use {below} or {above}.",
+        "{field} 为 {value}，必须是 {step} 的倍数：请用 {below} 或 {above}。",
+    ),
+    "frames_step": (
+        "num_frames is {value}, it must be 1 or a multiple of 17: use {below} or {above}.",
+        "num_frames 为 {value}，必须是 1 或 17 的倍数：请用 {below} 或 {above}。",
+    ),
+    "image_needed": (
+        "{model} starts from a picture and none was given: add a first image, or choose a text-to-video model.",
+        "{model} 需要首帧图片，但没有提供：请添加首帧图片，或改用文生视频模型。",
+    ),
+    "image_unused": (
+        "{model} makes video from text alone and cannot use a first image: remove it, or choose {other}.",
+        "{model} 只用文字生成视频，无法使用首帧图片：请移除图片，或改用 {other}。",
+    ),
+    "motion_unused": (
+        "{model} has no motion score: leave motion_score out, or choose {other}.",
+        "{model} 没有运动强度：请去掉 motion_score，或改用 {other}。",
+    ),
+    "camera_unknown": (
+        "There is no camera move named {value!r}; the moves are: {known}.",
+        "没有名为 {value!r} 的运镜；可用的有：{known}。",
+    ),
+    "model_unknown": (
+        "There is no model named {value!r}; the models are: {known}.",
+        "没有名为 {value!r} 的模型；可用的有：{known}。",
+    ),
+    "model_missing": (
+        "{model} is not installed: {folder} lacks {missing}. Get it with: python app.py download {model}",
+        "{model} 未安装：{folder} 缺少 {missing}。下载命令：python app.py download {model}",
+    ),
+    "settings_field": (
+        "The settings hold a field this version does not know: {fields}.",
+        "设置中有本版本不认识的字段：{fields}。",
+    ),
+    "settings_unreadable": ("The settings cannot be read: {reason}.", "无法读取设置：{reason}。"),
+    "does_not_fit": (
+        "This video needs {need_gb:.1f} GB of {what} and {have_gb:.1f} GB may be used: {remedy}",
+        "该视频需要 {need_gb:.1f} GB {what}，可用 {have_gb:.1f} GB：{remedy}",
+    ),
+    "disk_full": (
+        "{folder} has {free_gb:.2f} GB free and {need_gb:.2f} GB are needed: free some space or choose another folder.",
+        "{folder} 剩余 {free_gb:.2f} GB，需要 {need_gb:.2f} GB：请清理空间或换一个文件夹。",
+    ),
+    "ffmpeg_missing": (
+        "ffmpeg was not found, so no video can be written: pip install imageio-ffmpeg, or put ffmpeg on the PATH.",
+        "找不到 ffmpeg，无法写入视频：请执行 pip install imageio-ffmpeg，或把 ffmpeg 放到 PATH 中。",
+    ),
+    "write_failed": ("{file} could not be written: {reason}.", "无法写入 {file}：{reason}。"),
+    "checkpoint": ("{reason}", "模型文件有问题：{reason}"),
+    "cancelled": ("Stopped.", "已停止。"),
+}
+
+
+class StudioError(Exception):
+    """A failure with a sentence for the user. `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+    def __init__(self, code: str, **values: Any) -> None:
+        self.code, self.values = code, values
+        super().__init__(say(code, values))
+
+
+class InputError(StudioError):
+    """Something the user gave cannot be used; nothing was started."""
+
+    exit_code = 2
+
+
+class ModelMissing(InputError):
+    """The model's files are not on this machine."""
+
+
+class DoesNotFit(StudioError):
+    """No plan keeps the promised budgets."""
+
+
+class Cancelled(StudioError):
+    """The user stopped the job; raised between blocks."""
+
+    exit_code = 130
+
+    def __init__(self) -> None:
+        super().__init__("cancelled")
+
+
+def say(code: str, values: dict[str, Any], language: str = "en") -> str:
+    """The sentence of an error code in "en" or "zh"."""
+    return MESSAGES[code][language == "zh"].format(**values)

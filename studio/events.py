@@ -1,0 +1,76 @@
+"""What a running job tells: a small vocabulary of typed events, each a plain dict when stored."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+PHASES = ("load", "encode_text", "encode_image", "denoise", "decode", "write")
+
+
+@dataclass(frozen=True)
+class PhaseStarted:
+    """A stage of the recipe begins. `phase` is one of PHASES."""
+
+    phase: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Work done within a phase: `step` of `steps`, seconds since the phase began, seconds left (None: unknown)."""
+
+    phase: str
+    step: int
+    steps: int
+    seconds: float
+    seconds_left: float | None = None
+    vram_bytes: int = 0
+    ram_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A new picture of the clean-frame estimate lies at `path` (inside the job's folder)."""
+
+    step: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something the user should know that is no failure (a cut prompt, a plan stepped down). `code` as in errors."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The result is complete on disk. `seconds` per phase; peaks in bytes."""
+
+    path: str
+    seed: int
+    seconds: dict[str, float]
+    vram_peak_bytes: int
+    ram_peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The job ended without a result; `code` and `values` make the sentence (errors.say)."""
+
+    code: str
+    values: dict[str, Any]
+    text: str
+
+
+Event = PhaseStarted | Progress | Preview | Notice | Finished | Failed
+_KINDS = {kind.__name__: kind for kind in (PhaseStarted, Progress, Preview, Notice, Finished, Failed)}
+
+
+def to_dict(event: Event) -> dict[str, Any]:
+    """The event as plain data with its kind under "event"."""
+    return {"event": type(event).__name__, **asdict(event)}
+
+
+def from_dict(data: dict[str, Any]) -> Event:
+    """The inverse of to_dict; KeyError on an unknown kind."""
+    values = dict(data)
+    return _KINDS[values.pop("event")](**values)

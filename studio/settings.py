@@ -1,0 +1,174 @@
+"""GenerationSettings: what a user asks for, checked, to and from json. No torch, no gradio."""
+
+import dataclasses
+import json
+import math
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from studio.config import CameraMove, ModelConfig
+from studio.errors import InputError
+
+FPS = 25
+CHUNK_FRAMES = 17  # the VAE codes 17 frames as 3 latent frames
+SIZE_STEP = 16  # the VAE's spatial factor
+PROMPT_LIMIT = 2000  # characters
+MAX_SEED = 2**63 - 1
+RANGES: dict[str, tuple[float, float]] = {
+    "motion_score": (0.0, 50.0),
+    "infer_steps": (1, 200),
+    "cfg_scale": (1.0, 30.0),
+    "time_shift": (0.1, 100.0),
+    "num_frames": (1, 408),
+    "height": (64, 2048),
+    "width": (64, 2048),
+    "seed": (0, MAX_SEED),
+}
+_INTEGERS = ("infer_steps", "num_frames", "height", "width", "seed")
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """One generation, complete: defaults of the model are filled in by `resolve`, never later.
+
+    first_image: path of the picture that becomes frame 1 (None: text alone). motion_score: None where the model has
+    none. camera_move: a key of configs/camera_moves.yaml or "". seed: None only before `resolve`.
+    """
+
+    model: str
+    prompt: str
+    negative_prompt: str | None = None
+    first_image: str | None = None
+    motion_score: float | None = None
+    camera_move: str = ""
+    infer_steps: int | None = None
+    cfg_scale: float | None = None
+    time_shift: float | None = None
+    num_frames: int | None = None
+    height: int | None = None
+    width: int | None = None
+    seed: int | None = None
+
+    def resolve(self, model: ModelConfig) -> "GenerationSettings":
+        """Fill every empty field from the model's defaults and draw a seed where there is none."""
+        filled: dict[str, Any] = {
+            name: value for name, value in model.defaults.items() if getattr(self, name) is None
+        }
+        if self.negative_prompt is None:
+            filled["negative_prompt"] = model.negative_prompt
+        if not model.variant(self.first_image is not None).motion_score:
+            filled.pop("motion_score", None)
+        if self.seed is None:
+            filled["seed"] = secrets.randbelow(2**32)
+        return dataclasses.replace(self, **filled)
+
+    def problems(self, model: ModelConfig, moves: dict[str, CameraMove]) -> list[InputError]:
+        """Everything wrong with resolved settings, in the order of the form; empty when they can run."""
+        found = [*_text_problems(self), *_model_problems(self, model)]
+        if self.camera_move and self.camera_move not in moves:
+            found.append(InputError("camera_unknown", value=self.camera_move, known=", ".join(moves)))
+        numbers = [_number_problem(name, getattr(self, name)) for name in RANGES]
+        found += [problem for problem in numbers if problem]
+        if not any(numbers):
+            found += _grid_problems(self)
+        return found
+
+    def check(self, model: ModelConfig, moves: dict[str, CameraMove]) -> None:
+        """Raise the first of `problems`."""
+        for problem in self.problems(model, moves):
+            raise problem
+
+    def to_json(self) -> str:
+        """One line of json, keys in the order of the fields."""
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "GenerationSettings":
+        """Read settings back. Raises InputError for anything that is not exactly such an object of plain values."""
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise InputError("settings_unreadable", reason=str(error)) from None
+        return cls.from_dict(data)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> "GenerationSettings":
+        """As from_json, from plain data; types are checked, ranges are left to `problems`."""
+        if not isinstance(data, dict):
+            raise InputError("settings_unreadable", reason="they are not an object of fields")
+        names = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(map(str, set(data) - names)):
+            raise InputError("settings_field", fields=", ".join(unknown))
+        for name, value in data.items():
+            if not _plain(name, value):
+                raise InputError("settings_unreadable", reason=f"{name} cannot be {str(value)[:40]!r}")
+        if missing := [name for name in ("model", "prompt") if name not in data]:
+            raise InputError("settings_unreadable", reason=f"{' and '.join(missing)} missing")
+        return cls(**data)
+
+
+def _plain(name: str, value: Any) -> bool:
+    if name in _INTEGERS:
+        return value is None or (isinstance(value, int) and not isinstance(value, bool))
+    if name in RANGES:
+        return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    if name in ("model", "prompt", "camera_move"):
+        return isinstance(value, str)
+    return value is None or isinstance(value, str)
+
+
+def _text_problems(settings: GenerationSettings) -> list[InputError]:
+    found = [] if settings.prompt.strip() else [InputError("prompt_empty")]
+    for text in (settings.prompt, settings.negative_prompt or ""):
+        if (length := len(text)) > PROMPT_LIMIT:
+            over = length - PROMPT_LIMIT
+            found.append(InputError("prompt_long", length=length, limit=PROMPT_LIMIT, over=over))
+    return found
+
+
+def _model_problems(settings: GenerationSettings, model: ModelConfig) -> list[InputError]:
+    has_image = settings.first_image is not None
+    if has_image and not model.takes_image:
+        return [InputError("image_unused", model=model.name, other="step-video-ti2v")]
+    if not has_image and not model.takes_text_alone:
+        return [InputError("image_needed", model=model.name)]
+    if settings.motion_score is not None and not model.variant(has_image).motion_score:
+        other = "a first image" if model.takes_image else "step-video-ti2v"
+        return [InputError("motion_unused", model=model.name, other=other)]
+    return []
+
+
+def _number_problem(name: str, value: Any) -> InputError | None:
+    low, high = RANGES[name]
+    if value is None and name == "motion_score":
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        return InputError("number_invalid", field=name, value=value)
+    if name in _INTEGERS and value != int(value):
+        return InputError("number_invalid", field=name, value=value)
+    if not low <= value <= high:
+        return InputError("number_range", field=name, value=value, low=low, high=high)
+    return None
+
+
+def _grid_problems(settings: GenerationSettings) -> list[InputError]:
+    found = []
+    for name in ("height", "width"):
+        value = getattr(settings, name)
+        below, above = nearest_multiples(value, SIZE_STEP)
+        if value % SIZE_STEP:
+            found.append(
+                InputError("size_step", field=name, value=value, step=SIZE_STEP, below=below, above=above)
+            )
+    frames = settings.num_frames
+    if frames != 1 and frames % CHUNK_FRAMES:
+        below, above = nearest_multiples(frames, CHUNK_FRAMES)
+        found.append(InputError("frames_step", value=frames, below=max(below, 1), above=above))
+    return found
+
+
+def nearest_multiples(value: int, step: int) -> tuple[int, int]:
+    """The multiples of `step` at or below and above `value`."""
+    below = value // step * step
+    return below, below + step

@@ -22,7 +22,10 @@ COMPONENT_FOLDERS = {
 
 @dataclass(frozen=True)
 class Variant:
-    """One trained network of a model. `folders`: component -> candidate checkpoint folders, the first that has it wins."""
+    """One trained network of a model.
+
+    `folders`: component -> candidate checkpoint folders, the first that has the component wins.
+    """
 
     takes_image: bool
     motion_score: bool
@@ -84,7 +87,7 @@ class Preset:
 
 @dataclass(frozen=True)
 class StudioConfig:
-    """This machine: folders (relative ones start at the working directory), budgets in GB (None: what is free), server."""
+    """This machine: folders (relative: to the working directory), budgets in GB (None: what is free), server."""
 
     model_dir: Path
     output_dir: Path
@@ -138,8 +141,7 @@ def part_folder(variant: Variant, component: str, model_dir: Path) -> Path | Non
 def _model(path: Path) -> ModelConfig:
     data = _read(path)
     data["variants"] = tuple(
-        _build(Variant, variant | {"folders": _folders(variant["folders"])}, path)
-        for variant in data["variants"]
+        _build(Variant, variant | {"folders": _folders(variant["folders"])}, path) for variant in data["variants"]
     )
     data["sizes"] = tuple((int(h), int(w)) for h, w in data["sizes"])
     return _build(ModelConfig, {"name": path.stem, **data}, path)

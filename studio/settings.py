@@ -52,9 +52,7 @@ class GenerationSettings:
 
     def resolve(self, model: ModelConfig) -> "GenerationSettings":
         """Fill every empty field from the model's defaults and draw a seed where there is none."""
-        filled: dict[str, Any] = {
-            name: value for name, value in model.defaults.items() if getattr(self, name) is None
-        }
+        filled: dict[str, Any] = {name: value for name, value in model.defaults.items() if getattr(self, name) is None}
         if self.negative_prompt is None:
             filled["negative_prompt"] = model.negative_prompt
         if not model.variant(self.first_image is not None).motion_score:
@@ -158,9 +156,7 @@ def _grid_problems(settings: GenerationSettings) -> list[InputError]:
         value = getattr(settings, name)
         below, above = nearest_multiples(value, SIZE_STEP)
         if value % SIZE_STEP:
-            found.append(
-                InputError("size_step", field=name, value=value, step=SIZE_STEP, below=below, above=above)
-            )
+            found.append(InputError("size_step", field=name, value=value, step=SIZE_STEP, below=below, above=above))
     frames = settings.num_frames
     if frames != 1 and frames % CHUNK_FRAMES:
         below, above = nearest_multiples(frames, CHUNK_FRAMES)

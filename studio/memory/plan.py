@@ -1,0 +1,110 @@
+"""The words planner, manager and pipeline share: a video's size, budgets in bytes, and a plan for one run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+GB = 2**30
+SPATIAL_STEP = 16  # pixels of a latent cell's side
+FRAMES_PER_CHUNK, LATENTS_PER_CHUNK = 17, 3  # the VAE turns 3 latent frames into 17 frames
+SOURCES = ("resident", "pinned", "cached", "direct")
+
+
+@dataclass(frozen=True)
+class VideoShape:
+    """A video in frames and pixels."""
+
+    frames: int
+    height: int
+    width: int
+
+    @property
+    def latent_frames(self) -> int:
+        return max(self.frames // FRAMES_PER_CHUNK * LATENTS_PER_CHUNK, 1)
+
+    @property
+    def latent_height(self) -> int:
+        return self.height // SPATIAL_STEP
+
+    @property
+    def latent_width(self) -> int:
+        return self.width // SPATIAL_STEP
+
+    @property
+    def tokens(self) -> int:
+        return self.latent_frames * self.latent_height * self.latent_width
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """What a process may use, in bytes: VRAM as the driver counts it, RAM as anonymous + shared + registered."""
+
+    vram_bytes: int
+    ram_bytes: int
+
+
+@dataclass(frozen=True)
+class ComponentPlan:
+    """Where the units (blocks or layers) of one network live during a run.
+
+    resident: units that stay on the device. slots: device buffers the others take turns in (0: nothing streams).
+    source: per unit one of SOURCES. unit_bytes: one unit's flat buffer. rest_bytes: the tensors outside of units,
+    on the device while the network is in use. scratch_bytes: other device buffers (int8 dequantisation).
+    """
+
+    resident: tuple[int, ...]
+    slots: int
+    source: tuple[str, ...]
+    unit_bytes: int
+    rest_bytes: int
+    scratch_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        units = len(self.source)
+        marked = tuple(unit for unit in range(units) if self.source[unit] == "resident")
+        if marked != tuple(sorted(self.resident)) or not set(self.source) <= set(SOURCES):
+            raise ValueError(f"resident units {self.resident} and sources {self.source} disagree")
+        if self.slots < (len(marked) < units):
+            raise ValueError(f"{units - len(marked)} units are to stream and there is no slot for them")
+
+    @property
+    def units(self) -> int:
+        return len(self.source)
+
+    @property
+    def streamed(self) -> tuple[int, ...]:
+        """The units that are not resident, in the order they run."""
+        return tuple(unit for unit in range(self.units) if self.source[unit] != "resident")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one video is made within the budgets; `reason` says what would fit where `fits` is false."""
+
+    video: VideoShape
+    transformer: ComponentPlan
+    step_llm: ComponentPlan
+    vae_slice_frames: int
+    vram_peak_bytes: int
+    ram_peak_bytes: int
+    seconds_per_step: float
+    fits: bool
+    reason: str
+    assumptions: Mapping[str, Any] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, Any]:
+        """The plan as plain data for `app.py plan` and the page; GB is 2**30 bytes."""
+        sources = self.transformer.source
+        return {
+            "fits": self.fits,
+            "reason": self.reason,
+            "vram_peak_gb": round(self.vram_peak_bytes / GB, 3),
+            "ram_peak_gb": round(self.ram_peak_bytes / GB, 3),
+            "seconds_per_step": round(self.seconds_per_step, 4),
+            "resident_blocks": len(self.transformer.resident),
+            "streamed_blocks": len(self.transformer.streamed),
+            "slots": self.transformer.slots,
+            "sources": {name: sources.count(name) for name in SOURCES if name in sources},
+            "vae_slice_frames": self.vae_slice_frames,
+            "assumptions": dict(self.assumptions),
+        }

@@ -70,6 +70,22 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "ffmpeg was not found, so no video can be written: pip install imageio-ffmpeg, or put ffmpeg on the PATH.",
         "找不到 ffmpeg，无法写入视频：请执行 pip install imageio-ffmpeg，或把 ffmpeg 放到 PATH 中。",
     ),
+    "image_unreadable": (
+        "The first image cannot be read as a picture ({reason}): use a png, jpg, webp, bmp or tiff file.",
+        "无法读取首帧图片（{reason}）：请使用 png、jpg、webp、bmp 或 tiff 文件。",
+    ),
+    "image_large": (
+        "The first image has {megapixels} megapixels, {limit} are allowed: scale it down.",
+        "首帧图片有 {megapixels} 百万像素，上限为 {limit}：请缩小图片。",
+    ),
+    "image_animated": (
+        "The first image is an animation of {frames} frames: save one frame of it as a png or jpg.",
+        "首帧图片是包含 {frames} 帧的动画：请把其中一帧存为 png 或 jpg。",
+    ),
+    "metadata_missing": (
+        "No settings could be read from this file: {reason}.",
+        "无法从该文件读取设置：{reason}。",
+    ),
     "write_failed": ("{file} could not be written: {reason}.", "无法写入 {file}：{reason}。"),
     "checkpoint": ("{reason}", "模型文件有问题：{reason}"),
     "cancelled": ("Stopped.", "已停止。"),

@@ -204,6 +204,6 @@ def _parse_ffmetadata(text: str) -> dict[str, str]:
 
 def _last_line(error: OSError) -> str:
     """The telling line of ffmpeg's complaint, without its module tag."""
-    lines = [line.split("] ")[-1].strip() for line in str(error).splitlines() if " error" in line.lower()]
-    lines += [line.split("] ")[-1].strip() for line in str(error).splitlines() if "no space" in line.lower()]
-    return lines[-1] if lines else type(error).__name__
+    lines = [line.split("] ")[-1] for line in str(error).splitlines() if line.startswith(("[", "Error"))]
+    full = [line for line in lines if "No space" in line]
+    return (full or lines or [type(error).__name__])[0]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import subprocess
 import tempfile
 import warnings
@@ -17,6 +18,7 @@ from studio.errors import InputError, StudioError
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 SETTINGS_TAG = "comment"  # the tag of mp4 and png that holds our json
+FULL_DISK_BYTES = 64 * 2**20  # less free space than this explains a failed write
 MAX_SETTINGS_FILE = 2**30  # bytes; a larger file is refused before anything reads it
 
 
@@ -106,16 +108,24 @@ class VideoWriter:
         for frame in np.ascontiguousarray(frames):
             try:
                 self._pipe.send(frame)
-            except OSError as error:
-                self.abort()
-                raise StudioError("write_failed", file=self.path.name, reason=_last_line(error)) from None
+            except OSError:
+                raise self._failure() from None
 
     def close(self) -> None:
         """Finish the file; raises StudioError when ffmpeg left none or an empty one."""
         self._pipe.close()
         if not self.path.is_file() or self.path.stat().st_size == 0:
-            self.abort()
-            raise StudioError("write_failed", file=self.path.name, reason="ffmpeg wrote nothing; is the disk full?")
+            raise self._failure()
+
+    def _failure(self) -> StudioError:
+        """Why ffmpeg stopped: it says so on stderr only, a full disk is seen from here."""
+        self.abort()
+        free = shutil.disk_usage(self.path.parent).free
+        if free < FULL_DISK_BYTES:
+            return StudioError(
+                "disk_full", folder=self.path.parent, free_gb=free / 2**30, need_gb=FULL_DISK_BYTES / 2**30
+            )
+        return StudioError("write_failed", file=self.path.name, reason="ffmpeg stopped, the log has its message")
 
     def abort(self) -> None:
         """Stop and remove the unfinished file."""
@@ -200,10 +210,3 @@ def _parse_ffmetadata(text: str) -> dict[str, str]:
         else:
             part.append(char)
     return fields
-
-
-def _last_line(error: OSError) -> str:
-    """The telling line of ffmpeg's complaint, without its module tag."""
-    lines = [line.split("] ")[-1] for line in str(error).splitlines() if line.startswith(("[", "Error"))]
-    full = [line for line in lines if "No space" in line]
-    return (full or lines or [type(error).__name__])[0]

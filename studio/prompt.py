@@ -1,0 +1,71 @@
+"""What the model receives: prompt, camera phrase and magic words joined into the exact texts, with their token counts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from studio.config import CameraMove, ModelConfig
+from studio.settings import GenerationSettings
+
+SENTENCE_ENDS = "。.！!？?…；;\"”』」)）"
+
+
+class Tokenizer(Protocol):
+    """Counts how many tokens a text has and how many of them its encoder reads."""
+
+    max_length: int
+
+    def encode(self, text: str) -> "TokenCount": ...
+
+
+class TokenCount(Protocol):
+    """`valid` tokens are read, begin and end marks included; `cut` more were left out."""
+
+    valid: int
+    cut: int
+
+
+@dataclass(frozen=True)
+class ModelText:
+    """The two texts as both encoders get them: the conditional one and the one guidance moves away from."""
+
+    positive: str
+    negative: str
+
+
+@dataclass(frozen=True)
+class EncoderCount:
+    """What one encoder reads of a text: `used` of `limit` tokens, `cut` tokens unread."""
+
+    encoder: str
+    used: int
+    limit: int
+    cut: int
+
+
+def compose(settings: GenerationSettings, model: ModelConfig, moves: Mapping[str, CameraMove]) -> ModelText:
+    """The texts of resolved settings.
+
+    The official pipeline appends the magic words with no separator, so a prompt that does not end a sentence is
+    closed with a full stop first. A camera move leads, in Chinese for every language: those are the words the model
+    learned (TI2V README). The negative text is the negative prompt, exactly.
+    """
+    prompt = settings.prompt.strip()
+    if settings.camera_move:
+        prompt = f"{moves[settings.camera_move].phrase}，{prompt}"
+    if model.magic_words and prompt[-1:] not in SENTENCE_ENDS:
+        prompt += "。" if _has_chinese(prompt) else "."
+    return ModelText(prompt + model.magic_words, settings.negative_prompt or "")
+
+
+def count(text: str, tokenizers: Mapping[str, Tokenizer]) -> list[EncoderCount]:
+    """How much of `text` each encoder reads."""
+    counts = []
+    for name, tokenizer in tokenizers.items():
+        tokens = tokenizer.encode(text)
+        counts.append(EncoderCount(name, tokens.valid, tokenizer.max_length, tokens.cut))
+    return counts
+
+
+def _has_chinese(text: str) -> bool:
+    return any("\u4e00" <= char <= "\u9fff" for char in text)

@@ -86,6 +86,23 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "No settings could be read from this file: {reason}.",
         "无法从该文件读取设置：{reason}。",
     ),
+    "latents_unreadable": (
+        "{file} holds no latents of this program ({reason}).",
+        "{file} 不是本程序的潜变量文件（{reason}）。",
+    ),
+    "output_exists": (
+        "{file} exists already: choose another name with --output, or remove it.",
+        "{file} 已存在：请用 --output 换一个名字，或删除它。",
+    ),
+    "rerun_picture": (
+        "The first image is not the one this video was made from: keep NAME.first.png beside the video, "
+        "or give the same picture with --first-image.",
+        "首帧图片与制作该视频时的不同：请把 NAME.first.png 放在视频旁边，或用 --first-image 给出同一张图片。",
+    ),
+    "rerun_model": (
+        "The files of {model} are not the ones this video was made with, so it would come out different.",
+        "{model} 的模型文件与制作该视频时的不同，结果会不一样。",
+    ),
     "write_failed": ("{file} could not be written: {reason}.", "无法写入 {file}：{reason}。"),
     "checkpoint": ("{reason}", "模型文件有问题：{reason}"),
     "cancelled": ("Stopped.", "已停止。"),

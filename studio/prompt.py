@@ -1,4 +1,4 @@
-"""What the model receives: prompt, camera phrase and magic words joined into the exact texts, with their token counts."""
+"""What the model receives: prompt, camera phrase and magic words joined into the exact texts, and their tokens."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Protocol
 from studio.config import CameraMove, ModelConfig
 from studio.settings import GenerationSettings
 
-SENTENCE_ENDS = "。.！!？?…；;\"”』」)）"
+SENTENCE_ENDS = '。.！!？?…；;"”』」)）'
 
 
 class Tokenizer(Protocol):

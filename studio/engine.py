@@ -1,0 +1,109 @@
+"""Opening a model on this machine: find its parts, fingerprint them, and hand the recipe what it needs."""
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from models.attention import attention_backend
+from models.checkpoint import fingerprint
+from models.tokenizers import ClipTokenizer, StepTokenizer
+from studio import __version__
+from studio.config import COMPONENTS, CameraMove, ModelConfig, StudioConfig, part_folder
+from studio.errors import ModelMissing
+from studio.memory.budget import budgets_for
+from studio.memory.embeddings import EmbeddingCache
+from studio.memory.manager import MemoryManager
+from studio.memory.speeds import load_speeds
+from studio.pipeline import Engine
+from studio.prompt import Tokenizer
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How a model is to run: device "auto", "cpu" or "cuda[:n]"; offload auto|none|blocks|disk; quantize none|int8."""
+
+    device: str = "auto"
+    offload: str = "auto"
+    quantize: str = "none"
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a --device value; "auto" takes the GPU where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def compute_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 on a GPU, as the models were released; float32 on a CPU, where bfloat16 is mostly slower."""
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
+def part_folders(model: ModelConfig, has_image: bool, model_dir: Path) -> dict[str, Path]:
+    """The checkpoint folder of every component. Raises ModelMissing with the download command."""
+    variant = model.variant(has_image)
+    folders = {part: part_folder(variant, part, model_dir) for part in COMPONENTS}
+    if missing := [part for part, folder in folders.items() if folder is None]:
+        expected = model_dir / variant.folders[missing[0]][0]
+        raise ModelMissing("model_missing", model=model.name, folder=expected, missing=", ".join(missing))
+    return folders  # type: ignore[return-value]
+
+
+def is_installed(model: ModelConfig, model_dir: Path) -> bool:
+    """Whether every part of every variant of the model is there."""
+    folders = [part_folder(variant, part, model_dir) for variant in model.variants for part in COMPONENTS]
+    return None not in folders
+
+
+def open_tokenizers(folders: Mapping[str, Path]) -> dict[str, Tokenizer]:
+    """The tokenizers of both encoders, by component."""
+    return {
+        "step_llm": StepTokenizer(folders["step_llm"] / "step_llm"),
+        "clip": ClipTokenizer(folders["clip"] / "hunyuan_clip" / "tokenizer"),
+    }
+
+
+def open_engine(
+    model: ModelConfig,
+    has_image: bool,
+    moves: Mapping[str, CameraMove],
+    config: StudioConfig,
+    options: EngineOptions,
+) -> Engine:
+    """Everything the recipe needs, without loading a weight yet. Raises ModelMissing and CheckpointError."""
+    folders = part_folders(model, has_image, config.model_dir)
+    device = pick_device(options.device)
+    dtype = compute_dtype(device)
+    prints = {part: fingerprint(folder, part, str(dtype)) for part, folder in folders.items()}
+    cache = config.output_dir / ".cache"
+    memory = MemoryManager(
+        folders,
+        device=device,
+        dtype=dtype,
+        budgets=budgets_for(device, config),
+        offload=options.offload,
+        quantize=options.quantize,
+        speeds=load_speeds(cache, device),
+    )
+    return Engine(
+        model=model,
+        moves=moves,
+        memory=memory,
+        tokenizers=open_tokenizers(folders),
+        embeddings=EmbeddingCache(cache / "embeddings", config.embedding_cache_gb),
+        colours_path=cache / "colours" / f"{prints['vae'][:32]}.safetensors",
+        text_fingerprint=hashlib.sha256(f"{prints['step_llm']}{prints['clip']}{options.quantize}".encode()).hexdigest(),
+        provenance={
+            "version": __version__,
+            "model_fingerprint": hashlib.sha256("".join(prints.values()).encode()).hexdigest(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+            "torch": torch.__version__,
+            "dtype": str(dtype).removeprefix("torch."),
+            "quantize": options.quantize,
+            "attention": attention_backend(device, dtype, 128),
+        },
+    )

@@ -1,0 +1,113 @@
+"""The files of a result: NAME.mp4 (or .png for one frame), .json, .jpg, .first.png, .latents.safetensors."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from studio import latents_file
+from studio.errors import StudioError
+from studio.media import VideoWriter, write_png
+from studio.settings import FPS, GenerationSettings
+
+PREVIEW_NAME = "preview.webp"
+SUFFIXES = (".mp4", ".png", ".json", ".jpg", ".first.png", ".latents.safetensors")
+
+
+def record(settings: GenerationSettings, provenance: Mapping[str, Any], stem: Path) -> dict[str, Any]:
+    """What the file says of itself. The first image is named beside the result, never by the user's own path."""
+    if settings.first_image is not None:
+        settings = replace(settings, first_image=f"{stem.name}.first.png")
+    return {"program": "step-video-studio", "settings": asdict(settings), **provenance}
+
+
+def check_space(folder: Path, settings: GenerationSettings) -> None:
+    """Raise StudioError unless the disk surely holds the result (a tenth of the raw frames and 64 MB)."""
+    need = settings.num_frames * settings.height * settings.width * 3 // 10 + 64 * 2**20
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise StudioError("write_failed", file=str(folder), reason=error.strerror or str(error)) from None
+    if free < need:
+        raise StudioError("disk_full", folder=folder, free_gb=free / 2**30, need_gb=need / 2**30)
+
+
+class ResultWriter:
+    """Collects a result as .tmp files; `finish` renames them, the video last; leaving early removes them."""
+
+    def __init__(
+        self, stem: Path, settings: GenerationSettings, record: dict[str, Any], picture: Image.Image | None
+    ) -> None:
+        self.frames = 0
+        self._stem, self._settings, self._record, self._picture = stem, settings, record, picture
+        self._still = settings.num_frames == 1
+        self._kept: Path | None = None
+        self._video: VideoWriter | None = None
+        self._poster: Image.Image | None = None
+
+    def __enter__(self) -> "ResultWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._video is not None:
+            self._video.abort()
+        for suffix in SUFFIXES:
+            self._unfinished(suffix).unlink(missing_ok=True)
+
+    def add(self, frames: np.ndarray) -> None:
+        """Append uint8 frames (t, H, W, 3)."""
+        if self._poster is None:
+            self._poster = Image.fromarray(frames[0])
+        if not self._still:
+            self._open_video().add(frames)
+        self.frames += len(frames)
+
+    def keep(self, workdir: Path) -> None:
+        """Keep the work folder's latents beside the result."""
+        self._kept = workdir / latents_file.NAME
+
+    def finish(self, seconds: Mapping[str, float], usage: Mapping[str, Any]) -> Path:
+        """Put everything in place and return the result's path. Raises StudioError when a file cannot be written."""
+        try:
+            return self._finish({**self._record, "seconds": dict(seconds), "memory": dict(usage)})
+        except OSError as error:
+            raise StudioError("write_failed", file=self._stem.name, reason=error.strerror or str(error)) from None
+
+    def _finish(self, record: dict[str, Any]) -> Path:
+        text = json.dumps(record, ensure_ascii=False, indent=1)
+        self._unfinished(".json").write_text(text, encoding="utf-8")
+        self._poster.save(self._unfinished(".jpg"), "JPEG", quality=90)
+        if self._picture is not None:
+            write_png(self._unfinished(".first.png"), self._picture)
+        if self._kept is not None:
+            shutil.copyfile(self._kept, self._unfinished(".latents.safetensors"))
+        if self._still:
+            write_png(self._unfinished(".png"), self._poster, record)
+        else:
+            self._open_video().close()
+            self._video = None
+        for suffix in reversed(SUFFIXES):  # the result itself comes last: where it is, everything is
+            if self._unfinished(suffix).exists():
+                self._unfinished(suffix).replace(self._final(suffix))
+        return self._final(".png" if self._still else ".mp4")
+
+    def _open_video(self) -> VideoWriter:
+        if self._video is None:
+            size = self._settings.height, self._settings.width
+            self._video = VideoWriter(self._unfinished(".mp4"), *size, FPS, self._record)
+        return self._video
+
+    def _final(self, suffix: str) -> Path:
+        return self._stem.with_name(self._stem.name + suffix)
+
+    def _unfinished(self, suffix: str) -> Path:
+        return self._stem.with_name(self._stem.name + suffix + ".tmp")

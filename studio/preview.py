@@ -1,0 +1,92 @@
+"""A picture of unfinished latents: a linear map from latent channels to colour, fitted once per VAE.
+
+No published map exists for this VAE, so one is fitted by encoding generated colour pictures; the map of each of the
+three latent positions of a chunk is its own, since the first codes one frame and the others eight each.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+FRAMES, LATENTS, FACTOR = 17, 3, 16  # one VAE chunk
+PICTURES, PICTURE_SIDE = 6, 64
+LONG_SIDE = 512  # pixels of the preview
+FRAME_MS = 160  # a latent frame stands for about six frames at 25 per second
+
+
+@dataclass(frozen=True)
+class LatentColours:
+    """maps: (3, c + 1, 3): for each latent position, channels and a constant to RGB in -1..1."""
+
+    maps: torch.Tensor
+
+    @classmethod
+    def fit(cls, encode: Callable[[torch.Tensor], torch.Tensor]) -> "LatentColours":
+        """Least squares over encoded pictures. `encode`: video (1, 17, 3, H, W) in -1..1 -> moments (1, 3, 2c, h, w)."""
+        generator = torch.Generator("cpu").manual_seed(17)
+        samples: list[list[torch.Tensor]] = [[] for _ in range(LATENTS)]
+        colours = []
+        for _ in range(PICTURES):
+            corners = torch.rand(1, 3, 4, 4, generator=generator) * 2 - 1
+            picture = F.interpolate(corners, size=(PICTURE_SIDE, PICTURE_SIDE), mode="bilinear", align_corners=True)
+            moments = encode(picture.expand(FRAMES, -1, -1, -1)[None]).float().cpu()
+            colours.append(F.avg_pool2d(picture, FACTOR)[0].flatten(1).T)
+            for position, latent in enumerate(moments[0, :, : moments.shape[2] // 2]):
+                samples[position].append(latent.flatten(1).T)
+        target = torch.cat(colours).double()
+        return cls(torch.stack([_solve(torch.cat(part).double(), target) for part in samples]).float())
+
+    @classmethod
+    def load(cls, path: Path) -> "LatentColours | None":
+        """The map stored at `path`; None where there is none."""
+        try:
+            return cls(load(path.read_bytes())["maps"])
+        except (OSError, SafetensorError, KeyError):
+            return None
+
+    def store(self, path: Path) -> None:
+        """Write the map; a failed write is no error, it is fitted again next time."""
+        unfinished = path.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.write_bytes(save({"maps": self.maps}))
+            unfinished.replace(path)
+        except OSError:
+            unfinished.unlink(missing_ok=True)
+
+    def frames(self, latents: torch.Tensor) -> np.ndarray:
+        """Latents (1, f, c, h, w) -> uint8 (f, h, w, 3)."""
+        latents = latents[0].float().cpu()
+        positions = torch.arange(len(latents)) % LATENTS
+        ones = torch.ones_like(latents[:, :1])
+        colours = torch.einsum("fchw,fck->fhwk", torch.cat([latents, ones], 1), self.maps[positions])
+        return ((colours.clamp(-1, 1) + 1) * 127.5).byte().numpy()
+
+
+def write_preview(path: Path, frames: np.ndarray) -> None:
+    """uint8 (f, h, w, 3) -> a looping webp, scaled up smoothly; replaced in one step so that readers see whole files."""
+    height, width = frames.shape[1:3]
+    scale = LONG_SIDE / max(height, width)
+    size = (round(width * scale), round(height * scale))
+    pictures = [Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC) for frame in frames]
+    unfinished = path.with_suffix(".webp.tmp")
+    pictures[0].save(
+        unfinished, "WEBP", save_all=True, append_images=pictures[1:], duration=FRAME_MS, loop=0, quality=75, method=0
+    )
+    unfinished.replace(path)
+
+
+def _solve(latents: torch.Tensor, colours: torch.Tensor) -> torch.Tensor:
+    """Ridge regression: latents (n, c), colours (n, 3) -> (c + 1, 3). The ridge keeps noise channels small."""
+    rows = torch.cat([latents, torch.ones(len(latents), 1, dtype=latents.dtype)], 1)
+    ridge = 1e-3 * len(rows) * torch.eye(rows.shape[1], dtype=rows.dtype)
+    ridge[-1, -1] = 0
+    return torch.linalg.solve(rows.T @ rows + ridge, rows.T @ colours)

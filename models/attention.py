@@ -1,0 +1,44 @@
+"""Scaled dot-product attention for every network here, and the one place that picks the kernel."""
+
+import math
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+FLASH_HEAD_DIM = 256  # the widest head that flash-attn's kernels take
+_FLASH_INSTALLED = find_spec("flash_attn") is not None
+
+
+def attention_backend(device: torch.device | str, dtype: torch.dtype, head_dim: int) -> str:
+    """The kernel family that serves unbiased attention: "flash-attn" or "sdpa" (PyTorch's own)."""
+    half = dtype in (torch.float16, torch.bfloat16)
+    fits = torch.device(device).type == "cuda" and half and head_dim <= FLASH_HEAD_DIM
+    return "flash-attn" if _FLASH_INSTALLED and fits else "sdpa"
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, bias: Tensor | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(d) + bias) v, token-major.
+
+    q (b, n, heads, d); k, v (b, m, heads, d); all of one dtype. `causal` lets query i see keys 0..i and needs n == m.
+    bias (heads, n, m), float: added to the logits in its own precision; a bfloat16 bias would already blur ALiBi.
+    Returns (b, n, heads, d) in q's dtype. Without a bias no n x m matrix is ever built, for any head width: PyTorch
+    serves widths beyond flash (the VAE's 512) with its memory-efficient kernel, and on a CPU with its blocked one.
+    """
+    if bias is not None:
+        return _biased(q, k, v, causal=causal, bias=bias)
+    if attention_backend(q.device, q.dtype, q.shape[-1]) == "flash-attn":
+        from flash_attn import flash_attn_func  # slow to import, and absent on most machines
+
+        return flash_attn_func(q, k, v, causal=causal)
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(1, 2)
+
+
+def _biased(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, bias: Tensor) -> Tensor:
+    if causal:
+        bias = bias + torch.full_like(bias[0], -math.inf).triu(1)
+    wide = torch.promote_types(q.dtype, bias.dtype)
+    heads_first = (x.transpose(1, 2).to(wide) for x in (q, k, v))
+    return scaled_dot_product_attention(*heads_first, attn_mask=bias.to(wide)).transpose(1, 2).to(q.dtype)

@@ -1,0 +1,217 @@
+"""The parts of the video transformer: norms, embeddings, rotary positions, attention and feed-forward.
+
+Everything that is pointwise over tokens runs in chunks of tokens when no gradient is wanted, so that a long video
+needs no second full-size activation beside the ones that attention itself must see whole. `collect` and `accumulate`
+are the only two places that know about it; with gradients enabled they run the same functions on all tokens at once.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.attention import attention
+
+Rope = tuple[Tensor, Tensor]
+SINUSOID_WIDTH = 256
+ROPE_BASE = 10000.0
+
+
+def _parts(length: int, chunk: int) -> Iterator[slice]:
+    return (slice(start, min(start + chunk, length)) for start in range(0, length, chunk))
+
+
+def collect(function: Callable[[slice], tuple[Tensor, ...]], length: int, chunk: int) -> tuple[Tensor, ...]:
+    """What `function` gives for tokens 0..length, computed per slice, written into whole tensors (b, length, ...)."""
+    if torch.is_grad_enabled() or length <= chunk:
+        return function(slice(0, length))
+    wholes: tuple[Tensor, ...] = ()
+    for part in _parts(length, chunk):
+        pieces = function(part)
+        wholes = wholes or tuple(piece.new_empty(piece.shape[0], length, *piece.shape[2:]) for piece in pieces)
+        for whole, piece in zip(wholes, pieces, strict=True):
+            whole[:, part] = piece
+    return wholes
+
+
+def accumulate(tokens: Tensor, update: Callable[[slice], Tensor], chunk: int) -> Tensor:
+    """tokens (b, n, D) + update, in place and per slice when no gradient is wanted; `update` may read the tokens."""
+    if torch.is_grad_enabled():
+        return tokens + update(slice(0, tokens.shape[1]))
+    for part in _parts(tokens.shape[1], chunk):
+        tokens[:, part].add_(update(part))
+    return tokens
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """x (b, n, D) scaled and shifted by (b, 1, D) each."""
+    return torch.addcmul(shift, x, 1 + scale)
+
+
+def sinusoid(values: Tensor, width: int = SINUSOID_WIDTH) -> Tensor:
+    """values (b,) -> (b, width) float32 as [cos | sin], frequencies 1 down to (almost) 1/10000."""
+    half = width // 2
+    exponents = -math.log(10000.0) * torch.arange(half, dtype=torch.float32, device=values.device) / half
+    angles = values.float()[:, None] * exponents.exp()
+    return torch.cat((angles.cos(), angles.sin()), dim=-1)
+
+
+def rope_tables(grid: tuple[int, int, int], head_dim: int, device: torch.device | None = None) -> Rope:
+    """cos and sin, each (f*h*w, 1, head_dim) float32, for tokens in the order frame, row, column.
+
+    Half of a head turns with the frame, a quarter each with row and column (64 | 32 | 32 of 128). Inside each part the
+    first half is paired with the second; the minus of that rotation is folded into sin. Angles and their cosines stay
+    in float32: bfloat16 angles, as the official code has them, are off by up to 0.1 in cos.
+    """
+    places = torch.cartesian_prod(*(torch.arange(size, dtype=torch.float32, device=device) for size in grid))
+    angles, signs = [], []
+    for place, width in zip(places.unbind(-1), rope_split(head_dim), strict=True):
+        frequencies = ROPE_BASE ** (-torch.arange(0, width, 2, dtype=torch.float32, device=device) / width)
+        angle = place[:, None] * frequencies
+        angles += [angle, angle]
+        signs += [-torch.ones_like(frequencies), torch.ones_like(frequencies)]
+    whole = torch.cat(angles, dim=-1)[:, None]
+    return whole.cos(), whole.sin() * torch.cat(signs)
+
+
+def rope_split(head_dim: int) -> tuple[int, int, int]:
+    """Channels of a head that turn with frame, row and column."""
+    if head_dim % 8:
+        raise ValueError(f"RoPE3D needs a head width divisible by 8, not {head_dim}.")
+    return head_dim // 2, head_dim // 4, head_dim // 4
+
+
+def rotate(x: Tensor, rope: Rope) -> Tensor:
+    """x (b, n, heads, d) turned by `rope_tables` of the same n tokens, in float32 inside."""
+    cos, sin = rope
+    halves = [width // 2 for width in rope_split(x.shape[-1]) for _ in range(2)]
+    frame, frame2, row, row2, column, column2 = x.split(halves, dim=-1)
+    swapped = torch.cat((frame2, frame, row2, row, column2, column), dim=-1)
+    return torch.addcmul(x * cos, swapped, sin).to(x.dtype)
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) over the last dimension: float32 inside, cast back, then times the weight (in this order)."""
+
+    def __init__(self, width: int, eps: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight.shape, eps=self.eps) * self.weight
+
+
+class Projection(nn.Module):
+    """Linear, activation, linear: (..., in_width) -> (..., width)."""
+
+    def __init__(self, in_width: int, width: int, activation: nn.Module):
+        super().__init__()
+        self.linear_1 = nn.Linear(in_width, width)
+        self.activation = activation
+        self.linear_2 = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear_2(self.activation(self.linear_1(x)))
+
+
+class ConditionEmbedding(nn.Module):
+    """The time (and, for TI2V, the motion score) as one vector (b, D)."""
+
+    def __init__(self, width: int, *, motion_score: bool):
+        super().__init__()
+        self.timestep_embedder = Projection(SINUSOID_WIDTH, width, nn.SiLU())
+        if motion_score:
+            self.motion_score_embedder = Projection(SINUSOID_WIDTH, width, nn.SiLU())
+
+    def forward(self, timestep: Tensor, motion_score: Tensor | None, dtype: torch.dtype) -> Tensor:
+        # The checkpoints were trained on thousandths of time, but on motion scores as they are.
+        embedding = self.timestep_embedder(sinusoid(timestep.float() * 1000).to(dtype))
+        if motion_score is not None:
+            embedding = embedding + self.motion_score_embedder(sinusoid(motion_score).to(dtype))
+        return embedding
+
+
+class AdaLayerNormSingle(nn.Module):
+    """The condition vector (b, D) and the modulation (b, 6, D) that all blocks share."""
+
+    def __init__(self, width: int, *, motion_score: bool):
+        super().__init__()
+        self.emb = ConditionEmbedding(width, motion_score=motion_score)
+        self.linear = nn.Linear(width, 6 * width)
+
+    def forward(self, timestep: Tensor, motion_score: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        embedding = self.emb(timestep, motion_score, dtype)
+        return embedding, self.linear(F.silu(embedding)).unflatten(-1, (6, -1))
+
+
+class GELULinear(nn.Module):
+    """Linear, then tanh-approximated GELU."""
+
+    def __init__(self, in_width: int, width: int):
+        super().__init__()
+        self.proj = nn.Linear(in_width, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.gelu(self.proj(x), approximate="tanh")
+
+
+class FeedForward(nn.Module):
+    """(..., D) -> (..., D) through 4 D. The public keys count a dropout between the two layers."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.net = nn.Sequential(GELULinear(width, 4 * width), nn.Identity(), nn.Linear(4 * width, width, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+class _Attention(nn.Module):
+    """What self- and cross-attention share: the output projection and the norms of queries and keys, per head."""
+
+    def __init__(self, heads: int, head_dim: int, eps: float):
+        super().__init__()
+        self.heads = heads
+        self.wo = nn.Linear(heads * head_dim, heads * head_dim, bias=False)
+        self.q_norm = RMSNorm(head_dim, eps)
+        self.k_norm = RMSNorm(head_dim, eps)
+
+
+class SelfAttention(_Attention):
+    """Attention of all tokens to all tokens. The rows of `wqkv` are interleaved: [q | k | v] head by head."""
+
+    def __init__(self, heads: int, head_dim: int, eps: float):
+        super().__init__(heads, head_dim, eps)
+        self.wqkv = nn.Linear(heads * head_dim, 3 * heads * head_dim, bias=False)
+
+    def qkv(self, x: Tensor, rope: Rope) -> tuple[Tensor, Tensor, Tensor]:
+        """x (b, n, D) and the rope of its tokens -> q, k, v (b, n, heads, d), q and k normed and turned."""
+        q, k, v = self.wqkv(x).unflatten(-1, (self.heads, -1)).chunk(3, dim=-1)
+        return rotate(self.q_norm(q), rope), rotate(self.k_norm(k), rope), v
+
+
+class CrossAttention(_Attention):
+    """Attention of tokens to the text. The rows of `wkv` are interleaved: [k | v] head by head."""
+
+    def __init__(self, heads: int, head_dim: int, eps: float):
+        super().__init__(heads, head_dim, eps)
+        self.wq = nn.Linear(heads * head_dim, heads * head_dim, bias=False)
+        self.wkv = nn.Linear(heads * head_dim, 2 * heads * head_dim, bias=False)
+
+    def kv(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """context (b, l, D) -> k, v (b, l, heads, d), k normed."""
+        k, v = self.wkv(context).unflatten(-1, (self.heads, -1)).chunk(2, dim=-1)
+        return self.k_norm(k), v
+
+    def forward(self, x: Tensor, k: Tensor, v: Tensor, lengths: tuple[int, ...] | None = None) -> Tensor:
+        """x (b, n, D) attends to k, v (b, l, heads, d), sample i to its first lengths[i] only -> (b, n, D)."""
+        q = self.q_norm(self.wq(x).unflatten(-1, (self.heads, -1)))
+        if lengths is None:
+            seen = attention(q, k, v)
+        else:  # cutting the text of each sample is what a mask does, without the mask
+            rows = (slice(i, i + 1) for i in range(len(q)))
+            seen = torch.cat([attention(q[i], k[i, :m], v[i, :m]) for i, m in zip(rows, lengths, strict=True)])
+        return self.wo(seen.flatten(2))

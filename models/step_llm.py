@@ -1,0 +1,141 @@
+"""Step-LLM, the larger of the two text encoders: a causal language model without its head, read at its last layer.
+
+Attribute names are the keys of the public checkpoint. Positions enter through attention alone, as a bias of
+-slope * sqrt(distance): "ALiBi with a square root". The official pipeline computes it in a closed binary; StepFun's own
+modelling code for the same family of models falls back to this bias, and so it is what the checkpoint was trained with.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.attention import attention
+from models.layers import RMSNorm
+
+
+@dataclass(frozen=True)
+class StepLLMParams:
+    """The architecture."""
+
+    width: int = 6144
+    layers: int = 48
+    heads: int = 48
+    groups: int = 8  # of heads that share keys and values
+    ffn_width: int = 16896
+    vocabulary: int = 65536
+    norm_eps: float = 1e-5
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "StepLLMParams":
+        """From a public step_llm/config.json. ValueError if a size is missing or does not divide."""
+        try:
+            params = cls(
+                width=config["hidden_size"],
+                layers=config["num_layers"],
+                heads=config["num_attention_heads"],
+                groups=config["num_attention_groups"],
+                ffn_width=config["ffn_hidden_size"],
+                vocabulary=config["padded_vocab_size"],
+                norm_eps=config["layernorm_epsilon"],
+            )
+        except KeyError as missing:
+            raise ValueError(f"The LLM's config has no {missing}.") from missing
+        if params.width % params.heads or params.heads % params.groups:
+            raise ValueError(f"The LLM's sizes do not divide: width {params.width}, {params.heads} heads in "
+                             f"{params.groups} groups.")
+        return params
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of one head."""
+        return self.width // self.heads
+
+
+def alibi_slopes(heads: int) -> list[float]:
+    """One slope per head: a geometric series over the largest power of two of heads, the rest in between its terms."""
+    power = 2 ** math.floor(math.log2(heads))
+    return [2 ** (-8 / power * (head + 1)) for head in range(power)] + [
+        2 ** (-4 / power * (2 * head + 1)) for head in range(heads - power)
+    ]
+
+
+def sqrt_alibi(heads: int, length: int, device: torch.device | None = None) -> Tensor:
+    """The attention bias (heads, length, length) float32: -slope * sqrt(i - j) where key j is not after query i."""
+    places = torch.arange(length, device=device)
+    distance = (places[:, None] - places).clamp(min=0).float().sqrt()
+    return -torch.tensor(alibi_slopes(heads), device=device)[:, None, None] * distance
+
+
+class Attention(nn.Module):
+    """Causal attention of grouped heads. Rows of `wqkv`: all queries, then [k | v] group by group."""
+
+    def __init__(self, params: StepLLMParams):
+        super().__init__()
+        self.params = params
+        self.wqkv = nn.Linear(params.width, params.width + 2 * params.groups * params.head_dim, bias=False)
+        self.wo = nn.Linear(params.width, params.width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, l, d) -> (b, l, d)"""
+        heads, groups, head_dim = self.params.heads, self.params.groups, self.params.head_dim
+        q, kv = self.wqkv(x).split((heads * head_dim, 2 * groups * head_dim), dim=-1)
+        q = q.unflatten(-1, (heads, head_dim))
+        k, v = kv.unflatten(-1, (groups, 2 * head_dim)).repeat_interleave(heads // groups, dim=2).chunk(2, dim=-1)
+        bias = sqrt_alibi(heads, x.shape[1], x.device)
+        return self.wo(attention(q, k, v, causal=True, bias=bias).flatten(2))
+
+
+class FeedForward(nn.Module):
+    """SwiGLU; the first half of `w1` is the gate."""
+
+    def __init__(self, params: StepLLMParams):
+        super().__init__()
+        self.w1 = nn.Linear(params.width, 2 * params.ffn_width, bias=False)
+        self.w2 = nn.Linear(params.ffn_width, params.width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = self.w1(x).chunk(2, dim=-1)
+        return self.w2(F.silu(gate) * value)
+
+
+class Layer(nn.Module):
+    """One layer, (b, l, d) -> (b, l, d); it can be built alone."""
+
+    def __init__(self, params: StepLLMParams):
+        super().__init__()
+        self.attention = Attention(params)
+        self.feed_forward = FeedForward(params)
+        self.attention_norm = RMSNorm(params.width, params.norm_eps)
+        self.ffn_norm = RMSNorm(params.width, params.norm_eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(self.attention_norm(x))
+        return x + self.feed_forward(self.ffn_norm(x))
+
+
+class StepLLM(nn.Module):
+    """Token ids (b, l) -> last hidden states (b, l, d) in the weights' dtype; there is no final norm.
+
+    Attention is causal and padding stands on the right, so the valid tokens alone give the same states, cheaper.
+    """
+
+    def __init__(self, params: StepLLMParams):
+        super().__init__()
+        self.params = params
+        self.tok_embeddings = nn.ModuleDict({"word_embeddings": nn.Embedding(params.vocabulary, params.width)})
+        self.transformer = nn.ModuleDict({"layers": nn.ModuleList(Layer(params) for _ in range(params.layers))})
+
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """What enters the first layer: (b, l) int64 -> (b, l, d)."""
+        return self.tok_embeddings["word_embeddings"](input_ids)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        x = self.embed(input_ids)
+        for layer in self.transformer["layers"]:
+            x = layer(x)
+        return x

@@ -1,0 +1,252 @@
+"""The video transformer of Step-Video T2V, T2V-Turbo and TI2V: noisy latents and text in, velocity out.
+
+Attribute names are the keys of the public checkpoints. `embed`, the blocks and `head` stand alone, so that a caller can
+bring one block at a time onto the device; `Transformer.forward` is the same three steps in a row.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.attention import attention
+from models.layers import (
+    AdaLayerNormSingle,
+    CrossAttention,
+    FeedForward,
+    Projection,
+    Rope,
+    SelfAttention,
+    accumulate,
+    collect,
+    modulate,
+    rope_tables,
+)
+
+# Tokens that go through a projection or a feed-forward at once when no gradient is wanted. One constant for every
+# plan and card: matrix products of another size may round differently, and a resumed video must keep its bits.
+TOKEN_CHUNK = 4096
+BLOCK_NORM_EPS = 1e-5  # norm1 and norm2; the config's norm_eps serves the others
+QK_NORM_EPS = 1e-6
+
+
+@dataclass(frozen=True)
+class TransformerParams:
+    """The architecture. TI2V is T2V with both flags set."""
+
+    heads: int = 48
+    head_dim: int = 128
+    layers: int = 48
+    in_channels: int = 64  # of the noisy latents alone
+    out_channels: int = 64
+    llm_width: int = 6144
+    clip_width: int = 1024
+    norm_eps: float = 1e-6
+    takes_image: bool = False  # the first image's latents enter as further channels
+    takes_motion_score: bool = False
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "TransformerParams":
+        """From a public transformer/config.json. ValueError for an architecture that this class does not compute."""
+        fixed = {"patch_size": 1, "norm_type": "ada_norm_single", "norm_elementwise_affine": False}
+        for key, value in fixed.items():
+            if config.get(key, value) != value:
+                raise ValueError(f"The transformer's config has {key}={config[key]!r}; only {value!r} is supported.")
+        try:
+            llm_width, clip_width = config["caption_channels"]
+            conditions = bool(config["use_additional_conditions"])
+            return cls(
+                heads=config["num_attention_heads"],
+                head_dim=config["attention_head_dim"],
+                layers=config["num_layers"],
+                in_channels=config["in_channels"],
+                out_channels=config["out_channels"],
+                llm_width=llm_width,
+                clip_width=clip_width,
+                norm_eps=config["norm_eps"],
+                takes_image=conditions,
+                takes_motion_score=conditions,
+            )
+        except KeyError as missing:
+            raise ValueError(f"The transformer's config has no {missing}.") from missing
+
+    @property
+    def width(self) -> int:
+        """D, the width of a token."""
+        return self.heads * self.head_dim
+
+
+@dataclass
+class Hidden:
+    """What travels through the blocks; they update `tokens`, in place when no gradient is wanted."""
+
+    tokens: Tensor  # (b, n, D), n = f*h*w in the order frame, row, column
+    timestep_emb: Tensor  # (b, D)
+    modulation: Tensor  # (b, 6, D): shift, scale, gate of attention, then of the feed-forward
+    context: Tensor  # (b, l, D): CLIP's 77 positions, padding included, then the LLM's
+    rope: Rope  # cos, sin (n, 1, head_dim) float32; the same for all conditions of one video
+    grid: tuple[int, int, int]  # f, h, w
+    context_lengths: tuple[int, ...] | None = None  # valid positions of each sample's context; None: all
+
+
+class Block(nn.Module):
+    """One transformer block; it can be built alone."""
+
+    def __init__(self, params: TransformerParams):
+        super().__init__()
+        width, heads, head_dim = params.width, params.heads, params.head_dim
+        self.scale_shift_table = nn.Parameter(torch.randn(6, width) / width**0.5)
+        self.norm1 = nn.LayerNorm(width, eps=BLOCK_NORM_EPS)
+        self.attn1 = SelfAttention(heads, head_dim, QK_NORM_EPS)
+        self.attn2 = CrossAttention(heads, head_dim, QK_NORM_EPS)
+        self.norm2 = nn.LayerNorm(width, eps=BLOCK_NORM_EPS)
+        self.ff = FeedForward(width)
+
+    def forward(self, hidden: Hidden, *, token_chunk: int = TOKEN_CHUNK) -> None:
+        """Updates hidden.tokens. Beside them it holds q, k, v and what attention returns, and chunks of the rest."""
+        table = (self.scale_shift_table + hidden.modulation)[:, :, None]
+        shift1, scale1, gate1, shift2, scale2, gate2 = table.unbind(1)
+
+        self._attend_self(hidden, shift1, scale1, gate1, token_chunk)
+        self._attend_text(hidden, token_chunk)
+
+        def feed_forward(part: slice) -> Tensor:
+            return gate2 * self.ff(modulate(self.norm2(hidden.tokens[:, part]), shift2, scale2))
+
+        hidden.tokens = accumulate(hidden.tokens, feed_forward, token_chunk)
+
+    def _attend_self(self, hidden: Hidden, shift: Tensor, scale: Tensor, gate: Tensor, token_chunk: int) -> None:
+        cos, sin = hidden.rope
+
+        def qkv(part: slice) -> tuple[Tensor, Tensor, Tensor]:
+            return self.attn1.qkv(modulate(self.norm1(hidden.tokens[:, part]), shift, scale), (cos[part], sin[part]))
+
+        seen = attention(*collect(qkv, hidden.tokens.shape[1], token_chunk)).flatten(2)
+        hidden.tokens = accumulate(hidden.tokens, lambda part: gate * self.attn1.wo(seen[:, part]), token_chunk)
+
+    def _attend_text(self, hidden: Hidden, token_chunk: int) -> None:
+        k, v = self.attn2.kv(hidden.context)
+
+        def read(part: slice) -> Tensor:  # no norm and no gate around this one
+            return self.attn2(hidden.tokens[:, part], k, v, hidden.context_lengths)
+
+        hidden.tokens = accumulate(hidden.tokens, read, token_chunk)
+
+
+class PatchEmbed(nn.Module):
+    """The 1x1 convolution from latent channels to tokens."""
+
+    def __init__(self, channels: int, width: int):
+        super().__init__()
+        self.proj = nn.Conv2d(channels, width, kernel_size=1)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """(b, f, c, h, w) -> (b, f*h*w, D), as a matrix product: the convolution would need a transposed copy."""
+        pixels = latents.permute(0, 1, 3, 4, 2).flatten(1, 3)
+        return F.linear(pixels, self.proj.weight.flatten(1), self.proj.bias)
+
+
+class Transformer(nn.Module):
+    """The whole network. Weights and activations share one dtype; time, RoPE and norms are float32 inside."""
+
+    def __init__(self, params: TransformerParams):
+        super().__init__()
+        self.params = params
+        width = params.width
+        self.pos_embed = PatchEmbed(params.in_channels * (1 + params.takes_image), width)
+        self.adaln_single = AdaLayerNormSingle(width, motion_score=params.takes_motion_score)
+        self.caption_norm = nn.LayerNorm(params.llm_width, eps=params.norm_eps, elementwise_affine=False)
+        self.caption_projection = Projection(params.llm_width, width, nn.GELU(approximate="tanh"))
+        self.clip_projection = nn.Linear(params.clip_width, width)
+        self.transformer_blocks = nn.ModuleList(Block(params) for _ in range(params.layers))
+        self.norm_out = nn.LayerNorm(width, eps=params.norm_eps, elementwise_affine=False)
+        self.scale_shift_table = nn.Parameter(torch.randn(2, width) / width**0.5)
+        self.proj_out = nn.Linear(width, params.out_channels)
+
+    def embed(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        prompt_embeds: Tensor,
+        clip_embeds: Tensor,
+        *,
+        image_latents: Tensor | None = None,
+        motion_score: Tensor | float | None = None,
+    ) -> Hidden:
+        """Everything before the blocks.
+
+        latents (b, f, c, h, w); timestep (b,) in 0..1, 0 = noise; prompt_embeds (b, l, llm_width), valid tokens only;
+        clip_embeds (b, 77, clip_width), all of them. TI2V also needs image_latents (b, f, c, h, w), the first image's
+        latents in frame 0 and zeros after it, and motion_score, a number or (b,). Floats of any width;
+        they are cast to the weights' dtype.
+        """
+        for name, given, wanted in (
+            ("image_latents", image_latents, self.params.takes_image),
+            ("motion_score", motion_score, self.params.takes_motion_score),
+        ):
+            if (given is not None) != wanted:
+                raise ValueError(f"This transformer {'needs' if wanted else 'does not take'} {name}.")
+        dtype, device = self.scale_shift_table.dtype, latents.device
+        batch, frames, _, height, width = latents.shape
+        if image_latents is not None:
+            latents = torch.cat((latents, image_latents.to(latents)), dim=2)
+        if motion_score is not None:
+            motion_score = torch.as_tensor(motion_score, dtype=torch.float32, device=device).expand(batch)
+        timestep_emb, modulation = self.adaln_single(timestep, motion_score, dtype)
+        prompt = self.caption_projection(self.caption_norm(prompt_embeds.to(dtype)))
+        clip = self.clip_projection(clip_embeds.to(dtype))
+        grid = (frames, height, width)
+        return Hidden(
+            tokens=self.pos_embed(latents.to(dtype)),
+            timestep_emb=timestep_emb,
+            modulation=modulation,
+            context=torch.cat((clip, prompt), dim=1),
+            rope=rope_tables(grid, self.params.head_dim, device),
+            grid=grid,
+        )
+
+    def head(self, hidden: Hidden, *, token_chunk: int = TOKEN_CHUNK) -> Tensor:
+        """Everything after the blocks: the velocity (b, f, c, h, w) in the weights' dtype."""
+        shift, scale = (self.scale_shift_table + hidden.timestep_emb[:, None])[:, :, None].unbind(1)
+
+        def velocity(part: slice) -> tuple[Tensor]:
+            return (self.proj_out(modulate(self.norm_out(hidden.tokens[:, part]), shift, scale)),)
+
+        (pixels,) = collect(velocity, hidden.tokens.shape[1], token_chunk)
+        return pixels.unflatten(1, hidden.grid).permute(0, 1, 4, 2, 3)
+
+    def forward(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        prompt_embeds: Tensor,
+        clip_embeds: Tensor,
+        prompt_mask: Tensor,
+        image_latents: Tensor | None = None,
+        motion_score: Tensor | float | None = None,
+    ) -> Tensor:
+        """The velocity (b, f, c, h, w) of a batch; differentiable when gradients are enabled.
+
+        As `embed`, but prompt_embeds may be padded on the right: prompt_mask (b, 77 + l) is 1 over the valid prefix of
+        CLIP's and the LLM's positions together.
+        """
+        hidden = self.embed(
+            latents, timestep, prompt_embeds, clip_embeds, image_latents=image_latents, motion_score=motion_score
+        )
+        lengths = _prefix_lengths(prompt_mask)
+        hidden.context = hidden.context[:, : max(lengths)]
+        hidden.context_lengths = lengths if len(set(lengths)) > 1 else None
+        for block in self.transformer_blocks:
+            block(hidden)
+        return self.head(hidden)
+
+
+def _prefix_lengths(mask: Tensor) -> tuple[int, ...]:
+    mask = mask.bool()
+    lengths = mask.sum(dim=1)
+    if not torch.equal(mask, torch.arange(mask.shape[1], device=mask.device) < lengths[:, None]):
+        raise ValueError("prompt_mask must be 1 over the first positions of each sample and 0 after them.")
+    return tuple(lengths.tolist())

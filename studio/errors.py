@@ -103,6 +103,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "The files of {model} are not the ones this video was made with, so it would come out different.",
         "{model} 的模型文件与制作该视频时的不同，结果会不一样。",
     ),
+    "file_unreadable": ("{file} cannot be read: {reason}.", "无法读取 {file}：{reason}。"),
     "write_failed": ("{file} could not be written: {reason}.", "无法写入 {file}：{reason}。"),
     "checkpoint": ("{reason}", "模型文件有问题：{reason}"),
     "cancelled": ("Stopped.", "已停止。"),

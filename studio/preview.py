@@ -30,7 +30,7 @@ class LatentColours:
 
     @classmethod
     def fit(cls, encode: Callable[[torch.Tensor], torch.Tensor]) -> "LatentColours":
-        """Least squares over encoded pictures. `encode`: video (1, 17, 3, H, W) in -1..1 -> moments (1, 3, 2c, h, w)."""
+        """Least squares over encoded pictures. `encode`: video (1, 17, 3, H, W) in -1..1 to moments (1, 3, 2c, h, w)."""
         generator = torch.Generator("cpu").manual_seed(17)
         samples: list[list[torch.Tensor]] = [[] for _ in range(LATENTS)]
         colours = []
@@ -72,7 +72,7 @@ class LatentColours:
 
 
 def write_preview(path: Path, frames: np.ndarray) -> None:
-    """uint8 (f, h, w, 3) -> a looping webp, scaled up smoothly; replaced in one step so that readers see whole files."""
+    """uint8 (f, h, w, 3) -> a looping webp, scaled up smoothly, and replaced in one step: readers see whole files."""
     height, width = frames.shape[1:3]
     scale = LONG_SIDE / max(height, width)
     size = (round(width * scale), round(height * scale))

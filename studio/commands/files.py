@@ -1,0 +1,32 @@
+"""`inspect`, `download` and `quantize`: commands about a model's files."""
+
+import argparse
+
+from studio.commands.machine import find_model, studio_config
+from studio.download import download
+from studio.engine import part_folders
+from studio.inspect import inspect
+from studio.quantize import quantize
+
+
+def run_inspect(options: argparse.Namespace) -> int:
+    """Say what a checkpoint folder holds; 1 when something is missing or corrupt."""
+    report = inspect(options.folder)
+    print("\n".join(report.lines()))
+    return 0 if report.ok else 1
+
+
+def run_download(options: argparse.Namespace) -> int:
+    """Fetch the files of a model that are needed."""
+    config = studio_config(options)
+    model = find_model(options.model, config)
+    download(model, options.source, options.to or config.model_dir / model.name, print)
+    return 0
+
+
+def run_quantize(options: argparse.Namespace) -> int:
+    """Write int8 weights beside a model's own."""
+    config = studio_config(options)
+    model = find_model(options.model, config)
+    quantize(part_folders(model, model.takes_image, config.model_dir), print)
+    return 0

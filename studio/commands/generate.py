@@ -1,0 +1,208 @@
+"""`generate` and `decode`: one video, here and now, with a progress bar."""
+
+import argparse
+import hashlib
+import re
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from tqdm import tqdm
+
+from studio import latents_file
+from studio.commands.machine import engine_options, find_model, studio_config
+from studio.config import StudioConfig, load_camera_moves
+from studio.engine import open_engine, pick_device
+from studio.errors import Cancelled, InputError
+from studio.events import Event, Finished, Notice, PhaseStarted, Progress
+from studio.locks import DeviceLock
+from studio.media import read_image, read_metadata
+from studio.output import SUFFIXES
+from studio.pipeline import Request, check_rerun, decode, generate
+from studio.settings import GenerationSettings
+
+PHASE_TITLES = {
+    "load": "Loading",
+    "encode_text": "Reading the prompt",
+    "encode_image": "Looking at the first image",
+    "denoise": "Making the video",
+    "decode": "Decoding frames",
+    "write": "Writing files",
+}
+
+
+def run_generate(options: argparse.Namespace, flags: Mapping[str, Any]) -> int:
+    """Make one video. `flags`: GenerationSettings fields given on the command line (None: not given)."""
+    config, moves = studio_config(options), load_camera_moves()
+    record = _read_record(options.from_video) if options.from_video else None
+    settings = _settings(options, flags, config, record)
+    model = find_model(settings.model, config)
+    settings = settings.resolve(model)
+    settings.check(model, moves)
+    image = _read_picture(settings.first_image, config)
+    workdir = config.output_dir / ".work" / _work_name(settings, image)
+    request = Request(settings, _stem(options.output, settings, config), workdir, image, options.keep_latents)
+    engine = open_engine(model, image is not None, moves, config, engine_options(options))
+    if record is not None:
+        check_rerun(record, request, engine)
+    with _device(options), _stopping() as stop, _Bar() as bar:
+        try:
+            finished = generate(request, engine, bar.show, stop.is_set)
+        except Cancelled:
+            again = f"the same command with --seed {settings.seed} goes on from the last step"
+            print(f"\nStopped; {again}.", file=sys.stderr)
+            return Cancelled.exit_code
+        finally:
+            engine.memory.release()
+    shutil.rmtree(workdir, ignore_errors=True)
+    return _tell(finished)
+
+
+def run_decode(options: argparse.Namespace) -> int:
+    """Finish a video from saved latents."""
+    config = studio_config(options)
+    found = latents_file.read_latents(options.latents)
+    model = find_model(found.settings.model, config)
+    image = _read_picture(options.first_image, config)
+    request = Request(found.settings, _stem(options.output, found.settings, config), options.latents.parent, image)
+    has_image = found.settings.first_image is not None
+    engine = open_engine(model, has_image, load_camera_moves(), config, engine_options(options))
+    with _device(options), _stopping() as stop, _Bar() as bar:
+        try:
+            finished = decode(request, found.saved.latents, engine, bar.show, stop.is_set)
+        finally:
+            engine.memory.release()
+    return _tell(finished)
+
+
+def _tell(finished: Finished) -> int:
+    seconds = ", ".join(f"{phase} {value:.1f} s" for phase, value in finished.seconds.items())
+    print(f"{finished.path}\nseed {finished.seed}; {seconds}")
+    return 0
+
+
+def _settings(
+    options: argparse.Namespace, flags: Mapping[str, Any], config: StudioConfig, record: Mapping[str, Any] | None
+) -> GenerationSettings:
+    """The settings of the file that is made again, if any, with the command line's values over them."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    for name in ("model", "prompt", "camera_move"):
+        if getattr(options, name) is not None:
+            given[name] = getattr(options, name)
+    if options.first_image is not None:
+        given["first_image"] = str(options.first_image)
+    if record is None:
+        return GenerationSettings(**{"model": find_model(None, config).name, "prompt": "", **given})
+    settings = GenerationSettings.from_dict(record["settings"])
+    if settings.first_image is not None:  # the name inside the file is not opened: the picture lies beside the video
+        settings = replace(settings, first_image=str(options.from_video.with_suffix("")) + ".first.png")
+    return replace(settings, **given)
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    record = read_metadata(_read_bytes(path))
+    if "settings" not in record:
+        raise InputError("metadata_missing", reason="it holds no settings of this program")
+    return record
+
+
+def _read_picture(path: str | Path | None, config: StudioConfig) -> Image.Image | None:
+    return None if path is None else read_image(_read_bytes(Path(path)), config.image_limit_megapixels)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError("file_unreadable", file=path, reason=error.strerror or str(error)) from None
+
+
+def _stem(output: Path | None, settings: GenerationSettings, config: StudioConfig) -> Path:
+    """The result's path without suffix. Raises InputError where a file of it stands already."""
+    if output is None:
+        return config.output_dir / result_name(settings)
+    stem = output.with_suffix("") if output.suffix in (".mp4", ".png") else output
+    for suffix in SUFFIXES:
+        if (taken := stem.with_name(stem.name + suffix)).exists():
+            raise InputError("output_exists", file=taken)
+    return stem.resolve()
+
+
+def result_name(settings: GenerationSettings) -> str:
+    """A name that sorts by date and tells the prompt: 20261121-101502-a-cat-runs-42."""
+    words = re.sub(r"[^\w]+", "-", settings.prompt).strip("-")[:40].strip("-")
+    return f"{datetime.now():%Y%m%d-%H%M%S}-{words}-{settings.seed}"
+
+
+def _work_name(settings: GenerationSettings, image: Image.Image | None) -> str:
+    """One folder per request, so that the same command finds what a stopped run left."""
+    pixels = image.tobytes() if image else b""
+    return hashlib.sha256(replace(settings, first_image=None).to_json().encode() + pixels).hexdigest()[:24]
+
+
+@contextmanager
+def _device(options: argparse.Namespace) -> Iterator[None]:
+    """Hold the device; where another process has it, say so and wait."""
+    device = pick_device(engine_options(options).device)
+    with DeviceLock(str(device), on_wait=lambda holder: print(f"Waiting for {device}: {holder}", file=sys.stderr)):
+        yield
+
+
+@contextmanager
+def _stopping() -> Iterator[threading.Event]:
+    """Ctrl-C asks the run to stop after the block it is in; a second one ends the program at once."""
+    stop = threading.Event()
+
+    def ask(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+class _Bar:
+    """Events as a progress bar on stderr."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+        self._phase = ""
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, PhaseStarted):
+            self._close()
+            self._phase = event.phase
+            print(f"{PHASE_TITLES[event.phase]} ...", file=sys.stderr)
+        elif isinstance(event, Notice):
+            tqdm.write(event.text, file=sys.stderr)
+        elif isinstance(event, Progress):
+            if self._bar is None:
+                self._bar = tqdm(
+                    total=event.steps, file=sys.stderr, unit="frame" if event.phase == "decode" else "step"
+                )
+            self._bar.set_postfix_str(f"VRAM {event.vram_bytes / 2**30:.1f} GB, RAM {event.ram_bytes / 2**30:.1f} GB")
+            self._bar.update(event.step - self._bar.n)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,40 @@
+"""What every command starts with: the machine's config, the model that is meant, the engine's options."""
+
+import argparse
+
+from studio.config import ModelConfig, StudioConfig, load_models, load_studio
+from studio.engine import EngineOptions, is_installed
+from studio.errors import InputError
+
+_CONFIG_FLAGS = {
+    "model_dir": "model_dir",
+    "output_dir": "output_dir",
+    "vram": "vram_gb",
+    "ram": "ram_gb",
+    "port": "port",
+}
+
+
+def studio_config(options: argparse.Namespace) -> StudioConfig:
+    """configs/studio.yaml with the command line's values."""
+    given = vars(options)
+    values = {field: given[flag] for flag, field in _CONFIG_FLAGS.items() if given.get(flag) is not None}
+    if given.get("listen"):
+        values["host"] = "0.0.0.0"
+    return load_studio(**values)
+
+
+def engine_options(options: argparse.Namespace) -> EngineOptions:
+    """device, offload and quantize as given, else their defaults."""
+    given = vars(options)
+    return EngineOptions(**{name: given[name] for name in ("device", "offload", "quantize") if given.get(name)})
+
+
+def find_model(name: str | None, config: StudioConfig) -> ModelConfig:
+    """The named model; without a name the first one that is installed, nano coming last. Raises InputError."""
+    models = load_models()
+    if name is None:
+        return next((model for model in models.values() if is_installed(model, config.model_dir)), models["nano"])
+    if name not in models:
+        raise InputError("model_unknown", value=name, known=", ".join(models))
+    return models[name]

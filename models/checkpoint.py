@@ -1,0 +1,286 @@
+"""Checkpoint folders of the public layout -> networks: found, checked strictly both ways, loaded without a second copy.
+
+A network is built on the meta device from its config, its tensors are read one by one into memory of their own, and
+assigned. `build` stops before the reading, for those who place the tensors themselves (the memory runtime).
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from models.step_llm import StepLLM, StepLLMParams
+from models.transformer import Transformer, TransformerParams
+from models.vae import VAE, VAEParams
+from models.weight_files import (
+    CheckpointError,
+    TensorEntry,
+    first_names,
+    header_bytes,
+    read_index,
+    read_into,
+    read_json,
+    read_table,
+)
+
+__all__ = [
+    "LAYOUT",
+    "CheckpointError",
+    "ComponentFiles",
+    "TensorEntry",
+    "build",
+    "build_clip",
+    "build_step_llm",
+    "build_transformer",
+    "build_vae",
+    "check",
+    "fingerprint",
+    "load_clip",
+    "load_step_llm",
+    "load_transformer",
+    "load_vae",
+    "network",
+    "read_into",
+    "weight_files",
+]
+
+SAMPLES = 64
+SAMPLE_BYTES = 64 << 10
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a component's files lie in a checkpoint folder.
+
+    weights: names of an unsharded file, best first; a file of the first name may be sharded through its index.
+    prefix: of the keys that belong to the network; others in the file are left alone ("": every key belongs).
+    tokenizer: files beside the weights that decide token ids, from the checkpoint folder on.
+    """
+
+    folder: str
+    weights: tuple[str, ...]
+    config_required: bool = True
+    prefix: str = ""
+    tokenizer: tuple[str, ...] = ()
+
+
+LAYOUT = {
+    "transformer": Layout("transformer", ("diffusion_pytorch_model.safetensors",)),
+    "step_llm": Layout("step_llm", ("model.safetensors",), tokenizer=("step_llm/step1_chat_tokenizer.model",)),
+    # The public .bin is a whole CN-CLIP: picture tower and projections beside the text tower `bert.*`.
+    "clip": Layout(
+        "hunyuan_clip/clip_text_encoder",
+        ("model.safetensors", "pytorch_model.bin"),
+        prefix="bert.",
+        tokenizer=("hunyuan_clip/tokenizer/vocab.txt", "hunyuan_clip/tokenizer/tokenizer_config.json"),
+    ),
+    # The public VAE has no config: its sizes are the defaults of VAEParams. vae.safetensors beside it is version 1.
+    "vae": Layout("vae", ("vae_v2.safetensors",), config_required=False),
+}
+
+
+def weight_files(folder: Path | str, component: str) -> tuple[Path, ...]:
+    """The files that hold a component's weights, in order. Raises CheckpointError where there are none."""
+    layout = LAYOUT[component]
+    place = Path(folder) / layout.folder
+    index = place / f"{layout.weights[0]}.index.json"
+    if index.is_file():
+        return tuple(place / name for name in sorted(set(read_index(index).values())))
+    for name in layout.weights:
+        if (place / name).is_file():
+            return (place / name,)
+    names = " or ".join((*layout.weights, index.name))
+    raise CheckpointError(f"{place} has no weights: {names} is missing. Download it.")
+
+
+class ComponentFiles:
+    """What a folder holds of one component, from headers alone.
+
+    `entries`: tensor name -> TensorEntry; `config`: its config.json ({} where it may be absent and is); `files`: the
+    weight files. Raises CheckpointError for files that are missing, truncated, or at odds with their index.
+    """
+
+    def __init__(self, folder: Path | str, component: str) -> None:
+        self.folder, self.component = Path(folder), component
+        layout = LAYOUT[component]
+        place = self.folder / layout.folder
+        config = place / "config.json"
+        self.config: dict[str, Any] = read_json(config) if layout.config_required or config.exists() else {}
+        self.files = weight_files(self.folder, component)
+        found: dict[str, TensorEntry] = {}
+        for file in self.files:
+            table = read_table(file)
+            if twice := sorted(set(table) & set(found)):
+                raise CheckpointError(f"{file} holds tensors that another shard has too: {first_names(twice)}.")
+            found |= table
+        index = place / f"{layout.weights[0]}.index.json"
+        if index.is_file():
+            _check_index(index, found)
+        self.entries = {name: entry for name, entry in found.items() if name.startswith(layout.prefix)}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the component's tensors as stored."""
+        return sum(entry.nbytes for entry in self.entries.values())
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in the component's tensors."""
+        return sum(entry.nbytes // entry.dtype.itemsize for entry in self.entries.values())
+
+    @property
+    def dtypes(self) -> tuple[torch.dtype, ...]:
+        """The dtypes in store, the one with most bytes first."""
+        share: dict[torch.dtype, int] = {}
+        for entry in self.entries.values():
+            share[entry.dtype] = share.get(entry.dtype, 0) + entry.nbytes
+        return tuple(sorted(share, key=lambda dtype: -share[dtype]))
+
+
+def network(component: str, config: dict[str, Any]) -> nn.Module:
+    """The network that a config.json describes, on the meta device: shapes without memory."""
+    with torch.device("meta"):
+        if component == "transformer":
+            return Transformer(TransformerParams.from_config(config))
+        if component == "step_llm":
+            return StepLLM(StepLLMParams.from_config(config))
+        if component == "vae":
+            return VAE(VAEParams.from_config(config))
+        from models.clip import ClipText  # here: transformers takes seconds to import, and only this network needs it
+
+        return ClipText(config)
+
+
+def check(files: ComponentFiles, module: nn.Module) -> None:
+    """Keys strict both ways, and every shape. Raises CheckpointError with the first names and both shapes."""
+    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    place = files.folder / LAYOUT[files.component].folder
+    missing = [name for name in wanted if name not in files.entries]
+    unknown = [name for name in files.entries if name not in wanted]
+    complaints = []
+    if missing:
+        complaints.append(f"lacks {len(missing)} tensors that its config asks for: {first_names(missing)}")
+    if unknown:
+        complaints.append(f"has {len(unknown)} tensors that its config does not know: {first_names(unknown)}")
+    if complaints:
+        raise CheckpointError(f"{place} {'; it '.join(complaints)}. Weights and config.json must be of one model.")
+    for name, shape in wanted.items():
+        if (entry := files.entries[name]).shape != shape:
+            raise CheckpointError(
+                f"{name} in {entry.file} has shape {entry.shape}, its config asks for {shape}. "
+                "Weights and config.json must be of one model."
+            )
+
+
+def build(folder: Path | str, component: str) -> tuple[nn.Module, ComponentFiles]:
+    """The network on the meta device and the checked files that fill it; nothing but headers is read."""
+    files = ComponentFiles(folder, component)
+    try:
+        module = network(component, files.config)
+    except (KeyError, TypeError, ValueError) as error:
+        config = files.folder / LAYOUT[component].folder / "config.json"
+        raise CheckpointError(f"{config} describes no {component} ({type(error).__name__}: {error}).") from None
+    check(files, module)
+    return module, files
+
+
+def build_transformer(folder: Path | str) -> tuple[Transformer, ComponentFiles]:
+    """As `build`."""
+    return build(folder, "transformer")
+
+
+def build_step_llm(folder: Path | str) -> tuple[StepLLM, ComponentFiles]:
+    """As `build`."""
+    return build(folder, "step_llm")
+
+
+def build_vae(folder: Path | str) -> tuple[VAE, ComponentFiles]:
+    """As `build`."""
+    return build(folder, "vae")
+
+
+def build_clip(folder: Path | str) -> tuple[nn.Module, ComponentFiles]:
+    """As `build`; a models.clip.ClipText."""
+    return build(folder, "clip")
+
+
+def load_transformer(
+    folder: Path | str, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+) -> Transformer:
+    """The transformer of a checkpoint folder, in eval mode, without gradients. dtype None: as stored."""
+    return _fill(*build_transformer(folder), dtype, device)
+
+
+def load_step_llm(folder: Path | str, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> StepLLM:
+    """The language model that encodes the prompt; as load_transformer."""
+    return _fill(*build_step_llm(folder), dtype, device)
+
+
+def load_vae(folder: Path | str, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> VAE:
+    """The video autoencoder; as load_transformer."""
+    return _fill(*build_vae(folder), dtype, device)
+
+
+def load_clip(
+    folder: Path | str, dtype: torch.dtype | None = torch.float32, device: torch.device | str = "cpu"
+) -> nn.Module:
+    """The CLIP text tower (models.clip.ClipText); float32 as in the official pipeline."""
+    return _fill(*build_clip(folder), dtype, device)
+
+
+def fingerprint(folder: Path | str, component: str, dtype: torch.dtype) -> str:
+    """32 hex digits that name a training of a component as it runs in `dtype`.
+
+    Covers the config, sizes, headers and 64 evenly spaced pieces of 64 KiB of every weight file, and the tokenizer's
+    files: about 4 MiB are read per file, so it is asked for again rather than remembered. Raises CheckpointError.
+    """
+    folder = Path(folder)
+    files = ComponentFiles(folder, component)
+    layout = LAYOUT[component]
+    digest = hashlib.sha256(f"{component} {dtype}".encode())
+    small = [folder / name for name in layout.tokenizer]
+    for path in (folder / layout.folder / "config.json", *small):
+        content = path.read_bytes() if path.is_file() else b""
+        digest.update(f"{path.name} {len(content)}".encode() + content)
+    for path in files.files:
+        header, start = header_bytes(path)
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}".encode() + header)
+        with open(path, "rb") as file:
+            for offset in _sample_offsets(start, size):
+                file.seek(offset)
+                digest.update(file.read(SAMPLE_BYTES))
+    return digest.hexdigest()[:32]
+
+
+def _sample_offsets(start: int, end: int) -> list[int]:
+    """Where the samples of the bytes start..end begin: evenly spaced, the whole range where it is small."""
+    last = max(end - start - SAMPLE_BYTES, 0)
+    if last < SAMPLES * SAMPLE_BYTES:
+        return list(range(start, end, SAMPLE_BYTES))
+    return [start + last * i // (SAMPLES - 1) for i in range(SAMPLES)]
+
+
+def _check_index(index: Path, found: dict[str, TensorEntry]) -> None:
+    names = read_index(index)
+    if absent := [name for name, file in names.items() if name not in found or found[name].file.name != file]:
+        raise CheckpointError(
+            f"{index} names {len(absent)} tensors that are not in their files: {first_names(absent)}. "
+            "Index and shards must be of one model."
+        )
+    if extra := [name for name in found if name not in names]:
+        raise CheckpointError(f"{index} does not name {len(extra)} tensors of its shards: {first_names(extra)}.")
+
+
+def _fill(module: Network, files: ComponentFiles, dtype: torch.dtype | None, device: torch.device | str) -> Network:
+    tensors = {}
+    for name, entry in files.entries.items():
+        host = torch.empty(entry.shape, dtype=dtype or entry.dtype)
+        read_into(entry, host)
+        tensors[name] = host.to(device)
+    module.load_state_dict(tensors, strict=True, assign=True)
+    return module.eval().requires_grad_(False)

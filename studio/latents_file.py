@@ -11,9 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from studio.errors import InputError, StudioError
+from studio.filenames import LATENTS, write_whole
 from studio.settings import GenerationSettings
-
-NAME = "latents.safetensors"
 
 
 @dataclass(frozen=True)
@@ -35,18 +34,15 @@ class LatentsFile:
 
 def save_latents(folder: Path, saved: Saved, settings: GenerationSettings, provenance: Mapping[str, Any]) -> Path:
     """Write `folder`/latents.safetensors in one step (.tmp, then rename). Raises StudioError when it cannot."""
-    path, unfinished = folder / NAME, folder / f"{NAME}.tmp"
+    path = folder / LATENTS
     metadata = {
         "settings": settings.to_json(),
         "step": str(saved.step),
         "provenance": json.dumps(dict(provenance), ensure_ascii=False, sort_keys=True),
     }
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(save({"latents": saved.latents.float().cpu().contiguous()}, metadata))
-        unfinished.replace(path)
+        write_whole(path, save({"latents": saved.latents.float().cpu().contiguous()}, metadata))
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise StudioError("write_failed", file=path.name, reason=error.strerror or str(error)) from None
     return path
 
@@ -54,7 +50,7 @@ def save_latents(folder: Path, saved: Saved, settings: GenerationSettings, prove
 def load_latents(folder: Path) -> LatentsFile | None:
     """What save_latents left in the folder; None when there is nothing usable."""
     try:
-        return read_latents(folder / NAME)
+        return read_latents(folder / LATENTS)
     except InputError:
         return None
 

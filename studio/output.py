@@ -11,13 +11,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from studio import latents_file
 from studio.errors import StudioError
+from studio.filenames import LATENTS, RESULT_SUFFIXES
 from studio.media import VideoWriter, write_png
 from studio.settings import FPS, GenerationSettings
-
-PREVIEW_NAME = "preview.webp"
-SUFFIXES = (".mp4", ".png", ".json", ".jpg", ".first.png", ".latents.safetensors")
 
 
 def record(settings: GenerationSettings, provenance: Mapping[str, Any], stem: Path) -> dict[str, Any]:
@@ -60,7 +57,7 @@ class ResultWriter:
     ) -> None:
         if self._video is not None:
             self._video.abort()
-        for suffix in SUFFIXES:
+        for suffix in RESULT_SUFFIXES:
             self._unfinished(suffix).unlink(missing_ok=True)
 
     def add(self, frames: np.ndarray) -> None:
@@ -73,7 +70,7 @@ class ResultWriter:
 
     def keep(self, workdir: Path) -> None:
         """Keep the work folder's latents beside the result."""
-        self._kept = workdir / latents_file.NAME
+        self._kept = workdir / LATENTS
 
     def finish(self, seconds: Mapping[str, float], usage: Mapping[str, Any]) -> Path:
         """Put everything in place and return the result's path. Raises StudioError when a file cannot be written."""
@@ -95,7 +92,7 @@ class ResultWriter:
         else:
             self._open_video().close()
             self._video = None
-        for suffix in reversed(SUFFIXES):  # the result itself comes last: where it is, everything is
+        for suffix in reversed(RESULT_SUFFIXES):  # the result itself comes last: where it is, everything is
             if self._unfinished(suffix).exists():
                 self._unfinished(suffix).replace(self._final(suffix))
         return self._final(".png" if self._still else ".mp4")

@@ -17,6 +17,7 @@ from studio import output
 from studio.config import CameraMove, ModelConfig
 from studio.errors import Cancelled, InputError
 from studio.events import Event, Finished, Notice, PhaseStarted, Preview, Progress
+from studio.filenames import PREVIEW
 from studio.latents_file import Saved, load_latents, save_latents
 from studio.media import crop_image, image_array
 from studio.memory.embeddings import EmbeddingCache
@@ -211,7 +212,7 @@ def _denoise(
                 raise
             velocity = guide(velocities, settings.cfg_scale)
             if step < PREVIEW_STEPS or monotonic() - previewed_at > PREVIEW_SECONDS:
-                preview_path = request.workdir / output.PREVIEW_NAME
+                preview_path = request.workdir / PREVIEW
                 write_preview(preview_path, colours.frames(latents + (1 - time) * velocity))
                 run.emit(Preview(step + 1, preview_path.name))
                 previewed_at = monotonic()

@@ -4,9 +4,10 @@ No published map exists for this VAE, so one is fitted by encoding generated col
 three latent positions of a chunk is its own, since the first codes one frame and the others eight each.
 """
 
-import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+
+from studio.filenames import write_whole
 
 FRAMES, LATENTS, FACTOR = 17, 3, 16  # one VAE chunk
 PICTURES, PICTURE_SIDE = 6, 64
@@ -54,13 +57,8 @@ class LatentColours:
 
     def store(self, path: Path) -> None:
         """Write the map; a failed write is no error, it is fitted again next time."""
-        unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.write_bytes(save({"maps": self.maps}))
-            unfinished.replace(path)
-        except OSError:
-            unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            write_whole(path, save({"maps": self.maps}))
 
     def frames(self, latents: torch.Tensor) -> np.ndarray:
         """Latents (1, f, c, h, w) -> uint8 (f, h, w, 3)."""
@@ -77,11 +75,11 @@ def write_preview(path: Path, frames: np.ndarray) -> None:
     scale = LONG_SIDE / max(height, width)
     size = (round(width * scale), round(height * scale))
     pictures = [Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC) for frame in frames]
-    unfinished = path.with_suffix(".webp.tmp")
+    file = BytesIO()
     pictures[0].save(
-        unfinished, "WEBP", save_all=True, append_images=pictures[1:], duration=FRAME_MS, loop=0, quality=75, method=0
+        file, "WEBP", save_all=True, append_images=pictures[1:], duration=FRAME_MS, loop=0, quality=75, method=0
     )
-    unfinished.replace(path)
+    write_whole(path, file.getvalue())
 
 
 def _solve(latents: torch.Tensor, colours: torch.Tensor) -> torch.Tensor:

@@ -51,10 +51,10 @@ def compose(settings: GenerationSettings, model: ModelConfig, moves: Mapping[str
     learned (TI2V README). The negative text is the negative prompt, exactly.
     """
     prompt = settings.prompt.strip()
-    if settings.camera_move:
-        prompt = f"{moves[settings.camera_move].phrase}，{prompt}"
     if model.magic_words and prompt[-1:] not in SENTENCE_ENDS:
         prompt += "。" if _has_chinese(prompt) else "."
+    if settings.camera_move:
+        prompt = f"{moves[settings.camera_move].phrase}，{prompt}"
     return ModelText(prompt + model.magic_words, settings.negative_prompt or "")
 
 

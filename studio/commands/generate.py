@@ -23,9 +23,9 @@ from studio.config import StudioConfig, load_camera_moves
 from studio.engine import open_engine, pick_device
 from studio.errors import Cancelled, InputError
 from studio.events import Event, Finished, Notice, PhaseStarted, Progress
-from studio.locks import DeviceLock
+from studio.filenames import RESULT_SUFFIXES
+from studio.locks import DeviceLock, runtime_folder
 from studio.media import read_image, read_metadata
-from studio.output import SUFFIXES
 from studio.pipeline import Request, check_rerun, decode, generate
 from studio.settings import GenerationSettings
 
@@ -53,7 +53,7 @@ def run_generate(options: argparse.Namespace, flags: Mapping[str, Any]) -> int:
     engine = open_engine(model, image is not None, moves, config, engine_options(options))
     if record is not None:
         check_rerun(record, request, engine)
-    with _device(options), _stopping() as stop, _Bar() as bar:
+    with _stopping() as stop, _device(options, stop), _Bar() as bar:
         try:
             finished = generate(request, engine, bar.show, stop.is_set)
         except Cancelled:
@@ -75,7 +75,7 @@ def run_decode(options: argparse.Namespace) -> int:
     request = Request(found.settings, _stem(options.output, found.settings, config), options.latents.parent, image)
     has_image = found.settings.first_image is not None
     engine = open_engine(model, has_image, load_camera_moves(), config, engine_options(options))
-    with _device(options), _stopping() as stop, _Bar() as bar:
+    with _stopping() as stop, _device(options, stop), _Bar() as bar:
         try:
             finished = decode(request, found.saved.latents, engine, bar.show, stop.is_set)
         finally:
@@ -130,7 +130,7 @@ def _stem(output: Path | None, settings: GenerationSettings, config: StudioConfi
     if output is None:
         return config.output_dir / result_name(settings)
     stem = output.with_suffix("") if output.suffix in (".mp4", ".png") else output
-    for suffix in SUFFIXES:
+    for suffix in RESULT_SUFFIXES:
         if (taken := stem.with_name(stem.name + suffix)).exists():
             raise InputError("output_exists", file=taken)
     return stem.resolve()
@@ -149,11 +149,15 @@ def _work_name(settings: GenerationSettings, image: Image.Image | None) -> str:
 
 
 @contextmanager
-def _device(options: argparse.Namespace) -> Iterator[None]:
+def _device(options: argparse.Namespace, stop: threading.Event) -> Iterator[None]:
     """Hold the device; where another process has it, say so and wait."""
     device = pick_device(engine_options(options).device)
-    with DeviceLock(str(device), on_wait=lambda holder: print(f"Waiting for {device}: {holder}", file=sys.stderr)):
+    lock = DeviceLock(runtime_folder(), str(device), "generate on the command line")
+    lock.wait(lambda holder: print(f"Waiting for {device}, in use by {holder}.", file=sys.stderr), stop.is_set)
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextmanager

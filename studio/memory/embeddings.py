@@ -2,12 +2,14 @@
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from studio.filenames import write_whole
 from studio.memory.plan import GB
 
 
@@ -32,14 +34,9 @@ class EmbeddingCache:
 
     def put(self, text: str, fingerprint: str, tensors: dict[str, torch.Tensor]) -> None:
         """Store CPU tensors; a write that fails (full disk) stores nothing and is no error: it is a cache."""
-        path = self._path(text, fingerprint)
-        unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            unfinished.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
-            unfinished.replace(path)
-        except OSError:
-            unfinished.unlink(missing_ok=True)
+        data = save({name: tensor.contiguous() for name, tensor in tensors.items()})
+        with suppress(OSError):
+            write_whole(self._path(text, fingerprint), data)
         self._trim()
 
     def _path(self, text: str, fingerprint: str) -> Path:

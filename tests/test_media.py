@@ -1,0 +1,153 @@
+"""Pictures in, video out."""
+
+import io
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from studio.errors import InputError, StudioError
+from studio.media import (
+    VideoWriter,
+    crop_box,
+    crop_image,
+    image_array,
+    read_image,
+    read_metadata,
+    read_video,
+    write_png,
+)
+
+RECORD = {"prompt": 'a = "b" \\ ; # 镜头推进\nsecond line <img onerror=1>', "seed": 7}
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def gradient(width: int, height: int) -> Image.Image:
+    rows, columns = np.mgrid[0:height, 0:width]
+    pixels = np.stack([rows * 255 // height, columns * 255 // width, np.full_like(rows, 40)], -1)
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def test_exif_rotation_is_applied():
+    image = gradient(40, 20)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: show rotated by 90 degrees clockwise
+    read = read_image(encoded(image, "PNG", exif=exif))
+    assert read.size == (20, 40)
+    assert np.array_equal(np.asarray(read), np.asarray(image.rotate(-90, expand=True)))
+
+
+def test_transparency_is_laid_on_white():
+    image = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+    image.putpixel((0, 0), (0, 0, 255, 255))
+    read = read_image(encoded(image))
+    assert read.mode == "RGB"
+    assert read.getpixel((0, 0)) == (0, 0, 255) and read.getpixel((1, 1)) == (255, 255, 255)
+
+
+def test_palette_transparency_is_laid_on_white():
+    image = Image.new("P", (2, 1))
+    image.putpalette([0, 200, 0, 9, 9, 9])
+    image.putpixel((1, 0), 1)
+    read = read_image(encoded(image, "PNG", transparency=1))
+    assert read.getpixel((0, 0)) == (0, 200, 0) and read.getpixel((1, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("data", [b"", b"<svg onload=1>", encoded(gradient(64, 64))[:-200], b"\x89PNG\r\n\x1a\nxx"])
+def test_unreadable_pictures_are_refused(data):
+    with pytest.raises(InputError) as failure:
+        read_image(data)
+    assert failure.value.code == "image_unreadable" and failure.value.exit_code == 2
+
+
+def test_size_is_checked_in_the_header():
+    bomb = bytearray(encoded(Image.new("L", (16, 16))))
+    bomb[16:24] = (30000).to_bytes(4, "big") * 2  # 900 megapixels claimed, a few bytes behind it
+    bomb[29:33] = zlib.crc32(bomb[12:29]).to_bytes(4, "big")
+    with pytest.raises(InputError) as failure:
+        read_image(bytes(bomb))
+    assert failure.value.code == "image_large"
+    with pytest.raises(InputError, match="0.01|0 megapixels"):
+        read_image(encoded(gradient(200, 100)), limit_megapixels=0.01)
+
+
+def test_animations_are_refused():
+    frames = [gradient(8, 8), gradient(8, 8).rotate(90)]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    with pytest.raises(InputError) as failure:
+        read_image(data)
+    assert failure.value.code == "image_animated" and failure.value.values["frames"] == 2
+
+
+@pytest.mark.parametrize(
+    "size, height, width",
+    [((1000, 500), 544, 992), ((500, 1000), 544, 992), ((896, 1152), 992, 544), ((31, 17), 128, 224)],
+)
+def test_crop_is_centred_and_has_the_videos_shape(size, height, width):
+    left, top, right, bottom = crop_box(size, height, width)
+    assert 0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]
+    assert abs(left - (size[0] - right)) <= 1 and abs(top - (size[1] - bottom)) <= 1
+    assert (right - left == size[0]) or (bottom - top == size[1])
+    assert abs((right - left) * height - (bottom - top) * width) <= max(height, width)
+    assert crop_image(gradient(*size), height, width).size == (width, height)
+
+
+def test_a_picture_of_the_right_size_keeps_its_pixels():
+    image = gradient(224, 128)
+    assert np.array_equal(np.asarray(crop_image(image, 128, 224)), np.asarray(image))
+
+
+def test_image_array_range():
+    array = image_array(Image.new("RGB", (2, 2), (0, 255, 0)))
+    assert array.shape == (3, 2, 2) and array.dtype == np.float32
+    assert array[0].max() == -1 and array[1].min() == 1
+
+
+def test_video_has_the_asked_size_frames_and_record(tmp_path):
+    path = tmp_path / "clip.mp4.tmp"
+    frames = np.stack([np.asarray(gradient(96, 64).rotate(angle)) for angle in range(0, 34)])
+    writer = VideoWriter(path, 64, 96, 25, RECORD)
+    writer.add(frames[:20])
+    writer.add(frames[20:])
+    writer.close()
+    data = path.read_bytes()
+    assert read_metadata(data) == RECORD
+    assert data.index(b"moov") < data.index(b"mdat"), "faststart puts the index first"
+    decoded = read_video(path)
+    assert decoded.shape == frames.shape
+    error = decoded.astype(float) - frames
+    assert 10 * np.log10(255**2 / (error**2).mean()) > 30
+
+
+def test_png_carries_its_record(tmp_path):
+    write_png(tmp_path / "a.png", gradient(8, 8), RECORD)
+    assert read_metadata((tmp_path / "a.png").read_bytes()) == RECORD
+
+
+@pytest.mark.parametrize("data", [b"", b"[1]", b"{", b"\0\0\0\x18ftypmp42" + b"x" * 50, b"\x89PNG\r\n\x1a\n1", b"\xff"])
+def test_files_without_a_record_are_refused(data):
+    with pytest.raises(InputError) as failure:
+        read_metadata(data)
+    assert failure.value.code == "metadata_missing"
+
+
+def test_a_writer_that_cannot_write_says_so_and_leaves_nothing(tmp_path):
+    path = tmp_path / "missing" / "a.mp4.tmp"
+    writer = VideoWriter(path, 64, 96, 25, {})
+    with pytest.raises((StudioError, FileNotFoundError)):
+        writer.add(np.zeros((200, 64, 96, 3), np.uint8))
+        writer.close()
+    assert not path.exists()
+
+
+def test_wrong_frames_are_a_programming_error(tmp_path):
+    writer = VideoWriter(tmp_path / "a.mp4", 64, 96, 25, {})
+    with pytest.raises(ValueError, match="frames are"):
+        writer.add(np.zeros((1, 64, 95, 3), np.uint8))
+    writer.abort()

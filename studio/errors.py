@@ -106,6 +106,35 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "file_unreadable": ("{file} cannot be read: {reason}.", "无法读取 {file}：{reason}。"),
     "write_failed": ("{file} could not be written: {reason}.", "无法写入 {file}：{reason}。"),
     "checkpoint": ("{reason}", "模型文件有问题：{reason}"),
+    "queue_unwritable": (
+        "The queue in {folder} cannot be written ({reason}; {free_gb:.2f} GB are free there): free some space, or choose another folder.",
+        "无法写入 {folder} 中的任务队列（{reason}；剩余 {free_gb:.2f} GB）：请清理空间或换一个文件夹。",
+    ),
+    "queue_busy": (
+        "The queue in {folder} was locked by another process for {seconds:.0f} seconds: try again, or end that process.",
+        "{folder} 中的任务队列被其他进程锁定了 {seconds:.0f} 秒：请重试，或结束该进程。",
+    ),
+    "job_running": ("The job is running: stop it before deleting it.", "任务正在运行：请先停止再删除。"),
+    "device_busy": (
+        "Waiting for the device, which is used by {holder}.",
+        "正在等待设备，它正被占用：{holder}。",
+    ),
+    "unexpected": (
+        "The job failed unexpectedly ({kind}: {reason}). The log has the details; Resume goes on from the last saved step.",
+        "任务意外失败（{kind}：{reason}）。详情见日志；点“继续”可从最近保存的步骤接着运行。",
+    ),
+    "worker_killed": (
+        "The worker process was killed, perhaps out of memory: {used_gb:.1f} of {total_gb:.1f} GB host memory were in use. Resume goes on from the last saved step; a smaller --ram leaves more room.",
+        "工作进程被终止，可能是内存不足：主机内存已用 {used_gb:.1f} GB，共 {total_gb:.1f} GB。点“继续”可从最近保存的步骤接着运行；调小 --ram 可留出更多内存。",
+    ),
+    "worker_crashed": (
+        "The worker process crashed ({signal}; last words: {words}). Resume goes on from the last saved step.",
+        "工作进程崩溃（{signal}；最后输出：{words}）。点“继续”可从最近保存的步骤接着运行。",
+    ),
+    "worker_exited": (
+        "The worker process ended with code {status} (last words: {words}). Resume goes on from the last saved step.",
+        "工作进程退出，代码 {status}（最后输出：{words}）。点“继续”可从最近保存的步骤接着运行。",
+    ),
     "cancelled": ("Stopped.", "已停止。"),
 }
 

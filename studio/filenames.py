@@ -1,6 +1,8 @@
 """The names by which rooms find each other's files, in a job's folder and beside a result, and how files appear."""
 
 import os
+import re
+from datetime import datetime
 from pathlib import Path
 
 FIRST_IMAGE = "first_image"  # the picture as it was uploaded, whatever its format
@@ -18,6 +20,12 @@ def remove_result(result: Path) -> None:
     """Delete all files of a result, itself last: while it is there, it can be deleted again. Raises OSError."""
     for suffix in reversed(RESULT_SUFFIXES):
         beside(result, suffix).unlink(missing_ok=True)
+
+
+def result_name(prompt: str, seed: int, created: float) -> str:
+    """A name that sorts by date and tells the prompt: 20261121-101502-a-cat-runs-42. `created` in Unix seconds."""
+    words = re.sub(r"\W+", "-", prompt).strip("-")[:32].strip("-")
+    return f"{datetime.fromtimestamp(created):%Y%m%d-%H%M%S}-{words}-{seed}"
 
 
 def write_whole(path: Path, data: bytes) -> None:

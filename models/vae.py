@@ -1,0 +1,272 @@
+"""The video VAE of Step-Video (version 2): 17 frames <-> 3 latent frames, 16 times smaller each way.
+
+A clip is worked on in chunks that know nothing of each other; only the two frames at a seam are blended afterwards.
+Inside a chunk everything is causal in time: latent 0 is the first frame's alone, and decodes to it alone.
+`VAE.decode_chunks` uses that: after the small middle part it carries a few frames at a time all the way up, which
+needs a fraction of the memory and gives the same values.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.vae_layers import (
+    CausalConv,
+    ClipUpsample,
+    FrameNorm,
+    Inner,
+    Memory,
+    Mid,
+    PictureDownsample,
+    PictureUpsample,
+    ResBlock,
+    average,
+    conv,
+    fold,
+    repeat,
+    unfold,
+)
+
+CHUNK_FRAMES = 17
+CHUNK_LATENTS = 3
+STRIDE = 16  # pixels per latent, both ways
+LEVELS = 4
+TIME_LEVELS = (2, 3)  # the decoder doubles time when it leaves these; the encoder halves it when it enters them
+DROPPED = 3  # the first frame is doubled twice on its way up; three of its four copies are dropped
+SEAM = 0.6  # what a frame beside a seam keeps of itself
+
+
+@dataclass(frozen=True)
+class VAEParams:
+    """Architecture. The defaults are the public vae_v2.safetensors, which comes without a config."""
+
+    z_channels: int = 64
+    encoder_widths: tuple[int, ...] = (128, 256, 512, 512)  # channels per level, full size first
+    decoder_widths: tuple[int, ...] = (128, 256, 512, 512)
+    encoder_base: int = 32  # channels of the encoder's first convolution
+    res_blocks: int = 2  # per level of the encoder; the decoder has one more
+    norm_groups: int = 32
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "VAEParams":
+        """From a vae/config.json; what it leaves out has the public size. ValueError for sizes that cannot be built."""
+        if config.get("version", 2) != 2:
+            raise ValueError(f"The VAE's config says version {config['version']}; only version 2 is supported.")
+        public = cls()
+        widths = {}
+        for part in ("encoder", "decoder"):
+            sizes = config.get(part, {})
+            base = sizes.get("ch", public.encoder_base)
+            widths[part] = tuple(base * factor for factor in sizes.get("ch_mult", (4, 8, 16, 16)))
+        return cls(
+            z_channels=config.get("z_channels", public.z_channels),
+            encoder_widths=widths["encoder"],
+            decoder_widths=widths["decoder"],
+            encoder_base=config.get("encoder", {}).get("ch", public.encoder_base),
+            res_blocks=config.get("num_res_blocks", public.res_blocks),
+            norm_groups=config.get("norm_groups", public.norm_groups),
+        )
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that do not divide."""
+        if len(self.encoder_widths) != LEVELS or len(self.decoder_widths) != LEVELS:
+            raise ValueError(f"The VAE has {LEVELS} levels; ch_mult needs as many numbers.")
+        for width in (self.encoder_base, *self.encoder_widths, *self.decoder_widths):
+            if width % self.norm_groups:
+                raise ValueError(f"The VAE's {width} channels do not divide into {self.norm_groups} norm groups.")
+        for width in (self.encoder_widths[-1], self.decoder_widths[-1]):
+            if 8 * width % self.folded_width:
+                raise ValueError(f"The VAE's deepest level has {width} channels; {self.z_channels} latent channels "
+                                 f"need a multiple of {4 * self.z_channels}.")
+
+    @property
+    def folded_width(self) -> int:
+        """Channels beside the latent: 4 per latent channel, times 8 for two pixels in t, h and w."""
+        return 4 * self.z_channels * 8
+
+
+class _Level(nn.Module):
+    """Residual blocks of one size; the network adds the step to the next size as an attribute of its own."""
+
+    def __init__(self, channels_in: int, channels_out: int, blocks: int, groups: int) -> None:
+        super().__init__()
+        widths = [channels_in] + [channels_out] * blocks
+        self.block = nn.ModuleList(ResBlock(a, b, groups) for a, b in zip(widths, widths[1:], strict=False))
+
+    def forward(self, frames: Tensor, memory: Memory | None = None) -> Tensor:
+        for block in self.block:
+            frames = block(frames, memory)
+        return frames
+
+
+class Encoder(nn.Module):
+    """Chunks of frames -> mean and log-variance of their latents."""
+
+    def __init__(self, params: VAEParams) -> None:
+        super().__init__()
+        self.params = params
+        widths, groups = params.encoder_widths, params.norm_groups
+        self.conv_in = conv(3, params.encoder_base)
+        self.down = nn.ModuleList()
+        for level, (before, width) in enumerate(zip((params.encoder_base, *widths), widths, strict=False)):
+            self.down.append(_Level(before, width, params.res_blocks, groups))
+            if level + 1 in TIME_LEVELS:
+                self.down[level].downsample = Inner(conv(width, width, stride=2))
+            elif level + 1 < LEVELS:
+                self.down[level].downsample = PictureDownsample(width)
+        self.mid = Mid(widths[-1], groups)
+        self.norm_out = FrameNorm(groups, widths[-1])
+        self.conv_patchify = Inner(conv(widths[-1], params.folded_width // 8))
+        self.conv_out = conv(params.folded_width, 2 * params.z_channels)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(b, 17 or 1, 3, H, W) -> (b, 3 or 1, 2 * z_channels, H/16, W/16)."""
+        h = self.conv_in(frames)
+        for level in self.down:
+            h = level(h)
+            if hasattr(level, "downsample"):
+                h = level.downsample(h)
+        h = self.norm_out(self.mid(h), silu=True)
+        h = fold(self.conv_patchify(h)) + average(fold(h), self.params.folded_width)
+        return self.conv_out(h) + average(h, 2 * self.params.z_channels)
+
+
+class Decoder(nn.Module):
+    """Chunks of latents -> frames."""
+
+    def __init__(self, params: VAEParams) -> None:
+        super().__init__()
+        self.params = params
+        widths, groups = params.decoder_widths, params.norm_groups
+        self.conv_in = conv(params.z_channels, params.folded_width)
+        self.conv_unpatchify = Inner(conv(params.folded_width, 8 * widths[-1]))
+        self.mid = Mid(widths[-1], groups)
+        self.up = nn.ModuleList()
+        for level, width in enumerate(widths):
+            before = widths[min(level + 1, LEVELS - 1)]
+            self.up.append(_Level(before, width, params.res_blocks + 1, groups))
+            if level in TIME_LEVELS:
+                self.up[level].upsample = ClipUpsample(width, groups)
+            elif level > 0:
+                self.up[level].upsample = PictureUpsample(width)
+        self.norm_out = FrameNorm(groups, widths[0])
+        self.conv_out = CausalConv(widths[0], 3)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """(b, f, z, h, w) -> (b, 8(f-1)+1, 3, 16h, 16w), all at once: the slow, large and simple way."""
+        frames = self._middle(latents)
+        for level in reversed(range(LEVELS)):
+            frames = self._at(level, frames)
+        return self._picture(frames)[:, DROPPED:]
+
+    def slices(self, latents: Tensor, slice_frames: int) -> Iterator[Tensor]:
+        """The same frames in order, at most `slice_frames` of them at any time and level. Not differentiable."""
+        memory: Memory = {}
+        dropped = 0
+        for frames in self._rise(LEVELS - 1, self._middle(latents), memory, slice_frames):
+            kept = frames[:, max(DROPPED - dropped, 0):]
+            dropped += frames.shape[1] - kept.shape[1]
+            if kept.shape[1]:
+                yield kept
+
+    def _middle(self, latents: Tensor) -> Tensor:
+        """(b, f, z, h, w) -> (b, 2f-1, c, 2h, 2w): all that looks at the whole chunk."""
+        h = self.conv_in(latents) + repeat(latents, self.params.folded_width)
+        channels = self.params.decoder_widths[-1]
+        return self.mid(unfold(self.conv_unpatchify(h)) + unfold(repeat(h, 8 * channels)))
+
+    def _at(self, level: int, frames: Tensor, memory: Memory | None = None) -> Tensor:
+        """Frames from the level below, whose time is already this level's, through this one."""
+        if level + 1 < LEVELS:
+            frames = self.up[level + 1].upsample(frames, memory)
+        frames = self.up[level](frames, memory)
+        return frames.repeat_interleave(2, dim=1) if level in TIME_LEVELS else frames
+
+    def _picture(self, frames: Tensor, memory: Memory | None = None) -> Tensor:
+        return self.conv_out(self.norm_out(frames, silu=True), memory)
+
+    def _rise(self, level: int, frames: Tensor, memory: Memory, slice_frames: int) -> Iterator[Tensor]:
+        """Depth first: a slice is a picture before the next one starts, so only `memory` is ever waiting."""
+        for piece in frames.split(slice_frames, dim=1):
+            piece = self._at(level, piece, memory)
+            if level:
+                yield from self._rise(level - 1, piece, memory, slice_frames)
+            else:
+                yield self._picture(piece, memory)
+
+
+class VAE(nn.Module):
+    """Encoder and decoder under the names of the public file."""
+
+    def __init__(self, params: VAEParams | None = None) -> None:
+        super().__init__()
+        self.params = params or VAEParams()
+        self.encoder = Encoder(self.params)
+        self.decoder = Decoder(self.params)
+
+    def encode_moments(self, video: Tensor) -> Tensor:
+        """video (b, t, 3, H, W) in -1..1, t = 1 or 17n -> (b, f, 2 * z_channels, H/16, W/16), f = 1 or 3n.
+
+        The first half of the channels is the mean, the second the log-variance (the public code clamps it to -30..20).
+        ValueError for other sizes.
+        """
+        t, height, width = video.shape[1], *video.shape[3:]
+        if (t != 1 and t % CHUNK_FRAMES) or t == 0 or height % STRIDE or width % STRIDE:
+            raise ValueError(f"The VAE encodes 1 frame or a multiple of {CHUNK_FRAMES}, of sizes that are multiples of "
+                             f"{STRIDE}; not {t} frames of {height}x{width}.")
+        return _by_chunk(video, min(t, CHUNK_FRAMES), self.encoder)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """latents (b, f, z, h, w), f = 1 or 3n -> (b, 1 or 17n, 3, 16h, 16w), about -1..1. Whole and differentiable."""
+        frames = _by_chunk(latents, _chunk_latents(latents), self.decoder)
+        pieces = list(frames.split(CHUNK_FRAMES, dim=1))
+        for i in range(1, len(pieces)):
+            front, back = _blend(pieces[i - 1][:, -1:], pieces[i][:, :1])
+            pieces[i - 1] = torch.cat([pieces[i - 1][:, :-1], front], dim=1)
+            pieces[i] = torch.cat([back, pieces[i][:, 1:]], dim=1)
+        return torch.cat(pieces, dim=1)
+
+    @torch.no_grad()
+    def decode_chunks(self, latents: Tensor, *, slice_frames: int = 1) -> Iterator[Tensor]:
+        """The frames of `decode`, in order, a few at a time: (b, t_i, 3, 16h, 16w), t_i at most slice_frames,
+        each piece final.
+
+        Same values as `decode` but for rounding. Runs one frame late: a chunk's last frame is final only once it is
+        blended with the next chunk's first.
+        """
+        waiting = None
+        for chunk in latents.split(_chunk_latents(latents), dim=1):
+            at_seam = waiting is not None
+            for piece in self.decoder.slices(chunk, slice_frames):
+                if at_seam:
+                    piece = torch.cat([*_blend(waiting, piece[:, :1]), piece[:, 1:]], dim=1)
+                    at_seam = False
+                elif waiting is not None:
+                    piece = torch.cat([waiting, piece], dim=1)
+                if piece.shape[1] > 1:
+                    yield piece[:, :-1]
+                waiting = piece[:, -1:]
+        yield waiting
+
+
+def _chunk_latents(latents: Tensor) -> int:
+    f = latents.shape[1]
+    if (f != 1 and f % CHUNK_LATENTS) or f == 0:
+        raise ValueError(f"The VAE decodes 1 latent frame or a multiple of {CHUNK_LATENTS}, not {f}.")
+    return min(f, CHUNK_LATENTS)
+
+
+def _by_chunk(frames: Tensor, size: int, network: nn.Module) -> Tensor:
+    """Chunks are independent: they go through the network as a batch."""
+    chunks = frames.unflatten(1, (-1, size)).flatten(0, 1)
+    return network(chunks).unflatten(0, (frames.shape[0], -1)).flatten(1, 2)
+
+
+def _blend(front: Tensor, back: Tensor) -> tuple[Tensor, Tensor]:
+    """The two frames at a seam, the later one first, as the public pipeline does it."""
+    back = SEAM * back + (1 - SEAM) * front
+    front = SEAM * front + (1 - SEAM) * back
+    return front, back

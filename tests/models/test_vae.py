@@ -1,0 +1,161 @@
+"""The VAE against the public one's recorded outputs, its own structure, and its slices against the whole."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models.vae import VAE, VAEParams
+from tests.golden.rule import GOLDEN, PARITY, fill, normal
+
+KEYMAP = Path(__file__).resolve().parents[3] / "shared" / "checkpoint" / "keymaps" / "vae_v2_file.tsv"
+C, H, W = (PARITY["latent"][name] for name in ("channels", "height", "width"))
+RECORDED = load_file(GOLDEN / "vae.safetensors")
+ROUNDING = {torch.float64: 1e-12, torch.float32: 5e-6}
+
+
+def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """Norm of the difference over the norm."""
+    assert ours.shape == theirs.shape
+    return float(((ours - theirs).norm() / theirs.norm()).detach())
+
+
+@pytest.fixture(scope="module")
+def vae() -> VAE:
+    return fill(VAE(VAEParams.from_config(PARITY["vae"])), PARITY["vae_keys"]).requires_grad_(False)
+
+
+@pytest.fixture(scope="module", params=ROUNDING, ids=str)
+def exact(request) -> tuple[VAE, torch.dtype, float]:
+    """A small VAE in each precision, and what rounding may do there. Few channels: float64 is slow."""
+    network = VAE(VAEParams(C, (8, 8, 16, 16), (8, 8, 16, 16), encoder_base=8, norm_groups=4))
+    fill(network, {key: list(tensor.shape) for key, tensor in network.state_dict().items()})
+    return network.requires_grad_(False).to(request.param), request.param, ROUNDING[request.param]
+
+
+def test_every_recorded_tensor_is_checked():
+    assert set(RECORDED) == {"moments_1", "moments_17", "moments_34", "decoded_17", "decoded_34"}
+
+
+@pytest.mark.parametrize("frames", [1, 17, 34])
+def test_encodes_as_the_public_vae(vae, frames):
+    video = (0.5 * normal("video", (1, 34, 3, 16 * H, 16 * W))).clamp(-1, 1)
+    assert relative(vae.encode_moments(video[:, :frames]), RECORDED[f"moments_{frames}"]) <= 1e-5
+
+
+@pytest.mark.parametrize("frames", [17, 34])
+def test_decodes_as_the_public_vae(vae, frames):
+    latents = normal("latents", (1, 6, C, H, W))[:, : frames // 17 * 3]
+    assert relative(vae.decode(latents), RECORDED[f"decoded_{frames}"]) <= 1e-5
+    assert relative(torch.cat([*vae.decode_chunks(latents)], dim=1), RECORDED[f"decoded_{frames}"]) <= 1e-5
+
+
+def test_the_first_latent_is_the_first_frame_alone(exact):
+    vae, dtype, rounding = exact
+    video = normal("picture", (2, 17, 3, 16 * H, 16 * W)).to(dtype)
+    assert relative(vae.encode_moments(video)[:, :1], vae.encode_moments(video[:, :1])) <= rounding
+
+
+def test_the_first_frame_is_the_first_latent_alone(exact):
+    vae, dtype, rounding = exact
+    latents = normal("first", (2, 3, C, H, W)).to(dtype)
+    assert relative(vae.decode(latents)[:, :1], vae.decode(latents[:, :1])) <= rounding
+
+
+@pytest.mark.parametrize("slice_frames", [1, 2, 3, 4, 7, 100])
+def test_slices_are_the_whole(exact, slice_frames):
+    vae, dtype, rounding = exact
+    latents = normal("sliced", (2, 6, C, H, W)).to(dtype)
+    pieces = list(vae.decode_chunks(latents, slice_frames=slice_frames))
+    assert max(piece.shape[1] for piece in pieces) <= slice_frames
+    assert relative(torch.cat(pieces, dim=1), vae.decode(latents)) <= rounding
+
+
+def test_a_single_latent_is_a_single_frame(exact):
+    vae, dtype, rounding = exact
+    latents = normal("single", (1, 1, C, H, W)).to(dtype)
+    (piece,) = vae.decode_chunks(latents, slice_frames=2)
+    assert relative(piece, vae.decode(latents)) <= rounding
+
+
+def test_chunks_differ_from_lone_ones_only_at_the_seam(exact):
+    vae, dtype, rounding = exact
+    latents = normal("seam", (1, 6, C, H, W)).to(dtype)
+    both = vae.decode(latents)
+    alone = torch.cat([vae.decode(latents[:, :3]), vae.decode(latents[:, 3:])], dim=1)
+    changed = [i for i in range(34) if relative(both[:, i], alone[:, i]) > rounding]
+    assert changed == [16, 17]
+    back = 0.6 * alone[:, 17] + 0.4 * alone[:, 16]
+    assert relative(both[:, 17], back) <= rounding
+    assert relative(both[:, 16], 0.6 * alone[:, 16] + 0.4 * back) <= rounding
+
+
+def test_a_batch_is_its_samples_and_gradients_reach_every_weight():
+    torch.manual_seed(0)
+    vae = VAE(VAEParams(z_channels=2, encoder_widths=(8,) * 4, decoder_widths=(8,) * 4, encoder_base=8, norm_groups=2))
+    vae.double()
+    video = torch.randn(2, 34, 3, 16, 32, dtype=torch.float64)
+    moments = vae.encode_moments(video)
+    decoded = vae.decode(moments[:, :, :2])
+    assert relative(decoded[1:], vae.decode(vae.encode_moments(video[1:])[:, :, :2])) <= 1e-12
+    ((decoded - video).square().mean() + moments.square().mean()).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in vae.parameters())
+
+
+def test_the_gradient_is_the_derivative():
+    torch.manual_seed(0)
+    vae = VAE(VAEParams(z_channels=1, encoder_widths=(4,) * 4, decoder_widths=(4,) * 4, encoder_base=4, norm_groups=2))
+    vae.double().requires_grad_(False)
+    video = torch.randn(1, 17, 3, 16, 16, dtype=torch.float64, requires_grad=True)
+    way = torch.randn_like(video)
+
+    def loss(frames: torch.Tensor) -> torch.Tensor:
+        return vae.decode(vae.encode_moments(frames)[:, :, :1]).square().mean()
+
+    (slope,) = torch.autograd.grad(loss(video), video)
+    with torch.no_grad():
+        measured = (loss(video + 1e-6 * way) - loss(video - 1e-6 * way)) / 2e-6
+    assert float((slope * way).sum()) == pytest.approx(float(measured), rel=1e-6)
+
+
+def test_public_sizes_have_the_public_files_keys():
+    """The hash is the one a public loader keeps of vae_v2.safetensors: of every "key:shape" and every key, sorted."""
+    with torch.device("meta"):
+        vae = VAE(VAEParams.from_config({}))
+    shapes = {key: "_".join(map(str, tensor.shape)) for key, tensor in vae.state_dict().items()}
+    words = sorted([f"{key}:{shape}" for key, shape in shapes.items()] + list(shapes))
+    assert sum(p.numel() for p in vae.parameters()) == 498_818_819
+    assert hashlib.md5(",".join(words).encode()).hexdigest() == "68beaf8429b7c11aa8ca05b1bd0058bd"
+    if KEYMAP.exists():  # says which key is wrong
+        rows = (line.split("\t") for line in KEYMAP.read_text().splitlines())
+        assert shapes == {key: shape.replace("x", "_") for key, shape in rows}
+
+
+def test_another_vae_changes_nothing(vae):
+    """In the public code, the norm of every VAE is what the last one built asked for."""
+    latents = normal("latents", (1, 6, C, H, W))[:, :3]
+    other = VAE(VAEParams(2, (16,) * 4, (16,) * 4, encoder_base=16, norm_groups=4)).requires_grad_(False)
+    assert relative(vae.decode(latents), RECORDED["decoded_17"]) <= 1e-5
+    before = other.decode(latents[:, :, :2])
+    VAE(VAEParams(1, (4,) * 4, (4,) * 4, encoder_base=4, norm_groups=1))
+    assert torch.equal(other.decode(latents[:, :, :2]), before)
+
+
+@pytest.mark.parametrize("config, says", [
+    ({"version": 1}, "version 1"),
+    ({"norm_groups": 5}, "5 norm groups"),
+    ({"z_channels": 96}, "multiple of 384"),
+    ({"encoder": {"ch": 32, "ch_mult": [1, 2]}}, "4 levels"),
+])
+def test_impossible_configs_are_refused(config, says):
+    with pytest.raises(ValueError, match=says):
+        VAEParams.from_config(config)
+
+
+def test_impossible_sizes_are_refused(vae):
+    with pytest.raises(ValueError, match="not 16 frames of 32x32"):
+        vae.encode_moments(torch.zeros(1, 16, 3, 32, 32))
+    with pytest.raises(ValueError, match="not 4"):
+        vae.decode(torch.zeros(1, 4, C, 2, 2))

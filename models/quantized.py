@@ -1,0 +1,175 @@
+"""int8 weights: one scale per output row, dequantised just before each product, so that products stay in full width.
+
+Codes are those of bitsandbytes' row-wise quantiser (LLM.int8): weights through float16, absmax per row, rounded half to
+even. They are computed with plain PyTorch in float32, so every device gives the same ones. bitsandbytes itself serves
+only the second mode, in which the product is computed in int8.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LEVELS = 127  # codes are -127..127
+SCALE_KEY = "weight_scale"  # beside each int8 "weight"
+PRODUCT_ELEMENTS = 2**31  # bitsandbytes' kernels count the elements of a product in 32 bits
+Unit = TypeVar("Unit", bound=nn.Module)
+
+
+def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """(out, in) floats -> int8 codes (out, in) and float32 scales (out,): weight is about codes * scale.
+
+    A row of zeros gets scale 0. ValueError for numbers that float16 does not hold (infinite, not a number, > 65504).
+    """
+    half = weight.to(torch.float16).float()
+    absmax = half.abs().amax(dim=1)
+    if not absmax.isfinite().all():
+        raise ValueError("a weight is not finite in float16")
+    inverse = torch.where(absmax > 0, LEVELS / absmax, 0.0)
+    return half.mul_(inverse[:, None]).round_().to(torch.int8), absmax / LEVELS
+
+
+def dequantize_rows(codes: Tensor, scale: Tensor, out: Tensor) -> Tensor:
+    """codes * scale, rounded once into `out` (out, in) of any float dtype; on a GPU nothing is allocated."""
+    if codes.is_cuda:
+        return torch.mul(codes, scale[:, None], out=out)
+    # On a CPU a product of mixed dtypes would copy its arguments; int8 itself is exact in every float dtype.
+    return out.copy_(codes).mul_(scale[:, None])
+
+
+class Scratch:
+    """Two device buffers that the layers of a network dequantise into, in turns.
+
+    Layers that follow each other use different buffers, so that a pair which alternates over chunks of tokens (the two
+    halves of a feed-forward, say) is dequantised once per block and not once per chunk. That needs the word of the
+    caller: inside `with scratch.unit()` the weights of a layer do not change. Outside of it nothing is remembered.
+    """
+
+    def __init__(self, buffers: tuple[Tensor, Tensor]) -> None:
+        """buffers: flat, of the compute dtype, at least `scratch_elements` long each."""
+        self._buffers = buffers
+        self._held: list[nn.Module | None] = [None, None]
+        self._remembers = False
+
+    @classmethod
+    def allocate(cls, unit: nn.Module, dtype: torch.dtype, device: torch.device | str) -> "Scratch":
+        """Buffers for a unit whose linear layers `int8_block` replaced."""
+        first, second = scratch_elements(unit)
+        return cls((torch.empty(first, dtype=dtype, device=device), torch.empty(second, dtype=dtype, device=device)))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of both buffers."""
+        return sum(buffer.nbytes for buffer in self._buffers)
+
+    @contextmanager
+    def unit(self) -> Iterator[None]:
+        """Wraps the use of one block with one set of weights, for any number of conditions."""
+        self._held, self._remembers = [None, None], True
+        try:
+            yield
+        finally:
+            self._held, self._remembers = [None, None], False
+
+    def weight(self, layer: "Int8Linear") -> Tensor:
+        """The layer's weight (out, in) in the compute dtype; valid until the next layer of the same turn asks."""
+        weight = self._buffers[layer.turn][: layer.weight.numel()].view(layer.weight.shape)
+        if self._held[layer.turn] is not layer:
+            dequantize_rows(layer.weight, layer.weight_scale, weight)
+            self._held[layer.turn] = layer if self._remembers else None
+        return weight
+
+
+class Int8Linear(nn.Module):
+    """A linear layer without bias on int8 weights (out, in) and scales (out,) float32; for inference.
+
+    scratch: where the weight is dequantised (None: into memory of its own, each time). turn: which of its buffers.
+    compute: "weight" multiplies in the input's dtype; "int8" also quantises each token and multiplies in int8.
+    """
+
+    def __init__(self, weight: Tensor, scale: Tensor, scratch: Scratch | None = None, *, turn: int = 0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.weight_scale = nn.Parameter(scale, requires_grad=False)
+        self.scratch, self.turn, self.compute = scratch, turn, "weight"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out)"""
+        if self.compute == "int8":
+            return int8_product(x, self.weight, self.weight_scale)
+        if self.scratch is None:
+            weight = dequantize_rows(self.weight, self.weight_scale, x.new_empty(self.weight.shape))
+        else:
+            weight = self.scratch.weight(self)
+        return F.linear(x, weight)
+
+
+def int8_block(block: Unit, scratch: Scratch | None = None, *, compute: str = "weight") -> Unit:
+    """Put an Int8Linear in place of every nn.Linear of a transformer block or LLM layer; returns the same block.
+
+    Norms and tables stay. A block on the meta device stays there. Real weights are quantised; layers that are int8
+    already keep their weights and get the scratch.
+    """
+    for parent in list(block.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, nn.Linear):
+                setattr(parent, name, _quantized(layer))
+    for index, layer in enumerate(int8_layers(block)):
+        layer.scratch, layer.turn, layer.compute = scratch, index % 2, compute
+    return block
+
+
+def int8_layers(unit: nn.Module) -> list[Int8Linear]:
+    """The int8 layers of a unit in the order of its keys."""
+    return [layer for layer in unit.modules() if isinstance(layer, Int8Linear)]
+
+
+def scratch_elements(unit: nn.Module) -> tuple[int, int]:
+    """Elements that each of the two scratch buffers needs for a unit after `int8_block`."""
+    sizes = [(layer.turn, layer.weight.numel()) for layer in int8_layers(unit)]
+    first, second = (max((size for turn, size in sizes if turn == which), default=0) for which in (0, 1))
+    return first, second
+
+
+def int8_compute_available() -> bool:
+    """Whether bitsandbytes is installed, which the mode compute="int8" needs."""
+    return find_spec("bitsandbytes") is not None
+
+
+def int8_product(x: Tensor, codes: Tensor, scale: Tensor, *, limit: int = PRODUCT_ELEMENTS) -> Tensor:
+    """x (..., in) times codes (out, in) in int8, each row of x quantised on the fly -> (..., out) in x's dtype.
+
+    Rows go in pieces that keep every matrix of the product below `limit` elements. Inputs pass through float16, so
+    values above 65504 are lost; that and the rounding of x make this a mode to choose, never a default.
+    """
+    operations = _bitsandbytes()
+    rows = x.reshape(-1, x.shape[-1])
+    absmax = scale * LEVELS
+    out = rows.new_empty(rows.shape[0], codes.shape[0])
+    piece = max((limit - 1) // max(codes.shape), 1)
+    for start in range(0, rows.shape[0], piece):
+        part = slice(start, start + piece)
+        row_codes, row_absmax, _ = operations.int8_vectorwise_quant(rows[part].to(torch.float16))
+        out[part] = operations.int8_scaled_mm(row_codes, codes, row_absmax, absmax, dtype=x.dtype)
+    return out.unflatten(0, x.shape[:-1])
+
+
+@cache
+def _bitsandbytes() -> object:
+    import_module("bitsandbytes")  # registers its operations with torch
+    return torch.ops.bitsandbytes
+
+
+def _quantized(layer: nn.Linear) -> Int8Linear:
+    if layer.bias is not None:
+        raise ValueError("int8 layers have no bias")
+    if layer.weight.is_meta:
+        codes = torch.empty_like(layer.weight, dtype=torch.int8)
+        return Int8Linear(codes, torch.empty(len(codes), dtype=torch.float32, device="meta"))
+    return Int8Linear(*quantize_rows(layer.weight.detach()))

@@ -1,0 +1,247 @@
+"""int8 weights: bitsandbytes' codes, small errors, and a scratch that never serves a stale weight."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from models import quantized
+from models.layers import rope_tables
+from models.quantized import (
+    Int8Linear,
+    Scratch,
+    dequantize_rows,
+    int8_block,
+    int8_layers,
+    int8_product,
+    quantize_rows,
+    scratch_elements,
+)
+from models.step_llm import Layer, StepLLMParams
+from models.transformer import Block, Hidden, TransformerParams
+
+bnb = pytest.importorskip("bitsandbytes", reason="bitsandbytes is the reference for the codes")
+SMALL = TransformerParams(heads=4, head_dim=64, layers=1)
+GRID = (3, 6, 8)
+
+
+def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=generator) / shape[-1] ** 0.5
+
+
+def heavy(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Student's t with 4 degrees of freedom: rows whose largest weight is 10 to 30 times the usual one."""
+    chi = sum(torch.randn(shape, generator=generator).square() for _ in range(4)) / 4
+    return normal(shape, generator) / chi.sqrt()
+
+
+def filled_block(draw, params: TransformerParams = SMALL, dtype: torch.dtype = torch.float32) -> Block:
+    generator = torch.Generator().manual_seed(3)
+    block = Block(params).requires_grad_(False)
+    for name, weight in block.named_parameters():
+        if weight.dim() == 2 and name != "scale_shift_table":
+            weight.copy_(draw(tuple(weight.shape), generator))
+    return block.to(dtype)
+
+
+def hidden_for(params: TransformerParams, dtype: torch.dtype = torch.float32, seed: int = 5) -> Hidden:
+    generator = torch.Generator().manual_seed(seed)
+    count, width = GRID[0] * GRID[1] * GRID[2], params.width
+
+    def make(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).to(dtype)
+
+    rope = rope_tables(GRID, params.head_dim)
+    return Hidden(make(1, count, width), make(1, width), make(1, 6, width), make(1, 20, width), rope, GRID)
+
+
+@torch.no_grad()
+def update(block: nn.Module, params: TransformerParams = SMALL, dtype: torch.dtype = torch.float32, **chunk) -> Tensor:
+    """What the block adds to its tokens."""
+    hidden = hidden_for(params, dtype)
+    before = hidden.tokens.clone()
+    block(hidden, **chunk)
+    return (hidden.tokens - before).double()
+
+
+def relative(error: Tensor, reference: Tensor) -> float:
+    return (error.norm() / reference.norm()).item()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("draw", [normal, heavy])
+def test_codes_and_scales_are_bitsandbytes(draw, dtype):
+    weight = draw((96, 512), torch.Generator().manual_seed(1)).to(dtype)
+    codes, scale = quantize_rows(weight)
+    reference, absmax, _ = bnb.functional.int8_vectorwise_quant(weight.half())
+    assert torch.equal(codes, reference)
+    assert torch.equal(scale, absmax / 127)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.floats(-65504, 65504, width=16), min_size=7, max_size=7), min_size=1, max_size=6))
+def test_any_finite_float16_keeps_within_half_a_step(rows):
+    weight = torch.tensor(rows, dtype=torch.float16)
+    codes, scale = quantize_rows(weight)
+    back = dequantize_rows(codes, scale, torch.empty(weight.shape))
+    assert codes.abs().max() <= 127
+    assert ((back - weight.float()).abs() <= scale[:, None] * 0.5001 + 1e-12).all()
+    filled = weight.abs().amax(dim=1) > 0
+    reference = bnb.functional.int8_vectorwise_quant(weight[filled])[0] if filled.any() else codes[:0]
+    assert torch.equal(codes[filled], reference)
+    assert not codes[~filled].any() and not scale[~filled].any()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 70000.0])
+def test_a_weight_that_float16_cannot_hold_is_refused(bad):
+    with pytest.raises(ValueError, match="float16"):
+        quantize_rows(torch.tensor([[1.0, bad]]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dequantised_weights_are_rounded_once(dtype):
+    codes, scale = quantize_rows(heavy((64, 128), torch.Generator().manual_seed(2)))
+    exact = (codes.double() * scale.double()[:, None]).float().to(dtype)  # the product of both in float32, then dtype
+    assert torch.equal(dequantize_rows(codes, scale, torch.empty(64, 128, dtype=dtype)), exact)
+
+
+def test_update_of_a_block_with_normal_weights_is_off_by_two_percent_at_most():
+    block = filled_block(normal)
+    reference = update(block)
+    assert relative(update(int8_block(block)) - reference, reference) <= 0.02
+
+
+def test_update_with_heavy_tails_has_row_wise_int8s_own_error():
+    """Own error: the same rounding of the weights (bitsandbytes' round trip), everything else in float64.
+
+    Numbers at the public width are recorded by tests/bench/bench_int8_error.py.
+    """
+    block = filled_block(heavy)
+    exact = deepcopy(block).double()
+    reference = update(exact, dtype=torch.float64)
+    for layer in exact.modules():
+        if isinstance(layer, nn.Linear):
+            codes, absmax, _ = bnb.functional.int8_vectorwise_quant(layer.weight.half())
+            layer.weight.copy_(codes * (absmax.double() / 127)[:, None])
+    own = relative(update(exact, dtype=torch.float64) - reference, reference)
+    ours = relative(update(int8_block(block)) - reference, reference)
+    assert 0.005 < own < 0.1
+    assert ours <= 1.1 * own
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_scratch_gives_the_bits_of_weights_in_memory_of_their_own(dtype):
+    block = int8_block(filled_block(normal, dtype=dtype))
+    alone = update(block, dtype=dtype, token_chunk=40)
+    scratch = Scratch.allocate(block, dtype, "cpu")
+    int8_block(block, scratch)
+    assert torch.equal(update(block, dtype=dtype, token_chunk=40), alone)
+    with scratch.unit():
+        assert torch.equal(update(block, dtype=dtype, token_chunk=40), alone)
+        assert torch.equal(update(block, dtype=dtype, token_chunk=40), alone)
+
+
+def test_inside_a_unit_each_layer_is_dequantised_once_per_pass_however_many_chunks(monkeypatch):
+    calls = []
+
+    def counting(*arguments: Tensor) -> Tensor:
+        calls.append(arguments)
+        return dequantize_rows(*arguments)
+
+    monkeypatch.setattr(quantized, "dequantize_rows", counting)
+    block = int8_block(filled_block(normal))
+    scratch = Scratch.allocate(block, torch.float32, "cpu")
+    int8_block(block, scratch)
+    with scratch.unit():
+        update(block, token_chunk=40)
+    assert len(calls) == len(int8_layers(block)) == 7
+    calls.clear()
+    update(block, token_chunk=40)
+    assert len(calls) > 7  # without the caller's word nothing is remembered
+
+
+def test_weights_that_change_in_place_between_units_are_seen():
+    """A slot's views keep their addresses while their content changes; also when a unit was left by an error."""
+    block = int8_block(filled_block(normal))
+    scratch = Scratch.allocate(block, torch.float32, "cpu")
+    int8_block(block, scratch)
+    layer = block.attn1.wqkv
+    x = torch.randn(2, SMALL.width)
+    with pytest.raises(RuntimeError), scratch.unit():
+        before = layer(x)
+        raise RuntimeError("out of memory, say")
+    layer.weight.data.neg_()
+    with scratch.unit():
+        assert torch.equal(layer(x), -before)
+    layer.weight.data.neg_()
+    assert torch.equal(layer(x), before)
+
+
+def test_scratch_is_not_reallocated_and_holds_the_largest_of_each_turn():
+    block = int8_block(filled_block(normal))
+    scratch = Scratch.allocate(block, torch.float32, "cpu")
+    int8_block(block, scratch)
+    places = {scratch.weight(layer).data_ptr() for layer in int8_layers(block)}
+    assert len(places) == 2
+    assert scratch.nbytes == 4 * sum(scratch_elements(block))
+    assert scratch_elements(block) == (4 * SMALL.width**2, 4 * SMALL.width**2)
+
+
+@pytest.mark.parametrize(
+    ("build", "stored"),
+    [(lambda: Block(TransformerParams()), 604_041_728), (lambda: Layer(StepLLMParams()), 399_519_744)],
+)
+def test_public_shapes_take_052_of_bfloat16(build, stored):
+    with torch.device("meta"):
+        unit = build()
+    assert sum(parameter.numel() for parameter in unit.parameters()) == stored
+    unit = int8_block(unit.to(torch.bfloat16))
+    assert all(parameter.is_meta for parameter in unit.parameters())
+    assert sum(parameter.nbytes for parameter in unit.parameters()) / (2 * stored) <= 0.52
+
+
+def test_keys_are_weight_and_weight_scale_and_norms_stay():
+    with torch.device("meta"):
+        block = int8_block(Block(SMALL))
+    state = block.state_dict()
+    assert state["attn1.wqkv.weight"].dtype == torch.int8
+    assert state["attn1.wqkv.weight_scale"].shape == (3 * SMALL.width,)
+    layers = {"attn1.wo", "attn1.wqkv", "attn2.wo", "attn2.wq", "attn2.wkv", "ff.net.0.proj", "ff.net.2"}
+    assert {name for name, tensor in state.items() if tensor.dtype == torch.int8} == {f"{n}.weight" for n in layers}
+    assert state["norm1.weight"].dtype == state["scale_shift_table"].dtype == torch.float32
+
+
+def test_a_layer_with_a_bias_is_refused():
+    with pytest.raises(ValueError, match="bias"):
+        int8_block(nn.Sequential(nn.Linear(4, 4)))
+
+
+def test_int8_products_in_pieces_equal_one_product_and_are_close():
+    generator = torch.Generator().manual_seed(7)
+    weight, x = normal((96, 256), generator), torch.randn(2, 50, 256, generator=generator)
+    codes, scale = quantize_rows(weight)
+    whole = int8_product(x, codes, scale)
+    assert whole.shape == (2, 50, 96) and whole.dtype == x.dtype
+    assert torch.equal(int8_product(x, codes, scale, limit=256 * 7 + 1), whole)
+    exact = x @ weight.T
+    assert 0 < relative(whole - exact, exact) <= 0.02
+
+
+def test_int8_compute_of_a_whole_block_is_close():
+    block = filled_block(normal)
+    reference = update(block)
+    assert 0 < relative(update(int8_block(block, compute="int8")) - reference, reference) <= 0.03
+
+
+def test_layer_of_the_llm_keeps_its_output():
+    params = StepLLMParams(width=128, layers=1, heads=4, groups=2, ffn_width=256, vocabulary=16)
+    torch.manual_seed(0)
+    layer = Layer(params).requires_grad_(False)
+    x = torch.randn(1, 9, params.width)
+    reference = layer(x) - x
+    int8_block(layer)
+    assert [type(module) for module in int8_layers(layer)] == [Int8Linear] * 4
+    assert 0 < relative(layer(x) - x - reference, reference) <= 0.02

@@ -135,8 +135,8 @@ def save_checkpoint(
 ) -> Path:
     """Write networks as a checkpoint folder of the public layout, weights as `dtype`, over what is there.
 
-    The VAE is one file, as in public; the others are split into `shards` files with an index where shards > 1. Tokenizers
-    are written with the encoders they belong to.
+    The VAE is one file, as in public; the others are split into `shards` files with an index where shards > 1.
+    Tokenizers are written with the encoders they belong to.
     """
     for component, module in modules.items():
         place = folder / LAYOUT[component].folder

@@ -1,4 +1,4 @@
-"""Small tokenizers for a nano checkpoint, made from a corpus: the same files as the public ones, a thousandth of the words.
+"""Small tokenizers for a nano checkpoint, made from a corpus: files of the public form, a hundredth of their size.
 
 The same corpus gives the same bytes. No torch.
 """

@@ -5,6 +5,8 @@ picture as it was uploaded, previews, latents, and job.json, a copy of the row f
 again. An id is an opaque token: ids from outside are looked up, never made into a path.
 """
 
+from __future__ import annotations  # JobQueue.list hides the builtin from the annotations after it
+
 import json
 import logging
 import re
@@ -47,6 +49,7 @@ COLUMNS = tuple(
 STORED = (GenerationSettings, Progress, Failed, Finished)
 VERSION = zlib.crc32(repr((SCHEMA, [[field.name for field in fields(kind)] for kind in STORED])).encode()) >> 1
 
+Work = Callable[[sqlite3.Connection], list[sqlite3.Row]]
 _log = logging.getLogger(__name__)
 
 
@@ -143,6 +146,11 @@ class JobQueue:
             f"SELECT * FROM jobs WHERE state IN ({marks}) ORDER BY number DESC LIMIT ?", (*wanted, limit)
         )
         return [self._job(row) for row in rows]
+
+    def result_paths(self) -> set[str]:
+        """Where the results of all jobs lie."""
+        rows = self._db.read("SELECT json_extract(result, '$.path') FROM jobs WHERE result IS NOT NULL")
+        return {row[0] for row in rows}
 
     def version(self) -> int:
         """A number that grows whenever anything changes, in whatever process."""
@@ -245,27 +253,32 @@ class JobQueue:
 
     def _tell(self, id: str, change: str, *values: Any) -> bool:
         """Progress: matters while the job runs only, so it costs no disk flush."""
-        return bool(self._update(change, "id = ? AND state = 'running'", *values, _key(id), durable=False))
+        update = self._updating(change, "id = ? AND state = 'running'", *values, _key(id))
+        return bool(self._changed(update, durable=False))
 
     def _turn(self, change: str, condition: str, *values: Any) -> list[sqlite3.Row]:
-        """A change of state: flushed to the disk and copied into the job's folder."""
-        rows = self._update(change, condition, *values)
-        for row in rows:
-            try:
-                self._write_row(dict(row))
-            except OSError as error:
-                _log.warning("%s of job %s could not be written: %s", ROW_FILE, row["id"], error)
-        return rows
+        """A change of state of the rows that fit: flushed to the disk, with a copy in each job's folder."""
+        update = self._updating(change, condition, *values)
 
-    def _update(self, change: str, condition: str, *values: Any, durable: bool = True) -> list[sqlite3.Row]:
-        """Change the rows that fit and return them."""
+        def work(db: sqlite3.Connection) -> list[sqlite3.Row]:
+            rows = update(db)
+            for row in rows:
+                try:
+                    self._write_row(row)
+                except OSError as error:  # the copy is for bad days; a full disk must not keep a job from ending
+                    _log.warning("%s of job %s could not be written: %s", ROW_FILE, row["id"], error)
+            return rows
+
+        return self._changed(work)
+
+    def _updating(self, change: str, condition: str, *values: Any) -> Work:
         sql = f"UPDATE jobs SET {change}, version = {NEXT_VERSION} WHERE {condition} RETURNING *"
-        return self._changed(lambda db: db.execute(sql, values).fetchall(), durable)
+        return lambda db: db.execute(sql, values).fetchall()
 
-    def _changed(self, work: Callable[[sqlite3.Connection], list[Any]], durable: bool = True) -> list[Any]:
+    def _changed(self, work: Work, durable: bool = True) -> list[sqlite3.Row]:
         """Run `work` in a transaction; the clock moves on where it returns rows."""
 
-        def transaction(db: sqlite3.Connection) -> list[Any]:
+        def transaction(db: sqlite3.Connection) -> list[sqlite3.Row]:
             rows = work(db)
             if rows:
                 db.execute("UPDATE clock SET version = version + 1")
@@ -294,11 +307,9 @@ class JobQueue:
         _log.warning("%s is no job of this queue: %s", path, reason)
         return None
 
-    def _write_row(self, row: dict[str, Any]) -> None:
-        path = self._job_folder(row["id"]) / ROW_FILE
-        unfinished = path.with_suffix(".tmp")
-        unfinished.write_text(json.dumps({name: row[name] for name in COLUMNS}, ensure_ascii=False), encoding="utf-8")
-        unfinished.replace(path)
+    def _write_row(self, row: Mapping[str, Any] | sqlite3.Row) -> None:
+        text = json.dumps({name: row[name] for name in COLUMNS}, ensure_ascii=False)
+        filenames.write_whole(self._job_folder(row["id"]) / ROW_FILE, text.encode())
 
     def _job_folder(self, id: str) -> Path:
         return self.folder / "jobs" / id

@@ -86,7 +86,7 @@ def _machine_flags() -> argparse.ArgumentParser:
         nargs="?",
         const="auto",
         choices=("auto", "none", "blocks", "disk"),
-        help="auto (default): plan from free memory; none: all on the device; blocks: stream all; disk: stream from disk",
+        help="auto (default): as free memory allows; none: all on the device; blocks: stream all; disk: from disk",
     )
     group.add_argument("--quantize", choices=("none", "int8"), help="int8: use the weights `quantize` wrote")
     group.add_argument("--vram", type=float, metavar="GB", help="never use more GPU memory than this")

@@ -257,10 +257,14 @@ def resume_point(request: Request, provenance: Mapping[str, Any]) -> Saved | Non
 
 
 def noise(settings: GenerationSettings, channels: int) -> torch.Tensor:
-    """The starting latents of a seed: (1, f, c, h, w) float32, drawn on the CPU so that every device starts equal."""
+    """The starting latents of a seed: (1, f, c, h, w) float32, drawn on the CPU so that every device starts equal.
+
+    By numpy: torch.randn draws other numbers on a CPU without AVX2 (tests/bench/LOG.md).
+    """
     video = video_shape(settings)
     shape = (1, video.latent_frames, channels, video.latent_height, video.latent_width)
-    return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(settings.seed))
+    drawn = np.random.Generator(np.random.PCG64(settings.seed)).standard_normal(shape)
+    return torch.from_numpy(drawn.astype(np.float32))
 
 
 def guide(velocities: list[torch.Tensor], cfg_scale: float) -> torch.Tensor:

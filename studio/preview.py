@@ -33,7 +33,7 @@ class LatentColours:
 
     @classmethod
     def fit(cls, encode: Callable[[torch.Tensor], torch.Tensor]) -> "LatentColours":
-        """Least squares over encoded pictures. `encode`: video (1, 17, 3, H, W) in -1..1 to moments (1, 3, 2c, h, w)."""
+        """Least squares over encoded pictures. `encode`: video (1, 17, 3, H, W) in -1..1 to (1, 3, 2c, h, w)."""
         generator = torch.Generator("cpu").manual_seed(17)
         samples: list[list[torch.Tensor]] = [[] for _ in range(LATENTS)]
         colours = []

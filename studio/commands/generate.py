@@ -2,15 +2,14 @@
 
 import argparse
 import hashlib
-import re
 import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from studio.config import StudioConfig, load_camera_moves
 from studio.engine import open_engine, pick_device
 from studio.errors import Cancelled, InputError
 from studio.events import Event, Finished, Notice, PhaseStarted, Progress
-from studio.filenames import RESULT_SUFFIXES
+from studio.filenames import RESULT_SUFFIXES, result_name
 from studio.locks import DeviceLock, runtime_folder
 from studio.media import read_image, read_metadata
 from studio.pipeline import Request, check_rerun, decode, generate
@@ -128,18 +127,12 @@ def _read_bytes(path: Path) -> bytes:
 def _stem(output: Path | None, settings: GenerationSettings, config: StudioConfig) -> Path:
     """The result's path without suffix. Raises InputError where a file of it stands already."""
     if output is None:
-        return config.output_dir / result_name(settings)
+        return config.output_dir / result_name(settings.prompt, settings.seed, time.time())
     stem = output.with_suffix("") if output.suffix in (".mp4", ".png") else output
     for suffix in RESULT_SUFFIXES:
         if (taken := stem.with_name(stem.name + suffix)).exists():
             raise InputError("output_exists", file=taken)
     return stem.resolve()
-
-
-def result_name(settings: GenerationSettings) -> str:
-    """A name that sorts by date and tells the prompt: 20261121-101502-a-cat-runs-42."""
-    words = re.sub(r"[^\w]+", "-", settings.prompt).strip("-")[:40].strip("-")
-    return f"{datetime.now():%Y%m%d-%H%M%S}-{words}-{settings.seed}"
 
 
 def _work_name(settings: GenerationSettings, image: Image.Image | None) -> str:

@@ -52,9 +52,9 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 def sinusoid(values: Tensor, width: int = SINUSOID_WIDTH) -> Tensor:
     """values (b,) -> (b, width) float32 as [cos | sin], frequencies 1 down to (almost) 1/10000."""
-    half = width // 2
-    exponents = -math.log(10000.0) * torch.arange(half, dtype=torch.float32, device=values.device) / half
-    angles = values.float()[:, None] * exponents.exp()
+    half = width // 2  # frequencies drawn up in float64, so that every machine rounds to the same ones
+    exponents = torch.arange(half, dtype=torch.float64, device=values.device) * (-math.log(10000.0) / half)
+    angles = values.float()[:, None] * exponents.exp().float()
     return torch.cat((angles.cos(), angles.sin()), dim=-1)
 
 

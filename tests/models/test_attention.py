@@ -1,0 +1,91 @@
+"""Attention: against the formula written out, the choice of kernel, and memory without the square."""
+
+import math
+
+import pytest
+import torch
+
+from models import attention as module
+from models.attention import attention, attention_backend
+from tests.models.cases import peak_bytes
+
+
+def _inputs(n, m, heads, head_dim, dtype=torch.float64, device="cpu"):
+    draw = torch.Generator().manual_seed(n + m)
+    shapes = ((2, n, heads, head_dim), (2, m, heads, head_dim), (2, m, heads, head_dim), (heads, n, m))
+    return [torch.randn(shape, generator=draw, dtype=torch.float64).to(device, dtype) for shape in shapes]
+
+
+def _formula(q, k, v, bias=None, causal=False):
+    logits = torch.einsum("bnhd,bmhd->bhnm", q, k) / math.sqrt(q.shape[-1])
+    if bias is not None:
+        logits = logits + bias
+    if causal:
+        logits = logits.masked_fill(torch.ones_like(logits[0, 0]).triu(1).bool(), -math.inf)
+    return torch.einsum("bhnm,bmhd->bnhd", logits.softmax(-1), v)
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("causal, n, m", [(False, 7, 7), (False, 7, 30), (True, 7, 7), (True, 200, 200)])
+@pytest.mark.parametrize("head_dim", [8, 128, 512])
+def test_attention_is_the_formula(causal, n, m, head_dim, biased):
+    q, k, v, bias = _inputs(n, m, 3, head_dim)
+    bias = bias if biased else None
+    torch.testing.assert_close(
+        attention(q, k, v, causal=causal, bias=bias), _formula(q, k, v, bias, causal), rtol=1e-10, atol=1e-12
+    )
+
+
+def test_a_float32_bias_is_not_rounded_to_bfloat16():
+    q, k, v, _ = _inputs(64, 64, 2, 16, torch.bfloat16)
+    bias = torch.full((2, 64, 64), 100.0) + torch.linspace(0, 0.2, 64)  # all of it lost in bfloat16
+    result = attention(q, k, v, bias=bias)
+    assert result.dtype == torch.bfloat16
+    exact = _formula(q.double(), k.double(), v.double(), bias.double())
+    torch.testing.assert_close(result.double(), exact, rtol=0.01, atol=1e-3)
+    blurred = attention(q, k, v, bias=bias.bfloat16())
+    assert (blurred.double() - exact).norm() > 5 * (result.double() - exact).norm()
+
+
+@torch.no_grad()
+def test_wide_causal_attention_never_builds_the_square():
+    n = 2048
+    q, k, v, _ = _inputs(n, 1, 1, 512, torch.float32)
+    k = v = q
+    assert peak_bytes(lambda: attention(q, k, v, causal=True)) < q.nbytes + n * n  # the square takes 4 n^2 a sample
+
+
+@pytest.mark.parametrize(
+    "device, dtype, head_dim, installed, expected",
+    [
+        ("cuda", torch.bfloat16, 128, True, "flash-attn"),
+        ("cuda:1", torch.float16, 256, True, "flash-attn"),
+        ("cuda", torch.bfloat16, 512, True, "sdpa"),
+        ("cuda", torch.float32, 128, True, "sdpa"),
+        ("cuda", torch.bfloat16, 128, False, "sdpa"),
+        ("cpu", torch.bfloat16, 128, True, "sdpa"),
+    ],
+)
+def test_choice_of_kernel(monkeypatch, device, dtype, head_dim, installed, expected):
+    monkeypatch.setattr(module, "_FLASH_INSTALLED", installed)
+    assert attention_backend(torch.device(device), dtype, head_dim) == expected
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("head_dim, causal", [(128, False), (128, True), (512, True)])
+def test_half_precision_kernels_are_close_to_the_formula(head_dim, causal):
+    q, k, v, _ = _inputs(1000, 1000, 2, head_dim, torch.bfloat16, "cuda")
+    exact = _formula(q.double(), k.double(), v.double(), causal=causal)
+    error = (attention(q, k, v, causal=causal).double() - exact).norm() / exact.norm()
+    assert error < 1e-2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_the_largest_middle_of_the_vae_fits():
+    q = torch.randn(1, 42160, 1, 512, dtype=torch.bfloat16, device="cuda")
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    attention(q, q, q, causal=True)
+    assert torch.cuda.max_memory_allocated() - before < 16 * q.nbytes  # the square would take 82 times as much

@@ -21,6 +21,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "{field} 为 {value}，必须在 {low} 到 {high} 之间。",
     ),
     "number_invalid": ("{field} is {value!r}, which is not a number.", "{field} 为 {value!r}，不是数字。"),
+    "number_whole": ("{field} is {value}, it must be a whole number.", "{field} 为 {value}，必须是整数。"),
     "size_step": (
         "{field} is {value}, it must be a multiple of {step}: use {below} or {above}.",
         "{field} 为 {value}，必须是 {step} 的倍数：请用 {below} 或 {above}。",

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import secrets
 from dataclasses import dataclass
 from typing import Any
@@ -86,7 +85,7 @@ class GenerationSettings:
         """Read settings back. Raises InputError for anything that is not exactly such an object of plain values."""
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError("settings_unreadable", reason=str(error)) from None
         return cls.from_dict(data)
 
@@ -112,13 +111,20 @@ def _plain(name: str, value: Any) -> bool:
     if name in RANGES:
         return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
     if name in ("model", "prompt", "camera_move"):
-        return isinstance(value, str)
-    return value is None or isinstance(value, str)
+        return isinstance(value, str) and _is_text(value)
+    return value is None or (isinstance(value, str) and _is_text(value))
+
+
+def _is_text(value: str) -> bool:
+    """Half a character (a lone surrogate, which json may hold) could be written into no file."""
+    return not any("\ud800" <= char <= "\udfff" for char in value)
 
 
 def _text_problems(settings: GenerationSettings) -> list[InputError]:
     found = [] if settings.prompt.strip() else [InputError("prompt_empty")]
     for text in (settings.prompt, settings.negative_prompt or ""):
+        if not _is_text(text):
+            found.append(InputError("settings_unreadable", reason="a prompt holds half a character"))
         if (length := len(text)) > PROMPT_LIMIT:
             over = length - PROMPT_LIMIT
             found.append(InputError("prompt_long", length=length, limit=PROMPT_LIMIT, over=over))
@@ -141,12 +147,12 @@ def _number_problem(name: str, value: Any) -> InputError | None:
     low, high = RANGES[name]
     if value is None and name == "motion_score":
         return None
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-        return InputError("number_invalid", field=name, value=value)
-    if name in _INTEGERS and value != int(value):
+    if not isinstance(value, int | float) or isinstance(value, bool) or value != value:
         return InputError("number_invalid", field=name, value=value)
     if not low <= value <= high:
         return InputError("number_range", field=name, value=value, low=low, high=high)
+    if name in _INTEGERS and not isinstance(value, int):
+        return InputError("number_whole", field=name, value=value)
     return None
 
 

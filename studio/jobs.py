@@ -294,6 +294,7 @@ class JobQueue:
         rows = [row for path in self.folder.glob(f"jobs/*/{ROW_FILE}") if (row := self._read_row(path))]
         for row in sorted(rows, key=lambda row: row["created"]):
             _insert(db, row)
+        db.execute("UPDATE clock SET version = version + 1")
 
     def _read_row(self, path: Path) -> dict[str, Any] | None:
         try:
@@ -347,8 +348,9 @@ def _blank_row(settings: GenerationSettings) -> dict[str, Any]:
 
 
 def _insert(db: sqlite3.Connection, row: Mapping[str, Any]) -> list[sqlite3.Row]:
+    """Add the row; where a lost database has just been made again, the job's folder has already brought it."""
     names, marks = ", ".join(COLUMNS), ", ".join("?" * len(COLUMNS))
-    sql = f"INSERT INTO jobs ({names}, version) VALUES ({marks}, {NEXT_VERSION}) RETURNING *"
+    sql = f"INSERT OR REPLACE INTO jobs ({names}, version) VALUES ({marks}, {NEXT_VERSION}) RETURNING *"
     return db.execute(sql, tuple(row[name] for name in COLUMNS)).fetchall()
 
 

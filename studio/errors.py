@@ -63,6 +63,11 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "This video needs {need_gb:.1f} GB of {what} and {have_gb:.1f} GB may be used: {remedy}",
         "该视频需要 {need_gb:.1f} GB {what}，可用 {have_gb:.1f} GB：{remedy}",
     ),
+    "out_of_memory": (
+        "Memory ran out though the plan was the smallest there is ({said}). "
+        "Close other programs, or choose fewer frames or a smaller size.",
+        "内存不足，且方案已缩到最小（{said}）。请关闭其他程序，或减少帧数、缩小尺寸。",
+    ),
     "disk_full": (
         "{folder} has {free_gb:.2f} GB free and {need_gb:.2f} GB are needed: free some space or choose another folder.",
         "{folder} 剩余 {free_gb:.2f} GB，需要 {need_gb:.2f} GB：请清理空间或换一个文件夹。",
@@ -135,6 +140,22 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "worker_exited": (
         "The worker process ended with code {status} (last words: {words}). Resume goes on from the last saved step.",
         "工作进程退出，代码 {status}（最后输出：{words}）。点“继续”可从最近保存的步骤接着运行。",
+    ),
+    "download_source": (
+        "{model} has no files on {source} to download.",
+        "{model} 在 {source} 上没有可下载的文件。",
+    ),
+    "download_failed": (
+        "{what} could not be fetched from {where}: {reason}. Run the command again: it goes on where it stopped.",
+        "无法从 {where} 获取 {what}：{reason}。请重新执行该命令，下载会从中断处继续。",
+    ),
+    "download_lacks": (
+        "{repo} on {source} lacks {missing}, so it is no complete Step-Video checkpoint.",
+        "{source} 上的 {repo} 缺少 {missing}，不是完整的 Step-Video 模型。",
+    ),
+    "download_checksum": (
+        "{file} arrived twice with checksum {found} where the hub promises {promised}; it was deleted. Try the other --source.",
+        "{file} 两次下载的校验和均为 {found}，应为 {promised}；文件已删除。请换一个 --source。",
     ),
     "cancelled": ("Stopped.", "已停止。"),
 }

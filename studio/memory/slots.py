@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.quantized import int8_layers
 from studio.memory.account import Lease
 
 ALIGNMENT = 512  # bytes; what CUDA's own allocator aligns to, enough for every kernel
@@ -71,6 +72,8 @@ class Slot:
 
     def release(self) -> None:
         """Give the buffer back. Whoever still refers to the module finds it without parameters."""
+        for layer in int8_layers(self.module):
+            layer.scratch = None
         for part in self.module.modules():
             for name, _ in list(part.named_parameters(recurse=False)):
                 part.register_parameter(name, None)

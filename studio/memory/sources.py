@@ -120,6 +120,11 @@ class UnitReader:
         for shard in {id(run.shard): run.shard for run in self._units[unit]}.values():
             shard.check()
 
+    @property
+    def bounce_bytes(self) -> int:
+        """What the buffer for indirect reads takes, once there was one."""
+        return BOUNCE_BYTES if self._bounce is not None else 0
+
     def close(self) -> None:
         """Let go of files and buffer."""
         for shard in self._shards.values():
@@ -224,6 +229,11 @@ class PinnedSource:
     def __init__(self, reader: UnitReader, account: Account) -> None:
         self._reader, self._account = reader, account
         self._arenas: dict[int, Lease] = {}
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        """The units that are kept."""
+        return tuple(self._arenas)
 
     def ready(self, unit: int) -> Tensor | None:
         arena = self._arenas.get(unit)

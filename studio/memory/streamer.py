@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from queue import SimpleQueue
 
+import torch
 from torch import Tensor, nn
 
 from studio.memory.account import Account, Kind, Lease
@@ -34,6 +35,11 @@ class Staging:
         self._account, self._backend, self._nbytes = account, backend, nbytes
         self._leases: list[Lease] = []
         self._free: SimpleQueue[tuple[Tensor, Event | None]] = SimpleQueue()
+
+    @property
+    def count(self) -> int:
+        """Buffers taken so far."""
+        return len(self._leases)
 
     def borrow(self) -> Tensor:
         """A buffer whose last content has been copied away; waits for one."""
@@ -93,6 +99,11 @@ class Streamer:
     def slots(self) -> int:
         """Slots that the other units take turns in."""
         return len(self._ring)
+
+    @property
+    def staging_buffers(self) -> int:
+        """Buffers of a unit's size between disk and device, so far."""
+        return self._staging.count
 
     def use(self, plan: ComponentPlan) -> None:
         """Take what the plan needs and give back what it does not; what is resident in both stays.
@@ -197,6 +208,11 @@ class Streamer:
 
     def _fetch(self, source: Source, unit: int, memory: Tensor) -> Tensor:
         """In the reading thread: host memory that holds the unit."""
+        # Inference mode belongs to a thread; without it, buffers made in that mode could not be written here.
+        with torch.inference_mode():
+            return self._fetch_now(source, unit, memory)
+
+    def _fetch_now(self, source: Source, unit: int, memory: Tensor) -> Tensor:
         borrowed: list[Tensor] = []
 
         def borrow() -> Tensor:

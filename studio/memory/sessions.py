@@ -1,0 +1,127 @@
+"""What the pipeline works with while a network is on the device: the visible loops over blocks and frames."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from models.vae import CHUNK_FRAMES, CHUNK_LATENTS, VAE
+from studio.errors import Cancelled
+from studio.memory.networks import StreamedNetwork
+from studio.memory.plan import Plan
+
+Result = TypeVar("Result")
+# Runs a piece of work under the plan in force, again under a smaller plan where memory ran out.
+Resilient = Callable[[Callable[[Plan], Result]], Result]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """An encoded text: prompt_embeds (1, l_valid, d), clip_embeds (1, 77, d2), on any device."""
+
+    prompt_embeds: Tensor
+    clip_embeds: Tensor
+
+
+class TransformerSession:
+    """The video transformer, on the device as its plan says."""
+
+    def __init__(self, network: StreamedNetwork, device: torch.device, resilient: Resilient) -> None:
+        self._network, self._device, self._resilient = network, device, resilient
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents it moves."""
+        return self._network.params.in_channels
+
+    def velocities(
+        self,
+        latents: Tensor,
+        time: float,
+        conditions: Sequence[Condition],
+        *,
+        image_latents: Tensor | None = None,
+        motion_score: float | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> list[Tensor]:
+        """One velocity (1, f, c, h, w) float32 per condition, on the device of `latents` (1, f, c, h, w).
+
+        time: 0 (noise) .. 1. Every block is loaded once and serves all conditions. Raises Cancelled between blocks,
+        StudioError when a weight file cannot be read or no smaller plan is left.
+        """
+
+        def step(plan: Plan) -> list[Tensor]:
+            self._network.use(plan.transformer)
+            body, device = self._network.body, self._device
+            moment = torch.tensor([time], dtype=torch.float32, device=device)
+            hiddens = [
+                body.embed(
+                    latents.to(device),
+                    moment,
+                    condition.prompt_embeds.to(device),
+                    condition.clip_embeds.to(device),
+                    image_latents=None if image_latents is None else image_latents.to(device),
+                    motion_score=motion_score,
+                )
+                for condition in conditions
+            ]
+            for _, block in self._network.blocks():
+                if cancelled():
+                    raise Cancelled
+                for hidden in hiddens:
+                    block(hidden)
+            return [body.head(hidden).to(latents.device, torch.float32) for hidden in hiddens]
+
+        with torch.no_grad():
+            return self._resilient(step)
+
+
+class VAESession:
+    """The VAE, on the device as a whole."""
+
+    def __init__(self, vae: Callable[[], VAE], device: torch.device, dtype: torch.dtype, resilient: Resilient) -> None:
+        """vae: brings it on, if it is not there yet."""
+        self._vae, self._device, self._dtype, self._resilient = vae, device, dtype, resilient
+
+    def encode_image(self, image: Tensor) -> Tensor:
+        """(1, 1, 3, H, W) in -1..1 -> the mean of its latent (1, 1, c, h, w), float32 on the CPU."""
+        return self.encode_moments(image).chunk(2, dim=2)[0]
+
+    def encode_moments(self, video: Tensor) -> Tensor:
+        """(1, t, 3, H, W) in -1..1 -> means and log-variances (1, f, 2c, h, w), float32 on the CPU."""
+
+        def encode(_: Plan) -> Tensor:
+            return self._vae().encode_moments(video.to(self._device, self._dtype)).float().cpu()
+
+        with torch.no_grad():
+            return self._resilient(encode)
+
+    def decode_chunks(self, latents: Tensor) -> Iterator[Tensor]:
+        """latents (1, f, c, h, w) -> the frames in order, a few at a time: (t_i, 3, H, W) on the CPU, about -1..1.
+
+        Where memory runs out, decoding goes on from the frame it came to with finer slices.
+        """
+        latents, done = latents.to(self._device, self._dtype), 0
+        pieces: Iterator[Tensor] | None = None
+
+        def advance(plan: Plan) -> Tensor | None:
+            nonlocal pieces
+            current, pieces = pieces or self._decode_from(latents, done, plan.vae_slice_frames), None
+            piece = next(current, None)
+            pieces = current  # not kept when it failed: a generator that raised has ended
+            return piece
+
+        while (piece := self._resilient(advance)) is not None:
+            done += len(piece)
+            yield piece
+
+    def _decode_from(self, latents: Tensor, frame: int, slice_frames: int) -> Iterator[Tensor]:
+        """Frames from `frame` on. A chunk needs the last frame of the one before it for the seam between them."""
+        chunk = max(frame // CHUNK_FRAMES - 1, 0)
+        drop = frame - chunk * CHUNK_FRAMES
+        for piece in self._vae().decode_chunks(latents[:, chunk * CHUNK_LATENTS :], slice_frames=slice_frames):
+            if drop < piece.shape[1]:
+                yield piece[0, drop:].cpu()
+            drop = max(drop - piece.shape[1], 0)

@@ -232,7 +232,7 @@ def load_clip(
     return _fill(*build_clip(folder), dtype, device)
 
 
-def fingerprint(folder: Path | str, component: str, dtype: torch.dtype) -> str:
+def fingerprint(folder: Path | str, component: str, dtype: torch.dtype | str) -> str:
     """32 hex digits that name a training of a component as it runs in `dtype`.
 
     Covers the config, sizes, headers and 64 evenly spaced pieces of 64 KiB of every weight file, and the tokenizer's

@@ -1,0 +1,58 @@
+"""What `download` put into a checkpoint folder, kept in the folder itself: whence it came, and what was verified.
+
+A file whose length and time are as recorded need not be read again to know its checksum.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+NAME = ".download.json"
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A file that had this checksum when it had this length and this modification time."""
+
+    size: int
+    sha256: str
+    mtime_ns: int
+
+
+@dataclass
+class Record:
+    """The record of one folder. source: "hf" or "modelscope"; files: path inside the folder -> Verified."""
+
+    source: str = ""
+    repo: str = ""
+    revision: str = ""
+    files: dict[str, Verified] = field(default_factory=dict)
+
+    def checksum(self, folder: Path, path: str) -> str | None:
+        """The sha256 of a file that has not changed since it was verified, else None."""
+        known = self.files.get(path)
+        try:
+            now = (folder / path).stat()
+        except OSError:
+            return None
+        return known.sha256 if known and (known.size, known.mtime_ns) == (now.st_size, now.st_mtime_ns) else None
+
+    def note(self, folder: Path, path: str, sha256: str) -> None:
+        """Remember that a file was verified, on disk at once."""
+        now = (folder / path).stat()
+        self.files[path] = Verified(now.st_size, sha256, now.st_mtime_ns)
+        part = folder / f"{NAME}.tmp"
+        part.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        os.replace(part, folder / NAME)
+
+
+def read_record(folder: Path) -> Record | None:
+    """The record of a folder, or None where there is none that can be read."""
+    try:
+        data: Any = json.loads((folder / NAME).read_bytes())
+        files = {path: Verified(**values) for path, values in data.pop("files").items()}
+        return Record(**data, files=files)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None

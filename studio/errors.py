@@ -157,6 +157,10 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "{file} arrived twice with checksum {found} where the hub promises {promised}; it was deleted. Try the other --source.",
         "{file} 两次下载的校验和均为 {found}，应为 {promised}；文件已删除。请换一个 --source。",
     ),
+    "login_invalid": (
+        "{file} holds no usable login ({reason}): write USER:PASS, one a line in a file.",
+        "{file} 中没有可用的登录信息（{reason}）：请写成 USER:PASS，文件中每行一个。",
+    ),
     "cancelled": ("Stopped.", "已停止。"),
 }
 

@@ -17,8 +17,8 @@ from studio.worker import FRESH_PROCESS, GRACE_SECONDS
 
 POLL_SECONDS = 0.1
 RETRY_SECONDS = 1.0  # between two tries to own the queue, or to write into it
-FIRST_DELAY, LAST_DELAY = 0.5, 30.0  # seconds before the successor of a worker that died young; doubled each time
-YOUNG_SECONDS = 20.0  # a worker that died younger than this may never have started well
+FIRST_DELAY, LAST_DELAY = 0.5, 30.0  # seconds before the successor of a worker that could not start; doubled each time
+YOUNG_SECONDS = 20.0  # one that died younger than this, without a job, could not start
 LAST_WORDS_BYTES = 2048
 
 _log = logging.getLogger(__name__)
@@ -97,10 +97,10 @@ class Supervisor:
         while not self._stopping:
             began = time.monotonic()
             reason = self._run_worker()
-            died_young = reason is not None and time.monotonic() - began < YOUNG_SECONDS
-            ended = self._end_running(reason)
-            self.trouble = reason if died_young and not ended else None
-            delay = min(max(2 * delay, FIRST_DELAY), LAST_DELAY) if died_young else 0.0
+            died_young = time.monotonic() - began < YOUNG_SECONDS
+            at_work = self._end_running(reason) > 0
+            self.trouble = reason if died_young and not at_work else None
+            delay = min(max(2 * delay, FIRST_DELAY), LAST_DELAY) if self.trouble else 0.0
             self._pause(delay)
 
     def _run_worker(self) -> Failed | None:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from studio.errors import InputError
 
@@ -110,19 +112,21 @@ def load_models(folder: Path = ROOT / "configs" / "models") -> dict[str, ModelCo
 
 def load_camera_moves(path: Path = ROOT / "configs" / "camera_moves.yaml") -> dict[str, CameraMove]:
     """The camera moves by key, in the order of the file."""
-    return {key: _build(CameraMove, {"key": key, **value}, path) for key, value in _read(path).items()}
+    return _entries(CameraMove, path)
 
 
 def load_presets(path: Path = ROOT / "configs" / "presets.yaml") -> dict[str, Preset]:
     """The presets by key, in the order of the file."""
-    return {key: _build(Preset, {"key": key, **value}, path) for key, value in _read(path).items()}
+    return _entries(Preset, path)
 
 
 def load_studio(path: Path = ROOT / "configs" / "studio.yaml", **overrides: Any) -> StudioConfig:
     """The machine's config; `overrides` (None: keep) come from the command line."""
     data = _read(path) | {key: value for key, value in overrides.items() if value is not None}
     for name in ("model_dir", "output_dir"):
-        data[name] = Path(data[name]).expanduser().resolve()
+        if not isinstance(folder := data.get(name), str | Path):
+            raise _unreadable(path, f"{name} is {folder!r}, it must name a folder")
+        data[name] = Path(folder).expanduser().resolve()
     return _build(StudioConfig, data, path)
 
 
@@ -139,25 +143,45 @@ def part_folder(variant: Variant, component: str, model_dir: Path) -> Path | Non
 
 
 def _model(path: Path) -> ModelConfig:
-    data = _read(path)
-    data["variants"] = tuple(
-        _build(Variant, variant | {"folders": _folders(variant["folders"])}, path) for variant in data["variants"]
-    )
-    data["sizes"] = tuple((int(h), int(w)) for h, w in data["sizes"])
-    return _build(ModelConfig, {"name": path.stem, **data}, path)
+    data = {"name": path.stem, **_read(path)}
+    try:
+        data["variants"] = tuple(_variant(variant, path) for variant in data["variants"])
+        data["sizes"] = tuple((int(h), int(w)) for h, w in data["sizes"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unreadable(path, f"{type(error).__name__} {error}") from None
+    return _build(ModelConfig, data, path)
 
 
-def _folders(folders: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+def _variant(data: dict[str, Any], path: Path) -> Variant:
     """`all` names the folders of every component; a component's own list replaces it."""
-    return {part: tuple(folders.get(part, folders.get("all", ()))) for part in COMPONENTS}
+    folders = data["folders"]
+    if unknown := sorted(set(folders) - {"all", *COMPONENTS}):
+        raise _unreadable(path, f"there is no component {', '.join(unknown)}")
+    named = {part: tuple(folders.get(part, folders.get("all", ()))) for part in COMPONENTS}
+    return _build(Variant, data | {"folders": named}, path)
+
+
+def _entries(kind: type, path: Path) -> dict[str, Any]:
+    """A file of `key: {fields}` as objects that know their key."""
+    return {key: _build(kind, {"key": key, **value}, path) for key, value in _read(path).items()}
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return OmegaConf.to_container(OmegaConf.load(path), resolve=True)  # type: ignore[return-value]
+    try:
+        data = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+        raise _unreadable(path, str(error)) from None
+    if not isinstance(data, dict):
+        raise _unreadable(path, "it is not a table of keys and values")
+    return data
 
 
 def _build(kind: type, data: Mapping[str, Any], path: Path) -> Any:
     try:
         return kind(**data)
     except TypeError as error:
-        raise InputError("settings_unreadable", reason=f"{path.name}: {error}") from None
+        raise _unreadable(path, str(error)) from None
+
+
+def _unreadable(path: Path, reason: str) -> InputError:
+    return InputError("config_unreadable", file=str(path), reason=reason)

@@ -59,6 +59,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "设置中有本版本不认识的字段：{fields}。",
     ),
     "settings_unreadable": ("The settings cannot be read: {reason}.", "无法读取设置：{reason}。"),
+    "config_unreadable": ("{file} cannot be used: {reason}.", "无法使用 {file}：{reason}。"),
     "does_not_fit": (
         "This video needs {need_gb:.1f} GB of {what} and {have_gb:.1f} GB may be used: {remedy}",
         "该视频需要 {need_gb:.1f} GB {what}，可用 {have_gb:.1f} GB：{remedy}",

@@ -1,0 +1,201 @@
+"""GenerationSettings: defaults, every rule with its sentence, and anything at all read from json."""
+
+import dataclasses
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import app
+from studio.config import load_camera_moves, load_models
+from studio.errors import InputError
+from studio.settings import MAX_SEED, RANGES, GenerationSettings, nearest_multiples
+
+MODELS, MOVES = load_models(), load_camera_moves()
+FIELDS = [field.name for field in dataclasses.fields(GenerationSettings)]
+NANO = GenerationSettings("nano", "a red ball").resolve(MODELS["nano"])
+TI2V = GenerationSettings("step-video-ti2v", "a cat", first_image="cat.png").resolve(MODELS["step-video-ti2v"])
+
+plain = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20))
+anything = st.recursive(
+    plain, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)
+)
+valid = st.builds(
+    GenerationSettings,
+    model=st.sampled_from(sorted(MODELS)),
+    prompt=st.text(min_size=1, max_size=50),
+    negative_prompt=st.none() | st.text(max_size=50),
+    first_image=st.none() | st.text(min_size=1, max_size=20),
+    motion_score=st.none() | st.floats(0, 50),
+    camera_move=st.sampled_from(["", *MOVES]),
+    infer_steps=st.none() | st.integers(1, 200),
+    cfg_scale=st.none() | st.floats(1, 30),
+    time_shift=st.none() | st.floats(0.1, 100),
+    num_frames=st.none() | st.integers(1, 408),
+    height=st.none() | st.integers(64, 2048),
+    width=st.none() | st.integers(64, 2048),
+    seed=st.none() | st.integers(0, MAX_SEED),
+)
+
+
+def codes(given: GenerationSettings) -> list[str]:
+    return [problem.code for problem in given.problems(MODELS[given.model], MOVES)]
+
+
+def test_resolve_fills_every_empty_field_and_nothing_else() -> None:
+    assert all(getattr(TI2V, name) is not None for name in FIELDS)
+    own = {"infer_steps": 3, "seed": 0, "negative_prompt": "", "motion_score": 0.0}
+    resolved = replace(TI2V, **own).resolve(MODELS["step-video-ti2v"])
+    assert all(getattr(resolved, name) == value for name, value in own.items())
+    assert resolved.resolve(MODELS["step-video-ti2v"]) == resolved
+    assert resolved.cfg_scale == MODELS["step-video-ti2v"].defaults["cfg_scale"]
+
+
+def test_the_motion_score_belongs_to_the_picture() -> None:
+    assert NANO.motion_score is None
+    assert replace(NANO, first_image="a.png", motion_score=None).resolve(MODELS["nano"]).motion_score == 5.0
+
+
+def test_an_empty_seed_is_drawn_anew() -> None:
+    drawn = {GenerationSettings("nano", "x").resolve(MODELS["nano"]).seed for _ in range(8)}
+    assert len(drawn) == 8 and all(0 <= seed < 2**32 for seed in drawn)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, []),
+        ({"prompt": " \n"}, ["prompt_empty"]),
+        ({"prompt": "x" * 2000}, []),
+        ({"prompt": "x" * 2001}, ["prompt_long"]),
+        ({"negative_prompt": "x" * 2001}, ["prompt_long"]),
+        ({"negative_prompt": ""}, []),
+        ({"prompt": "\udc80"}, ["settings_unreadable"]),
+        ({"camera_move": "sideways"}, ["camera_unknown"]),
+        ({"camera_move": "zoom-in"}, []),
+        ({"motion_score": 50.5}, ["number_range"]),
+        ({"motion_score": 0.0}, []),
+        ({"infer_steps": 0}, ["number_range"]),
+        ({"infer_steps": 201}, ["number_range"]),
+        ({"infer_steps": 4.5}, ["number_whole"]),
+        ({"infer_steps": "4"}, ["number_invalid"]),
+        ({"infer_steps": True}, ["number_invalid"]),
+        ({"infer_steps": None}, ["number_invalid"]),
+        ({"cfg_scale": float("nan")}, ["number_invalid"]),
+        ({"cfg_scale": float("inf")}, ["number_range"]),
+        ({"cfg_scale": 0.99}, ["number_range"]),
+        ({"time_shift": -float("inf")}, ["number_range"]),
+        ({"time_shift": 10**400}, ["number_range"]),
+        ({"seed": -1}, ["number_range"]),
+        ({"seed": MAX_SEED}, []),
+        ({"seed": MAX_SEED + 1}, ["number_range"]),
+        ({"num_frames": 1}, []),
+        ({"num_frames": 17}, []),
+        ({"num_frames": 18}, ["frames_step"]),
+        ({"num_frames": 0}, ["number_range"]),
+        ({"height": 545, "width": 1000}, ["size_step", "size_step"]),
+        ({"height": 48}, ["number_range"]),
+        ({"prompt": "", "height": 545, "seed": -1}, ["prompt_empty", "number_range"]),
+    ],
+)
+def test_rules(change: dict, expected: list[str]) -> None:
+    assert codes(replace(TI2V, **change)) == expected
+
+
+@pytest.mark.parametrize(
+    ("model", "picture", "motion", "expected"),
+    [
+        ("step-video-t2v", None, None, []),
+        ("step-video-t2v", "a.png", None, ["image_unused"]),
+        ("step-video-t2v-turbo", "a.png", None, ["image_unused"]),
+        ("step-video-t2v", None, 5.0, ["motion_unused"]),
+        ("step-video-ti2v", None, None, ["image_needed"]),
+        ("step-video-ti2v", "a.png", 5.0, []),
+        ("nano", None, None, []),
+        ("nano", "a.png", 5.0, []),
+        ("nano", None, 5.0, ["motion_unused"]),
+    ],
+)
+def test_pictures_and_motion(model: str, picture: str | None, motion: float | None, expected: list[str]) -> None:
+    given = GenerationSettings(model, "x", first_image=picture, motion_score=motion).resolve(MODELS[model])
+    assert codes(given) == expected
+
+
+def test_check_raises_the_first_problem_with_its_numbers() -> None:
+    with pytest.raises(InputError, match="height is 545, it must be a multiple of 16: use 544 or 560") as caught:
+        replace(NANO, height=545, num_frames=18).check(MODELS["nano"], MOVES)
+    assert caught.value.exit_code == 2
+    NANO.check(MODELS["nano"], MOVES)
+
+
+@given(height=st.integers(64, 2048), width=st.integers(64, 2048), frames=st.integers(1, 408))
+@settings(deadline=None)
+def test_the_two_values_named_are_valid_and_nearest(height: int, width: int, frames: int) -> None:
+    given = replace(TI2V, height=height, width=width, num_frames=frames)
+    for problem in given.problems(MODELS[given.model], MOVES):
+        name = problem.values.get("field", "num_frames")
+        below, above = problem.values["below"], problem.values["above"]
+        assert below < getattr(given, name) < above
+        for value in (below, above):
+            assert name not in {p.values.get("field", "num_frames") for p in _problems(replace(given, **{name: value}))}
+
+
+def _problems(given: GenerationSettings) -> list[InputError]:
+    return given.problems(MODELS[given.model], MOVES)
+
+
+def test_nearest_multiples() -> None:
+    assert [nearest_multiples(value, 16) for value in (15, 16, 17)] == [(0, 16), (16, 32), (16, 32)]
+
+
+@given(given=valid)
+@settings(deadline=None)
+def test_json_keeps_every_field(given: GenerationSettings) -> None:
+    assert GenerationSettings.from_json(given.to_json()) == given
+    assert list(json.loads(given.to_json())) == FIELDS
+
+
+@given(data=anything | st.dictionaries(st.sampled_from(FIELDS), anything))
+@settings(deadline=None, max_examples=150)
+def test_anything_read_is_settings_or_a_sentence(data: object) -> None:
+    try:
+        read = GenerationSettings.from_dict(data)
+    except InputError as error:
+        assert str(error)
+        return
+    read.to_json().encode()
+    model = MODELS.get(read.model, MODELS["nano"])
+    assert all(str(problem) for problem in read.resolve(model).problems(model, MOVES))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "nonsense", "[]", "null", "1", '{"model": "nano"}', '{"prompt": "x"}', "[" * 100_000, '{"a":' * 100_000),
+        '{"model": "nano", "prompt": "\\ud800"}',
+        '{"model": "nano", "prompt": "x", "seed": 1.0}',
+        '{"model": "nano", "prompt": "x", "evil": 1}',
+        '{"model": "nano", "prompt": "x", "infer_steps": true}',
+    ],
+)
+def test_what_is_no_settings_is_a_sentence(text: str) -> None:
+    with pytest.raises(InputError) as caught:
+        GenerationSettings.from_json(text)
+    assert caught.value.code in ("settings_unreadable", "settings_field")
+
+
+def test_every_field_can_be_given_on_the_command_line() -> None:
+    given = {name: "1" for name in FIELDS}
+    arguments = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", value)]
+    options = vars(app.build_parser().parse_args(["generate", *arguments]))
+    assert all(options[name] is not None for name in FIELDS)
+
+
+def test_every_number_has_a_range() -> None:
+    numbers = {name for name, field in GenerationSettings.__dataclass_fields__.items() if field.type in _NUMBERS}
+    assert numbers == set(RANGES)
+
+
+_NUMBERS = (int | None, float | None)

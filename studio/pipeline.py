@@ -144,18 +144,13 @@ def _encode_text(run: _Run, text: ModelText, cfg_scale: float) -> list[Condition
 def _run_encoders(run: _Run, texts: list[str]) -> Iterator[dict[str, torch.Tensor]]:
     """Each encoder is on the device once for all texts; step_llm reads the valid tokens only (it is causal)."""
     memory, tokenizers = run.engine.memory, run.engine.tokenizers
-    llm_ids = [tokenizers["step_llm"].encode(text) for text in texts]
-    llm = memory.step_llm([torch.tensor([tokens.ids[: tokens.valid]]) for tokens in llm_ids], cancelled=run.cancelled)
+    llm_ids = [torch.tensor([tokenizers["step_llm"].encode(text).ids]) for text in texts]
+    llm = memory.step_llm(llm_ids, cancelled=run.cancelled)
     run.check()
-    clip_ids = [tokenizers["clip"].encode(text) for text in texts]
-    clip = memory.clip([(torch.tensor([tokens.ids]), _mask(tokens)) for tokens in clip_ids])
+    padded = [tokenizers["clip"].encode(text).padded() for text in texts]
+    clip = memory.clip([(torch.tensor([ids]), torch.tensor([mask])) for ids, mask in padded])
     for prompt_embeds, clip_embeds in zip(llm, clip, strict=True):
         yield {"prompt_embeds": prompt_embeds, "clip_embeds": clip_embeds}
-
-
-def _mask(tokens: Any) -> torch.Tensor:
-    """1 for tokens the text has, 0 for padding: (1, length)."""
-    return (torch.arange(len(tokens.ids)) < tokens.valid).long()[None]
 
 
 def _encode_image(run: _Run, picture: Image.Image | None, settings: GenerationSettings) -> torch.Tensor | None:

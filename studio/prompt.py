@@ -10,19 +10,21 @@ from studio.settings import GenerationSettings
 SENTENCE_ENDS = '。.！!？?…；;"”』」)）'
 
 
-class Tokenizer(Protocol):
-    """Counts how many tokens a text has and how many of them its encoder reads."""
+class Tokens(Protocol):
+    """`valid` of at most `max_length` tokens are read, begin and end marks included; `cut` more were left out."""
 
-    max_length: int
-
-    def encode(self, text: str) -> "TokenCount": ...
-
-
-class TokenCount(Protocol):
-    """`valid` tokens are read, begin and end marks included; `cut` more were left out."""
-
+    ids: tuple[int, ...]
     valid: int
     cut: int
+    max_length: int
+
+    def padded(self) -> tuple[list[int], list[int]]: ...
+
+
+class Tokenizer(Protocol):
+    """models.tokenizers has one for each encoder."""
+
+    def encode(self, text: str) -> Tokens: ...
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def count(text: str, tokenizers: Mapping[str, Tokenizer]) -> list[EncoderCount]:
     counts = []
     for name, tokenizer in tokenizers.items():
         tokens = tokenizer.encode(text)
-        counts.append(EncoderCount(name, tokens.valid, tokenizer.max_length, tokens.cut))
+        counts.append(EncoderCount(name, tokens.valid, tokens.max_length, tokens.cut))
     return counts
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from studio.config import load_camera_moves, load_models, load_studio
 from studio.engine import EngineOptions, open_engine
@@ -36,9 +35,3 @@ def open_tiny(model_dir: Path, tmp_path: Path) -> Callable[..., Engine]:
 
     return open_model
 
-
-@pytest.fixture(autouse=True)
-def _no_gradients():
-    """What the program runs in; tests of training turn gradients on themselves."""
-    with torch.inference_mode():
-        yield

@@ -113,6 +113,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "file_unreadable": ("{file} cannot be read: {reason}.", "无法读取 {file}：{reason}。"),
     "write_failed": ("{file} could not be written: {reason}.", "无法写入 {file}：{reason}。"),
     "checkpoint": ("{reason}", "模型文件有问题：{reason}"),
+    "remove_failed": ("{file} could not be removed: {reason}.", "无法删除 {file}：{reason}。"),
     "queue_unwritable": (
         "The queue in {folder} cannot be written ({reason}; {free_gb:.2f} GB are free there): free some space, or choose another folder.",
         "无法写入 {folder} 中的任务队列（{reason}；剩余 {free_gb:.2f} GB）：请清理空间或换一个文件夹。",

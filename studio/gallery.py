@@ -79,7 +79,7 @@ class Gallery:
         try:
             remove_result(entry.path)
         except OSError as error:
-            raise StudioError("write_failed", file=entry.path.name, reason=error.strerror or str(error)) from None
+            raise StudioError("remove_failed", file=entry.path.name, reason=error.strerror or str(error)) from None
         return True
 
     @staticmethod

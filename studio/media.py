@@ -163,7 +163,7 @@ def read_metadata(data: bytes) -> dict[str, Any]:
     text = _embedded_text(data)
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise InputError("metadata_missing", reason="it holds no settings of this program")
@@ -188,7 +188,10 @@ def _mp4_comment(data: bytes) -> str:
         file.write(data)
         file.flush()
         command = [find_ffmpeg(), "-v", "error", "-protocol_whitelist", "file", "-f", "mp4", "-i", file.name]
-        result = subprocess.run([*command, "-f", "ffmetadata", "pipe:1"], capture_output=True, timeout=30)
+        try:
+            result = subprocess.run([*command, "-f", "ffmetadata", "pipe:1"], capture_output=True, timeout=30)
+        except subprocess.TimeoutExpired:
+            raise InputError("metadata_missing", reason="reading it took more than 30 seconds") from None
     return _parse_ffmetadata(result.stdout.decode("utf-8", errors="replace")).get(SETTINGS_TAG, "")
 
 

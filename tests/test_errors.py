@@ -15,7 +15,6 @@ from studio.errors import MESSAGES, Cancelled, InputError, StudioError, say
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = [ROOT / "app.py", *sorted((ROOT / "studio").rglob("*.py"))]
 KINDS = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, StudioError)}
-FAILED_MAKERS = {"_failed", "_tell", "say", "_unexpected"}
 
 
 def placeholders(text: str) -> set[tuple[str, str | None, str | None]]:

@@ -35,6 +35,8 @@ class Shard:
         self._direct: int | None = None
         self._bypasses = hasattr(os, "O_DIRECT")
         self._stamp = _stamp(os.fstat(self._file))
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_SEQUENTIAL)  # reads twice as far ahead
 
     def check(self) -> None:
         """Raise StudioError where the path no longer leads to the bytes that were opened."""
@@ -95,9 +97,16 @@ class Run:
 class UnitReader:
     """Fills flat buffers with units from their shards; used by one thread at a time."""
 
-    def __init__(self, layout: Layout, units: Iterable[Sequence[TensorEntry]], account: Account) -> None:
-        """units: each unit's entries in the order of the layout's fields."""
-        self.layout, self._account = layout, account
+    def __init__(
+        self,
+        layout: Layout,
+        units: Iterable[Sequence[TensorEntry]],
+        account: Account,
+        *,
+        bounce_bytes: int = BOUNCE_BYTES,
+    ) -> None:
+        """units: entries in the order of the layout's fields. bounce_bytes: a multiple of BLOCK, two or more."""
+        self.layout, self._account, self._bounce_size = layout, account, bounce_bytes
         self._shards: dict[Path, Shard] = {}
         self._bounce: Lease | None = None
         self._units = [self._runs(entries) for entries in units]
@@ -123,7 +132,7 @@ class UnitReader:
     @property
     def bounce_bytes(self) -> int:
         """What the buffer for indirect reads takes, once there was one."""
-        return BOUNCE_BYTES if self._bounce is not None else 0
+        return self._bounce_size if self._bounce is not None else 0
 
     def close(self) -> None:
         """Let go of files and buffer."""
@@ -165,7 +174,7 @@ class UnitReader:
         offset = run.start
         while offset < run.end:
             start = offset - offset % BLOCK
-            size = min(-(-(run.end - start) // BLOCK) * BLOCK, BOUNCE_BYTES)
+            size = min(-(-(run.end - start) // BLOCK) * BLOCK, self._bounce_size)
             end = min(start + self._read_window(run.shard, bounce[:size], start, direct), run.end)
             if end < min(start + size, run.end):
                 raise _ended(run.shard, end)
@@ -183,7 +192,7 @@ class UnitReader:
 
     def _take_bounce(self) -> Tensor:
         if self._bounce is None:
-            self._bounce = self._account.take(Kind.STAGING, BOUNCE_BYTES)
+            self._bounce = self._account.take(Kind.STAGING, self._bounce_size)
         return self._bounce.memory
 
 

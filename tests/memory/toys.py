@@ -12,7 +12,7 @@ from studio.memory.account import Account, Machine
 from studio.memory.backends import Backend, CpuBackend
 from studio.memory.plan import ComponentPlan
 from studio.memory.slots import Layout
-from studio.memory.sources import FileSource, PinnedSource, Source, UnitReader
+from studio.memory.sources import BOUNCE_BYTES, FileSource, PinnedSource, Source, UnitReader
 from studio.memory.streamer import Streamer
 
 CPU = torch.device("cpu")
@@ -82,6 +82,7 @@ def open_toy(
     backend: Backend | None = None,
     dtype: torch.dtype = torch.float32,
     width: int = 7,
+    bounce_bytes: int = BOUNCE_BYTES,
 ) -> Toy:
     def build() -> nn.Module:
         with torch.device("meta"):
@@ -89,7 +90,7 @@ def open_toy(
 
     account = Account(machine or Machine(CPU))
     layout = Layout.of(build().state_dict())
-    reader = UnitReader(layout, unit_entries(folder, units, layout), account)
+    reader = UnitReader(layout, unit_entries(folder, units, layout), account, bounce_bytes=bounce_bytes)
     sources: dict[str, Source] = {
         "cached": FileSource(reader, direct=False),
         "direct": FileSource(reader, direct=True),

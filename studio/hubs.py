@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from huggingface_hub import HfApi, hf_hub_url
+from huggingface_hub.errors import HfHubHTTPError, HTTPError
+from huggingface_hub.file_download import http_get
+from huggingface_hub.utils import build_hf_headers
+
 from studio.errors import StudioError
+
+CLIENT = "step-video-studio"
 
 
 @dataclass(frozen=True)
@@ -43,13 +50,10 @@ class HuggingFace:
     """huggingface.co, or the mirror that HF_ENDPOINT names."""
 
     def __init__(self) -> None:
-        from huggingface_hub import HfApi, errors  # here: only `download` needs it, and it takes a while to import
-
-        self._errors = (errors.HTTPError, errors.XetDownloadError)
-        self._api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, library_name="step-video-studio")
+        self._api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, library_name=CLIENT)
 
     def list(self, repo: str) -> tuple[str, list[HubFile]]:
-        with _failures(repo, self._api.endpoint, self._errors):
+        with _failures(repo, self._api.endpoint, HTTPError):
             info = self._api.model_info(repo, files_metadata=True)
         files = [
             HubFile(item.rfilename, item.size or 0, item.lfs.sha256 if item.lfs else "", item.blob_id or "")
@@ -58,40 +62,62 @@ class HuggingFace:
         return info.sha or "main", files
 
     def fetch(self, repo: str, revision: str, file: HubFile, folder: Path) -> None:
-        with _failures(file.path, self._api.endpoint, self._errors):
-            self._api.hf_hub_download(repo, file.path, revision=revision, local_dir=folder)
+        """Through the client's own `http_get`, which resumes: its hf_hub_download throws partial files away."""
+        path = folder / file.path
+        part = path.with_name(f"{path.name}.{(file.sha256 or file.git_sha1)[:12]}.incomplete")
+        part.parent.mkdir(parents=True, exist_ok=True)
+        url = hf_hub_url(repo, file.path, revision=revision, endpoint=self._api.endpoint)
+        with _failures(file.path, self._api.endpoint, HTTPError):
+            while not self._get(url, part, file.size):
+                pass
+        os.replace(part, path)
+
+    def _get(self, url: str, part: Path, size: int) -> bool:
+        """Fetch what `part` lacks. False for a connection that broke after it brought something."""
+        with open(part, "ab") as out:
+            begun = out.tell()
+            if begun > size:  # no beginning of this file
+                out.truncate(0)
+                begun = 0
+            try:
+                http_get(url, out, resume_size=begun, headers=build_hf_headers(library_name=CLIENT), expected_size=size)
+            except HTTPError as error:
+                if isinstance(error, HfHubHTTPError) or out.tell() <= begun:
+                    raise
+                return False
+        return True
 
 
 class ModelScope:
     """modelscope.cn, or what MODELSCOPE_ENDPOINT names."""
 
     def __init__(self) -> None:
-        from modelscope_hub import HubApi, HubError
+        from modelscope_hub import HubApi, HubError  # here: only this source needs it
 
-        self._errors = (HubError,)
+        self._error = HubError
         self._api = HubApi(endpoint=os.environ.get("MODELSCOPE_ENDPOINT") or None)
 
     def list(self, repo: str) -> tuple[str, list[HubFile]]:
-        with _failures(repo, "ModelScope", self._errors):
+        with _failures(repo, "ModelScope", self._error):
             items = self._api.list_repo_files(repo, "model")
         return "master", [HubFile(item.path, item.size, item.sha256 or "") for item in items if not item.is_dir]
 
     def fetch(self, repo: str, revision: str, file: HubFile, folder: Path) -> None:
-        with _failures(file.path, "ModelScope", self._errors):
+        with _failures(file.path, "ModelScope", self._error):
             self._api.download_file(
                 repo, "model", file.path, revision=revision, local_dir=folder, file_size=file.size or None
             )
 
 
 @contextmanager
-def _failures(what: str, where: str, kinds: tuple[type[Exception], ...]) -> Iterator[None]:
-    """Whatever a client raises (`kinds`, and plain OSError and ValueError) becomes one sentence with its reason.
+def _failures(what: str, where: str, kind: type[Exception]) -> Iterator[None]:
+    """Whatever a client raises (`kind`, and plain OSError and ValueError) becomes one sentence with its reason.
 
     A full disk stays the OSError it is: the caller knows the sizes.
     """
     try:
         yield
-    except (OSError, ValueError, *kinds) as error:
+    except (OSError, ValueError, kind) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
         lines = str(error).strip().splitlines() or [type(error).__name__]

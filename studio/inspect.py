@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.checkpoint import LAYOUT, CheckpointError, build, weight_files
+from models.checkpoint import LAYOUT, CheckpointError, ComponentFiles, build, weight_files
 from models.tokenizers import ClipTokenizer, StepTokenizer
 from models.weight_files import LFS_POINTER, read_table
 from studio.config import COMPONENTS, ModelConfig, Variant, load_models, part_folder
@@ -66,21 +66,22 @@ class Report:
 def inspect(folder: Path) -> Report:
     """Look at every component of a checkpoint folder. Never fails for what it finds there."""
     folder = Path(folder).expanduser().resolve()
-    known = _known_model(folder)
+    models = load_models()
+    known = _known_model(folder, models)
     parts = tuple(_inspect_part(folder, component, known[1] if known else None) for component in COMPONENTS)
-    return Report(folder, _family(folder, known[0] if known else None), parts)
+    return Report(folder, _family(folder, models, known[0] if known else None), parts)
 
 
-def _known_model(folder: Path) -> tuple[ModelConfig, Variant] | None:
+def _known_model(folder: Path, models: dict[str, ModelConfig]) -> tuple[ModelConfig, Variant] | None:
     """The model whose yaml takes its transformer from this folder."""
-    for model in load_models().values():
+    for model in models.values():
         for variant in model.variants:
             if part_folder(variant, "transformer", folder.parent) == folder:
                 return model, variant
     return None
 
 
-def _family(folder: Path, model: ModelConfig | None) -> str:
+def _family(folder: Path, models: dict[str, ModelConfig], known: ModelConfig | None) -> str:
     # T2V and Turbo have equal files, so the folder's name in a yaml or the record of a download tells them apart.
     try:
         config = json.loads((folder / LAYOUT["transformer"].folder / "config.json").read_bytes())
@@ -88,11 +89,11 @@ def _family(folder: Path, model: ModelConfig | None) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         return "no Step-Video transformer"
     record = read_record(folder)
-    for source in load_models().values() if record else ():
-        if record.repo in source.sources.values():
-            return f"{source.title['en']} (downloaded from {record.repo})"
-    if model and model.sources and model.takes_image == (family == FAMILIES[True]):
-        return f"{model.title['en']} (by the folder's name)"
+    for model in models.values() if record else ():
+        if record.repo in model.sources.values():
+            return f"{model.title['en']} (downloaded from {record.repo})"
+    if known and known.sources and known.takes_image == (family == FAMILIES[True]):
+        return f"{known.title['en']} (by the folder's name)"
     return family
 
 
@@ -100,29 +101,36 @@ def _inspect_part(folder: Path, component: str, variant: Variant | None) -> Part
     if not (folder / LAYOUT[component].folder).is_dir():
         place = part_folder(variant, component, folder.parent) if variant else None
         if place:
-            return PartReport(component, elsewhere=place, problems=_problems(place, component))
+            return PartReport(component, elsewhere=place, problems=_look(place, component)[0])
         return PartReport(component, problems=(f"{folder / LAYOUT[component].folder} is missing.",))
-    if problems := _problems(folder, component):
+    problems, files = _look(folder, component)
+    if files is None:
         return PartReport(component, problems=problems)
-    _, files = build(folder, component)
     dtypes = tuple(str(dtype).removeprefix("torch.") for dtype in files.dtypes)
-    return PartReport(component, files.parameters, dtypes, files.nbytes, len(files.files))
+    return PartReport(component, files.parameters, dtypes, files.nbytes, len(files.files), problems=problems)
 
 
-def _problems(folder: Path, component: str) -> tuple[str, ...]:
-    """Every shard that is broken; where none is, the first way in which they do not make the network."""
+def _look(folder: Path, component: str) -> tuple[tuple[str, ...], ComponentFiles | None]:
+    """What is wrong with a component, and its files where their weights make the network."""
     found = _tokenizer_problems(folder, component)
+    try:
+        return tuple(found), build(folder, component)[1]
+    except CheckpointError as first:
+        return (*found, *(_broken_shards(folder, component) or [str(first)])), None
+
+
+def _broken_shards(folder: Path, component: str) -> list[str]:
+    """One sentence for every weight file that cannot be used, where `build` stops at the first."""
+    found = []
     try:
         for file in weight_files(folder, component):
             try:
                 read_table(file)
             except CheckpointError as problem:
                 found.append(str(problem))
-        if not found:
-            build(folder, component)
-    except CheckpointError as problem:
-        found.append(str(problem))
-    return tuple(found)
+    except CheckpointError:
+        pass  # no list of files to go through; `build` says so
+    return found
 
 
 def _tokenizer_problems(folder: Path, component: str) -> list[str]:

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +107,14 @@ class NanoSizes:
 
 def nano_vocabulary(sizes: NanoSizes, corpus: Iterable[str] | None = None) -> Vocabulary:
     """The tokenizers of a nano checkpoint, for `corpus` (None: captions of the synthetic world)."""
-    texts = captions(WorldSettings(), CORPUS_SCENES) if corpus is None else corpus
-    return make_vocabulary(texts, sizes.llm_vocabulary, sizes.clip_vocabulary)
+    if corpus is None:
+        return _world_vocabulary(sizes.llm_vocabulary, sizes.clip_vocabulary)
+    return make_vocabulary(corpus, sizes.llm_vocabulary, sizes.clip_vocabulary)
+
+
+@cache
+def _world_vocabulary(step_limit: int, clip_limit: int) -> Vocabulary:
+    return make_vocabulary(captions(WorldSettings(), CORPUS_SCENES), step_limit, clip_limit)
 
 
 def build(configs: Mapping[str, Mapping[str, Any]], seed: int) -> dict[str, nn.Module]:

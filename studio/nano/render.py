@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,9 +33,7 @@ class Clips:
     motion_score: Tensor  # (b,) float32
 
 
-def render(
-    scenes: Sequence[Scene], frames: int, height: int, width: int, device: torch.device | str = "cpu"
-) -> Clips:
+def render(scenes: Sequence[Scene], frames: int, height: int, width: int, device: torch.device | str = "cpu") -> Clips:
     """Render scenes to clips; bit-identical for the same scene, size and device, whatever else is in the batch."""
     maps = layer_maps(scenes, frames).to(device)  # (b, layers, t, 3, 3)
     grid = _screen(height, width, device)
@@ -58,7 +57,9 @@ def render(
                 image[row] += (paint - image[row]) * cover[..., None]
                 owner[row] = torch.where(cover > 0.5, slot + 2, owner[row])
     masks = torch.stack([owner == slot + 2 for slot in range(maps.shape[1] - 2)], 1)
-    flow = _flow(maps, owner, grid, min(height, width)) if frames > 1 else image.new_zeros(len(scenes), 0, 2, *shape[2:])
+    flow = (
+        _flow(maps, owner, grid, min(height, width)) if frames > 1 else image.new_zeros(len(scenes), 0, 2, *shape[2:])
+    )
     video = image.permute(0, 1, 4, 2, 3).clamp(0, 1) * 2 - 1
     return Clips(video.contiguous(), masks, flow, motion_score(flow))
 
@@ -268,3 +269,11 @@ _SHAPE_SDF: dict[str, Callable[[Tensor], Tensor]] = {
     "circle": _circle, "square": _square, "triangle": _triangle, "star": _star, "ring": _ring, "diamond": _diamond,
     "cross": _cross,
 }  # fmt: skip
+
+
+def shape_mask(name: str, angle: float, size: int) -> np.ndarray:
+    """A shape alone, as (size, size) bool with a margin: what the judge compares with."""
+    grid = _screen(size, size, "cpu")[..., :2] * 3
+    c, s = math.cos(angle), math.sin(angle)
+    turned = torch.stack([c * grid[..., 0] + s * grid[..., 1], c * grid[..., 1] - s * grid[..., 0]], -1)
+    return (_SHAPE_SDF[name](turned) < 0).numpy()

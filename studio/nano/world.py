@@ -66,6 +66,7 @@ class WorldSettings:
     pair_share: float = 0.3
     radius: tuple[float, float] = (0.125, 0.22)
     travel: tuple[float, float] = (0.2, 0.55)
+    amount: tuple[float, float] = (0.1, 0.5)  # of camera travel and zoom
 
 
 SMALL = WorldSettings(
@@ -77,7 +78,7 @@ SMALL = WorldSettings(
     near=("none", "floor", "hills"),
     tones=("grey", "beige", "slate", "misty blue"),
     cameras=("fixed", "left", "right", "zoom-in", "zoom-out"),
-    camera_share=0.35,
+    camera_share=0.2,
     pair_share=0.0,
     radius=(0.16, 0.22),
     travel=(0.35, 0.55),
@@ -137,7 +138,7 @@ def draw_scene(seed: int, world: WorldSettings) -> Scene:
         near_tone=near_tone,
         horizon=dice.uniform(0.05, 0.25),
         camera=dice.choice(cameras) if dice.random() < world.camera_share else "",
-        amount=dice.uniform(0.25, 0.5),
+        amount=dice.uniform(*world.amount),
         wave=(dice.uniform(0, 6.28), dice.uniform(0.5, 0.8)),
     )
 

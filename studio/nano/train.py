@@ -1,0 +1,143 @@
+"""The training loop every stage shares: exact to resume, saved on a clock and on SIGTERM, its losses written as it runs.
+
+A stage hands in a function from the step's number to a loss. Everything random in it must come from that number (see
+`step_generator`), so that a run that was stopped and resumed draws what it would have drawn.
+"""
+
+import json
+import math
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+StepLoss = Callable[[int], tuple[Tensor, dict[str, float]]]
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How long and how fast. The learning rate warms up, holds, and falls as a cosine to a twentieth at `steps`."""
+
+    steps: int
+    learning_rate: float = 5e-4
+    warmup: int = 100
+    hold: float = 0.3  # share of the steps at the full rate, warm-up included
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    average: float = 0.0  # decay of the moving average of the weights; 0: none
+    save_minutes: float = 10.0
+    log_every: int = 20
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        begin = self.hold * self.steps
+        share = max(0.0, min(1.0, (step - begin) / max(self.steps - begin, 1)))
+        return self.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def step_generator(seed: int, step: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """The randomness of one step: the same for the same seed and step, whatever ran before."""
+    return torch.Generator(device).manual_seed((seed * 1_000_003 + step) * 2_654_435_761 % 2**63)
+
+
+class Loop:
+    """One stage's training: network, optimiser, moving average and step number, and the file they are kept in."""
+
+    def __init__(self, module: nn.Module, settings: LoopSettings, file: Path) -> None:
+        self.module, self.settings, self.file = module.eval(), settings, file  # no dropout: it would draw unseeded
+        self.step = 0
+        decayed = [p for p in module.parameters() if p.ndim > 1]
+        others = [p for p in module.parameters() if p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
+        self.average = {k: v.detach().clone() for k, v in module.state_dict().items()} if settings.average else {}
+        self._stop = False
+
+    def resume(self) -> bool:
+        """Continue from the stage's file; False where there is none yet."""
+        if not self.file.is_file():
+            return False
+        state = torch.load(self.file, weights_only=True, map_location="cpu")
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average = {k: v.to(self.average[k].device) for k, v in state["average"].items()}
+        self.step = state["step"]
+        return True
+
+    def save(self) -> None:
+        """Write everything to the stage's file, whole or not at all."""
+        state = {
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average,
+            "step": self.step,
+        }
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        part = self.file.with_suffix(".tmp")
+        torch.save(state, part)
+        os.replace(part, self.file)
+
+    def run(self, loss_of: StepLoss) -> None:
+        """Train to the last step or to SIGTERM, whichever comes first, and save."""
+        before = signal.signal(signal.SIGTERM, self._ask_to_stop)
+        saved = time.monotonic()
+        try:
+            while self.step < self.settings.steps and not self._stop:
+                self._one(loss_of)
+                if time.monotonic() - saved > 60 * self.settings.save_minutes:
+                    self.save()
+                    saved = time.monotonic()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        self.save()
+
+    def _one(self, loss_of: StepLoss) -> None:
+        settings, began = self.settings, time.monotonic()
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.rate(self.step)
+        loss, parts = loss_of(self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), settings.clip_norm, error_if_nonfinite=True)
+        self.optimizer.step()
+        self.step += 1
+        self._follow()
+        if self.step % settings.log_every == 0 or self.step == settings.steps:
+            self._log({"loss": loss.item(), **parts, "norm": norm.item(), "seconds": time.monotonic() - began})
+
+    def _follow(self) -> None:
+        if not self.average:
+            return
+        decay = min(self.settings.average, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for name, value in self.module.state_dict().items():
+                self.average[name].lerp_(value, 1 - decay)
+
+    def _log(self, values: dict[str, float]) -> None:
+        row = {"step": self.step, "rate": self.settings.rate(self.step), **values}
+        with open(self.file.with_suffix(".jsonl"), "a", encoding="utf-8") as log:
+            log.write(json.dumps({k: round(v, 6) for k, v in row.items()}) + "\n")
+
+    def _ask_to_stop(self, *_: object) -> None:
+        self._stop = True
+
+
+def averaged(module: nn.Module, loop: Loop) -> nn.Module:
+    """`module` with the moving average of its weights, where the loop kept one."""
+    if loop.average:
+        module.load_state_dict(loop.average)
+    return module
+
+
+def gradient_loss(got: Tensor, wanted: Tensor) -> Tensor:
+    """Mean absolute difference of neighbouring pixels' differences: edges weigh as much as areas."""
+    across = (got[..., 1:] - got[..., :-1]) - (wanted[..., 1:] - wanted[..., :-1])
+    along = (got[..., 1:, :] - got[..., :-1, :]) - (wanted[..., 1:, :] - wanted[..., :-1, :])
+    return across.abs().mean() + along.abs().mean()

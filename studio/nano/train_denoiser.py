@@ -1,0 +1,165 @@
+"""Stage "denoiser": the transformer and both text towers learn the world's clips by flow matching.
+
+As the paper defines it: x_t = (1 - t) noise + t data, velocity = data - noise. Text is dropped to the empty string for
+guidance; the first image is dropped so that one TI2V network serves text alone too. Clips are rendered and encoded
+once and kept on disk as latents.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from models.vae import CHUNK_FRAMES
+from studio.nano.captions import LANGUAGES, caption
+from studio.nano.checkpoint import NanoSizes, build, nano_vocabulary
+from studio.nano.model import Denoiser
+from studio.nano.render import render
+from studio.nano.train import Loop, LoopSettings, step_generator
+from studio.nano.world import WORLDS, Scene, draw_scene
+
+LATENT_SEED = 50_000_000  # first scene of the cached clips; held-out scenes are far below
+SHARD = 250
+DEFAULT_MOTION = 5.0
+
+
+@dataclass(frozen=True)
+class DenoiserSettings:
+    """What the denoiser sees. A share of draws has motion_score 5, the studio's default, whatever the clip's is."""
+
+    loop: LoopSettings
+    world: str = "small"
+    clips: int = 8000
+    size: int = 64
+    batch: int = 64
+    groups: int = 2  # a batch is made of; the captions of a group are of one length
+    wordings: int = 4  # per clip and language
+    text_dropout: float = 0.12
+    image_dropout: float = 0.6
+    motion_dropout: float = 0.25
+    time_mean: float = -0.4  # of the logit of t; below 0: more often near noise, where the scene is decided
+    time_deviation: float = 1.2
+
+
+@dataclass(frozen=True)
+class LatentClips:
+    """Encoded clips: latents (n, 3, c, h, w) float16, motion_score (n,), and the scenes they show."""
+
+    latents: Tensor
+    motion_score: Tensor
+    scenes: list[Scene]
+
+
+def encode_clips(vae: nn.Module, settings: DenoiserSettings, folder: Path) -> LatentClips:
+    """The cached clips of a run, rendered and encoded where their files are missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    world = WORLDS[settings.world]
+    scenes = [draw_scene(LATENT_SEED + i, world) for i in range(settings.clips)]
+    shards = [_shard(vae, scenes[i : i + SHARD], folder / f"{settings.world}-{settings.size}-{i:06d}.pt", settings)
+              for i in range(0, settings.clips, SHARD)]  # fmt: skip
+    latents, scores = (torch.cat([shard[name] for shard in shards]) for name in ("latents", "motion_score"))
+    return LatentClips(latents, scores, scenes)
+
+
+@torch.no_grad()
+def _shard(vae: nn.Module, scenes: list[Scene], file: Path, settings: DenoiserSettings) -> dict[str, Tensor]:
+    if file.is_file():
+        return torch.load(file, weights_only=True)
+    device = next(vae.parameters()).device
+    latents, scores = [], []
+    for start in range(0, len(scenes), 10):
+        clips = render(scenes[start : start + 10], CHUNK_FRAMES, settings.size, settings.size, device)
+        with torch.autocast(device.type, torch.bfloat16):
+            latents.append(vae.encode_moments(clips.video).chunk(2, dim=2)[0].half().cpu())
+        scores.append(clips.motion_score.cpu())
+    shard = {"latents": torch.cat(latents), "motion_score": torch.cat(scores)}
+    torch.save(shard, file)
+    return shard
+
+
+def new_denoiser(sizes: NanoSizes, folder: Path, device: torch.device | str, seed: int = 0) -> Denoiser:
+    """A denoiser with random weights, its tokenizers written to `folder` unless they are there."""
+    vocabulary = nano_vocabulary(sizes)
+    if not (folder / "hunyuan_clip").is_dir():
+        vocabulary.save(folder)
+    configs = sizes.configs(vocabulary, use_additional_conditions=True)
+    return Denoiser(build({k: v for k, v in configs.items() if k != "vae"}, seed), folder).to(device)
+
+
+def train_denoiser(settings: DenoiserSettings, sizes: NanoSizes, vae: nn.Module, folder: Path) -> Denoiser:
+    """Train, or continue to train, the denoiser whose state is in `folder`."""
+    device = next(vae.parameters()).device
+    clips = encode_clips(vae, settings, folder / "latents")
+    denoiser = new_denoiser(sizes, folder / "tokenizers", device)
+    loop = Loop(denoiser, settings.loop, folder / "denoiser.pt")
+    loop.resume()
+    pool = CaptionPool(clips.scenes, denoiser, settings)
+    loop.run(lambda step: flow_loss(denoiser, clips, pool, settings, step))
+    return denoiser
+
+
+class CaptionPool:
+    """Tokenised captions of every clip, grouped by length: a batch of one length needs no mask and no padding."""
+
+    def __init__(self, scenes: Sequence[Scene], denoiser: Denoiser, settings: DenoiserSettings) -> None:
+        self.groups: dict[int, list[tuple[int, str]]] = {}
+        for row, scene in enumerate(scenes):
+            for wording in range(settings.wordings):
+                for language in LANGUAGES:
+                    text = caption(scene, language, row * settings.wordings + wording)
+                    self.groups.setdefault(denoiser.count(text), []).append((row, text))
+        self._lengths, self._shares = zip(*((key, len(group)) for key, group in self.groups.items()), strict=True)
+        self._scenes = len(scenes)
+
+    def draw(self, count: int, empty: float, dice: random.Random) -> tuple[list[int], list[str]]:
+        """Rows and captions of one length, or, with probability `empty`, rows and no words at all."""
+        if dice.random() < empty:
+            return [dice.randrange(self._scenes) for _ in range(count)], [""] * count
+        group = self.groups[dice.choices(self._lengths, self._shares)[0]]
+        rows, texts = zip(*(dice.choice(group) for _ in range(count)), strict=True)
+        return list(rows), list(texts)
+
+
+def flow_loss(
+    denoiser: Denoiser, clips: LatentClips, pool: CaptionPool, settings: DenoiserSettings, step: int
+) -> tuple[Tensor, dict[str, float]]:
+    """One step's mean squared error of the velocity, over a few groups of captions of one length each."""
+    dice, draw = random.Random(step), step_generator(2, step)
+    with torch.autocast(denoiser.device.type, torch.bfloat16):
+        parts = [_group_errors(denoiser, clips, pool.draw(settings.batch // settings.groups, settings.text_dropout, dice),
+                               settings, draw) for _ in range(settings.groups)]  # fmt: skip
+    errors, seen, time = (torch.cat(values) for values in zip(*parts, strict=True))
+    told = {
+        "text": errors[~seen].mean().item(),
+        "image": errors[seen].mean().item(),
+        "early": errors[time < 0.4].mean().item(),
+    }
+    return errors.mean(), told
+
+
+def _group_errors(
+    denoiser: Denoiser,
+    clips: LatentClips,
+    drawn: tuple[list[int], list[str]],
+    settings: DenoiserSettings,
+    draw: torch.Generator,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Squared error of each sample (b,), which of them saw a first image, and their times."""
+    rows, texts = drawn
+    device, count = denoiser.device, len(rows)
+    data = clips.latents[rows].float()
+    time = torch.sigmoid(settings.time_mean + settings.time_deviation * torch.randn(count, generator=draw))
+    noise = torch.randn(data.shape, generator=draw)
+    seen = torch.rand(count, generator=draw) >= settings.image_dropout
+    image = torch.zeros_like(data)
+    image[seen, 0] = data[seen, 0]
+    motion = clips.motion_score[rows].clone()
+    motion[torch.rand(count, generator=draw) < settings.motion_dropout] = DEFAULT_MOTION
+    mixed = noise + time[:, None, None, None, None] * (data - noise)
+    words = denoiser.encode(texts)
+    velocity = denoiser(mixed.to(device), time.to(device), words, image.to(device), motion.to(device))
+    errors = (velocity - (data - noise).to(device)).square().mean((1, 2, 3, 4))
+    return errors, seen.to(device), time.to(device)

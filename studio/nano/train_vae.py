@@ -1,0 +1,92 @@
+"""Stage "vae": the video VAE learns the world's pictures, then its clips.
+
+Three phases in one run, since latent 0 of a clip is the latent of its first frame alone: single frames; clips cut to
+quarters (a VAE is convolutional, and a cut costs a quarter); whole clips. The public layout has no scale factor and
+shortcuts run around both ends of the network, so nothing can be folded in afterwards: a penalty holds each latent
+channel at mean 0 and deviation 1 from the start.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from models.vae import CHUNK_FRAMES, VAE, VAEParams
+from studio.nano.render import render
+from studio.nano.train import Loop, LoopSettings, gradient_loss, step_generator
+from studio.nano.world import WORLDS, draw_scene
+
+# Below 4 channels a group, group norm is instance norm, which cannot carry a frame's mean colour: hence 8 groups.
+VAE_CONFIG = {
+    "version": 2, "z_channels": 16, "num_res_blocks": 1, "norm_groups": 8,
+    "encoder": {"ch": 32, "ch_mult": [1, 1, 2, 2]}, "decoder": {"ch": 32, "ch_mult": [1, 1, 2, 2]},
+}  # fmt: skip
+TRAINING_SEED = 1_000_000  # scenes below are held out, for the judge
+SEED_STRIDE = 1_000  # scenes a step may use
+
+
+@dataclass(frozen=True)
+class VAESettings:
+    """What the phases see: (share of the steps it begins at, frames, cut size, batch)."""
+
+    loop: LoopSettings
+    size: int = 64
+    # Single frames are cut too: at 1x64x64 oneDNN's bfloat16 weight gradient of conv3d (4 frames, 32 channels) is nan.
+    phases: tuple[tuple[float, int, int, int], ...] = ((0.0, 1, 32, 16), (0.3, CHUNK_FRAMES, 32, 8),
+                                                       (0.9, CHUNK_FRAMES, 64, 4))  # fmt: skip
+    small_share: float = 0.9  # of the scenes; the others come from the whole world
+    divergence: float = 1e-4
+    spread: float = 4e-3
+
+
+def train_vae(settings: VAESettings, folder: Path, device: torch.device | str = "cpu") -> VAE:
+    """Train, or continue to train, the VAE whose state is in `folder`."""
+    torch.manual_seed(0)
+    vae = VAE(VAEParams.from_config(VAE_CONFIG)).to(device)
+    loop = Loop(vae, settings.loop, folder / "vae.pt")
+    loop.resume()
+    loop.run(lambda step: vae_loss(vae, settings, step, device))
+    return vae.eval()
+
+
+def vae_loss(vae: VAE, settings: VAESettings, step: int, device: torch.device | str) -> tuple[Tensor, dict[str, float]]:
+    """One step's loss: squared, absolute and edge errors, the posterior's divergence, the latents' spread."""
+    random = step_generator(1, step)
+    video = _batch(settings, step, random).to(device)
+    with torch.autocast(torch.device(device).type, torch.bfloat16):
+        mean, logvar = vae.encode_moments(video).float().chunk(2, dim=2)
+        logvar = logvar.clamp(-12, 4)
+        noise = torch.randn(mean.shape, generator=random).to(device)
+        got = vae.decode(mean + noise * (0.5 * logvar).exp()).float()
+    squared = (got - video).square().mean()
+    divergence = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+    loss = (
+        squared
+        + 0.1 * (got - video).abs().mean()
+        + 0.1 * gradient_loss(got, video)
+        + settings.divergence * divergence
+        + settings.spread * _spread(mean)
+    )
+    psnr = 10 * torch.log10(4 / squared.detach())
+    return loss, {"psnr": psnr.item(), "divergence": divergence.item(), "deviation": mean.std().item()}
+
+
+def _batch(settings: VAESettings, step: int, random: torch.Generator) -> Tensor:
+    """(b, t, 3, h, w) of the step's phase."""
+    share = step / settings.loop.steps
+    _, frames, cut, count = [phase for phase in settings.phases if share >= phase[0]][-1]
+    small = torch.rand(count, generator=random) < settings.small_share
+    first = TRAINING_SEED + step * SEED_STRIDE
+    scenes = [draw_scene(first + i, WORLDS["small" if small[i] else "full"]) for i in range(count)]
+    video = render(scenes, max(frames, 2), settings.size, settings.size).video
+    if frames == 1:
+        video = video[torch.arange(count), torch.randint(2, (count,), generator=random)][:, None]
+    top, left = (int(torch.randint(settings.size - cut + 1, (), generator=random)) for _ in range(2))
+    return video[..., top : top + cut, left : left + cut]
+
+
+def _spread(mean: Tensor) -> Tensor:
+    """How far each channel is from mean 0 and deviation 1 over the batch."""
+    channels = mean.transpose(1, 2).transpose(0, 1).flatten(1)
+    return channels.mean(1).square().mean() + (channels.var(1) + 1e-4).log().square().mean()

@@ -85,16 +85,17 @@ class MemoryManager:
             self._plans[video] = make_plan(transformer, step_llm, video, self._budgets, self._offload)
         return self._plans[video]
 
-    def step_llm(
-        self, texts: Sequence[Tensor], *, cancelled: Callable[[], bool] = lambda: False
-    ) -> list[Tensor]:
+    def use_plan(self, plan: Plan) -> None:
+        """Make the plan's video this way, whatever the planner would choose; until `release`."""
+        self._plans[plan.video] = plan
+
+    def step_llm(self, texts: Sequence[Tensor], *, cancelled: Callable[[], bool] = lambda: False) -> list[Tensor]:
         """Token ids (1, l) each, valid ones alone -> (1, l, d) each, on the CPU. One load of a layer serves all texts.
 
         The language model is gone afterwards. Raises Cancelled between layers.
         """
-        network = self._network("step_llm")
-
         def encode(plan: Plan) -> list[Tensor]:
+            network = self._network("step_llm")
             network.use(plan.step_llm)
             states = [network.body.embed(ids.to(self._device)) for ids in texts]
             for _, layer in network.blocks(last=True):
@@ -107,8 +108,7 @@ class MemoryManager:
             try:
                 return self._resilient(STILL, encode)
             finally:
-                network.close()
-                del self._streamed["step_llm"]
+                self._discard("step_llm")
 
     def clip(self, texts: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
         """(input_ids (1, 77), attention_mask (1, 77)) each -> (1, 77, d) float32 each, on the CPU. Gone afterwards."""
@@ -178,8 +178,8 @@ class MemoryManager:
         """Give everything back, files and plans included; the manager may be used again."""
         for name in list(self._whole):
             self._dismiss(name)
-        while self._streamed:
-            self._streamed.popitem()[1].close()
+        for name in list(self._streamed):
+            self._discard(name)
         self._plans.clear()
         budget.return_memory(self._device)
         self.check_integrity()
@@ -200,14 +200,22 @@ class MemoryManager:
         if name in self._whole:
             self._whole.pop(name).close()
 
+    def _discard(self, name: str) -> None:
+        if name in self._streamed:
+            self._streamed.pop(name).close()
+
     @contextmanager
     def _turn(self, name: str) -> Iterator[None]:
-        """One network's turn: the others make room, and the books are checked however it ends."""
+        """One network's turn: the others make room; after a failure it is gone; the books are checked in any case."""
+        if name in self._streamed and not self._streamed[name].is_current():
+            self._discard(name)  # the model's files were replaced since its last turn
         self._make_room(name)
         try:
             yield
         except BaseException as error:
             forget_frames(error)
+            if not isinstance(error, Cancelled):
+                self._discard(name)
             raise
         finally:
             self.check_integrity()

@@ -12,6 +12,7 @@ from torch import nn
 
 from models.checkpoint import ComponentFiles, TensorEntry
 from models.quantized import Scratch, int8_block, scratch_elements
+from studio.errors import StudioError
 from studio.memory.account import Account, Kind, Lease
 from studio.memory.backends import Backend
 from studio.memory.plan import ComponentPlan
@@ -108,6 +109,14 @@ class StreamedNetwork:
         for index, block in self._streamer.blocks(last=last):
             with self._dequantised.unit() if self._dequantised else nullcontext():
                 yield index, block
+
+    def is_current(self) -> bool:
+        """Whether the weight files are still those that were opened."""
+        try:
+            self._reader.check()
+        except StudioError:
+            return False
+        return True
 
     def let_go(self) -> None:
         """Take everything off the device; units pinned in RAM stay there for the next run."""

@@ -129,6 +129,11 @@ class UnitReader:
         for shard in {id(run.shard): run.shard for run in self._units[unit]}.values():
             shard.check()
 
+    def check(self) -> None:
+        """Raise StudioError where a file is not what it was when it was opened."""
+        for shard in self._shards.values():
+            shard.check()
+
     @property
     def bounce_bytes(self) -> int:
         """What the buffer for indirect reads takes, once there was one."""

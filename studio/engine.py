@@ -13,12 +13,12 @@ from models.checkpoint import fingerprint
 from models.tokenizers import ClipTokenizer, StepTokenizer
 from studio import __version__
 from studio.config import COMPONENTS, CameraMove, ModelConfig, StudioConfig, part_folder
-from studio.errors import ModelMissing
+from studio.errors import ModelMissing, StudioError
 from studio.memory.budget import budgets_for
 from studio.memory.embeddings import EmbeddingCache
 from studio.memory.manager import MemoryManager
 from studio.memory.speeds import load_speeds
-from studio.pipeline import Engine
+from studio.pipeline import Engine, file_errors
 from studio.prompt import Tokenizer
 
 
@@ -60,13 +60,17 @@ def is_installed(model: ModelConfig, model_dir: Path) -> bool:
 
 
 def open_tokenizers(folders: Mapping[str, Path]) -> dict[str, Tokenizer]:
-    """The tokenizers of both encoders, by component."""
-    return {
-        "step_llm": StepTokenizer(folders["step_llm"] / "step_llm"),
-        "clip": ClipTokenizer(folders["clip"] / "hunyuan_clip" / "tokenizer"),
-    }
+    """The tokenizers of both encoders, by component. Raises StudioError where a file of theirs is missing."""
+    try:
+        return {
+            "step_llm": StepTokenizer(folders["step_llm"] / "step_llm"),
+            "clip": ClipTokenizer(folders["clip"] / "hunyuan_clip" / "tokenizer"),
+        }
+    except FileNotFoundError as error:
+        raise StudioError("checkpoint", reason=f"{error.filename} is missing: the tokenizer needs it") from None
 
 
+@file_errors()
 def open_engine(
     model: ModelConfig,
     has_image: bool,
@@ -74,7 +78,7 @@ def open_engine(
     config: StudioConfig,
     options: EngineOptions,
 ) -> Engine:
-    """Everything the recipe needs, without loading a weight yet. Raises ModelMissing and CheckpointError."""
+    """Everything the recipe needs, without loading a weight yet. Raises ModelMissing, and StudioError for bad files."""
     folders = part_folders(model, has_image, config.model_dir)
     device = pick_device(options.device)
     dtype = compute_dtype(device)

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from models.checkpoint import CheckpointError
 from models.scheduler import FlowMatchScheduler
 from studio import output
 from studio.config import CameraMove, ModelConfig
-from studio.errors import Cancelled, InputError
+from studio.errors import Cancelled, InputError, StudioError
 from studio.events import Event, Finished, Notice, PhaseStarted, Preview, Progress
 from studio.filenames import PREVIEW
 from studio.latents_file import Saved, load_latents, save_latents
@@ -95,6 +96,16 @@ class _Run:
         self.emit(Progress(phase, step, steps, seconds, left, usage.vram_bytes, usage.ram_bytes))
 
 
+@contextmanager
+def file_errors() -> Iterator[None]:
+    """Turn what models/ says of bad weight files into this program's own errors."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise StudioError("checkpoint", reason=str(error)) from error
+
+
+@file_errors()
 def generate(request: Request, engine: Engine, emit: Emit, cancelled: IsCancelled) -> Finished:
     """Make the video. Settings must be resolved and checked.
 
@@ -117,6 +128,7 @@ def generate(request: Request, engine: Engine, emit: Emit, cancelled: IsCancelle
     return _finish(run, request, latents, picture, provenance)
 
 
+@file_errors()
 def decode(request: Request, latents: torch.Tensor, engine: Engine, emit: Emit, cancelled: IsCancelled) -> Finished:
     """Finish from latents (1, f, c, h, w): the last two phases of `generate` alone."""
     run = _Run(engine, emit, cancelled)

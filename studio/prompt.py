@@ -1,5 +1,6 @@
 """What the model receives: prompt, camera phrase and magic words joined into the exact texts, and their tokens."""
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -67,6 +68,16 @@ def count(text: str, tokenizers: Mapping[str, Tokenizer]) -> list[EncoderCount]:
         tokens = tokenizer.encode(text)
         counts.append(EncoderCount(name, tokens.valid, tokens.max_length, tokens.cut))
     return counts
+
+
+def unread(text: str, tokenizers: Mapping[str, Tokenizer]) -> dict[str, str]:
+    """Encoder -> the end of `text` that it does not read, found by the longest beginning that it reads whole."""
+    ends = {}
+    for name, tokenizer in tokenizers.items():
+        if tokenizer.encode(text).cut:
+            whole = bisect_left(range(len(text)), 1, key=lambda length: tokenizer.encode(text[: length + 1]).cut)
+            ends[name] = text[whole:]
+    return ends
 
 
 def _has_chinese(text: str) -> bool:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
+from studio.config import load_camera_moves, load_models, load_studio
+from studio.engine import EngineOptions, open_engine
 from studio.errors import Cancelled, InputError, StudioError
 from studio.events import Notice, PhaseStarted, Preview, Progress
 from studio.latents_file import read_latents
@@ -220,3 +223,18 @@ def test_a_full_disk_is_told_before_the_work(open_tiny, tmp_path, monkeypatch):
     with pytest.raises(StudioError) as failure:
         run(make_request(engine, tmp_path), engine)
     assert failure.value.code == "disk_full" and "0.06 GB are needed" in str(failure.value)
+
+
+def test_bad_weight_files_are_sentences(model_dir, tmp_path, open_tiny):
+    shutil.copytree(model_dir / "step-video-t2v", tmp_path / "models" / "step-video-t2v")
+    model, config = load_models()["step-video-t2v"], load_studio(model_dir=str(tmp_path / "models"), ram_gb=4)
+    options = EngineOptions("cpu")
+    for file in ("transformer/config.json", "step_llm/step1_chat_tokenizer.model"):
+        path = tmp_path / "models" / "step-video-t2v" / file
+        kept = path.read_bytes()
+        path.unlink()
+        with pytest.raises(StudioError) as failure:
+            engine = open_engine(model, False, load_camera_moves(), config, options)
+            run(make_request(engine, tmp_path), engine)
+        assert failure.value.code == "checkpoint" and path.name in str(failure.value)
+        path.write_bytes(kept)

@@ -1,0 +1,153 @@
+"""The page and its worker: two processes that meet in the queue on disk."""
+
+import argparse
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from studio.commands.gauges import memory_gauges
+from studio.commands.machine import engine_options, studio_config
+from studio.commands.plan import page_plan
+from studio.config import ROOT, ModelConfig, StudioConfig, load_camera_moves, load_models, load_presets
+from studio.engine import EngineOptions, is_installed, open_engine, open_tokenizers, part_folders, pick_device
+from studio.errors import StudioError
+from studio.events import Event, Finished
+from studio.filenames import result_name
+from studio.gallery import Gallery
+from studio.jobs import Job, JobQueue
+from studio.locks import DeviceLock, runtime_folder
+from studio.log import start_log
+from studio.media import read_image
+from studio.pipeline import Engine, Request, generate
+from studio.prompt import Tokenizer, compose, count, unread
+from studio.settings import GenerationSettings
+from studio.supervisor import Supervisor
+from studio.ui.backend import Backend, TextReport
+from studio.ui.layout import build_page
+from studio.ui.server import ServeOptions, parse_login, serve
+from studio.worker import Stop, work
+
+QUEUE_FOLDER = ".queue"  # inside the output folder
+
+
+def run_page(options: argparse.Namespace) -> int:
+    """Open the page and keep a worker beside it until the page ends."""
+    config = studio_config(options)
+    folder = config.output_dir / QUEUE_FOLDER
+    start_log(folder, "page")
+    queue = JobQueue(folder, limit_megapixels=config.image_limit_megapixels)
+    supervisor = Supervisor(queue, _worker_command(options, folder), purpose=f"the page on port {config.port}")
+    backend = _backend(config, engine_options(options), queue, supervisor)
+    page = build_page(backend)
+    supervisor.start()
+    try:
+        serve(page, backend, _serve_options(options))
+        threading.Event().wait()  # until Ctrl-C
+    except KeyboardInterrupt:
+        print("Closing.", file=sys.stderr)
+    finally:
+        page.close()
+        supervisor.stop()
+    return 0
+
+
+def run_worker(options: argparse.Namespace) -> int:
+    """Work the queue; started by the page, ends with it."""
+    config, engines = studio_config(options), _Engines(studio_config(options), engine_options(options))
+    start_log(options.queue, "worker")
+    stop = Stop()
+    stop.listen()
+    queue = JobQueue(options.queue, limit_megapixels=config.image_limit_megapixels)
+    device = DeviceLock(runtime_folder(), str(pick_device(engine_options(options).device)), "the page's worker")
+    return work(queue, engines.run, engines.release, stop=stop, device=device)
+
+
+class _Engines:
+    """The worker's opened model: kept from job to job while the same one is asked for."""
+
+    def __init__(self, config: StudioConfig, options: EngineOptions) -> None:
+        self._config, self._options = config, options
+        self._models, self._moves = load_models(), load_camera_moves()
+        self._key: tuple[str, bool] | None = None
+        self._engine: Engine | None = None
+
+    def run(self, job: Job, emit: Callable[[Event], None], cancelled: Callable[[], bool]) -> Finished:
+        """Make the job's video."""
+        settings = job.settings
+        image = None
+        if settings.first_image is not None:
+            image = read_image(Path(settings.first_image).read_bytes(), self._config.image_limit_megapixels)
+        stem = self._config.output_dir / f"{result_name(settings.prompt, settings.seed, job.created)}-{job.id[:6]}"
+        engine = self._open(self._models[settings.model], image is not None)
+        return generate(Request(settings, stem, job.folder, image), engine, emit, cancelled)
+
+    def release(self) -> None:
+        """Give everything back."""
+        if self._engine is not None:
+            self._engine.memory.release()
+        self._engine = self._key = None
+
+    def _open(self, model: ModelConfig, has_image: bool) -> Engine:
+        key = (model.name, has_image)
+        if self._key != key:
+            self.release()
+            self._engine = open_engine(model, has_image, self._moves, self._config, self._options)
+            self._key = key
+        return self._engine
+
+
+def _worker_command(options: argparse.Namespace, folder: Path) -> list[str]:
+    """The command line of the worker: this one's flags about the machine."""
+    command = [sys.executable, str(ROOT / "app.py"), "worker", "--queue", str(folder)]
+    for name in ("model_dir", "output_dir", "device", "offload", "quantize", "vram", "ram"):
+        if (value := vars(options).get(name)) is not None:
+            command += [f"--{name.replace('_', '-')}", str(value)]
+    return command
+
+
+def _backend(config: StudioConfig, options: EngineOptions, queue: JobQueue, supervisor: Supervisor) -> Backend:
+    """Everything the page may ask for."""
+    models, moves, device = load_models(), load_camera_moves(), str(pick_device(options.device))
+    tokenizers: dict[tuple[str, bool], dict[str, Tokenizer]] = {}
+
+    def report(settings: GenerationSettings, language: str) -> TextReport:
+        model, has_image = models[settings.model], settings.first_image is not None
+        text = compose(settings, model, moves)
+        try:
+            if (model.name, has_image) not in tokenizers:
+                folders = part_folders(model, has_image, config.model_dir)
+                tokenizers[model.name, has_image] = open_tokenizers(folders)
+        except StudioError:  # not installed, or not whole: the text is shown without its tokens
+            return TextReport(text.positive, text.negative)
+        found = tokenizers[model.name, has_image]
+        return TextReport(
+            text.positive, text.negative, tuple(count(text.positive, found)), unread(text.positive, found)
+        )
+
+    return Backend(
+        queue=queue,
+        gallery=Gallery(queue, config.output_dir),
+        config=config,
+        models=models,
+        camera_moves=moves,
+        presets=load_presets(),
+        installed=lambda: {name: is_installed(model, config.model_dir) for name, model in models.items()},
+        count_tokens=report,
+        plan=lambda settings: page_plan(settings, models[settings.model], config, options),
+        usage=lambda: memory_gauges(queue, supervisor, device),
+        owner=lambda: supervisor.owns,
+        trouble=lambda: supervisor.trouble,
+    )
+
+
+def _serve_options(options: argparse.Namespace) -> ServeOptions:
+    return ServeOptions(
+        host="0.0.0.0" if options.listen else None,
+        port=options.port,
+        share=options.share,
+        auth=(parse_login(options.auth),) if options.auth else (),
+        auth_file=options.auth_file,
+        inbrowser=options.inbrowser,
+        say=lambda sentence: print(sentence, flush=True),
+    )

@@ -70,7 +70,13 @@ class Denoiser(nn.Module):
         ones = torch.ones(len(texts), CLIP_TOKENS, dtype=mask.dtype, device=self.device)
         return Texts(self.step_llm(ids), self.clip(clip_ids, clip_mask), torch.cat((ones, mask), 1))
 
-    def forward(self, latents: Tensor, time: Tensor, texts: Texts, image: Tensor, motion_score: Tensor) -> Tensor:
+    def forward(
+        self, texts: Sequence[str], latents: Tensor, time: Tensor, image: Tensor, motion_score: Tensor
+    ) -> Tensor:
+        """`velocity` from the words themselves: one differentiable call for training."""
+        return self.velocity(latents, time, self.encode(texts), image, motion_score)
+
+    def velocity(self, latents: Tensor, time: Tensor, texts: Texts, image: Tensor, motion_score: Tensor) -> Tensor:
         """Velocity (b, f, c, h, w) in float32 of latents at time (b,); image (b, f, c, h, w), zeros for none."""
         given: dict[str, Tensor] = {}
         if self.transformer.params.takes_image:
@@ -86,9 +92,9 @@ class Denoiser(nn.Module):
         latents = noise
         for i, time in enumerate(scheduler.times[:-1]):
             at = time.expand(len(texts)).to(latents.device)
-            velocity = self(latents, at, conditional, image, motion_score)
+            velocity = self.velocity(latents, at, conditional, image, motion_score)
             if settings.cfg_scale != 1:
-                without = self(latents, at, empty, image, motion_score)
+                without = self.velocity(latents, at, empty, image, motion_score)
                 velocity = without + settings.cfg_scale * (velocity - without)
             latents = scheduler.step(velocity, latents, i)
         return latents

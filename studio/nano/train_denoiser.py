@@ -7,11 +7,14 @@ once and kept on disk as latents.
 
 import random
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from models.vae import CHUNK_FRAMES
 from studio.nano.captions import LANGUAGES, caption
@@ -34,7 +37,7 @@ class DenoiserSettings:
     world: str = "small"
     clips: int = 8000
     size: int = 64
-    batch: int = 64
+    batch: int = 48
     groups: int = 2  # a batch is made of; the captions of a group are of one length
     wordings: int = 4  # per clip and language
     text_dropout: float = 0.12
@@ -126,11 +129,16 @@ class CaptionPool:
 def flow_loss(
     denoiser: Denoiser, clips: LatentClips, pool: CaptionPool, settings: DenoiserSettings, step: int
 ) -> tuple[Tensor, dict[str, float]]:
-    """One step's mean squared error of the velocity, over a few groups of captions of one length each."""
+    """One step's mean squared error of the velocity, over a few groups of captions of one length each.
+
+    The networks compute in bfloat16, as they do for users, with weights rounded from the optimiser's float32.
+    """
     dice, draw = random.Random(step), step_generator(2, step)
-    with torch.autocast(denoiser.device.type, torch.bfloat16):
-        parts = [_group_errors(denoiser, clips, pool.draw(settings.batch // settings.groups, settings.text_dropout, dice),
-                               settings, draw) for _ in range(settings.groups)]  # fmt: skip
+    halves = {name: weight.bfloat16() for name, weight in denoiser.named_parameters()}
+    count = settings.batch // settings.groups
+    with _fastest_attention(denoiser.device):
+        parts = [_group_errors(denoiser, halves, clips, pool.draw(count, settings.text_dropout, dice), settings, draw)
+                 for _ in range(settings.groups)]  # fmt: skip
     errors, seen, time = (torch.cat(values) for values in zip(*parts, strict=True))
     told = {
         "text": errors[~seen].mean().item(),
@@ -140,8 +148,14 @@ def flow_loss(
     return errors.mean(), told
 
 
+def _fastest_attention(device: torch.device) -> AbstractContextManager[None]:
+    """On a CPU plain matrix products beat the flash kernel's backward at 48 tokens (0.52 s against 0.85 s a step)."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+
+
 def _group_errors(
     denoiser: Denoiser,
+    halves: dict[str, Tensor],
     clips: LatentClips,
     drawn: tuple[list[int], list[str]],
     settings: DenoiserSettings,
@@ -159,7 +173,7 @@ def _group_errors(
     motion = clips.motion_score[rows].clone()
     motion[torch.rand(count, generator=draw) < settings.motion_dropout] = DEFAULT_MOTION
     mixed = noise + time[:, None, None, None, None] * (data - noise)
-    words = denoiser.encode(texts)
-    velocity = denoiser(mixed.to(device), time.to(device), words, image.to(device), motion.to(device))
+    given = (mixed.to(device), time.to(device), image.to(device), motion.to(device))
+    velocity = functional_call(denoiser, halves, (texts, *given))
     errors = (velocity - (data - noise).to(device)).square().mean((1, 2, 3, 4))
     return errors, seen.to(device), time.to(device)

@@ -6,6 +6,7 @@ shortcuts run around both ends of the network, so nothing can be folded in after
 channel at mean 0 and deviation 1 from the start.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from models.vae import CHUNK_FRAMES, VAE, VAEParams
 from studio.nano.render import render
 from studio.nano.train import Loop, LoopSettings, gradient_loss, step_generator
-from studio.nano.world import WORLDS, draw_scene
+from studio.nano.world import WORLDS, Scene, draw_scene
 
 # Below 4 channels a group, group norm is instance norm, which cannot carry a frame's mean colour: hence 8 groups.
 VAE_CONFIG = {
@@ -36,6 +37,7 @@ class VAESettings:
     phases: tuple[tuple[float, int, int, int], ...] = ((0.0, 1, 32, 16), (0.3, CHUNK_FRAMES, 32, 8),
                                                        (0.9, CHUNK_FRAMES, 64, 4))  # fmt: skip
     small_share: float = 0.9  # of the scenes; the others come from the whole world
+    noise: float = 0.1  # of the latents while the decoder is polished: what a denoiser gives is never exact
     divergence: float = 1e-4
     spread: float = 4e-3
 
@@ -48,6 +50,41 @@ def train_vae(settings: VAESettings, folder: Path, device: torch.device | str = 
     loop.resume()
     loop.run(lambda step: vae_loss(vae, settings, step, device))
     return vae.eval()
+
+
+def polish_decoder(settings: VAESettings, scenes: Sequence[Scene], latents: Tensor, folder: Path) -> VAE:
+    """Train the decoder alone on clips whose latents are at hand; the latents, and what learned them, stay valid.
+
+    latents (n, 3, z, h, w) of `scenes` at settings.size. The result is in folder/decoder.pt.
+    """
+    vae = load_trained_vae(folder)
+    loop = Loop(vae.decoder.requires_grad_(True), settings.loop, folder / "decoder.pt")
+    loop.resume()
+    count = settings.phases[-1][-1]
+
+    def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
+        draw = step_generator(3, step)
+        rows = torch.randint(len(scenes), (count,), generator=draw).tolist()
+        video = render([scenes[row] for row in rows], CHUNK_FRAMES, settings.size, settings.size).video
+        given = latents[rows].float()
+        given = given + settings.noise * torch.randn(given.shape, generator=draw)
+        with torch.autocast("cpu", torch.bfloat16):
+            got = vae.decode(given).float()
+        squared = (got - video).square().mean()
+        loss = squared + 0.1 * (got - video).abs().mean() + 0.1 * gradient_loss(got, video)
+        return loss, {"psnr": (10 * torch.log10(4 / squared.detach())).item()}
+
+    loop.run(loss_of)
+    return vae.eval()
+
+
+def load_trained_vae(folder: Path, device: torch.device | str = "cpu") -> VAE:
+    """The VAE that `train_vae` left in `folder`, its decoder polished where that was done; for use."""
+    vae = VAE(VAEParams.from_config(VAE_CONFIG))
+    vae.load_state_dict(torch.load(folder / "vae.pt", weights_only=True, map_location="cpu")["module"])
+    if (polished := folder / "decoder.pt").is_file():
+        vae.decoder.load_state_dict(torch.load(polished, weights_only=True, map_location="cpu")["module"])
+    return vae.to(device).eval().requires_grad_(False)
 
 
 def vae_loss(vae: VAE, settings: VAESettings, step: int, device: torch.device | str) -> tuple[Tensor, dict[str, float]]:

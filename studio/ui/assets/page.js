@@ -1,0 +1,69 @@
+// What only the browser can do: keys, light and dark, drops anywhere on the page, the tab's title, copying.
+(() => {
+  const TITLE = "Step-Video Studio";
+  const find = (selector) => document.querySelector(selector);
+
+  // Light or dark: the system's choice until the button was used. Gradio sets the class, we correct it.
+  const paint = () => {
+    const chosen = localStorage.getItem("studio-theme");
+    if (chosen && document.body.classList.contains("dark") !== (chosen === "dark"))
+      document.body.classList.toggle("dark", chosen === "dark");
+  };
+  addEventListener("DOMContentLoaded", () => {
+    paint();
+    new MutationObserver(paint).observe(document.body, { attributeFilter: ["class"] });
+  });
+
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("#theme-switch")) {
+      localStorage.setItem("studio-theme", document.body.classList.contains("dark") ? "light" : "dark");
+      paint();
+    }
+    if (event.target.closest("#generate") && innerWidth < 860)
+      setTimeout(() => find("#message .alert") || find("#stage")?.scrollIntoView({ behavior: "smooth" }), 700);
+    const copy = event.target.closest("[data-copy]");
+    if (copy && navigator.clipboard) {
+      navigator.clipboard.writeText(copy.textContent);
+      copy.classList.add("copied");
+      setTimeout(() => copy.classList.remove("copied"), 900);
+    }
+  });
+
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+    event.preventDefault();
+    find("#generate")?.click();
+  }, true);
+
+  // A file dropped or pasted anywhere finds its place: pictures become the first image, others are read for settings.
+  const deliver = (file, target) => {
+    const restores = target?.closest?.("#restore-file") || !file.type.startsWith("image/");
+    const input = find(`${restores ? "#restore-file" : "#first-image"} input[type=file]`);
+    if (!input) return;
+    const parcel = new DataTransfer();
+    parcel.items.add(file);
+    input.files = parcel.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  };
+  const holdsFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
+  addEventListener("dragover", (event) => holdsFiles(event) && event.preventDefault());
+  addEventListener("drop", (event) => {
+    if (!holdsFiles(event)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (event.dataTransfer.files.length) deliver(event.dataTransfer.files[0], event.target);
+  }, true);
+  addEventListener("paste", (event) => {
+    const files = event.clipboardData?.files ?? [];
+    if (files.length) deliver(files[0], null);
+  });
+
+  // The tab says how far the video is; the page says which language it is in.
+  setInterval(() => {
+    const done = find(".stage[data-title]")?.dataset.title;
+    const title = done ? `${done} · ${TITLE}` : TITLE;
+    if (document.title !== title) document.title = title;
+    const language = find("[data-language]")?.dataset.language;
+    if (language && document.documentElement.lang !== language) document.documentElement.lang = language;
+  }, 500);
+})();

@@ -1,0 +1,222 @@
+"""The left half of the page: the form. Six decisions first, everything else in drawers."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from studio.config import ModelConfig
+from studio.errors import StudioError
+from studio.errors import say as say_error
+from studio.media import IMAGE_FORMATS
+from studio.settings import GenerationSettings
+from studio.ui import form, form_panels, markup
+from studio.ui.backend import Backend
+from studio.ui.labels import Labels, Updates, html
+from studio.ui.strings import say, say_move
+
+PICTURE_TYPES = [f".{name.lower()}" for name in (*IMAGE_FORMATS, "jpg", "tif")]
+RESTORE_TYPES = [".mp4", ".json", ".png"]
+
+
+class CreateTab:
+    """The form's components by setting name (`fields`) and what surrounds them, and what they show when."""
+
+    def __init__(self, backend: Backend, labels: Labels, language: gr.Radio, store: gr.BrowserState) -> None:
+        self.backend, self.labels, self.language, self.store = backend, labels, language, store
+        self.fields: dict[str, Component] = {}
+        self._build_words()
+        self._build_picture()
+        self._build_motion()
+        self._build_advanced()
+        self._build_start()
+
+    def _build_words(self) -> None:
+        label = self.labels.add
+        self.model_style = html(elem_classes="invisible")
+        self.fields["model"] = label(gr.Radio([], elem_id="model", interactive=True), label="model")
+        self.model_note = html()
+        self.fields["prompt"] = label(
+            gr.Textbox(lines=4, max_lines=12, elem_id="prompt", autofocus=True, interactive=True),
+            label="prompt",
+            placeholder="prompt.placeholder",
+        )
+        self.meters = html()
+
+    def _build_picture(self) -> None:
+        with gr.Column(elem_id="picture", elem_classes="field"):
+            self.picture_title = html()
+            self.first_image = gr.File(
+                type="binary", file_types=PICTURE_TYPES, elem_id="first-image", container=False, show_label=False
+            )
+            self.figure = html(visible=False, elem_id="crop")
+            self.remove = self.labels.add(
+                gr.Button(size="sm", visible=False, elem_id="remove-picture"), value="image.remove"
+            )
+        self.picture_size = gr.Textbox(visible="hidden")  # "WIDTHxHEIGHT" of the uploaded picture, "" for none
+
+    def _build_motion(self) -> None:
+        label = self.labels.add
+        self.fields["camera_move"] = label(gr.Radio([], elem_id="camera", interactive=True), label="camera")
+        self.camera_note = html()
+        self.fields["motion_score"] = label(
+            gr.Slider(0, form.MOTION_LIMIT, value=5, step=0.5, elem_id="motion", buttons=[], interactive=True),
+            label="motion",
+        )
+        self.motion_ticks = html(elem_id="ticks")
+        self.preset = label(gr.Radio([], elem_id="preset", interactive=True), label="preset")
+
+    def _build_advanced(self) -> None:
+        label, fields = self.labels.add, self.fields
+        with label(gr.Accordion(open=False, elem_id="advanced"), label="advanced"):
+            with gr.Row():
+                fields["num_frames"] = label(gr.Dropdown([], interactive=True, filterable=False), label="length")
+                fields["seed"] = label(
+                    gr.Textbox(max_lines=1, elem_id="seed", interactive=True),
+                    label="seed",
+                    placeholder="seed.placeholder",
+                )
+            fields["size"] = label(gr.Radio([], interactive=True, elem_id="size"), label="size")
+            with gr.Row():
+                for name, key in (("infer_steps", "steps"), ("cfg_scale", "cfg"), ("time_shift", "shift")):
+                    step = 1 if name == "infer_steps" else 0.5
+                    fields[name] = label(gr.Number(step=step, min_width=90, interactive=True), label=key)
+            fields["negative_prompt"] = label(
+                gr.Textbox(lines=2, max_lines=6, elem_id="negative", interactive=True),
+                label="negative",
+                info="negative.info",
+                placeholder="negative.placeholder",
+            )
+            with gr.Column(elem_classes="field"):
+                self.restore_title = html()
+                self.restore = gr.File(
+                    type="binary", file_types=RESTORE_TYPES, elem_id="restore-file", container=False, show_label=False
+                )
+        with label(gr.Accordion(open=False, elem_id="receives"), label="receives"):
+            self.receives = html()
+
+    def _build_start(self) -> None:
+        label = self.labels.add
+        with gr.Column(elem_id="start"):
+            self.message = html(elem_id="message")
+            with gr.Row(elem_id="plan-row"):
+                self.plan = html(elem_id="plan")
+                self.fix = gr.Button(visible=False, size="sm", elem_id="fix", scale=0, min_width=150)
+            with gr.Row():
+                self.generate = label(gr.Button(variant="primary", elem_id="generate", scale=3), value="generate")
+                self.stop = label(gr.Button(elem_id="stop", scale=1, min_width=90, interactive=False), value="stop")
+
+    @property
+    def inputs(self) -> set[Component]:
+        """What the form's handlers read; the uploaded picture is added only where its bytes matter."""
+        return {*self.fields.values(), self.picture_size, self.language}
+
+    @property
+    def refreshed(self) -> set[Component]:
+        """What `refresh` changes."""
+        notes = {self.model_note, self.camera_note, self.meters, self.receives, self.preset}
+        return {*notes, self.plan, self.fix, self.store}
+
+    @property
+    def shown(self) -> set[Component]:
+        """What `show` changes."""
+        extra = {self.motion_ticks, self.picture_title, self.restore_title, self.model_style}
+        return {*self.fields.values(), *extra, *self.refreshed}
+
+    def values(self, data: Mapping[Component, Any]) -> form.Values:
+        """The form values of a handler's input."""
+        return {name: data[component] for name, component in self.fields.items()}
+
+    def model(self, values: form.Values) -> ModelConfig:
+        """The chosen model."""
+        return self.backend.models.get(values["model"]) or self.backend.first_model()
+
+    def show(self, values: form.Values, has_image: bool, language: str, *, words: bool = False) -> Updates:
+        """Put values into the form, each with the choices and the state it then has; typed words only on request."""
+        model = self.model(values)
+        choices = {
+            "model": self._menu(language),
+            "camera_move": [(say_move(key, language), key) for key in ("", *self.backend.camera_moves)],
+            "num_frames": form.length_choices(model, values["num_frames"], language),
+            "size": form.size_choices(model, values["size"], language),
+        }
+        updates: Updates = {
+            self.fields[name]: gr.update(value=value, **({"choices": choices[name]} if name in choices else {}))
+            for name, value in values.items()
+            if words or name not in ("prompt", "seed")
+        }
+        motion = form.motion_state(model, has_image, values["motion_score"], language)
+        updates[self.fields["motion_score"]] |= gr.update(
+            interactive=motion.enabled, info=motion.info, maximum=motion.limit
+        )
+        hint = say("image.unused", language, model=model.title[language]) if not model.takes_image else ""
+        hint = say("image.optional", language) if model.takes_image and model.takes_text_alone else hint
+        drop = say("image.drop", language) if model.takes_image else ""
+        return updates | {
+            self.motion_ticks: form_panels.motion_ticks(motion.limit, motion.enabled, language),
+            self.picture_title: form_panels.zone_title(say("image", language), hint, drop),
+            self.restore_title: form_panels.zone_title(say("restore", language), "", say("restore.drop", language)),
+            self.model_style: form_panels.model_style(self.backend.installed()),
+            **self.refresh(values, has_image, language),
+        }
+
+    def _menu(self, language: str) -> form.Choices:
+        installed = self.backend.installed()
+        return [
+            (form_panels.model_words(model, installed[model.name], language), model.name)
+            for model in self.backend.menu()
+        ]
+
+    def refresh(self, values: form.Values, has_image: bool, language: str) -> Updates:
+        """What follows from the form: the preset's name, texts for the model, plan, and the copy the browser keeps."""
+        model, presets = self.model(values), self.backend.presets
+        move = self.backend.camera_moves.get(values["camera_move"])
+        updates: Updates = {
+            self.store: values,
+            self.model_note: form_panels.model_note(model, language),
+            self.camera_note: form_panels.camera_note(move, language),
+            self.preset: gr.update(
+                value=form.preset_of(values, presets), choices=form.preset_choices(presets, model.name, language)
+            ),
+            self.fix: gr.update(visible=False),
+        }
+        try:
+            settings = form.collect(values, self.backend.models, has_image).resolve(model)
+            report = self.backend.count_tokens(settings, language)
+            updates |= {
+                self.meters: form_panels.meters(report, language),
+                self.receives: form_panels.receives(report, language),
+            }
+            return updates | self._plan(settings, model, language)
+        except StudioError as error:
+            return updates | {self.plan: form_panels.plan_problem([say_error(error.code, error.values, language)])}
+
+    def _plan(self, settings: GenerationSettings, model: ModelConfig, language: str) -> Updates:
+        if not self.backend.installed()[model.name]:
+            return {self.plan: form_panels.plan_missing(model, language)}
+        problems = settings.problems(model, self.backend.camera_moves)
+        if told := [say_error(p.code, p.values, language) for p in problems if p.code != "prompt_empty"]:
+            return {self.plan: form_panels.plan_problem(told)}
+        plan = self.backend.plan(settings)
+        updates: Updates = {self.plan: form_panels.plan_line(plan, language)}
+        if not plan["fits"] and (frames := self.fitting_frames(settings, model)):
+            words = say("plan.shorten", language, seconds=markup.seconds_words(frames))
+            updates[self.fix] = gr.update(visible=True, value=words)
+        return updates
+
+    def fitting_frames(self, settings: GenerationSettings, model: ModelConfig) -> int | None:
+        """The longest shorter video that fits, None where none does."""
+        lengths = [frames for _, frames in form.length_choices(model, None, "en") if frames < settings.num_frames]
+        return next((n for n in reversed(lengths) if self.backend.plan(replace(settings, num_frames=n))["fits"]), None)
+
+    def resolved(self, data: Mapping[Component, Any], has_image: bool) -> tuple[GenerationSettings, ModelConfig]:
+        """The settings a click asks for, complete. Raises InputError."""
+        settings = form.collect(self.values(data), self.backend.models, has_image)
+        model = self.backend.models[settings.model]
+        return settings.resolve(model), model
+
+    def complain(self, errors: list[StudioError], language: str) -> Updates:
+        """Sentences above the button; no error clears them."""
+        return {self.message: markup.alert([say_error(error.code, error.values, language) for error in errors])}

@@ -1,0 +1,210 @@
+"""Between the form and GenerationSettings: `collect` reads one, `fill` writes it, and they are each other's inverse.
+
+Form values are plain data by field name, as the components give and take them: the size is one choice "WIDTHxHEIGHT",
+the seed is text (a browser's numbers end at 2**53), the picture is a file of its own and no value.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from studio.config import ModelConfig, Preset
+from studio.errors import InputError
+from studio.settings import CHUNK_FRAMES, RANGES, GenerationSettings
+from studio.ui.markup import seconds_words
+from studio.ui.strings import MOVES, say
+
+PICTURE = "picture"  # stands for the uploaded first image until the job owns it; never opened
+MOTION_LIMIT = 20  # of the slider, unless restored settings go further
+FLOATS = ("motion_score", "cfg_scale", "time_shift")
+
+Values = dict[str, Any]
+Choices = list[tuple[str, Any]]
+
+
+def collect(values: Mapping[str, Any], models: Mapping[str, ModelConfig], has_image: bool) -> GenerationSettings:
+    """Settings as the form says them, unresolved: an empty number means the model's default, an empty seed a random
+    one. Raises InputError for what cannot be settings at all; ranges are left to `problems`."""
+    name = values["model"]
+    if name not in models:
+        raise InputError("model_unknown", value=str(name)[:80], known=", ".join(models))
+    width, height = _size(values["size"])
+    return GenerationSettings(
+        model=name,
+        prompt=str(values["prompt"] or ""),
+        negative_prompt=str(values["negative_prompt"] or ""),
+        first_image=PICTURE if has_image else None,
+        motion_score=_number("motion_score", values) if models[name].variant(has_image).motion_score else None,
+        camera_move=str(values["camera_move"] or ""),
+        infer_steps=_number("infer_steps", values),
+        cfg_scale=_number("cfg_scale", values),
+        time_shift=_number("time_shift", values),
+        num_frames=_number("num_frames", values),
+        height=height,
+        width=width,
+        seed=_seed(values["seed"]),
+    )
+
+
+def fill(settings: GenerationSettings, model: ModelConfig) -> Values:
+    """Form values of settings; what they leave open is the model's default, but for the seed, which stays open."""
+    settings = replace(settings.resolve(model), seed=settings.seed)
+    return {
+        "model": settings.model,
+        "prompt": settings.prompt,
+        "camera_move": settings.camera_move,
+        "motion_score": model.defaults.get("motion_score", 5.0)
+        if settings.motion_score is None
+        else settings.motion_score,
+        "infer_steps": settings.infer_steps,
+        "cfg_scale": settings.cfg_scale,
+        "time_shift": settings.time_shift,
+        "num_frames": settings.num_frames,
+        "size": size_value(settings.height, settings.width),
+        "seed": "" if settings.seed is None else str(settings.seed),
+        "negative_prompt": settings.negative_prompt,
+    }
+
+
+def change_model(values: Mapping[str, Any], model: ModelConfig, models: Mapping[str, ModelConfig]) -> Values:
+    """The form after another model was chosen: its defaults travel together; words stay, and so does the orientation.
+    A negative prompt that was some model's default becomes this one's, an edited one is kept."""
+    negative = values["negative_prompt"]
+    if negative in {other.negative_prompt for other in models.values()}:
+        negative = model.negative_prompt
+    settings = GenerationSettings(
+        model.name, values["prompt"] or "", negative_prompt=negative, camera_move=values["camera_move"] or ""
+    )
+    kept = {"seed": values["seed"], "size": nearest_size(model, *_size_or(values["size"], model))}
+    return fill(settings, model) | kept
+
+
+def restored(stored: object, models: Mapping[str, ModelConfig], first: ModelConfig) -> Values:
+    """The form as the browser kept it, with whatever cannot be used left at its default."""
+    stored = stored if isinstance(stored, dict) else {}
+    model = models.get(str(stored.get("model")), first)
+    values = fill(GenerationSettings(model.name, ""), model)
+    for name in ("prompt", "negative_prompt", "seed", "size"):
+        if isinstance(stored.get(name), str):
+            values[name] = stored[name]
+    if stored.get("camera_move") in MOVES:
+        values["camera_move"] = stored["camera_move"]
+    for name in RANGES.keys() & values.keys() & stored.keys():
+        value, (low, high) = stored[name], RANGES[name]
+        if name != "seed" and isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
+            values[name] = value
+    try:
+        _size(values["size"])
+    except InputError:
+        values["size"] = nearest_size(model, 0, 0)
+    return values
+
+
+def preset_of(values: Mapping[str, Any], presets: Mapping[str, Preset]) -> str:
+    """The preset the form agrees with, "" for none."""
+    for key, preset in presets.items():
+        if preset.model == values["model"] and all(values.get(name) == value for name, value in preset.values.items()):
+            return key
+    return ""
+
+
+def preset_choices(presets: Mapping[str, Preset], model: str, language: str) -> Choices:
+    """The presets of a model, and "custom" for everything else."""
+    fitting = [(preset.title[language], key) for key, preset in presets.items() if preset.model == model]
+    return [*fitting, (say("preset.custom", language), "")]
+
+
+def length_choices(model: ModelConfig, current: object, language: str) -> Choices:
+    """Every length the model was trained for, in seconds; a valid current one is never dropped."""
+    frames = {1, *range(CHUNK_FRAMES, model.max_frames + 1, CHUNK_FRAMES)}
+    if isinstance(current, int | float) and math.isfinite(current):
+        frames.add(int(current))
+    return [(length_words(count, language), count) for count in sorted(frames)]
+
+
+def length_words(frames: int, language: str) -> str:
+    """A length in seconds and frames."""
+    key = "length.still" if frames == 1 else "length.choice"
+    return say(key, language, seconds=seconds_words(frames), frames=frames)
+
+
+def size_choices(model: ModelConfig, current: str, language: str) -> Choices:
+    """The model's sizes by shape; a restored other size is a choice too."""
+    sizes = dict.fromkeys([*model.sizes, tuple(reversed(_size_or(current, model)))])
+    return [(size_words(height, width, language), size_value(height, width)) for height, width in sizes]
+
+
+def size_words(height: int, width: int, language: str) -> str:
+    """A size and its shape."""
+    shape = "square" if height == width else "portrait" if height > width else "landscape"
+    return say(f"size.{shape}", language, width=width, height=height)
+
+
+def size_value(height: int | None, width: int | None) -> str:
+    """A size as the form's choice."""
+    return f"{width}x{height}"
+
+
+def nearest_size(model: ModelConfig, width: int, height: int) -> str:
+    """The size of the model whose shape is nearest to a picture's (its first size where there is none)."""
+    if width <= 0 or height <= 0:
+        return size_value(*model.sizes[0])
+    wanted = math.log(width / height)
+    return size_value(*min(model.sizes, key=lambda size: abs(math.log(size[1] / size[0]) - wanted)))
+
+
+def _size(value: object) -> tuple[int, int]:
+    """(width, height)."""
+    width, cross, height = str(value).partition("x")
+    if not (cross and width.isdecimal() and height.isdecimal() and len(str(value)) < 20):
+        raise InputError("number_invalid", field="size", value=str(value)[:40])
+    return int(width), int(height)
+
+
+def _size_or(value: object, model: ModelConfig) -> tuple[int, int]:
+    try:
+        return _size(value)
+    except InputError:
+        height, width = model.sizes[0]
+        return width, height
+
+
+def _number(name: str, values: Mapping[str, Any]) -> Any:
+    """A number as typed; whole ones lose the browser's ".0", and floats get theirs back."""
+    value = values[name]
+    if value is None or value == "":
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise InputError("number_invalid", field=name, value=str(value)[:40])
+    if name in FLOATS:
+        return float(value)
+    return int(value) if math.isfinite(value) and value == int(value) else value
+
+
+def _seed(value: object) -> int | None:
+    words = str(value or "").strip()
+    if not words:
+        return None
+    if not words.isdecimal() or len(words) > 30:
+        raise InputError("number_invalid", field="seed", value=words[:40])
+    return int(words)
+
+
+@dataclass(frozen=True)
+class Motion:
+    """The state of the motion-score slider: whether it counts, and the sentence that says so."""
+
+    enabled: bool
+    info: str
+    limit: float
+
+
+def motion_state(model: ModelConfig, has_image: bool, score: object, language: str) -> Motion:
+    """Greyed with its reason where the chosen network has no motion score."""
+    limit = max(MOTION_LIMIT, score) if isinstance(score, int | float) and math.isfinite(score) else MOTION_LIMIT
+    if model.variant(has_image).motion_score:
+        return Motion(True, say("motion.info", language), limit)
+    if any(variant.motion_score for variant in model.variants):
+        return Motion(False, say("motion.needs_image", language), limit)
+    return Motion(False, say("motion.none", language, model=model.title[language]), limit)

@@ -1,0 +1,178 @@
+"""What happens in the form: a model or preset is chosen, a picture comes or goes, settings come back from a file."""
+
+import base64
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+from gradio.processing_utils import save_bytes_to_cache
+from PIL import Image
+
+from studio.errors import InputError, StudioError
+from studio.media import crop_box, read_image, read_metadata
+from studio.settings import GenerationSettings
+from studio.ui import form, form_panels, markup
+from studio.ui.create_tab import CreateTab
+from studio.ui.labels import Updates, merge, react
+from studio.ui.strings import say
+
+THUMBNAIL_PIXELS = 640
+Data = Mapping[Component, Any]
+
+
+class FormEvents:
+    """Handlers of the form on the left."""
+
+    def __init__(self, create: CreateTab) -> None:
+        self.create, self.backend = create, create.backend
+        self.picture = {create.first_image, create.figure, create.remove, create.picture_size}
+
+    def wire(self) -> None:
+        """Attach every handler; `input` events come from people alone, so that no answer triggers another."""
+        create, fields = self.create, self.create.fields
+        outputs = {*create.shown, *self.picture, create.message}
+        with_bytes = {*create.inputs, create.first_image}
+        react(fields["model"].input, self.model_chosen, create.inputs, create.shown)
+        react(create.preset.input, self.preset_chosen, {*create.inputs, create.preset}, create.shown)
+        react(create.first_image.upload, self.picture_given, with_bytes, outputs)
+        react(create.remove.click, self.picture_removed, create.inputs, outputs)
+        react(fields["size"].input, self.size_chosen, with_bytes, {create.figure, *create.refreshed})
+        react(create.restore.upload, self.settings_given, {*create.inputs, create.restore}, {*outputs, create.restore})
+        react(create.fix.click, self.fixed, create.inputs, create.shown)
+        react(create.motion_ticks.select, self.tick_chosen, create.inputs, create.shown)
+        for name in fields.keys() - {"model", "size"}:
+            react(fields[name].input, self.typed, create.inputs, create.refreshed, trigger_mode="always_last")
+
+    def typed(self, data: Data) -> Updates:
+        """Something changed: what follows from it is shown, the rest stays as it is."""
+        return self.create.refresh(*self._state(data))
+
+    def model_chosen(self, data: Data) -> Updates:
+        values, has_image, language = self._state(data)
+        return self.create.show(
+            form.change_model(values, self.create.model(values), self.backend.models), has_image, language
+        )
+
+    def preset_chosen(self, data: Data) -> Updates:
+        values, has_image, language = self._state(data)
+        preset = self.backend.presets.get(data[self.create.preset])
+        return self.create.show({**values, **(preset.values if preset else {})}, has_image, language)
+
+    def tick_chosen(self, data: Data, event: gr.EventData) -> Updates:
+        values, has_image, language = self._state(data)
+        score = event.score if event.score in form_panels.MOTION_TICKS else values["motion_score"]
+        return self.create.show({**values, "motion_score": score}, has_image, language)
+
+    def fixed(self, data: Data) -> Updates:
+        """Take the length the plan offered."""
+        values, has_image, language = self._state(data)
+        settings, model = self.create.resolved(data, has_image)
+        frames = self.create.fitting_frames(settings, model) or settings.num_frames
+        return self.create.show({**values, "num_frames": frames}, has_image, language)
+
+    def picture_given(self, data: Data) -> Updates:
+        """Check the uploaded bytes, choose the size of its shape, show what will be used of it."""
+        values, _, language = self._state(data)
+        try:
+            image = self._read(data[self.create.first_image])
+        except InputError as error:
+            return {**self._no_picture(), **self.create.complain([error], language)}
+        values["size"] = form.nearest_size(self.create.model(values), *image.size)
+        return merge(
+            self._show_picture(image, values["size"], language),
+            self.create.show(values, True, language),
+            self.create.complain([], language),
+        )
+
+    def picture_removed(self, data: Data) -> Updates:
+        values, _, language = self._state(data)
+        return merge(self._no_picture(), self.create.show(values, False, language))
+
+    def size_chosen(self, data: Data) -> Updates:
+        """Another size crops the picture elsewhere."""
+        values, has_image, language = self._state(data)
+        updates = self.create.refresh(values, has_image, language)
+        if has_image and data[self.create.first_image]:
+            image = self._read(data[self.create.first_image])
+            updates[self.create.figure] = self._figure(image, values["size"], language)
+        return updates
+
+    def settings_given(self, data: Data) -> Updates:
+        """Fill the form from a file this program wrote. Nothing in the file is opened or trusted: same checks."""
+        _, has_image, language = self._state(data)
+        emptied: Updates = {self.create.restore: None}
+        try:
+            settings = self._read_settings(data[self.create.restore])
+        except StudioError as error:
+            return emptied | self.create.complain([error], language)
+        wants_image = settings.first_image is not None
+        key = "restore.image" if wants_image and not has_image else "restore.done"
+        values = form.fill(settings, self.backend.models[settings.model])
+        kept = {} if wants_image or not has_image else self._no_picture()
+        return merge(
+            emptied,
+            kept,
+            self.create.show(values, wants_image and has_image, language, words=True),
+            {self.create.message: markup.alert([say(key, language)], "good")},
+        )
+
+    def fill_from(self, settings: GenerationSettings, data: bytes | None, language: str) -> Updates:
+        """The form as it was when a video was asked for. `data`: its picture, as uploaded."""
+        model = self.backend.models.get(settings.model)
+        if model is None:
+            unknown = InputError("model_unknown", value=settings.model[:80], known=", ".join(self.backend.models))
+            return self.create.complain([unknown], language)
+        values = form.fill(settings, model)
+        updates = self._no_picture()
+        if data is not None:
+            path = save_bytes_to_cache(data, "first_image", self.create.first_image.GRADIO_CACHE)
+            updates = self._show_picture(self._read(data), values["size"], language)
+            updates[self.create.first_image] = gr.update(value=path, visible="hidden")
+        return merge(
+            updates,
+            self.create.show(values, data is not None, language, words=True),
+            self.create.complain([], language),
+        )
+
+    def _state(self, data: Data) -> tuple[form.Values, bool, str]:
+        return self.create.values(data), bool(data[self.create.picture_size]), data[self.create.language]
+
+    def _read(self, data: bytes) -> Image.Image:
+        return read_image(data, self.backend.config.image_limit_megapixels)
+
+    def _read_settings(self, data: bytes) -> GenerationSettings:
+        record = read_metadata(data)
+        settings = GenerationSettings.from_dict(record.get("settings", record))
+        if settings.model not in self.backend.models:
+            raise InputError("model_unknown", value=settings.model[:80], known=", ".join(self.backend.models))
+        model = self.backend.models[settings.model]
+        settings.resolve(model).check(model, self.backend.camera_moves)
+        return settings
+
+    def _show_picture(self, image: Image.Image, size: str, language: str) -> Updates:
+        return {
+            self.create.first_image: gr.update(visible="hidden"),
+            self.create.figure: gr.update(value=self._figure(image, size, language), visible=True),
+            self.create.remove: gr.update(visible=True),
+            self.create.picture_size: f"{image.width}x{image.height}",
+        }
+
+    def _no_picture(self) -> Updates:
+        return {
+            self.create.first_image: gr.update(value=None, visible=True),
+            self.create.figure: gr.update(value="", visible=False),
+            self.create.remove: gr.update(visible=False),
+            self.create.picture_size: "",
+        }
+
+    def _figure(self, image: Image.Image, size: str, language: str) -> str:
+        width, height = (int(side) for side in size.split("x"))
+        box = crop_box(image.size, height, width)
+        small = image.copy()
+        small.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+        buffer = io.BytesIO()
+        small.save(buffer, "JPEG", quality=82)
+        url = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+        return form_panels.crop_figure(url, box, image.size, language)

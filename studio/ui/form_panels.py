@@ -1,0 +1,143 @@
+"""What the form shows around its fields, as html: notes, token meters, the texts for the model, the plan."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from studio.config import CameraMove, ModelConfig
+from studio.ui.backend import TextReport, TokenMeter
+from studio.ui.markup import text
+from studio.ui.strings import say, say_gb, say_time
+
+MOTION_TICKS = {2: "motion.steady", 5: "motion.default", 10: "motion.lively", 20: "motion.wild"}
+LONG_SECONDS = 3600  # a plan that takes longer is shown in amber
+
+
+def meters(report: TextReport | None, language: str) -> str:
+    """One line under the prompt: how full each encoder is."""
+    tokens = report.tokens if report else ()
+    title = f"<span>{say('receives.meters', language)}</span>" if tokens else ""
+    return f'<div class="meters">{title}{"".join(_meter(meter, language) for meter in tokens)}</div>'
+
+
+def _meter(meter: TokenMeter, language: str) -> str:
+    state = "over" if meter.cut else "near" if meter.used > 0.9 * meter.limit else ""
+    percent = min(100 * meter.used / meter.limit, 100)
+    unread = f" · {say('receives.unread', language, cut=meter.cut)}" if meter.cut else ""
+    return (
+        f'<div class="meter {state}"><span>{_encoder(meter.encoder, language)}</span>'
+        f'<i><b style="width:{percent:.0f}%"></b></i>'
+        f"<span>{say('receives.tokens', language, used=meter.used, limit=meter.limit)}{unread}</span></div>"
+    )
+
+
+def _encoder(name: str, language: str) -> str:
+    return say(f"receives.{name}", language)
+
+
+def receives(report: TextReport, language: str) -> str:
+    """Both texts as the encoders get them, with a mark where an encoder stops reading."""
+    marks = sorted((len(tail), name) for name, tail in report.unread.items() if tail)
+    html, end = "", len(report.positive)
+    cut = {meter.encoder: meter.cut for meter in report.tokens}
+    for length, name in marks:
+        start = len(report.positive) - length
+        words = say("receives.cut", language, encoder=_encoder(name, language), cut=cut.get(name, "?"))
+        html = f'<em class="cut">▸ {text(words)}</em><s>{text(report.positive[start:end])}</s>{html}'
+        end = start
+    html = text(report.positive[:end]) + html
+    negative = text(report.negative) or f"<em>{say('receives.nothing', language)}</em>"
+    return (
+        f'<dl class="receives"><dt>{say("receives.positive", language)}</dt><dd>{html}</dd>'
+        f"<dt>{say('receives.negative', language)}</dt><dd>{negative}</dd></dl>"
+    )
+
+
+def plan_line(plan: Mapping[str, Any], language: str) -> str:
+    """Whether it will fit and how long it takes, in one line; amber where it takes long, red where it does not fit."""
+    seconds = plan.get("seconds_total")
+    vram, ram = (say_gb(plan.get(f"{what}_peak_gb") or 0, language) for what in ("vram", "ram"))
+    if not plan["fits"]:
+        remedy = plan.get("remedy") or ""
+        remedy = remedy if isinstance(remedy, str) else remedy[language]
+        return _plan("bad", f"{say('plan.misfit', language, vram=vram, ram=ram)} {remedy}")
+    fits = say("plan.fits" if plan.get("vram_peak_gb") else "plan.fits_ram", language, vram=vram, ram=ram)
+    if not seconds:
+        return _plan("good", fits)
+    words = f"{fits} · {say('plan.time', language, time=say_time(seconds, language))}"
+    if seconds > LONG_SECONDS:
+        return _plan("warn", f"{words}. {say('plan.long', language)}")
+    return _plan("good", words)
+
+
+def plan_problem(sentences: Iterable[str]) -> str:
+    """Why Generate would refuse, in place of the plan."""
+    return _plan("warn", " ".join(sentences))
+
+
+def plan_missing(model: ModelConfig, language: str) -> str:
+    """The command that brings a model which is not here."""
+    command = f"python app.py download {model.name}"
+    words = say("model.get", language, model=model.title[language])
+    return f'<div class="plan warn"><span>{text(words)} <code data-copy>{text(command)}</code></span></div>'
+
+
+def _plan(kind: str, words: str) -> str:
+    return f'<div class="plan {kind}"><span>{text(words)}</span></div>'
+
+
+def crop_figure(picture: str, box: tuple[int, int, int, int], size: tuple[int, int], language: str) -> str:
+    """The whole picture (a data url) with the part that becomes frame 1 bright. box: (l, t, r, b) of size (w, h)."""
+    (left, top, right, bottom), (width, height) = box, size
+    used = (right - left) * (bottom - top) / (width * height)
+    part = (
+        f"left:{100 * left / width:.2f}%;top:{100 * top / height:.2f}%;"
+        f"width:{100 * (right - left) / width:.2f}%;height:{100 * (bottom - top) / height:.2f}%"
+    )
+    key = "image.whole" if used > 0.995 else "image.cropped"
+    words = say(key, language, width=width, height=height, percent=round(100 * (1 - used)))
+    return (
+        f'<figure class="crop"><div><img src="{picture}" alt="{text(say("image.alt", language))}">'
+        f'<i style="{part}"></i></div><figcaption>{words}</figcaption></figure>'
+    )
+
+
+def camera_note(move: CameraMove | None, language: str) -> str:
+    """The exact words a camera move adds."""
+    words = say("camera.sent", language, phrase=move.phrase, gloss=move.gloss) if move else ""
+    return f'<div class="note">{text(words)}</div>'
+
+
+def model_words(model: ModelConfig, installed: bool, language: str) -> str:
+    """A choice of the model menu; the style sheet sets its first line apart."""
+    return f"{model.title[language]}\n{'' if installed else say('model.missing', language)}".strip()
+
+
+def model_style(installed: Mapping[str, bool]) -> str:
+    """Greys the models that are not here; a radio cannot say so itself."""
+    missing = ", ".join(f'#model label:has(input[value="{name}"])' for name, here in installed.items() if not here)
+    return f"<style>{missing} {{ opacity: 0.5; }}</style>" if missing else ""
+
+
+def zone_title(title: str, hint: str, drop: str) -> str:
+    """The heading of a drop zone, and the words inside it, which gradio would say in the browser's language."""
+    hint = f"<small>{text(hint)}</small>" if hint else ""
+    drop = f'<p class="drop">{text(drop)}</p>' if drop else ""
+    return f'<div class="zone-title"><b>{text(title)}</b>{hint}</div>{drop}'
+
+
+def motion_ticks(limit: float, enabled: bool, language: str) -> str:
+    """The named values under the slider; a click on one sets it."""
+    off = "" if enabled else " disabled"
+    ticks = "".join(
+        f'<button type="button" data-score="{score}" style="left:{100 * score / limit:.1f}%"{off}>'
+        f"{score} {say(key, language)}</button>"
+        for score, key in MOTION_TICKS.items()
+    )
+    return f'<div class="ticks">{ticks}</div>'
+
+
+def model_note(model: ModelConfig, language: str) -> str:
+    """What a model is, and what is not known about it."""
+    summary = model.summary[language]
+    words = summary if model.verified else say("model.unverified", language, summary=summary)
+    return f'<div class="note">{text(words)}</div>'

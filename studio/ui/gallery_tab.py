@@ -1,0 +1,167 @@
+"""Everything that was made: play it, see how, use it again, resume or delete it. Read from disk at every look."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from studio.errors import StudioError
+from studio.errors import say as say_error
+from studio.gallery import Entry
+from studio.jobs import JobState
+from studio.ui import job_panels, markup
+from studio.ui.form_events import FormEvents
+from studio.ui.labels import Labels, Updates, html, merge, react
+from studio.ui.stage_panel import PICKS
+from studio.ui.strings import say
+
+FILTERS = {"all": "gallery.all", "finished": "gallery.finished", "unfinished": "gallery.unfinished"}
+Data = Mapping[Component, Any]
+
+
+class GalleryTab:
+    """Tiles, and the chosen one in full. The page keeps the chosen id alone."""
+
+    def __init__(self, events: FormEvents, labels: Labels, tabs: gr.Tabs) -> None:
+        self.events, self.backend, self.tabs = events, events.backend, tabs
+        self.language = events.create.language
+        self.chosen = gr.Textbox(visible="hidden", elem_id="chosen")
+        self.filter = labels.add(
+            gr.Radio([(key, key) for key in FILTERS], value="all", elem_id="filter", interactive=True),
+            label="gallery.filter",
+        )
+        with gr.Row(elem_id="gallery"):
+            with gr.Column(elem_id="detail", scale=5):
+                self.message = html(elem_id="gallery-message")
+                self.player = html(elem_id="player")
+                with gr.Row(elem_id="gallery-actions"):
+                    self.download = html(visible=False)
+                    self.buttons = {
+                        key: labels.add(
+                            gr.Button(
+                                size="sm", visible=False, min_width=90, variant="stop" if key == "sure" else "secondary"
+                            ),
+                            value=word,
+                        )
+                        for key, word in (
+                            ("use", "gallery.use"),
+                            ("resume", "resume"),
+                            ("delete", "gallery.delete"),
+                            ("sure", "gallery.delete_sure"),
+                            ("keep", "gallery.keep"),
+                        )
+                    }
+                self.table = html()
+            with gr.Column(scale=6):
+                self.grid = html(js_on_load=PICKS)
+
+    @property
+    def inputs(self) -> set[Component]:
+        return {self.chosen, self.filter, self.language}
+
+    @property
+    def detail(self) -> set[Component]:
+        """What `show` changes."""
+        return {self.player, self.table, self.download, self.message, self.chosen, *self.buttons.values()}
+
+    @property
+    def outputs(self) -> set[Component]:
+        """What `look` changes."""
+        return {self.grid, self.filter, *self.detail}
+
+    def wire(self, refresh: Callable[[Any], Any]) -> None:
+        """Attach every handler; `refresh(event)` lets the page look at the queue once the event is done."""
+        buttons = self.buttons
+        react(self.grid.select, self.pick, self.inputs, self.outputs)
+        react(self.filter.input, self.look_again, self.inputs, self.outputs)
+        react(buttons["delete"].click, self.ask, None, buttons.values())
+        react(buttons["keep"].click, self.look_again, self.inputs, self.outputs)
+        refresh(react(buttons["sure"].click, self.delete, self.inputs, self.outputs))
+        refresh(react(buttons["resume"].click, self.resume, self.inputs, self.outputs))
+        create = self.events.create
+        form_outputs = {*create.shown, *self.events.picture, create.message, self.tabs}
+        react(buttons["use"].click, self.use, self.inputs, form_outputs)
+
+    def look(self, chosen: str, kind: str, language: str) -> Updates:
+        """The tiles and the chosen entry as they are now."""
+        choices = [(say(word, language), key) for key, word in FILTERS.items()]
+        return {
+            **self.tiles({self.chosen: chosen, self.filter: kind, self.language: language}),
+            self.filter: gr.update(choices=choices, value=kind if kind in FILTERS else "all"),
+            **self.show(chosen, language),
+        }
+
+    def tiles(self, data: Data) -> Updates:
+        """The tiles alone: what is being watched plays on."""
+        entries = [entry for entry in self.backend.gallery.list() if _belongs(entry, data[self.filter])]
+        return {self.grid: job_panels.tiles(entries, data[self.chosen], data[self.language])}
+
+    def show(self, chosen: str, language: str) -> Updates:
+        """The chosen entry: its video, its settings, what can be done with it."""
+        entry = self.backend.gallery.get(chosen) if chosen else None
+        owner, resumable = self.backend.owner(), bool(entry and entry.job and entry.job.resumable)
+        visible = {"use": entry is not None, "resume": owner and resumable, "delete": owner and entry is not None}
+        has_file = bool(entry and entry.path)
+        return {
+            self.chosen: entry.id if entry else "",
+            self.player: self._play(entry, language),
+            self.table: self._table(entry, language) if entry else "",
+            self.message: "",
+            self.download: gr.update(
+                value=job_panels.download(entry.id, language) if has_file else "", visible=has_file
+            ),
+            **{button: gr.update(visible=visible.get(key, False)) for key, button in self.buttons.items()},
+        }
+
+    def look_again(self, data: Data) -> Updates:
+        return self.look(data[self.chosen], data[self.filter], data[self.language])
+
+    def pick(self, data: Data, event: gr.EventData) -> Updates:
+        return self.look(str(event.id), data[self.filter], data[self.language])
+
+    def ask(self) -> Updates:
+        """Delete asks once more."""
+        asked = ("sure", "keep")
+        return {button: gr.update(visible=key in asked) for key, button in self.buttons.items()}
+
+    def delete(self, data: Data) -> Updates:
+        complaint: Updates = {}
+        try:
+            if self.backend.owner():
+                self.backend.gallery.delete(data[self.chosen])
+        except StudioError as error:
+            complaint = {self.message: markup.alert([say_error(error.code, error.values, data[self.language])])}
+        return merge(self.look_again(data), complaint)
+
+    def resume(self, data: Data) -> Updates:
+        if self.backend.owner():
+            self.backend.queue.resume(data[self.chosen])
+        return self.look_again(data)
+
+    def use(self, data: Data) -> Updates:
+        """Back to the form, filled with this entry."""
+        entry = self.backend.gallery.get(data[self.chosen])
+        if entry is None:
+            return {}
+        picture = self.backend.gallery.first_image(entry.id)
+        filled = self.events.fill_from(entry.settings, picture, data[self.language])
+        return filled | {self.tabs: gr.update(selected="create")}
+
+    def _play(self, entry: Entry | None, language: str) -> str:
+        if entry is None:
+            return f'<div class="screen blank"><span>{say("gallery.pick", language)}</span></div>'
+        if entry.job and entry.state != JobState.FINISHED:
+            return job_panels.stage(entry.job, 0, language)
+        inside = job_panels.player(entry.id, entry.path, entry.poster is not None, entry.settings.prompt, language)
+        return f'<div class="screen" style="{job_panels.ratio(entry.settings)}">{inside}</div>'
+
+    def _table(self, entry: Entry, language: str) -> str:
+        model = self.backend.models.get(entry.settings.model)
+        title = model.title[language] if model else entry.settings.model
+        return job_panels.settings_table(entry.settings, title, language)
+
+
+def _belongs(entry: Entry, kind: str) -> bool:
+    finished = entry.state == JobState.FINISHED
+    return {"finished": finished, "unfinished": not finished}.get(kind, True)

@@ -1,0 +1,207 @@
+"""What the page shows of jobs and results, as html: the stage, cards, the table of settings."""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from studio import filenames
+from studio.events import PHASES
+from studio.gallery import Entry
+from studio.jobs import Job, JobState
+from studio.settings import GenerationSettings
+from studio.ui.markup import alert, media_url, seconds_words, sentence, text
+from studio.ui.strings import MOVES, say, say_move, say_time
+
+FIELDS = {  # of the settings table: field -> its label's key
+    "prompt": "prompt",
+    "negative_prompt": "negative",
+    "camera_move": "camera",
+    "motion_score": "motion",
+    "infer_steps": "steps",
+    "cfg_scale": "cfg",
+    "time_shift": "shift",
+    "num_frames": "length",
+    "size": "size",
+    "seed": "seed",
+}
+
+
+def stage(job: Job | None, ahead: int, language: str) -> str:
+    """The large right half: nothing yet, a job on its way, its video, or why there is none."""
+    if job is None:
+        return _empty_stage(language)
+    return (
+        f'<section class="stage {job.state}" data-title="{_tab_title(job)}">{_screen(job, language)}'
+        f"{_phases(job, language) if job.state == JobState.RUNNING else ''}"
+        f'<div class="facts">{_facts(job, ahead, language)}</div>{_story(job, language)}</section>'
+    )
+
+
+def _empty_stage(language: str) -> str:
+    examples = "".join(
+        f'<button type="button" data-example="{n}">{text(say(f"example.{n}", language))}</button>' for n in (1, 2, 3)
+    )
+    return (
+        f'<section class="stage empty"><div class="screen blank"><div><h2>{say("stage.empty", language)}</h2>'
+        f"<p>{say('stage.examples', language)}</p>{examples}</div></div></section>"
+    )
+
+
+def _tab_title(job: Job) -> str:
+    progress = job.progress
+    if job.state != JobState.RUNNING or not progress or not progress.steps or progress.phase != "denoise":
+        return ""
+    return f"{100 * progress.step // progress.steps}%"
+
+
+def _screen(job: Job, language: str) -> str:
+    settings = job.settings
+    inside = ""
+    if job.state == JobState.FINISHED and job.result:
+        path = Path(job.result.path)
+        poster = filenames.beside(path, ".jpg").is_file()
+        inside = player(job.id, path if path.is_file() else None, poster, job.settings.prompt, language)
+    elif preview := _preview(job):
+        inside = f'<img src="{preview}" alt="{text(say("stage.preview", language))}">'
+    blank = "" if inside else f"<span>{_state(job, language)}</span>"
+    return f'<div class="screen{"" if inside else " blank"}" style="{ratio(settings)}">{inside}{blank}</div>'
+
+
+def ratio(settings: GenerationSettings) -> str:
+    """The shape of a video for the style sheet."""
+    width, height = settings.width or 16, settings.height or 9
+    return f"--ratio:{width}/{height};--width:{width}"
+
+
+def player(id: str, path: Path | None, poster: bool, prompt: str, language: str) -> str:
+    """The finished video, looping; a single frame is a picture; a sentence where the file is gone."""
+    if path is None:
+        return f'<p class="gone">{say("gallery.file_gone", language)}</p>'
+    url = media_url(id, "result")
+    if path.suffix == ".png":
+        return f'<img src="{url}" alt="{text(prompt)}">'
+    still = f' poster="{media_url(id, "poster")}"' if poster else ""
+    return f'<video src="{url}"{still} controls loop autoplay muted playsinline></video>'
+
+
+def _preview(job: Job) -> str:
+    """The url of the latest picture of unfinished work, "" where there is none."""
+    if not job.preview or job.state == JobState.QUEUED:
+        return ""
+    return f"{media_url(job.id, 'preview')}?v={job.progress.step if job.progress else 0}"
+
+
+def _phases(job: Job, language: str) -> str:
+    current = PHASES.index(job.phase) if job.phase in PHASES else -1
+    skipped = {"load"} if job.settings.first_image else {"load", "encode_image"}  # shown only where they happen
+    items = []
+    for index, phase in enumerate(PHASES):
+        if phase not in skipped or index == current:
+            kind = "done" if index < current else "now" if index == current else "next"
+            items.append(f'<li class="{kind}">{say(f"phase.{phase}", language)}</li>')
+    progress = job.progress
+    known = progress is not None and progress.steps > 0
+    width = f"width:{100 * progress.step / progress.steps:.1f}%" if known else ""
+    bar = f'<div class="bar{"" if known else " busy"}"><i style="{width}"></i></div>'
+    return f'<ol class="phases">{"".join(items)}</ol>{bar}'
+
+
+def _facts(job: Job, ahead: int, language: str) -> str:
+    facts = [f'<b class="state">{_state(job, language)}</b>']
+    progress = job.progress
+    if job.state == JobState.QUEUED:
+        facts.append(say("stage.waiting", language, count=ahead) if ahead else say("stage.next", language))
+    if job.state == JobState.RUNNING and progress and progress.steps:
+        facts.append(f"{progress.step} / {progress.steps}")
+        if progress.seconds_left is not None:
+            facts.append(say("stage.left", language, time=say_time(progress.seconds_left, language)))
+    if job.state == JobState.RUNNING and job.started:
+        facts.append(say("stage.elapsed", language, time=say_time(time.time() - job.started, language)))
+    if job.state == JobState.FINISHED and job.started and job.ended:
+        facts.append(say("stage.took", language, time=say_time(job.ended - job.started, language)))
+    facts.append(shape_words(job.settings, language))
+    if job.settings.seed is not None:
+        facts.append(say("stage.seed", language, seed=f"<code data-copy>{text(job.settings.seed)}</code>"))
+    return "".join(f"<span>{fact}</span>" for fact in facts)
+
+
+def _state(job: Job, language: str) -> str:
+    if job.stopping:
+        return say("stage.stopping", language)
+    if job.state == JobState.RUNNING and job.phase in PHASES:
+        return say(f"phase.{job.phase}", language)
+    return say(f"state.{job.state}", language)
+
+
+def _story(job: Job, language: str) -> str:
+    """Notices, and why a job ended without a video."""
+    story = alert(job.notices, "warn")
+    if job.state == JobState.FAILED and job.error:
+        story += alert([sentence(job.error, language)])
+    if job.state == JobState.INTERRUPTED:
+        story += alert([say("stage.resume_hint", language)], "warn")
+    return f'{story}<p class="words">{text(job.settings.prompt)}</p>'
+
+
+def shape_words(settings: GenerationSettings, language: str) -> str:
+    """Length and size of a video in a few words."""
+    frames, width, height = settings.num_frames, settings.width, settings.height
+    if not (frames and width and height):
+        return ""
+    key = "length.still" if frames == 1 else "length.choice"
+    return f"{say(key, language, seconds=seconds_words(frames), frames=frames)} · {width} × {height}"
+
+
+def download(id: str, language: str) -> str:
+    """The link that saves a job's file."""
+    return f'<a class="button" href="{media_url(id, "download")}" download>{text(say("download", language))}</a>'
+
+
+def strip(jobs: Iterable[Job], chosen: str, language: str) -> str:
+    """The latest jobs in a row under the stage."""
+    row = "".join(_job_card(job, chosen, language) for job in jobs)
+    return f'<h3>{text(say("recent", language))}</h3><div class="strip">{row}</div>' if row else ""
+
+
+def tiles(entries: Iterable[Entry], chosen: str, language: str) -> str:
+    """The gallery."""
+    cards = "".join(_entry_card(entry, chosen, language) for entry in entries)
+    return f'<div class="grid">{cards}</div>' if cards else f'<p class="nothing">{say("gallery.empty", language)}</p>'
+
+
+def _job_card(job: Job, chosen: str, language: str) -> str:
+    done = job.state == JobState.FINISHED
+    poster = job.result and filenames.beside(Path(job.result.path), ".jpg").is_file()
+    picture = media_url(job.id, "poster") if poster else _preview(job)
+    badge = "" if done else f'<b class="{job.state}">{_state(job, language)}</b>'
+    return _card(job.id, picture, badge, job.settings.prompt, job.id == chosen)
+
+
+def _entry_card(entry: Entry, chosen: str, language: str) -> str:
+    if entry.job:
+        return _job_card(entry.job, chosen, language)
+    picture = media_url(entry.id, "poster") if entry.poster else ""
+    return _card(entry.id, picture, "", entry.settings.prompt, entry.id == chosen)
+
+
+def _card(id: str, picture: str, badge: str, prompt: str, chosen: bool) -> str:
+    image = f'<img src="{picture}" alt="" loading="lazy">' if picture else ""
+    return (
+        f'<button type="button" class="card" data-id="{id}" aria-pressed="{str(chosen).lower()}">'
+        f'<span class="thumb">{image}{badge}</span><span class="name">{text(prompt[:120])}</span></button>'
+    )
+
+
+def settings_table(settings: GenerationSettings, model_title: str, language: str) -> str:
+    """How a video was made, field by field."""
+    frames = settings.num_frames or 0
+    shown = {
+        **{name: getattr(settings, name) for name in FIELDS if name != "size"},
+        "num_frames": say("length.choice", language, seconds=seconds_words(frames), frames=frames),
+        "size": f"{settings.width} × {settings.height}",
+        "camera_move": say_move(settings.camera_move, language) if settings.camera_move in MOVES else None,
+    }
+    rows = [(say("model", language), model_title)]
+    rows += [(say(key, language), shown[name]) for name, key in FIELDS.items() if shown[name] not in (None, "")]
+    cells = "".join(f"<dt>{text(label)}</dt><dd>{text(value)}</dd>" for label, value in rows)
+    return f'<dl class="settings">{cells}</dl>'

@@ -1,0 +1,64 @@
+"""Words of components that change with the language, and the one way events are wired."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+import gradio as gr
+from gradio.blocks import Block
+
+from studio.ui.strings import say
+
+Updates = dict[Block, Any]
+B = TypeVar("B", bound=Block)
+
+
+def html(value: str = "", **options: Any) -> gr.HTML:
+    """Our own html in our own style; the template never changes, so that text in a value is only ever a value."""
+    return gr.HTML(value, apply_default_css=False, **options)
+
+
+class Labels:
+    """Which property of which component says which string."""
+
+    def __init__(self) -> None:
+        self._keys: dict[Block, Mapping[str, str]] = {}
+
+    def add(self, component: B, **keys: str) -> B:
+        """Let `component` say strings: property -> key of strings.py, as in `label="prompt"`."""
+        self._keys[component] = keys
+        for name, key in keys.items():
+            setattr(component, name, say(key, "en"))
+        return component
+
+    @property
+    def components(self) -> set[Block]:
+        return set(self._keys)
+
+    def updates(self, language: str) -> Updates:
+        """Everything in another language."""
+        return {
+            component: gr.update(**{name: say(key, language) for name, key in keys.items()})
+            for component, keys in self._keys.items()
+        }
+
+
+def merge(*parts: Updates) -> Updates:
+    """Updates of the same component joined; a later part wins."""
+    merged: Updates = {}
+    for part in parts:
+        for component, update in part.items():
+            both = isinstance(update, dict) and isinstance(merged.get(component), dict)
+            merged[component] = merged[component] | update if both else update
+    return merged
+
+
+def react(
+    trigger: Callable[..., Any],
+    handler: Callable[..., Any] | None,
+    inputs: Any,
+    outputs: Iterable[Block],
+    **options: Any,
+) -> Any:
+    """Wire an event as all of ours are: no overlay, no place in the api, never queued behind another visitor's."""
+    fixed = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+    return trigger(handler, inputs, set(outputs), **fixed, **options)

@@ -1,0 +1,146 @@
+"""The page: header, tabs, the language switch and the clock by which every open page follows the queue."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from studio.jobs import JobState
+from studio.ui import form, markup
+from studio.ui.backend import Backend
+from studio.ui.create_tab import CreateTab
+from studio.ui.form_events import FormEvents
+from studio.ui.gallery_tab import GalleryTab
+from studio.ui.labels import Labels, Updates, html, merge, react
+from studio.ui.stage_panel import StagePanel
+from studio.ui.strings import LANGUAGES, say
+from studio.ui.system_bar import SystemBar
+
+TICK_SECONDS = 1.0
+CACHE_SWEEP, CACHE_AGE = 3600, 24 * 3600  # seconds: uploads older than a day are deleted, once an hour
+# Browser storage is encrypted by gradio; a key of its own at every start would lose what was stored.
+STORE_KEY = "step-video-studio"
+LANGUAGE_OF_BROWSER = """(language, stored) =>
+    [language || (navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en"), stored]"""
+Data = Mapping[Component, Any]
+
+
+def build_page(backend: Backend) -> gr.Blocks:
+    """The whole page. It holds no state of a job: every open page reads the queue."""
+    with gr.Blocks(
+        title=say("app.title", "en"), analytics_enabled=False, delete_cache=(CACHE_SWEEP, CACHE_AGE), fill_width=True
+    ) as page:
+        _Page(backend).wire(page)
+    page.queue(api_open=False, default_concurrency_limit=None)
+    return page
+
+
+class _Page:
+    """All components, and the events that concern more than one part."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend, self.labels = backend, Labels()
+        self.kept_language = gr.BrowserState("", storage_key="studio-language", secret=STORE_KEY)
+        self.kept_form = gr.BrowserState({}, storage_key="studio-form", secret=STORE_KEY)
+        self.seen = gr.Textbox(visible="hidden")  # what this page last showed
+        with gr.Row(elem_id="top"):
+            html(markup.brand())
+            self.system = SystemBar(backend)
+            self.language = gr.Radio(
+                [(title, key) for key, title in LANGUAGES.items()],
+                value="en",
+                show_label=False,
+                container=False,
+                elem_id="language",
+                interactive=True,
+            )
+            self.switch = html(markup.theme_switch("en"))
+        with gr.Tabs(selected="create", elem_id="tabs") as self.tabs:
+            with self.labels.add(gr.Tab(id="create"), label="tab.create"), gr.Row(elem_id="create"):
+                with gr.Column(elem_id="inputs", scale=2, min_width=340):
+                    self.create = CreateTab(backend, self.labels, self.language, self.kept_form)
+                    self.events = FormEvents(self.create)
+                with gr.Column(elem_id="outputs", scale=3, min_width=340):
+                    self.stage = StagePanel(self.events, self.labels)
+            with self.labels.add(gr.Tab(id="gallery"), label="tab.gallery") as self.gallery_pane:
+                self.gallery = GalleryTab(self.events, self.labels, self.tabs)
+        self.clock = gr.Timer(TICK_SECONDS)
+
+    def wire(self, page: gr.Blocks) -> None:
+        """Attach every handler."""
+        self.events.wire()
+        self.stage.wire(self._then_look)
+        self.gallery.wire(self._then_look)
+        words = {*self.labels.components, *self.create.shown, self.switch, self.language, self.kept_language}
+        everything = {*words, *self.looked, *self.gallery.outputs, *self.events.picture}
+        react(page.load, self.open, [self.kept_language, self.kept_form], everything, js=LANGUAGE_OF_BROWSER)
+        react(self.language.input, self.translate, {*self.create.inputs, *self.looking}, everything)
+        react(self.gallery_pane.select, self.gallery.look_again, self.gallery.inputs, self.gallery.outputs)
+        react(self.clock.tick, self.tick, self.looking, {*self.looked, *self.gallery.outputs})
+
+    @property
+    def looking(self) -> set[Component]:
+        """What a look at the queue reads of the page."""
+        return {self.seen, self.stage.focus, self.language, self.gallery.chosen, self.gallery.filter}
+
+    @property
+    def looked(self) -> set[Component]:
+        """What a look at the queue changes, the gallery apart."""
+        return {self.seen, *self.stage.outputs, self.system.bar, self.system.banner}
+
+    def open(self, language: str, stored: object) -> Updates:
+        """A visitor comes (back): their language, their form as they left it, and the job that runs."""
+        language = language if language in LANGUAGES else "en"
+        values = form.restored(stored, self.backend.models, self.backend.first_model())
+        updates = merge(
+            self._words(language),
+            self.create.show(values, False, language, words=True),
+            self._look("", "", language),
+            self.gallery.look("", "all", language),
+        )
+        return updates | {self.language: language}
+
+    def translate(self, data: Data) -> Updates:
+        """Every word in the other language; nothing else changes."""
+        language, values = data[self.language], self.create.values(data)
+        return merge(
+            self._words(language),
+            self.create.show(values, bool(data[self.create.picture_size]), language),
+            self._look("", data[self.stage.focus], language),
+            self.gallery.look(data[self.gallery.chosen], data[self.gallery.filter], language),
+            {self.create.message: "", self.kept_language: language},
+        )
+
+    def tick(self, data: Data) -> Updates:
+        """Once a second: look at the queue, and send only what changed."""
+        return self._look(data[self.seen], data[self.stage.focus], data[self.language]) | self._new_in_gallery(data)
+
+    def _look(self, seen: str, focus: str, language: str) -> Updates:
+        updates = self.system.look(language)
+        now = self._stamp(focus, language)
+        if now == seen and not self._running():
+            return updates
+        updates |= self.stage.look(focus, language)
+        return updates | {self.seen: self._stamp(str(updates[self.stage.focus]), language)}
+
+    def _new_in_gallery(self, data: Data) -> Updates:
+        """The gallery when a job began or ended; the steps of a running one do not concern it."""
+        if self._epoch() == data[self.seen].rpartition("|")[2]:
+            return {}
+        return self.gallery.tiles(data)
+
+    def _stamp(self, focus: str, language: str) -> str:
+        return f"{self.backend.queue.version()}|{focus}|{language}|{self._epoch()}"
+
+    def _epoch(self) -> str:
+        return self._running() or str(self.backend.queue.version())
+
+    def _running(self) -> str:
+        return next((job.id for job in self.backend.queue.list(states=(JobState.RUNNING,), limit=1)), "")
+
+    def _words(self, language: str) -> Updates:
+        return {**self.labels.updates(language), self.switch: markup.theme_switch(language)}
+
+    def _then_look(self, event: Any) -> Any:
+        return react(event.then, self.tick, self.looking, {*self.looked, *self.gallery.outputs})

@@ -1,0 +1,74 @@
+"""Html that every part of the page shares. Text from outside passes `text` before it becomes html."""
+
+from collections.abc import Iterable, Mapping
+from html import escape
+
+from studio.errors import MESSAGES
+from studio.errors import say as say_error
+from studio.events import Failed
+from studio.settings import FPS
+from studio.ui.strings import say, say_gb
+
+
+def text(value: object) -> str:
+    """Text made harmless inside html, in elements and attributes alike."""
+    return escape(str(value), quote=True)
+
+
+def media_url(id: str, kind: str) -> str:
+    """Where the page finds a file of a job (see server.py): relative, so that any prefix or public link works."""
+    return f"studio/media/{id}/{kind}"
+
+
+def sentence(failed: Failed, language: str) -> str:
+    """A stored failure in the reader's language; its own text where the code is not known any more."""
+    try:
+        return say_error(failed.code, failed.values, language) if failed.code in MESSAGES else failed.text
+    except (KeyError, ValueError, IndexError):
+        return failed.text
+
+
+def alert(sentences: Iterable[str], kind: str = "bad") -> str:
+    """Sentences in a box; "" for none. kind: bad, warn or good."""
+    lines = "".join(f"<p>{text(line)}</p>" for line in sentences)
+    return f'<div class="alert {kind}" role="alert">{lines}</div>' if lines else ""
+
+
+def seconds_words(frames: int) -> str:
+    """The length of `frames` in seconds, one decimal."""
+    return f"{frames / FPS:.1f}"
+
+
+def brand() -> str:
+    """The name of the program, with its mark: a frame, and the step into it."""
+    mark = (
+        '<svg viewBox="0 0 32 32" aria-hidden="true"><rect x="3" y="6" width="26" height="20" rx="5"/>'
+        '<path d="M8 21h5v-4h5v-4h5"/></svg>'
+    )
+    return f'<h1 class="brand">{mark}<span>Step-Video</span> Studio</h1>'
+
+
+def theme_switch(language: str) -> str:
+    """The button between light and dark; page.js does the work."""
+    words = text(say("app.theme", language))
+    return f'<button type="button" id="theme-switch" aria-label="{words}" title="{words}"></button>'
+
+
+def system_bar(usage: Mapping[str, float | None], running: int, waiting: int, language: str) -> str:
+    """What runs and how full the memory is. usage: vram_gb, vram_total_gb, ram_gb, ram_total_gb; any may be missing."""
+    work = [say("status.running", language)] if running else []
+    work += [say("status.waiting", language, count=waiting)] if waiting else []
+    words = " · ".join(work) or say("status.idle", language)
+    gauges = "".join(_gauge(kind, usage, language) for kind in ("vram", "ram") if usage.get(f"{kind}_total_gb"))
+    state = f'<span class="work{" on" if running else ""}">{words}</span>'
+    return f'<div class="system" data-language="{language}">{state}{gauges}</div>'
+
+
+def _gauge(kind: str, usage: Mapping[str, float | None], language: str) -> str:
+    used, total = usage.get(f"{kind}_gb") or 0.0, usage[f"{kind}_total_gb"] or 1.0
+    words = say("status.of", language, used=f"{used:.1f}", total=say_gb(total, language))
+    level = "high" if used > 0.92 * total else ""
+    return (
+        f'<span class="gauge {level}"><span>{say(f"status.{kind}", language)}</span>'
+        f'<i><b style="width:{min(100 * used / total, 100):.0f}%"></b></i><span>{words}</span></span>'
+    )

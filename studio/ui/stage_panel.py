@@ -1,0 +1,169 @@
+"""The right half of the page: the job one looks at, its video, and the latest others.
+
+The page keeps only the id of the job it looks at; everything shown is read from the queue, so that closing the tab
+stops nothing and any tab shows the same.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from studio.config import ModelConfig
+from studio.errors import InputError, StudioError
+from studio.jobs import Job, JobState
+from studio.settings import GenerationSettings
+from studio.ui import form_panels, job_panels, markup
+from studio.ui.form_events import FormEvents
+from studio.ui.labels import Labels, Updates, html, react
+from studio.ui.strings import say
+
+LATEST = 12
+ACTIVE = (JobState.RUNNING, JobState.QUEUED)
+CLICKS = """element.addEventListener('click', (event) => {
+    const example = event.target.closest('[data-example]');
+    if (example) trigger('select', { text: example.textContent });
+})"""
+PICKS = """element.addEventListener('click', (event) => {
+    const card = event.target.closest('[data-id]');
+    if (card) trigger('select', { id: card.dataset.id });
+})"""
+Data = Mapping[Component, Any]
+
+
+class StagePanel:
+    """The stage, the buttons under it, the latest jobs; and starting and stopping."""
+
+    def __init__(self, events: FormEvents, labels: Labels) -> None:
+        self.events, self.create, self.backend = events, events.create, events.backend
+        self.focus = gr.Textbox(visible="hidden", elem_id="focus")  # the id of the job one looks at
+        self.stage = html(elem_id="stage", js_on_load=CLICKS)
+        with gr.Row(elem_id="actions"):
+            self.download = html(visible=False, elem_id="download")
+            self.buttons = {
+                key: labels.add(gr.Button(size="sm", visible=False, min_width=90, elem_id=f"do-{key}"), value=word)
+                for key, word in (
+                    ("resume", "resume"),
+                    ("again", "again"),
+                    ("seed", "again.seed"),
+                    ("reuse", "reuse"),
+                )
+            }
+        self.latest = html(elem_id="latest", js_on_load=PICKS)
+
+    @property
+    def outputs(self) -> set[Component]:
+        """What `look` changes."""
+        return {self.stage, self.download, self.latest, self.create.stop, self.focus, *self.buttons.values()}
+
+    def wire(self, refresh: Callable[[Any], Any]) -> None:
+        """Attach every handler; `refresh(event)` lets the page look at the queue once the event is done."""
+        create = self.create
+        mine = {self.focus, create.language}
+        start = {*create.inputs, create.first_image}
+        refresh(react(create.generate.click, self.generate, start, {self.focus, create.message}))
+        refresh(react(create.stop.click, self.stop, mine, {create.message}))
+        refresh(react(self.latest.select, self.pick, mine, {self.focus}))
+        for key, handler in (("again", self.again), ("seed", self.new_seed), ("resume", self.resume)):
+            refresh(react(self.buttons[key].click, handler, mine, {self.focus, create.message}))
+        form_outputs = {*create.shown, *self.events.picture, create.message}
+        react(self.buttons["reuse"].click, self.reuse, mine, form_outputs)
+        react(self.stage.select, self.example, create.inputs, {create.fields["prompt"], *create.refreshed})
+
+    def look(self, focus: str, language: str) -> Updates:
+        """Everything on the right as it is now."""
+        latest = self.backend.queue.list(limit=LATEST)
+        job = self._focused(focus, latest)
+        state = job.state if job else None
+        ahead = self._ahead(job) if state == JobState.QUEUED else 0
+        may_act = self.backend.owner() and job is not None
+        ended = may_act and state not in ACTIVE
+        has_file = state == JobState.FINISHED
+        visible = {"resume": may_act and job.resumable, "again": ended, "seed": ended, "reuse": job is not None}
+        return {
+            self.focus: job.id if job else "",
+            self.stage: job_panels.stage(job, ahead, language),
+            self.download: gr.update(value=job_panels.download(job.id, language) if has_file else "", visible=has_file),
+            self.latest: job_panels.strip(latest, job.id if job else "", language),
+            self.create.stop: gr.update(interactive=may_act and state in ACTIVE and not job.stopping),
+            **{button: gr.update(visible=visible[key]) for key, button in self.buttons.items()},
+        }
+
+    def _focused(self, focus: str, latest: list[Job]) -> Job | None:
+        """The job one looks at; for a new visitor the one that runs, else the newest."""
+        chosen = self.backend.queue.get(focus) if focus else None
+        running = self.backend.queue.list(states=(JobState.RUNNING,), limit=1) if chosen is None else []
+        return next(iter([*([chosen] if chosen else []), *running, *latest]), None)
+
+    def _ahead(self, job: Job) -> int:
+        return sum(other.created < job.created for other in self.backend.queue.list(states=ACTIVE))
+
+    def generate(self, data: Data) -> Updates:
+        """Check everything, then queue it. What is wrong is said, and nothing typed is lost."""
+        language, image = data[self.create.language], data[self.create.first_image]
+        try:
+            settings, model = self.create.resolved(data, image is not None)
+        except InputError as error:
+            return self.create.complain([error], language)
+        if problems := settings.problems(model, self.backend.camera_moves):
+            return self.create.complain(list(problems), language)
+        return self._submit(settings, model, image, language)
+
+    def again(self, data: Data) -> Updates:
+        """The same settings with the same seed."""
+        return self._repeat(data, lambda settings: settings)
+
+    def new_seed(self, data: Data) -> Updates:
+        """The same settings with a newly drawn seed."""
+        return self._repeat(data, lambda settings: replace(settings, seed=None))
+
+    def _repeat(self, data: Data, change: Callable[[GenerationSettings], GenerationSettings]) -> Updates:
+        language, job = data[self.create.language], self.backend.queue.get(data[self.focus])
+        model = self.backend.models.get(job.settings.model) if job else None
+        if model is None:
+            return {self.create.message: markup.alert([say("gallery.gone", language)])}
+        return self._submit(change(job.settings).resolve(model), model, job_picture(job), language)
+
+    def _submit(self, settings: GenerationSettings, model: ModelConfig, image: bytes | None, language: str) -> Updates:
+        if not self.backend.owner():
+            return {self.create.message: markup.alert([say("app.watching", language)])}
+        if not self.backend.installed()[model.name]:
+            return {self.create.message: form_panels.plan_missing(model, language)}
+        try:
+            job = self.backend.queue.submit(settings, image)
+        except StudioError as error:
+            return self.create.complain([error], language)
+        return {self.focus: job.id, **self.create.complain([], language)}
+
+    def stop(self, data: Data) -> Updates:
+        if self.backend.owner():
+            self.backend.queue.cancel(data[self.focus])
+        return self.create.complain([], data[self.create.language])
+
+    def resume(self, data: Data) -> Updates:
+        if self.backend.owner():
+            self.backend.queue.resume(data[self.focus])
+        return {self.focus: data[self.focus], **self.create.complain([], data[self.create.language])}
+
+    def pick(self, data: Data, event: gr.EventData) -> Updates:
+        return {self.focus: str(event.id)}
+
+    def reuse(self, data: Data) -> Updates:
+        job = self.backend.queue.get(data[self.focus])
+        return self.events.fill_from(job.settings, job_picture(job), data[self.create.language]) if job else {}
+
+    def example(self, data: Data, event: gr.EventData) -> Updates:
+        """Put an example into the prompt."""
+        prompt = str(event.text)
+        values = {**self.create.values(data), "prompt": prompt}
+        refreshed = self.create.refresh(values, bool(data[self.create.picture_size]), data[self.create.language])
+        return refreshed | {self.create.fields["prompt"]: prompt}
+
+
+def job_picture(job: Job) -> bytes | None:
+    """The picture a job owns, as uploaded; None for text alone or where it is gone."""
+    path = job.settings.first_image
+    return Path(path).read_bytes() if path and Path(path).is_file() else None

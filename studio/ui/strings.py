@@ -1,0 +1,239 @@
+"""Every word of the page, in English and Chinese. `say(key, language)` is the only way to a word.
+
+Sentences about errors live in studio.errors, names of models, presets and camera moves in configs/.
+"""
+
+LANGUAGES = {"en": "English", "zh": "中文"}
+
+STRINGS: dict[str, tuple[str, str]] = {
+    "app.title": ("Step-Video Studio", "Step-Video Studio"),
+    "app.theme": ("Light or dark", "浅色或深色"),
+    "app.watching": (
+        "Another Step-Video Studio works on this queue, so this page only shows. Close the other one and start again to make videos here.",
+        "另一个 Step-Video Studio 正在处理此队列，本页面仅供查看。要在这里生成视频，请关闭另一个程序后重新启动。",
+    ),
+    "tab.create": ("Create", "创作"),
+    "tab.gallery": ("Gallery", "作品"),
+    "language": ("Language", "语言"),
+    # the form
+    "model": ("Model", "模型"),
+    "model.missing": ("not installed", "未安装"),
+    "model.get": ("{model} is not on this machine. Get it with", "{model} 尚未安装，下载命令："),
+    "model.unverified": (
+        "{summary}. Not yet run with its public weights by the makers of this program.",
+        "{summary}。本程序的作者尚未用其公开权重运行过。",
+    ),
+    "prompt": ("Prompt", "提示词"),
+    "prompt.placeholder": (
+        "Subject, action, surroundings, camera, style. English or 中文.\nA girl in a red coat turns and smiles, snow is falling, film look.",
+        "主体、动作、环境、运镜、风格，中文或 English 均可。\n穿红色大衣的女孩转身微笑，雪花飘落，电影质感。",
+    ),
+    "image": ("First image", "首帧图片"),
+    "image.drop": ("Drop a picture, paste it, or click to choose", "拖入图片、粘贴，或点击选择"),
+    "image.optional": ("optional", "可选"),
+    "image.unused": ("{model} works from text alone.", "{model} 只用文字生成视频。"),
+    "image.whole": ("Used whole, {width} × {height}", "整张使用，{width} × {height}"),
+    "image.cropped": (
+        "{width} × {height}; the bright part is used, {percent}% is cut off",
+        "{width} × {height}；使用明亮部分，裁去 {percent}%",
+    ),
+    "image.remove": ("Remove", "移除"),
+    "image.alt": ("First image with the part that is used", "首帧图片与使用区域"),
+    "camera": ("Camera move", "运镜"),
+    "camera.none": ("None", "无"),
+    "camera.sent": ("The model receives {phrase}: {gloss}", "模型收到“{phrase}”"),
+    "motion": ("Motion score", "运动强度"),
+    "motion.info": (
+        "Higher moves more; 5 to 10 suit camera moves best.",
+        "数值越高动作越大；配合运镜时 5 到 10 最好。",
+    ),
+    "motion.none": ("{model} has no motion score.", "{model} 没有运动强度。"),
+    "motion.needs_image": ("Only used with a first image.", "仅在使用首帧图片时有效。"),
+    "motion.steady": ("Steady", "平稳"),
+    "motion.default": ("Default", "默认"),
+    "motion.lively": ("Lively", "活泼"),
+    "motion.wild": ("Wild", "剧烈"),
+    "preset": ("Preset", "预设"),
+    "preset.custom": ("Custom", "自定义"),
+    "advanced": ("Advanced", "高级设置"),
+    "steps": ("Infer steps", "推理步数"),
+    "cfg": ("CFG scale", "CFG 强度"),
+    "shift": ("Time shift", "时间偏移"),
+    "length": ("Length", "时长"),
+    "length.choice": ("{seconds} s · {frames} frames", "{seconds} 秒 · {frames} 帧"),
+    "length.still": ("Still picture · 1 frame", "静止图片 · 1 帧"),
+    "size": ("Size", "尺寸"),
+    "size.landscape": ("Landscape {width} × {height}", "横向 {width} × {height}"),
+    "size.portrait": ("Portrait {width} × {height}", "纵向 {width} × {height}"),
+    "size.square": ("Square {width} × {height}", "方形 {width} × {height}"),
+    "seed": ("Seed", "随机种子"),
+    "seed.placeholder": ("empty: random", "留空为随机"),
+    "negative": ("Negative prompt", "反向提示词"),
+    "negative.placeholder": ("empty: nothing is avoided", "留空则不回避任何内容"),
+    "negative.info": ("Exactly this text is used.", "实际使用的就是这段文字。"),
+    "restore": ("Settings from a file", "从文件恢复设置"),
+    "restore.drop": (
+        "Drop an earlier mp4, png or json anywhere on this page, or click",
+        "把以前的 mp4、png 或 json 拖到页面任意处，或点击选择",
+    ),
+    "restore.done": ("The settings of that file are in the form.", "文件中的设置已填入表单。"),
+    "restore.image": (
+        "The settings of that file are in the form. Its video began from a picture: add it, too (NAME.first.png).",
+        "文件中的设置已填入表单。该视频使用了首帧图片，请一并添加（NAME.first.png）。",
+    ),
+    # what the model receives
+    "receives": ("What the model receives", "模型收到的内容"),
+    "receives.positive": ("Prompt", "提示词"),
+    "receives.negative": ("Negative prompt", "反向提示词"),
+    "receives.nothing": ("nothing", "无"),
+    "receives.step_llm": ("Step LLM", "Step LLM"),
+    "receives.clip": ("CLIP", "CLIP"),
+    "receives.cut": (
+        "{encoder} stops here: its last {cut} tokens are not read",
+        "{encoder} 读到此处：最后 {cut} 个词元不会被读取",
+    ),
+    "receives.tokens": ("{used} / {limit}", "{used} / {limit}"),
+    "receives.meters": ("Tokens", "词元"),
+    "receives.unread": ("{cut} unread", "{cut} 个未读"),
+    # the plan
+    "plan.fits": ("Fits: {vram} of VRAM, {ram} of RAM", "可以运行：显存 {vram}，内存 {ram}"),
+    "plan.fits_ram": ("Fits: {ram} of RAM", "可以运行：内存 {ram}"),
+    "plan.time": ("about {time}", "约 {time}"),
+    "plan.long": ("A shorter video or fewer steps take less.", "缩短时长或减少步数可更快完成。"),
+    "plan.misfit": ("Will not fit: needs {vram} of VRAM and {ram} of RAM.", "无法运行：需要显存 {vram}、内存 {ram}。"),
+    "plan.shorten": ("Use {seconds} s, which fits", "改用 {seconds} 秒，可以运行"),
+    "generate": ("Generate", "生成"),
+    "generate.hint": ("Ctrl + Enter", "Ctrl + Enter"),
+    "stop": ("Stop", "停止"),
+    # the stage
+    "stage.empty": ("Your video appears here", "视频将显示在这里"),
+    "stage.examples": ("Not sure where to start? Try one of these.", "不知道从哪里开始？试试这些："),
+    "example.1": (
+        "A small boat drifts across a misty lake at sunrise, ripples spread, the camera pushes in slowly, cinematic.",
+        "日出时分，一叶小舟在薄雾弥漫的湖面上漂过，水面泛起涟漪，镜头缓慢推进，电影质感。",
+    ),
+    "example.2": (
+        "An orange cat jumps onto a windowsill, sunlight on its fur, it looks at the rain outside, realistic.",
+        "一只橘猫跳上窗台，阳光洒在它的毛发上，它望着窗外的雨，写实风格。",
+    ),
+    "example.3": (
+        "Lanterns rise over an old town at night, people look up and smile, fixed camera, documentary.",
+        "夜晚，古镇上空孔明灯缓缓升起，人们抬头微笑，固定镜头，纪录片风格。",
+    ),
+    "stage.preview": ("Preview of the unfinished video", "未完成视频的预览"),
+    "stage.elapsed": ("{time} so far", "已用 {time}"),
+    "stage.left": ("about {time} left", "剩余约 {time}"),
+    "stage.took": ("made in {time}", "用时 {time}"),
+    "stage.waiting": ("Waiting for {count} earlier videos", "前面还有 {count} 个视频"),
+    "stage.next": ("Starting", "即将开始"),
+    "stage.stopping": ("Stopping", "正在停止"),
+    "stage.seed": ("Seed {seed}", "种子 {seed}"),
+    "stage.resume_hint": ("Resume goes on from its last saved step.", "点击“继续”将从最后保存的步骤接着运行。"),
+    "phase.load": ("Load", "载入"),
+    "phase.encode_text": ("Read text", "理解文字"),
+    "phase.encode_image": ("Read picture", "理解图片"),
+    "phase.denoise": ("Denoise", "去噪"),
+    "phase.decode": ("Decode", "解码"),
+    "phase.write": ("Write file", "写入文件"),
+    "state.queued": ("Queued", "排队中"),
+    "state.running": ("Running", "运行中"),
+    "state.finished": ("Finished", "已完成"),
+    "state.failed": ("Failed", "失败"),
+    "state.cancelled": ("Stopped", "已停止"),
+    "state.interrupted": ("Interrupted", "已中断"),
+    "again": ("Run again", "再次生成"),
+    "again.seed": ("New seed", "换个种子"),
+    "reuse": ("Reuse settings", "使用此设置"),
+    "download": ("Download", "下载"),
+    "resume": ("Resume", "继续"),
+    "recent": ("Latest", "最近"),
+    # the gallery
+    "gallery.empty": (
+        "Nothing here yet. Videos you make stay here, also after a restart.",
+        "这里还没有内容。生成的视频会保存在这里，重启后依然可见。",
+    ),
+    "gallery.pick": ("Choose a video to play it and see how it was made.", "选择一个视频即可播放并查看其设置。"),
+    "gallery.all": ("All", "全部"),
+    "gallery.finished": ("Finished", "已完成"),
+    "gallery.unfinished": ("Failed or stopped", "失败或停止"),
+    "gallery.filter": ("Show", "显示"),
+    "gallery.use": ("Use again", "再次使用"),
+    "gallery.delete": ("Delete", "删除"),
+    "gallery.delete_sure": ("Delete for good", "确认删除"),
+    "gallery.keep": ("Keep", "保留"),
+    "gallery.gone": ("This video is no longer here.", "该视频已不存在。"),
+    "gallery.file_gone": ("Its file is no longer where it was written.", "文件已不在原来的位置。"),
+    # the status bar
+    "status.vram": ("VRAM", "显存"),
+    "status.ram": ("RAM", "内存"),
+    "status.of": ("{used} of {total}", "{used} / {total}"),
+    "status.idle": ("Idle", "空闲"),
+    "status.running": ("1 running", "1 个运行中"),
+    "status.waiting": ("{count} waiting", "{count} 个排队"),
+    # time and size
+    "time.seconds": ("{seconds} s", "{seconds} 秒"),
+    "time.minutes": ("{minutes} min", "{minutes} 分钟"),
+    "time.minutes_seconds": ("{minutes} min {seconds} s", "{minutes} 分 {seconds} 秒"),
+    "time.hours": ("{hours} h {minutes} min", "{hours} 小时 {minutes} 分"),
+    "size.gb": ("{gb} GB", "{gb} GB"),
+    # at the command line, when the page starts
+    "serve.password": (
+        "Login for the page: user {user}, password {password}",
+        "页面登录：用户名 {user}，密码 {password}",
+    ),
+    "serve.local": ("The page: {url}", "页面地址：{url}"),
+    "serve.public": ("Public link, for a week at most: {url}", "公开链接（最长一周）：{url}"),
+    "serve.share_failed": (
+        "No public link could be made ({reason}). The page itself runs on.",
+        "无法创建公开链接（{reason}），本地页面仍在运行。",
+    ),
+}
+
+# Short names under the icons of the camera moves, by key of configs/camera_moves.yaml.
+MOVES: dict[str, tuple[str, str]] = {
+    "fixed": ("Fixed", "固定"),
+    "up": ("Up", "上移"),
+    "down": ("Down", "下移"),
+    "left": ("Left", "左移"),
+    "right": ("Right", "右移"),
+    "tilt-up": ("Tilt up", "上摇"),
+    "tilt-down": ("Tilt down", "下摇"),
+    "pan-left": ("Pan left", "左摇"),
+    "pan-right": ("Pan right", "右摇"),
+    "zoom-in": ("Zoom in", "放大"),
+    "zoom-out": ("Zoom out", "缩小"),
+    "push-in": ("Push in", "推进"),
+    "pull-out": ("Pull out", "拉远"),
+    "rotate": ("Roll", "旋转"),
+    "follow": ("Follow", "跟随"),
+    "orbit": ("Orbit", "环绕"),
+    "focus": ("Focus", "焦点"),
+}
+
+
+def say(key: str, language: str, **values: object) -> str:
+    """The words of `key` in "en" or "zh"; KeyError for a key that is not there."""
+    return STRINGS[key][language == "zh"].format(**values)
+
+
+def say_move(key: str, language: str) -> str:
+    """The short name of a camera move; "" is no move."""
+    return MOVES[key][language == "zh"] if key else say("camera.none", language)
+
+
+def say_time(seconds: float, language: str) -> str:
+    """A duration as people say it: exact below ten minutes, then coarser."""
+    seconds = max(round(seconds), 0)
+    minutes, rest = divmod(seconds, 60)
+    if minutes == 0:
+        return say("time.seconds", language, seconds=rest)
+    if minutes < 10 and rest:
+        return say("time.minutes_seconds", language, minutes=minutes, seconds=rest)
+    if minutes < 60:
+        return say("time.minutes", language, minutes=minutes)
+    return say("time.hours", language, hours=minutes // 60, minutes=minutes % 60)
+
+
+def say_gb(gb: float, language: str) -> str:
+    """An amount of memory: one decimal below 10 GB."""
+    return say("size.gb", language, gb=f"{gb:.1f}" if gb < 10 else f"{gb:.0f}")

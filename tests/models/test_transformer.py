@@ -145,7 +145,7 @@ def test_a_block_built_alone_is_that_block():
 
 
 @torch.no_grad()
-def test_a_block_updates_in_place_and_holds_five_times_the_tokens():
+def test_a_block_updates_in_place_and_holds_four_times_the_tokens_beside_them():
     params = TransformerParams(heads=4, head_dim=64, layers=1)
     block, width, n, chunk = Block(params), params.width, 4096, 128
     hidden = Hidden(

@@ -4,6 +4,7 @@ A network is built on the meta device from its config, its tensors are read one 
 assigned. `build` stops before the reading, for those who place the tensors themselves (the memory runtime).
 """
 
+import copy
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from models.quantized import int8_network
 from models.step_llm import StepLLM, StepLLMParams
 from models.transformer import Transformer, TransformerParams
 from models.vae import VAE, VAEParams
@@ -133,6 +135,11 @@ class ComponentFiles:
         return sum(entry.nbytes // entry.dtype.itemsize for entry in self.entries.values())
 
     @property
+    def is_int8(self) -> bool:
+        """Whether the units' weights are stored as int8."""
+        return any(entry.dtype == torch.int8 for entry in self.entries.values())
+
+    @property
     def dtypes(self) -> tuple[torch.dtype, ...]:
         """The dtypes in store, the one with most bytes first."""
         share: dict[torch.dtype, int] = {}
@@ -156,7 +163,12 @@ def network(component: str, config: dict[str, Any]) -> nn.Module:
 
 
 def check(files: ComponentFiles, module: nn.Module) -> None:
-    """Keys strict both ways, and every shape. Raises CheckpointError with the first names and both shapes."""
+    """Keys strict both ways, and every shape. Raises CheckpointError with the first names and both shapes.
+
+    Files with int8 units (models.int8_files) are held against the network with such units; `module` itself stays.
+    """
+    if files.is_int8:
+        module = int8_network(copy.deepcopy(module), files.component)
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     place = files.folder / LAYOUT[files.component].folder
     missing = [name for name in wanted if name not in files.entries]

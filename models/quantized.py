@@ -19,7 +19,9 @@ from torch import Tensor, nn
 LEVELS = 127  # codes are -127..127
 SCALE_KEY = "weight_scale"  # beside each int8 "weight"
 PRODUCT_ELEMENTS = 2**31  # bitsandbytes' kernels count the elements of a product in 32 bits
+UNITS = {"transformer": "transformer_blocks", "step_llm": "transformer.layers"}  # where a network keeps its units
 Unit = TypeVar("Unit", bound=nn.Module)
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,6 +125,13 @@ def int8_block(block: Unit, scratch: Scratch | None = None, *, compute: str = "w
     for index, layer in enumerate(int8_layers(block)):
         layer.scratch, layer.turn, layer.compute = scratch, index % 2, compute
     return block
+
+
+def int8_network(network: Network, component: str) -> Network:
+    """`int8_block` on every unit of a transformer or Step-LLM; what lies outside of units stays as it is."""
+    for unit in network.get_submodule(UNITS[component]):
+        int8_block(unit)
+    return network
 
 
 def int8_layers(unit: nn.Module) -> list[Int8Linear]:

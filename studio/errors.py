@@ -113,6 +113,16 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "file_unreadable": ("{file} cannot be read: {reason}.", "无法读取 {file}：{reason}。"),
     "write_failed": ("{file} could not be written: {reason}.", "无法写入 {file}：{reason}。"),
     "checkpoint": ("{reason}", "模型文件有问题：{reason}"),
+    "int8_missing": (
+        "{folder} has no int8 weights of its {part} yet: make them with python app.py quantize MODEL, "
+        "or leave --quantize out.",
+        "{folder} 还没有 {part} 的 int8 权重：请执行 python app.py quantize MODEL，或去掉 --quantize。",
+    ),
+    "int8_outdated": (
+        "The int8 weights in {folder} were made from another {part} than lies there now: "
+        "run python app.py quantize MODEL again.",
+        "{folder} 中的 int8 权重来自另一份 {part}，与现有文件不符：请重新执行 python app.py quantize MODEL。",
+    ),
     "remove_failed": ("{file} could not be removed: {reason}.", "无法删除 {file}：{reason}。"),
     "queue_unwritable": (
         "The queue in {folder} cannot be written ({reason}; {free_gb:.2f} GB are free there): free some space, or choose another folder.",

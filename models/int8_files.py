@@ -1,0 +1,214 @@
+"""Writes a network's checkpoint once more with int8 units: the public layout again, readable by models.checkpoint.
+
+One file per unit and one for the rest, each written piece by piece, so that neither the source nor the result ever lies
+in RAM. Beside them `int8.json` says what they were made from. An interrupted run goes on with the file it was at.
+"""
+
+import json
+import os
+import shutil
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from models.checkpoint import LAYOUT, CheckpointError, build, fingerprint
+from models.quantized import SCALE_KEY, UNITS, int8_network, quantize_rows
+from models.weight_files import DTYPES, TensorEntry, read_into
+
+CODES_VERSION = 1  # of the quantiser: other codes for the same weights would raise it
+RECORD = "int8.json"
+PIECE_ELEMENTS = 8 << 20  # of a weight that are in RAM at once
+DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+Report = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Output:
+    """A tensor to write. `source` is copied, or quantised where dtype is int8; None: scales, written with the codes."""
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    source: TensorEntry | None
+
+    @property
+    def nbytes(self) -> int:
+        return torch.Size(self.shape).numel() * self.dtype.itemsize
+
+
+class Int8Files:
+    """What is to be written for one component ("transformer" or "step_llm") of a checkpoint folder, and the writing."""
+
+    def __init__(self, folder: Path, component: str, target: Path) -> None:
+        """target: the folder to write, in the public layout like `folder`. Reads headers and a few samples alone.
+
+        Raises CheckpointError for a folder that cannot be read, or that is int8 already.
+        """
+        module, self._source = build(folder, component)
+        if self._source.is_int8:
+            raise CheckpointError(f"{folder} holds int8 weights already. Quantise the original files.")
+        self._place = target / LAYOUT[component].folder
+        self._unfinished = self._place.with_name(f"{self._place.name}.tmp")
+        self._record = record_of(folder, component)
+        wanted = int8_network(module, component).state_dict()
+        self._files = list(self._plan(wanted, UNITS[component]).items())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors to be written."""
+        return sum(output.nbytes for _, outputs in self._files for output in outputs)
+
+    @property
+    def nbytes_done(self) -> int:
+        """Bytes that an interrupted run left finished."""
+        return sum(_size(outputs) for path, outputs in self._paths() if self._can_go_on() and _is_done(path, outputs))
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the target is there and was made from exactly these files."""
+        return read_record(self._place) == self._record
+
+    def write(self, report: Report = lambda done, total: None) -> None:
+        """Write what is missing; the target appears when all of it is on the disk. report: files done, files in all.
+
+        Raises CheckpointError for weights that cannot be read or are not finite; OSError for a target that cannot be
+        written.
+        """
+        if not self._can_go_on():
+            shutil.rmtree(self._unfinished, ignore_errors=True)
+        self._unfinished.mkdir(parents=True, exist_ok=True)
+        _write_json(self._unfinished / RECORD, self._record)
+        for count, (path, outputs) in enumerate(self._paths()):
+            report(count, len(self._files))
+            if not _is_done(path, outputs):
+                _write_file(path, outputs)
+        report(len(self._files), len(self._files))
+        names = {output.name: name for name, outputs in self._files for output in outputs}
+        index = {"metadata": {"total_size": self.nbytes}, "weight_map": names}
+        _write_json(self._unfinished / f"{LAYOUT[self._source.component].weights[0]}.index.json", index)
+        _write_json(self._unfinished / "config.json", self._source.config)
+        shutil.rmtree(self._place, ignore_errors=True)
+        self._unfinished.replace(self._place)
+
+    def _plan(self, wanted: dict[str, Tensor], units: str) -> dict[str, list[Output]]:
+        """File name -> its tensors, wide types before narrow ones, so that all of them are aligned."""
+        groups: dict[int, list[Output]] = {}
+        for name, tensor in wanted.items():
+            source = self._source.entries.get(name)
+            dtype = source.dtype if source and tensor.dtype != torch.int8 else tensor.dtype
+            unit = int(name.removeprefix(f"{units}.").split(".")[0]) if name.startswith(f"{units}.") else -1
+            groups.setdefault(unit, []).append(Output(name, dtype, tuple(tensor.shape), source))
+        stem = LAYOUT[self._source.component].weights[0].removesuffix(".safetensors")
+        return {
+            f"{stem}-{number + 1:05d}-of-{len(groups):05d}.safetensors": sorted(
+                groups[unit], key=lambda output: -output.dtype.itemsize
+            )
+            for number, unit in enumerate(sorted(groups))
+        }
+
+    def _paths(self) -> Iterator[tuple[Path, list[Output]]]:
+        return ((self._unfinished / name, outputs) for name, outputs in self._files)
+
+    def _can_go_on(self) -> bool:
+        return read_record(self._unfinished) == self._record
+
+
+def record_of(folder: Path, component: str) -> dict[str, Any]:
+    """What int8 files made from this folder now would say of their origin."""
+    return {"codes_version": CODES_VERSION, "source_fingerprint": fingerprint(folder, component, torch.int8)}
+
+
+def read_record(place: Path) -> dict[str, Any] | None:
+    """The record in a folder of int8 files; None where there is none that can be read."""
+    try:
+        return json.loads((place / RECORD).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _write_file(path: Path, outputs: list[Output]) -> None:
+    unfinished = path.with_name(f"{path.name}.tmp")
+    header = _header(outputs)
+    sizes = [output.nbytes for output in outputs]
+    places = {output.name: len(header) + sum(sizes[:i]) for i, output in enumerate(outputs)}
+    with open(unfinished, "wb") as file:
+        file.write(header)
+        for output in outputs:
+            if output.source is not None:
+                _write_tensor(file, output.source, places, quantised=output.dtype == torch.int8)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+
+
+def _header(outputs: list[Output]) -> bytes:
+    """Of a safetensors file: its length as u64, then json, padded so that the data begin aligned."""
+    table, end = {}, 0
+    for output in outputs:
+        offsets = [end, end + output.nbytes]
+        table[output.name] = {
+            "dtype": DTYPE_NAMES[output.dtype],
+            "shape": list(output.shape),
+            "data_offsets": offsets,
+        }
+        end = offsets[1]
+    text = json.dumps(table).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+def _write_tensor(file: BinaryIO, source: TensorEntry, places: Mapping[str, int], *, quantised: bool) -> None:
+    """Copy a tensor to its place, or its codes and, to theirs, its scales."""
+    scales = []
+    file.seek(places[source.name])
+    for rows in _pieces(source):
+        values = torch.empty(rows.shape, dtype=rows.dtype)
+        read_into(rows, values)
+        if quantised:
+            try:
+                values, scale = quantize_rows(values)
+            except ValueError as error:
+                raise CheckpointError(f"{source.name} in {source.file} cannot become int8: {error}.") from None
+            scales.append(scale)
+        file.write(_bytes(values))
+    if quantised:
+        file.seek(places[f"{source.name.removesuffix('weight')}{SCALE_KEY}"])
+        file.write(_bytes(torch.cat(scales)))
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return memoryview(tensor.view(-1).view(torch.uint8).numpy())
+
+
+def _pieces(entry: TensorEntry) -> Iterator[TensorEntry]:
+    """The tensor in pieces of whole rows (along its first dimension)."""
+    if not entry.shape:
+        yield entry
+        return
+    row_bytes = entry.nbytes // max(entry.shape[0], 1)
+    step = max(PIECE_ELEMENTS * entry.dtype.itemsize // max(row_bytes, 1), 1)
+    for start in range(0, entry.shape[0], step):
+        count = min(step, entry.shape[0] - start)
+        place, size = entry.offset + start * row_bytes, count * row_bytes
+        yield replace(entry, shape=(count, *entry.shape[1:]), offset=place, nbytes=size)
+
+
+def _size(outputs: list[Output]) -> int:
+    return sum(output.nbytes for output in outputs)
+
+
+def _is_done(path: Path, outputs: list[Output]) -> bool:
+    """Files get their names when they are complete and on the disk."""
+    return path.is_file() and path.stat().st_size == len(_header(outputs)) + _size(outputs)
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    with open(path, "w") as file:
+        json.dump(data, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())

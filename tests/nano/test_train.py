@@ -1,0 +1,116 @@
+"""Training: a step goes down, a resumed run is the run, a stage's data is what it says."""
+
+import dataclasses
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from studio.nano.checkpoint import NanoSizes
+from studio.nano.model import SampleSettings, noise
+from studio.nano.train import Loop, LoopSettings, step_generator
+from studio.nano.train_denoiser import CaptionPool, DenoiserSettings, LatentClips, flow_loss, new_denoiser
+from studio.nano.world import WORLDS, draw_scene
+
+TINY = NanoSizes(heads=1, head_dim=32, layers=1, latent_channels=4, llm_width=32, llm_layers=1, llm_heads=2,
+                 llm_groups=1, llm_ffn=32, clip_width=32, clip_layers=1, clip_heads=2)  # fmt: skip
+MUON = ("transformer_blocks",)
+
+
+@pytest.fixture(scope="module")
+def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("nano")
+    new_denoiser(TINY, folder, "cpu")
+    return folder
+
+
+def flow_run(folder: Path, tokenizers: Path, steps: int, stop: int | None = None) -> Loop:
+    """Train a tiny denoiser on made-up latents, to `stop` of `steps`."""
+    scenes = [draw_scene(seed, WORLDS["small"]) for seed in range(12)]
+    latents = torch.randn(12, 3, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+    clips = LatentClips(latents.half(), torch.full((12,), 4.0), scenes)
+    loop_settings = LoopSettings(steps, learning_rate=3e-3, warmup=1, average=0.9, log_every=1, muon=MUON)
+    settings = DenoiserSettings(loop_settings, batch=8, wordings=1, text_dropout=0.3)
+    denoiser = new_denoiser(TINY, tokenizers, "cpu")
+    pool = CaptionPool(scenes, denoiser, settings)
+    loop = Loop(denoiser, loop_settings, folder / "denoiser.pt")
+    loop.resume()
+
+    def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
+        if step + 1 == stop:
+            signal.raise_signal(signal.SIGTERM)
+        return flow_loss(denoiser, clips, pool, settings, step)
+
+    loop.run(loss_of)
+    return loop
+
+
+def test_training_learns(tmp_path: Path, tokenizers: Path) -> None:
+    flow_run(tmp_path, tokenizers, 30)
+    rows = [json.loads(line) for line in (tmp_path / "denoiser.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, 31))
+    losses = [row["loss"] for row in rows]
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+
+
+def test_a_run_that_was_stopped_and_resumed_is_the_run(tmp_path: Path, tokenizers: Path) -> None:
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    whole = flow_run(tmp_path / "a", tokenizers, 6)
+    assert flow_run(tmp_path / "b", tokenizers, 6, stop=3).step == 3
+    resumed = flow_run(tmp_path / "b", tokenizers, 6)
+    assert resumed.step == 6
+    for name, value in whole.module.state_dict().items():
+        assert torch.equal(value, resumed.module.state_dict()[name]), name
+        assert torch.equal(whole.average[name], resumed.average[name]), name
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_the_weights(tmp_path: Path) -> None:
+    layer = nn.Linear(2, 2)
+    before = layer.weight.clone()
+    loop = Loop(layer, LoopSettings(3), tmp_path / "layer.pt")
+    with pytest.raises(RuntimeError, match="non-finite"):
+        loop.run(lambda step: (layer(torch.full((1, 2), torch.nan)).sum(), {}))
+    assert torch.equal(layer.weight, before)
+
+
+def test_the_rate_warms_up_holds_and_falls() -> None:
+    settings = LoopSettings(100, learning_rate=1.0, warmup=10, hold=0.5)
+    rates = [settings.rate(step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and rates[9:50] == [1.0] * 41
+    assert all(a > b for a, b in zip(rates[51:], rates[52:], strict=False)) and rates[-1] < 0.06
+
+
+def test_captions_of_a_group_have_one_length(tokenizers: Path) -> None:
+    import random
+
+    scenes = [draw_scene(seed, WORLDS["small"]) for seed in range(20)]
+    denoiser = new_denoiser(TINY, tokenizers, "cpu")
+    pool = CaptionPool(scenes, denoiser, DenoiserSettings(LoopSettings(1)))
+    dice = random.Random(0)
+    for _ in range(20):
+        rows, texts = pool.draw(8, 0.2, dice)
+        assert len({denoiser.count(text) for text in texts}) == 1
+        assert all(scenes[row].things[0].shape for row in rows) and len(rows) == 8
+
+
+def test_noise_belongs_to_its_seed() -> None:
+    settings = dataclasses.replace(SampleSettings(), num_frames=34)
+    both = noise([4, 9], 16, settings)
+    assert both.shape == (2, 6, 16, 4, 4)
+    assert torch.equal(both[1:], noise([9], 16, settings))
+    assert torch.equal(torch.randn(3, generator=step_generator(1, 5)), torch.randn(3, generator=step_generator(1, 5)))
+    assert not torch.equal(
+        torch.randn(3, generator=step_generator(1, 5)), torch.randn(3, generator=step_generator(1, 6))
+    )
+
+
+def test_sampling_is_finite_without_guidance(tokenizers: Path) -> None:
+    """Guidance 1 asks for no empty text."""
+    denoiser = new_denoiser(TINY, tokenizers, "cpu").eval()
+    settings = SampleSettings(infer_steps=2, cfg_scale=1.0)
+    begin = noise([1], 4, settings)
+    out = denoiser.sample(["a red circle moves left"], begin, torch.zeros_like(begin), torch.tensor([5.0]), settings)
+    assert out.shape == begin.shape and out.isfinite().all()

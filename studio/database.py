@@ -97,10 +97,9 @@ class Database:
     def _prepare(self) -> None:
         """Leave a sound file at `path`. One process at a time; a new file appears there complete."""
         with FileLock(self.path.with_suffix(".lock"), "opening the queue"):
-            if self.path.exists():
-                if self._is_sound():
-                    return
-                self._set_aside()
+            if self.path.exists() and self._is_sound():
+                return
+            self._set_aside()
             fresh = self.path.with_suffix(".new")
             fresh.unlink(missing_ok=True)
             db = _connect(fresh)
@@ -127,12 +126,13 @@ class Database:
             db.close()
 
     def _set_aside(self) -> None:
-        kept = self.path.with_name(f"{self.path.name}.{time.strftime('%Y%m%d-%H%M%S')}.{time.time_ns() % 1000:03d}")
-        _log.warning("%s is damaged or of another version: kept as %s, a new one is made", self.path, kept.name)
+        """Keep what is left of the old file under a dated name; its log must never meet the new file."""
+        kept = f"{self.path.name}.{time.strftime('%Y%m%d-%H%M%S')}.{time.time_ns() % 1000:03d}"
         for suffix in ("", "-wal", "-shm"):
             part = self.path.with_name(self.path.name + suffix)
             if part.exists():
-                part.replace(kept.with_name(kept.name + suffix))
+                part.replace(part.with_name(kept + suffix))
+                _log.warning("%s cannot be used (damage, or another version): kept as %s", part, kept + suffix)
 
     def _explain(self, error: sqlite3.DatabaseError) -> Exception:
         code, folder = _code(error), self.path.parent

@@ -137,6 +137,15 @@ def test_damage_under_a_running_program_is_noticed_and_mended(queue: JobQueue, t
     assert [row[0] for row in _snapshot(other)] == [job.id, *(row[0] for row in before)]
 
 
+def test_a_database_that_was_replaced_is_opened_again(queue: JobQueue, tmp_path: Path) -> None:
+    """A process that keeps the old file open must not write where nobody reads."""
+    before = _some_jobs(queue, tmp_path)
+    (queue.folder / "queue.sqlite").rename(tmp_path / "moved.sqlite")
+    job = JobQueue(queue.folder).submit(SETTINGS)
+    assert [row[0] for row in _snapshot(queue)] == [job.id, *(row[0] for row in before)]
+    assert queue.cancel(job.id) and JobQueue(queue.folder).get(job.id).state == JobState.CANCELLED
+
+
 def test_a_folder_that_holds_no_job_is_left_out(queue: JobQueue) -> None:
     job, odd = queue.submit(SETTINGS), queue.folder / "jobs" / ("0" * 16)
     for content in (b"", b"[1]", b"\xff", b'{"id": "x"}', json.dumps({"settings": 1}).encode()):

@@ -4,6 +4,7 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,7 @@ def test_waiting_says_for_whom_and_ends_with_the_holder(tmp_path: Path) -> None:
     waiting = threading.Thread(target=lambda: lock.wait(told.append))
     waiting.start()
     until(lambda: told)
+    time.sleep(0.3)  # it looks again, and does not repeat itself
     assert not lock.held
     holder.kill()
     holder.communicate()

@@ -184,6 +184,16 @@ def test_the_worker_holds_the_queue_while_it_ends(queue: JobQueue) -> None:
     until(OwnerLock(queue.folder).acquire)
 
 
+def test_a_worker_without_a_page_marks_its_job_and_ends(queue: JobQueue) -> None:
+    id = submit(queue, "long")
+    page = subprocess.Popen([sys.executable, "-m", "tests.toy_worker", "page", str(queue.folder)])
+    runs(queue, id)
+    page.kill()
+    page.wait()
+    reaches(queue, id, JobState.INTERRUPTED)
+    until(OwnerLock(queue.folder).acquire)
+
+
 def test_a_second_page_shows_and_its_jobs_are_worked(queue: JobQueue, supervise: Callable) -> None:
     first = supervise()
     second = supervise()

@@ -1,44 +1,139 @@
-"""`python -m studio.nano train|judge|grid`: make, measure and show the built-in model."""
+"""`python -m studio.nano train|export|judge|grid`: make, ship, measure and show the built-in model."""
 
 import argparse
+import json
+import logging
 from pathlib import Path
 
 import torch
 
-from studio.nano.checkpoint import NanoSizes
+from studio.config import ROOT
+from studio.nano.checkpoint import NanoSizes, nano_vocabulary, save_checkpoint
+from studio.nano.evaluate import judge_model, judge_truth, judge_vae
+from studio.nano.grid import make_grid
+from studio.nano.model import Denoiser, SampleSettings, load_denoiser, load_vae_for
 from studio.nano.train import LoopSettings
-from studio.nano.train_denoiser import DenoiserSettings, encode_clips, train_denoiser
+from studio.nano.train_denoiser import DenoiserSettings, encode_clips, new_denoiser, train_denoiser
 from studio.nano.train_vae import VAESettings, load_trained_vae, polish_decoder, train_vae
+from studio.nano.world import WORLDS
 
-# What two CPU cores can train in an hour; see assets/nano/README.md.
-SIZES = NanoSizes(
-    layers=4, llm_width=128, llm_layers=2, llm_ffn=256, clip_width=128, clip_layers=2
-)
+# What two shared CPU cores can train in an hour; a GPU can take NanoSizes' own. See assets/nano/README.md.
+SIZES = NanoSizes(layers=4, llm_width=128, llm_layers=2, llm_ffn=256, clip_width=128, clip_layers=2)
 MUON = ("transformer_blocks", "transformer.layers", "encoder.layer")
+ASSETS = ROOT / "assets" / "nano"
+log = logging.getLogger("nano")
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train a stage, or continue where its last run stopped."""
+    if args.stage == "vae":
+        loop = LoopSettings(args.steps, learning_rate=8e-4, hold=0.5, weight_decay=0.0)
+        train_vae(VAESettings(loop), args.folder, args.device)
+        return
+    vae = load_trained_vae(args.folder, args.device)
+    if args.stage == "denoiser":
+        loop = LoopSettings(args.steps, learning_rate=1.5e-3, average=0.998, muon=MUON)
+        train_denoiser(DenoiserSettings(loop, clips=args.clips), SIZES, vae, args.folder)
+        return
+    loop = LoopSettings(args.steps, learning_rate=6e-4, warmup=20, hold=0.4, weight_decay=0.0)
+    clips = encode_clips(vae, DenoiserSettings(loop, clips=args.clips), args.folder / "latents")
+    polish_decoder(VAESettings(loop), clips.scenes, clips.latents, args.folder)
+
+
+def trained(folder: Path) -> tuple[Denoiser, torch.nn.Module]:
+    """The networks of a training folder: the denoiser by its moving average."""
+    denoiser = new_denoiser(SIZES, folder / "tokenizers", "cpu")
+    denoiser.load_state_dict(torch.load(folder / "denoiser.pt", weights_only=True, map_location="cpu")["average"])
+    return denoiser.eval(), load_trained_vae(folder)
+
+
+def export(args: argparse.Namespace) -> None:
+    """Write what was trained as a public-layout checkpoint folder."""
+    denoiser, vae = trained(args.folder)
+    vocabulary = nano_vocabulary(SIZES)
+    configs = SIZES.configs(vocabulary, use_additional_conditions=True)
+    modules = {"transformer": denoiser.transformer, "step_llm": denoiser.step_llm, "clip": denoiser.clip, "vae": vae}
+    save_checkpoint(args.to, modules, configs, vocabulary, dtype=torch.bfloat16)
+
+
+def judge(args: argparse.Namespace) -> None:
+    """Judge the world's truth, the VAE and the model, and write the results as one line of json."""
+    world, settings = WORLDS[args.world], sample_settings(args)
+    denoiser, vae = _networks(args)
+    through_vae, quality = judge_vae(vae, world, args.n, settings)
+    results = {
+        "world": args.world,
+        "n": args.n,
+        "settings": vars(settings),
+        "truth": judge_truth(world, args.n, settings).summary(),
+        "vae": {**through_vae.summary(), "psnr": round(sum(quality) / len(quality), 2)},
+    }
+    for name, with_image in (("text", False), ("image", True)):
+        if with_image and not denoiser.transformer.params.takes_image:
+            continue
+        tallies = judge_model(denoiser, vae, world, args.n, settings, with_image=with_image)
+        results[name] = {language: tally.summary() for language, tally in tallies.items()}
+    text = json.dumps(results, ensure_ascii=False)
+    log.info(text)
+    if args.out:
+        args.out.write_text(text + "\n", encoding="utf-8")
+
+
+def grid(args: argparse.Namespace) -> None:
+    """Write the README's picture."""
+    denoiser, vae = _networks(args)
+    make_grid(denoiser, vae, sample_settings(args), args.font, args.seed).save(args.out)
+
+
+def sample_settings(args: argparse.Namespace) -> SampleSettings:
+    """The generation settings of the command line."""
+    return SampleSettings(args.infer_steps, args.cfg_scale, args.time_shift)
+
+
+def _networks(args: argparse.Namespace) -> tuple[Denoiser, torch.nn.Module]:
+    if args.folder:
+        return trained(args.folder)
+    return load_denoiser(args.checkpoint, args.checkpoint, args.device), load_vae_for(args.checkpoint, args.device)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m studio.nano", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    one = commands.add_parser("train", help=train.__doc__)
+    one.add_argument("--stage", choices=("vae", "denoiser", "decoder"), required=True)
+    one.add_argument("--folder", type=Path, default=Path("outputs/nano"), help="states, caches and loss curves")
+    one.add_argument("--steps", type=int, required=True)
+    one.add_argument("--clips", type=int, default=2500, help="clips that are encoded once for the denoiser")
+    one.set_defaults(run=train)
+    two = commands.add_parser("export", help=export.__doc__)
+    two.add_argument("--folder", type=Path, default=Path("outputs/nano"))
+    two.add_argument("--to", type=Path, default=ASSETS / "ti2v")
+    two.set_defaults(run=export)
+    for name, run in (("judge", judge), ("grid", grid)):
+        command = commands.add_parser(name, help=run.__doc__)
+        command.add_argument("--checkpoint", type=Path, default=ASSETS / "ti2v", help="a checkpoint folder")
+        command.add_argument("--folder", type=Path, help="a training folder, instead of a checkpoint")
+        command.add_argument("--infer-steps", type=int, default=SampleSettings.infer_steps)
+        command.add_argument("--cfg-scale", type=float, default=SampleSettings.cfg_scale)
+        command.add_argument("--time-shift", type=float, default=SampleSettings.time_shift)
+        command.set_defaults(run=run)
+    commands.choices["judge"].add_argument("-n", type=int, default=40, help="held-out captions per language")
+    commands.choices["judge"].add_argument("--world", choices=tuple(WORLDS), default="small")
+    commands.choices["judge"].add_argument("--out", type=Path)
+    commands.choices["grid"].add_argument("--seed", type=int, default=7)
+    commands.choices["grid"].add_argument("--font", type=Path, help="a font with Chinese; without one: no labels")
+    commands.choices["grid"].add_argument("--out", type=Path, default=ASSETS / "grid.png")
+    for command in (one, *(commands.choices[name] for name in ("judge", "grid"))):
+        command.add_argument("--device", default=device)
+    return parser
 
 
 def main() -> None:
     """Parse the command line and run."""
-    parser = argparse.ArgumentParser(prog="python -m studio.nano", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    train = commands.add_parser("train", help="train a stage, or continue where its last run stopped")
-    train.add_argument("--stage", choices=("vae", "denoiser", "decoder"), required=True)
-    train.add_argument("--folder", type=Path, default=Path("outputs/nano"), help="states, caches and loss curves")
-    train.add_argument("--steps", type=int, required=True)
-    train.add_argument("--clips", type=int, default=3000, help="clips that are encoded once for the denoiser")
-    train.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    args = parser.parse_args()
-    if args.stage == "vae":
-        loop = LoopSettings(args.steps, learning_rate=8e-4, hold=0.5, weight_decay=0.0)
-        train_vae(VAESettings(loop), args.folder, args.device)
-    if args.stage == "decoder":
-        settings = VAESettings(LoopSettings(args.steps, learning_rate=6e-4, warmup=20, hold=0.4, weight_decay=0.0))
-        clips = encode_clips(load_trained_vae(args.folder), DenoiserSettings(settings.loop, clips=args.clips),
-                             args.folder / "latents")  # fmt: skip
-        polish_decoder(settings, clips.scenes, clips.latents, args.folder)
-    if args.stage == "denoiser":
-        loop = LoopSettings(args.steps, learning_rate=1.5e-3, average=0.998, muon=MUON)
-        train_denoiser(DenoiserSettings(loop, clips=args.clips), SIZES, load_trained_vae(args.folder), args.folder)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    args = _parser().parse_args()
+    args.run(args)
 
 
 if __name__ == "__main__":

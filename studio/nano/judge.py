@@ -16,8 +16,10 @@ VIVID, BRIGHT, DARK = 0.26, 0.84, 0.18  # chroma above, least channel above, gre
 LEAST_AREA = 0.004  # of the frame; less is noise
 MOVES = 0.10  # short sides from first to last frame, relative to the background
 GROWS = 0.22  # of the logarithm of the size
+SPINS = 0.7  # radians over the clip
 TRUCKS, ZOOMS, ROLLS = 0.05, 0.06, 0.07  # short sides, log scale and radians over the clip
 _TEMPLATE = 24
+_SYMMETRY = {"square": 4, "triangle": 1, "star": 5, "diamond": 2, "cross": 4}
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,13 @@ def read_clip(frames: np.ndarray, world: WorldSettings) -> Reading:
     roughness = float(np.abs(np.diff(pixels, 2, axis=0)).mean()) if len(pixels) > 2 else 0.0
     seen = [t for t, mask in enumerate(masks) if mask.any()]
     path, sizes = _object_path(masks, cameras)
-    motion = _motion(path, sizes, world)
+    shape, turned = _shape([masks[t] for t in seen], cameras[seen, 3], world) if seen else ("", 0.0)
+    on_screen = np.ptp(_object_path(masks, 0 * cameras)[0][seen], axis=0).max() if seen else np.inf
     return Reading(
         colour=_colour(pixels, masks, world) if seen else "",
-        shape=_shape([masks[t] for t in seen], world, motion == "spin") if seen else "",
-        motion=motion if seen else "",
-        camera=_camera(cameras[-1] - cameras[0], world),
+        shape=shape,
+        motion=_motion(path, sizes, turned, world) if seen else "",
+        camera=_camera(cameras[-1] - cameras[0], float(on_screen), world),
         motion_score=_score(masks, cameras, side),
         roughness=roughness,
         path=path,
@@ -65,15 +68,15 @@ def marks(scene: Scene, reading: Reading) -> dict[str, bool]:
     found = {"colour": reading.colour == thing.colour, "shape": reading.shape == thing.shape}
     if camera_visible(scene):
         found["camera"] = reading.camera == scene.camera_class
-    if scene.camera in ("", "fixed") or camera_visible(scene):
+    if scene.camera in ("", "fixed") or (camera_visible(scene) and scene.camera != "orbit"):
         name = "direction" if thing.motion in DIRECTIONS else "motion"
         found[name] = reading.motion == thing.motion
     return found
 
 
 def camera_visible(scene: Scene) -> bool:
-    """Whether the background has the marks that a camera move needs to be seen, along both axes."""
-    return scene.near in ("hills", "checker") or scene.far in ("sky", "grid")
+    """Whether the camera does enough, before a background that has the marks to see it by, along both axes."""
+    return scene.amount >= 0.15 and (scene.near in ("hills", "checker") or scene.far in ("sky", "grid"))
 
 
 def wilson(right: int, total: int, z: float = 1.96) -> tuple[float, float]:
@@ -124,16 +127,23 @@ def _colour(pixels: np.ndarray, masks: list[np.ndarray], world: WorldSettings) -
     return min(distances, key=lambda name: distances[name])
 
 
-def _shape(masks: list[np.ndarray], world: WorldSettings, turning: bool) -> str:
-    """The shape whose picture overlaps best, box to box, over the frames where the object is whole."""
-    whole = [mask for mask in masks if not (mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())]
-    scores = dict.fromkeys(world.shapes, 0.0)
-    angles = np.linspace(0, np.pi, 13)[:-1] if turning else (0.0,)
-    for mask in (whole or masks)[::2]:
-        box, shape = _boxed(mask)
-        for name in scores:
-            scores[name] += max(_overlap(box, shape, *_template(name, float(angle))) for angle in angles)
-    return max(scores, key=lambda name: scores[name])
+def _shape(masks: list[np.ndarray], rolls: np.ndarray, world: WorldSettings) -> tuple[str, float]:
+    """The shape whose picture overlaps best, box to box, over the frames where the object is whole; how far it turned.
+
+    Only where the world has spinning things are turned pictures tried; `rolls` is the camera's part of the turning.
+    """
+    whole = [t for t, m in enumerate(masks) if not (m[0].any() or m[-1].any() or m[:, 0].any() or m[:, -1].any())]
+    used = (whole or list(range(len(masks))))[::2]
+    angles = np.arange(0, 2 * np.pi, np.pi / 18) if "spin" in world.motions else np.zeros(1)
+    boxes = [_boxed(masks[t]) for t in used]
+    scores = {name: np.array([[_overlap(*box, *_template(name, float(a))) for a in angles] for box in boxes])
+              for name in world.shapes}  # fmt: skip
+    best = max(scores, key=lambda name: scores[name].max(1).mean())
+    if len(angles) == 1 or best in ("circle", "ring"):
+        return best, 0.0
+    fold = _SYMMETRY[best]  # an angle is known up to the shape's own symmetry
+    found = np.unwrap(angles[scores[best].argmax(1)] * fold) / fold - np.unwrap(rolls[used])
+    return best, float(np.ptp(found))
 
 
 def _boxed(mask: np.ndarray) -> tuple[np.ndarray, float]:
@@ -176,27 +186,28 @@ def _object_path(masks: list[np.ndarray], cameras: np.ndarray) -> tuple[np.ndarr
     return path, sizes
 
 
-def _motion(path: np.ndarray, sizes: np.ndarray, world: WorldSettings) -> str:
-    """The world's motion that fits the path and the sizes best."""
+def _motion(path: np.ndarray, sizes: np.ndarray, turned: float, world: WorldSettings) -> str:
+    """The world's motion that fits the path, the sizes and the turning best."""
     seen = np.flatnonzero(~np.isnan(sizes))
     if len(seen) < 2:
         return "still"
-    third = max(1, len(seen) // 5)
-    first, last = seen[:third], seen[-third:]
+    few = max(1, len(seen) // 5)
+    first, last = seen[:few], seen[-few:]
     moved = path[last].mean(0) - path[first].mean(0)
     grown = sizes[last].mean() - sizes[first].mean()
     spread = np.ptp(path[seen], axis=0)
-    can = world.motions
-    if np.abs(moved).max() > MOVES and not ("circle" in can and spread.min() > 0.12):
+    if np.abs(moved).max() > max(MOVES, 0.5 * spread.max()):
         axis = int(np.abs(moved).argmax())
         return (("left", "right"), ("up", "down"))[axis][int(moved[axis] > 0)]
-    if abs(grown) > GROWS and np.abs(moved).max() < 2 * MOVES:
-        return "grow" if grown > 0 else "shrink"
-    if "circle" in can and spread.min() > 0.1:
-        return "circle"
-    if "bounce" in can and spread[1] > 0.1:
-        return "bounce"
-    return "still"
+    choices = {
+        "grow": grown / GROWS,
+        "shrink": -grown / GROWS,
+        "circle": spread.min() / MOVES,
+        "bounce": spread[1] / MOVES if spread[0] < MOVES else 0.0,
+        "spin": turned / SPINS,
+    }
+    possible = {name: value for name, value in choices.items() if name in world.motions and value > 1}
+    return max(possible, key=lambda name: possible[name], default="still")
 
 
 def _camera_path(pixels: np.ndarray, masks: list[np.ndarray]) -> np.ndarray:
@@ -238,8 +249,11 @@ def _register(before: np.ndarray, after: np.ndarray, free: np.ndarray) -> np.nda
     return found
 
 
-def _camera(moved: np.ndarray, world: WorldSettings) -> str:
-    """The camera move that a background's motion (x, y, log scale, roll) over the clip is the mirror of."""
+def _camera(moved: np.ndarray, on_screen: float, world: WorldSettings) -> str:
+    """The camera move that a background's motion (x, y, log scale, roll) over the clip is the mirror of.
+
+    A camera that travels while the object stays where it is on the screen follows it.
+    """
     x, y, zoom, roll = moved
     strengths = {
         "right" if x < 0 else "left": abs(x) / TRUCKS,
@@ -247,9 +261,10 @@ def _camera(moved: np.ndarray, world: WorldSettings) -> str:
         "zoom-in" if zoom > 0 else "zoom-out": abs(zoom) / ZOOMS,
         "rotate": abs(roll) / ROLLS,
     }
-    possible = {name: value for name, value in strengths.items() if name in world.cameras}
+    possible = {name: value for name, value in strengths.items() if name in world.cameras and value > 1}
     best = max(possible, key=lambda name: possible[name], default="fixed")
-    return best if possible and possible[best] > 1 else "fixed"
+    pinned = best in DIRECTIONS and on_screen < 0.3 * max(abs(x), abs(y))
+    return "follow" if pinned and "follow" in world.cameras else best
 
 
 def _score(masks: list[np.ndarray], cameras: np.ndarray, side: int) -> float:

@@ -223,7 +223,7 @@ def _thing_paint(thing: Thing, local: Tensor) -> Tensor:
         "dotted": 0.13 - (torch.remainder(local / 0.62, 1) - 0.5).square().sum(-1).sqrt() + 0.08,
         "checkered": torch.sin(7.8 * x) * torch.sin(7.8 * y),
     }[thing.texture]
-    shade = colour * 0.72 if thing.colour != "black" else colour + 0.12
+    shade = {"black": colour + 0.12, "white": colour * 0.88}.get(thing.colour, colour * 0.72)  # still black and white
     return colour + (shade - colour) * _soft(dark, 0.3)[..., None]
 
 

@@ -46,7 +46,7 @@ CAMERAS = (
 # Moves that differ by parallax alone are one class for the judge.
 CAMERA_CLASSES: dict[str, str] = {
     "pan-left": "left", "pan-right": "right", "tilt-up": "up", "tilt-down": "down",
-    "push-in": "zoom-in", "pull-out": "zoom-out",
+    "push-in": "zoom-in", "pull-out": "zoom-out", "orbit": "follow",
 }  # fmt: skip
 
 

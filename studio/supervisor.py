@@ -130,7 +130,11 @@ class Supervisor:
             if asked:
                 _end(process)
         _log.info("worker %d ended with code %s", process.pid, process.returncode)
-        return None if asked or process.returncode == FRESH_PROCESS else self._reason(process.returncode)
+        if asked or process.returncode == FRESH_PROCESS:
+            return None
+        words = self._last_words()
+        _log.error("its last words:\n%s", words or "-")
+        return self._reason(process.returncode, (words.splitlines() or ["-"])[-1])
 
     def _end_running(self, reason: Failed | None) -> int:
         """Running jobs have no worker any more: FAILED with the reason, INTERRUPTED without. Returns their number."""
@@ -146,9 +150,8 @@ class Supervisor:
                     return 0
                 self._pause(RETRY_SECONDS)
 
-    def _reason(self, code: int) -> Failed:
-        """An exit code in words; negative ones are signals."""
-        words = self._last_words()
+    def _reason(self, code: int, words: str) -> Failed:
+        """An exit code as a sentence; negative ones are signals. `words`: the last line of its stderr."""
         if code == -signal.SIGKILL:
             used, total = self._memory
             return _failed("worker_killed", used_gb=used / 2**30, total_gb=total / 2**30)
@@ -157,12 +160,11 @@ class Supervisor:
         return _failed("worker_exited", status=code, words=words)
 
     def _last_words(self) -> str:
-        """The last line the worker wrote to its stderr."""
+        """The end of what the worker wrote to its stderr."""
         try:
-            text = self._words_path.read_bytes()[-LAST_WORDS_BYTES:].decode("utf-8", errors="replace")
+            return self._words_path.read_bytes()[-LAST_WORDS_BYTES:].decode("utf-8", errors="replace").strip()
         except OSError:
-            text = ""
-        return (text.strip().splitlines() or ["-"])[-1]
+            return ""
 
     def _pause(self, seconds: float) -> None:
         """Sleep, unless stop or restart calls."""

@@ -88,7 +88,9 @@ def test_kill_9_fails_one_job_the_next_runs_and_resume_goes_on(queue: JobQueue, 
     reaches(queue, killed, JobState.CANCELLED)
 
 
-def test_every_way_to_die_gives_its_reason(queue: JobQueue, supervise: Callable) -> None:
+def test_every_way_to_die_gives_its_reason(
+    queue: JobQueue, supervise: Callable, caplog: pytest.LogCaptureFixture
+) -> None:
     ways = {"kill": "worker_killed", "crash": "worker_crashed", "exit": "worker_exited", "unexpected": "unexpected"}
     ids = {prompt: submit(queue, prompt) for prompt in (*ways, "refused")}
     last = submit(queue, "short")
@@ -99,6 +101,7 @@ def test_every_way_to_die_gives_its_reason(queue: JobQueue, supervise: Callable)
     assert "Segmentation fault" in errors["crash"].text
     assert "code 3" in errors["exit"].text and "said before the end" in errors["exit"].text
     assert "illegal memory access" in errors["unexpected"].text
+    assert "said before the end" in caplog.text
     assert supervisor.trouble is None
 
 

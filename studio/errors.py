@@ -30,6 +30,10 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "num_frames is {value}, it must be 1 or a multiple of 17: use {below} or {above}.",
         "num_frames 为 {value}，必须是 1 或 17 的倍数：请用 {below} 或 {above}。",
     ),
+    "frames_many": (
+        "num_frames is {value}, {model} was trained on up to {limit}: use {limit} or fewer.",
+        "num_frames 为 {value}，{model} 最多训练到 {limit} 帧：请用 {limit} 或更少。",
+    ),
     "image_needed": (
         "{model} starts from a picture and none was given: add a first image, or choose a text-to-video model.",
         "{model} 需要首帧图片，但没有提供：请添加首帧图片，或改用文生视频模型。",
@@ -64,6 +68,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "This video needs {need_gb:.1f} GB of {what} and {have_gb:.1f} GB may be used: {remedy}",
         "该视频需要 {need_gb:.1f} GB {what}，可用 {have_gb:.1f} GB：{remedy}",
     ),
+    "no_plan": ("This video does not fit. {reason}", "该视频超出内存预算。{reason}"),
     "out_of_memory": (
         "Memory ran out though the plan was the smallest there is ({said}). "
         "Close other programs, or choose fewer frames or a smaller size.",

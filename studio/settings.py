@@ -69,6 +69,10 @@ class GenerationSettings:
         found += [problem for problem in numbers if problem]
         if not any(numbers):
             found += _grid_problems(self)
+            if self.num_frames > model.max_frames:
+                found.append(
+                    InputError("frames_many", model=model.name, value=self.num_frames, limit=model.max_frames)
+                )
         return found
 
     def check(self, model: ModelConfig, moves: dict[str, CameraMove]) -> None:

@@ -48,6 +48,7 @@ WRONG = [
     (["--model", "step-video-t2v", "--prompt", "x", "--height", "100"], "use 96 or 112"),
     (["--model", "step-video-t2v", "--prompt", "x", "--num-frames", "20"], "use 17 or 34"),
     (["--model", "step-video-t2v", "--prompt", "x", "--num-frames", "5"], "use 1 or 17"),
+    (["--model", "step-video-ti2v", "--prompt", "x", "--num-frames", "136", "--first-image", "x"], "use 102 or fewer"),
     (["--model", "step-video-t2v", "--prompt", "x", "--cfg-scale", "nan"], "not a number"),
     (["--model", "step-video-t2v", "--prompt", "x", "--cfg-scale", "0.5"], "between 1"),
     (["--model", "step-video-t2v", "--prompt", "x", "--infer-steps", "0"], "between 1 and 200"),

@@ -8,13 +8,15 @@ from pathlib import Path
 import torch
 
 from studio.config import ROOT
-from studio.nano.checkpoint import NanoSizes, nano_vocabulary, save_checkpoint
+from studio.nano.checkpoint import NanoSizes, save_checkpoint
 from studio.nano.evaluate import judge_model, judge_truth, judge_vae
 from studio.nano.grid import make_grid
 from studio.nano.model import Denoiser, SampleSettings, load_denoiser, load_vae_for
 from studio.nano.train import LoopSettings
-from studio.nano.train_denoiser import DenoiserSettings, encode_clips, new_denoiser, train_denoiser
+from studio.nano.train_denoiser import CaptionPool, DenoiserSettings, encode_clips, new_denoiser, train_denoiser
+from studio.nano.train_turbo import TurboSettings, train_turbo
 from studio.nano.train_vae import VAESettings, load_trained_vae, polish_decoder, train_vae
+from studio.nano.vocabulary import read_vocabulary
 from studio.nano.world import WORLDS
 
 # What two shared CPU cores can train in an hour; a GPU can take NanoSizes' own. See assets/nano/README.md.
@@ -32,8 +34,14 @@ def train(args: argparse.Namespace) -> None:
         return
     vae = load_trained_vae(args.folder, args.device)
     if args.stage == "denoiser":
-        loop = LoopSettings(args.steps, learning_rate=1.5e-3, average=0.998, muon=MUON)
+        loop = LoopSettings(args.steps, learning_rate=1.5e-3, hold=0.4, average=0.998, muon=MUON)
         train_denoiser(DenoiserSettings(loop, clips=args.clips), SIZES, vae, args.folder)
+        return
+    if args.stage == "turbo":
+        loop = LoopSettings(args.steps, learning_rate=3e-4, warmup=20, average=0.99, muon=MUON)
+        teacher, settings = trained(args.folder)[0], DenoiserSettings(loop, clips=args.clips)
+        clips = encode_clips(vae, settings, args.folder / "latents")
+        train_turbo(TurboSettings(loop), teacher, clips, CaptionPool(clips.scenes, teacher, settings), args.folder)
         return
     loop = LoopSettings(args.steps, learning_rate=6e-4, warmup=20, hold=0.4, weight_decay=0.0)
     clips = encode_clips(vae, DenoiserSettings(loop, clips=args.clips), args.folder / "latents")
@@ -50,7 +58,7 @@ def trained(folder: Path) -> tuple[Denoiser, torch.nn.Module]:
 def export(args: argparse.Namespace) -> None:
     """Write what was trained as a public-layout checkpoint folder."""
     denoiser, vae = trained(args.folder)
-    vocabulary = nano_vocabulary(SIZES)
+    vocabulary = read_vocabulary(args.folder / "tokenizers")
     configs = SIZES.configs(vocabulary, use_additional_conditions=True)
     modules = {"transformer": denoiser.transformer, "step_llm": denoiser.step_llm, "clip": denoiser.clip, "vae": vae}
     save_checkpoint(args.to, modules, configs, vocabulary, dtype=torch.bfloat16)
@@ -101,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     one = commands.add_parser("train", help=train.__doc__)
-    one.add_argument("--stage", choices=("vae", "denoiser", "decoder"), required=True)
+    one.add_argument("--stage", choices=("vae", "denoiser", "decoder", "turbo"), required=True)
     one.add_argument("--folder", type=Path, default=Path("outputs/nano"), help="states, caches and loss curves")
     one.add_argument("--steps", type=int, required=True)
     one.add_argument("--clips", type=int, default=2500, help="clips that are encoded once for the denoiser")

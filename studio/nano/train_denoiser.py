@@ -22,6 +22,7 @@ from studio.nano.checkpoint import NanoSizes, build, nano_vocabulary
 from studio.nano.model import Denoiser
 from studio.nano.render import render
 from studio.nano.train import Loop, LoopSettings, step_generator
+from studio.nano.vocabulary import read_vocabulary
 from studio.nano.world import WORLDS, Scene, draw_scene
 
 LATENT_SEED = 50_000_000  # first scene of the cached clips; held-out scenes are far below
@@ -84,10 +85,10 @@ def _shard(vae: nn.Module, scenes: list[Scene], file: Path, settings: DenoiserSe
 
 
 def new_denoiser(sizes: NanoSizes, folder: Path, device: torch.device | str, seed: int = 0) -> Denoiser:
-    """A denoiser with random weights, its tokenizers written to `folder` unless they are there."""
-    vocabulary = nano_vocabulary(sizes)
+    """A denoiser with random weights, for the tokenizers in `folder`, which are made where there are none."""
     if not (folder / "hunyuan_clip").is_dir():
-        vocabulary.save(folder)
+        nano_vocabulary(sizes).save(folder)
+    vocabulary = read_vocabulary(folder)
     configs = sizes.configs(vocabulary, use_additional_conditions=True)
     return Denoiser(build({k: v for k, v in configs.items() if k != "vae"}, seed), folder).to(device)
 
@@ -136,7 +137,7 @@ def flow_loss(
     dice, draw = random.Random(step), step_generator(2, step)
     halves = {name: weight.bfloat16() for name, weight in denoiser.named_parameters()}
     count = settings.batch // settings.groups
-    with _fastest_attention(denoiser.device):
+    with fastest_attention(denoiser.device):
         parts = [_group_errors(denoiser, halves, clips, pool.draw(count, settings.text_dropout, dice), settings, draw)
                  for _ in range(settings.groups)]  # fmt: skip
     errors, seen, time = (torch.cat(values) for values in zip(*parts, strict=True))
@@ -148,7 +149,7 @@ def flow_loss(
     return errors.mean(), told
 
 
-def _fastest_attention(device: torch.device) -> AbstractContextManager[None]:
+def fastest_attention(device: torch.device) -> AbstractContextManager[None]:
     """On a CPU plain matrix products beat the flash kernel's backward at 48 tokens (0.52 s against 0.85 s a step)."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 

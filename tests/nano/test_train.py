@@ -13,6 +13,7 @@ from studio.nano.checkpoint import NanoSizes
 from studio.nano.model import SampleSettings, noise
 from studio.nano.train import Loop, LoopSettings, step_generator
 from studio.nano.train_denoiser import CaptionPool, DenoiserSettings, LatentClips, flow_loss, new_denoiser
+from studio.nano.train_turbo import TurboSettings, train_turbo
 from studio.nano.world import WORLDS, draw_scene
 
 TINY = NanoSizes(heads=1, head_dim=32, layers=1, latent_channels=4, llm_width=32, llm_layers=1, llm_heads=2,
@@ -65,6 +66,22 @@ def test_a_run_that_was_stopped_and_resumed_is_the_run(tmp_path: Path, tokenizer
     for name, value in whole.module.state_dict().items():
         assert torch.equal(value, resumed.module.state_dict()[name]), name
         assert torch.equal(whole.average[name], resumed.average[name]), name
+
+
+def test_turbo_learns_the_teachers_guided_steps(tmp_path: Path, tokenizers: Path) -> None:
+    scenes = [draw_scene(seed, WORLDS["small"]) for seed in range(12)]
+    latents = torch.randn(12, 3, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+    clips = LatentClips(latents.half(), torch.full((12,), 4.0), scenes)
+    teacher = new_denoiser(TINY, tokenizers, "cpu").eval()
+    loop = LoopSettings(25, learning_rate=3e-3, warmup=1, log_every=1)
+    pool = CaptionPool(scenes, teacher, DenoiserSettings(loop, wordings=1))
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    student = train_turbo(TurboSettings(loop, steps=4, batch=8), teacher, clips, pool, tmp_path)
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "turbo.jsonl").read_text().splitlines()]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+    for name, value in teacher.state_dict().items():
+        assert torch.equal(value, before[name]), name
+        assert name.startswith("transformer.") or torch.equal(student.state_dict()[name], value), name
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_before_the_weights(tmp_path: Path) -> None:

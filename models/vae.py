@@ -34,7 +34,7 @@ CHUNK_FRAMES = 17
 CHUNK_LATENTS = 3
 STRIDE = 16  # pixels per latent, both ways
 LEVELS = 4
-TIME_LEVELS = (2, 3)  # the decoder doubles time when it leaves these; the encoder halves it when it enters them
+TIME_LEVELS = (2, 3)  # time is halved on the way down into these, and doubled on the way up out of them
 DROPPED = 3  # the first frame is doubled twice on its way up; three of its four copies are dropped
 SEAM = 0.6  # what a frame beside a seam keeps of itself
 
@@ -96,11 +96,6 @@ class _Level(nn.Module):
         widths = [channels_in] + [channels_out] * blocks
         self.block = nn.ModuleList(ResBlock(a, b, groups) for a, b in zip(widths, widths[1:], strict=False))
 
-    def forward(self, frames: Tensor, memory: Memory | None = None) -> Tensor:
-        for block in self.block:
-            frames = block(frames, memory)
-        return frames
-
 
 class Encoder(nn.Module):
     """Chunks of frames -> mean and log-variance of their latents."""
@@ -126,7 +121,8 @@ class Encoder(nn.Module):
         """(b, 17 or 1, 3, H, W) -> (b, 3 or 1, 2 * z_channels, H/16, W/16)."""
         h = self.conv_in(frames)
         for level in self.down:
-            h = level(h)
+            for block in level.block:
+                h = block(h)
             if hasattr(level, "downsample"):
                 h = level.downsample(h)
         h = self.norm_out(self.mid(h), silu=True)
@@ -157,20 +153,25 @@ class Decoder(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         """(b, f, z, h, w) -> (b, 8(f-1)+1, 3, 16h, 16w), all at once: the slow, large and simple way."""
-        frames = self._middle(latents)
-        for level in reversed(range(LEVELS)):
-            frames = self._at(level, frames)
+        low, middle, high = self._stages()
+        frames = self._through(low, self._middle(latents))
+        frames = self._through(middle, _doubled(frames))
+        frames = self._through(high, _doubled(frames))
         return self._picture(frames)[:, DROPPED:]
 
     def slices(self, latents: Tensor, slice_frames: int) -> Iterator[Tensor]:
-        """The same frames in order, at most `slice_frames` of them at any time and level. Not differentiable."""
+        """The same frames in order, never more than `slice_frames` of them on any stage. Not differentiable."""
+        low, middle, high = self._stages()
         memory: Memory = {}
         dropped = 0
-        for frames in self._rise(LEVELS - 1, self._middle(latents), memory, slice_frames):
-            kept = frames[:, max(DROPPED - dropped, 0):]
-            dropped += frames.shape[1] - kept.shape[1]
-            if kept.shape[1]:
-                yield kept
+        for first in self._middle(latents).split(slice_frames, dim=1):
+            for second in _doubled(self._through(low, first, memory)).split(slice_frames, dim=1):
+                for frames in _doubled(self._through(middle, second, memory)).split(slice_frames, dim=1):
+                    frames = self._picture(self._through(high, frames, memory), memory)
+                    kept = frames[:, max(DROPPED - dropped, 0) :]
+                    dropped += frames.shape[1] - kept.shape[1]
+                    if kept.shape[1]:
+                        yield kept
 
     def _middle(self, latents: Tensor) -> Tensor:
         """(b, f, z, h, w) -> (b, 2f-1, c, 2h, 2w): all that looks at the whole chunk."""
@@ -178,24 +179,23 @@ class Decoder(nn.Module):
         channels = self.params.decoder_widths[-1]
         return self.mid(unfold(self.conv_unpatchify(h)) + unfold(repeat(h, 8 * channels)))
 
-    def _at(self, level: int, frames: Tensor, memory: Memory | None = None) -> Tensor:
-        """Frames from the level below, whose time is already this level's, through this one."""
-        if level + 1 < LEVELS:
-            frames = self.up[level + 1].upsample(frames, memory)
-        frames = self.up[level](frames, memory)
-        return frames.repeat_interleave(2, dim=1) if level in TIME_LEVELS else frames
+    def _stages(self) -> tuple[list[nn.Module], list[nn.Module], list[nn.Module]]:
+        """The way up in three, each at its own number of frames; between them time is doubled."""
+        up = self.up
+        high = [up[2].upsample, *up[1].block, up[1].upsample, *up[0].block]
+        return [*up[3].block], [up[3].upsample, *up[2].block], high
+
+    def _through(self, stage: list[nn.Module], frames: Tensor, memory: Memory | None = None) -> Tensor:
+        for step in stage:  # one flat loop: a nested call would keep its arguments alive
+            frames = step(frames, memory)
+        return frames
 
     def _picture(self, frames: Tensor, memory: Memory | None = None) -> Tensor:
         return self.conv_out(self.norm_out(frames, silu=True), memory)
 
-    def _rise(self, level: int, frames: Tensor, memory: Memory, slice_frames: int) -> Iterator[Tensor]:
-        """Depth first: a slice is a picture before the next one starts, so only `memory` is ever waiting."""
-        for piece in frames.split(slice_frames, dim=1):
-            piece = self._at(level, piece, memory)
-            if level:
-                yield from self._rise(level - 1, piece, memory, slice_frames)
-            else:
-                yield self._picture(piece, memory)
+
+def _doubled(frames: Tensor) -> Tensor:
+    return frames.repeat_interleave(2, dim=1)
 
 
 class VAE(nn.Module):
@@ -250,6 +250,33 @@ class VAE(nn.Module):
                     yield piece[:, :-1]
                 waiting = piece[:, -1:]
         yield waiting
+
+    def peak_decode_bytes(self, height: int, width: int, dtype: torch.dtype, slice_frames: int = 1) -> int:
+        """Most bytes that `decode_chunks` holds at once for one video of height x width pixels, weights not counted.
+
+        An estimate from sizes alone, any number of chunks. It is the sum of what convolutions keep for the next frames,
+        of the small frames that wait on the way up, and of the widest layer at work, where a norm may copy its input
+        once (on CUDA it does). Convolution workspaces inside cuDNN or oneDNN are not in it.
+        """
+        widths = self.params.decoder_widths
+        pixels = [(height >> level) * (width >> level) for level in range(LEVELS)]
+        first = min(slice_frames, 2 * CHUNK_LATENTS - 1)
+        second = min(slice_frames, 2 * first)
+        frames = [min(slice_frames, 2 * second)] * 2 + [second, first]  # at once, per level
+        kept = 2 * 3 * pixels[0]
+        waiting = (2 * CHUNK_LATENTS - 1 + 2 * first) * widths[3] * pixels[3] + 2 * second * widths[2] * pixels[2]
+        working = 0
+        for level, out in enumerate(widths):
+            kept += 4 * (self.params.res_blocks + 1) * out * pixels[level]
+            into = widths[min(level + 1, LEVELS - 1)]
+            taps = out if frames[level] > 1 else 0  # a lone frame's are kept; of more, all but the last are added up
+            widest = max(3 * into, 2 * into + out + taps, into + 3 * out)
+            working = max(working, frames[level] * widest * pixels[level])
+            if level in TIME_LEVELS:
+                kept += 4 * out * pixels[level - 1]
+                working = max(working, frames[level - 1] * 4 * out * pixels[level - 1])
+        pictures = 4 * (slice_frames + 1) * 3 * pixels[0]
+        return (kept + waiting + working + pictures) * dtype.itemsize
 
 
 def _chunk_latents(latents: Tensor) -> int:

@@ -16,17 +16,23 @@ from torch import Tensor, nn
 
 from models.attention import attention
 
-Memory = dict[nn.Module, tuple[Tensor, Tensor]]
+Memory = dict[nn.Module, list[Tensor]]
 
 
 def pictures(frames: Tensor) -> Tensor:
     """(b, t, c, h, w) -> (b*t, c, h, w), channels last: a view wherever frames already lie that way."""
-    return frames.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    batch = frames[0] if len(frames) == 1 else frames.flatten(0, 1)  # flatten would spoil a lone frame's strides, and
+    return batch.contiguous(memory_format=torch.channels_last)  # kernels would no longer see channels last, but copy
+
+
+def clips(batch: Tensor, count: int) -> Tensor:
+    """The way back: (count*t, c, h, w) -> (count, t, c, h, w)."""
+    return batch[None] if count == 1 else batch.unflatten(0, (count, -1))
 
 
 def each_picture(frames: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
     """`change`, which knows pictures only, applied to every frame."""
-    return change(pictures(frames)).unflatten(0, frames.shape[:2])
+    return clips(change(pictures(frames)), len(frames))
 
 
 def add(frames: Tensor, more: Tensor) -> Tensor:
@@ -60,20 +66,27 @@ class CausalConv(nn.Conv3d):
     def _next(self, frames: Tensor, memory: Memory) -> Tensor:
         """One conv2d per tap: faster on a CPU than conv3d over so few frames, and nothing is copied together."""
         count = frames.shape[1]
-        owed = memory.pop(self, None)
+        owed = memory.pop(self, [])  # each sum is let go as soon as it is paid
         out = self._tap(frames)
-        if owed is not None:
-            out[:, 0] += owed[0]
-            if count > 1:
-                out[:, 1] += owed[1]
-        one, two = self._tap(frames, 1), self._tap(frames, 2)
-        if count == 1:
-            memory[self] = (one[:, 0] if owed is None else one[:, 0].add_(owed[1])), two[:, 0]
-            return out
-        out[:, 1:] += one[:, :-1]
-        out[:, 2:] += two[:, :-2]
-        memory[self] = one[:, -1] + two[:, -2], two[:, -1].clone()  # clones: a view would keep every frame alive
+        for i in range(min(count, len(owed))):
+            out[:, i].add_(owed.pop(0))
+        given = self._tap(frames, 1)
+        out[:, 1:].add_(given[:, :-1])
+        due = _alone(given[:, -1])
+        if owed:
+            due.add_(owed.pop(0))
+        given = None
+        given = self._tap(frames, 2)
+        out[:, 2:].add_(given[:, :-2])
+        if count > 1:
+            due.add_(given[:, -2])
+        memory[self] = [due, _alone(given[:, -1])]
         return out
+
+
+def _alone(frame: Tensor) -> Tensor:
+    """The frame without the rest of its slice, which a view would keep alive."""
+    return frame if frame.untyped_storage().nbytes() == frame.nbytes else frame.clone()
 
 
 class Inner(nn.Module):
@@ -101,7 +114,7 @@ class FrameNorm(nn.GroupNorm):
         normed = super().forward(pictures(frames))
         if silu:
             normed = F.silu(normed, inplace=not torch.is_grad_enabled())
-        return normed.contiguous(memory_format=torch.channels_last).unflatten(0, frames.shape[:2])
+        return clips(normed.contiguous(memory_format=torch.channels_last), len(frames))
 
 
 class ResBlock(nn.Module):
@@ -113,8 +126,7 @@ class ResBlock(nn.Module):
         self.conv1 = conv(channels_in, channels_out)
         self.norm2 = FrameNorm(groups, channels_out)
         self.conv2 = conv(channels_out, channels_out)
-        if channels_in != channels_out:
-            self.nin_shortcut = conv(channels_in, channels_out, kernel=1)
+        self.nin_shortcut = conv(channels_in, channels_out, kernel=1) if channels_in != channels_out else None
 
     def forward(self, frames: Tensor, memory: Memory | None = None) -> Tensor:
         """(b, t, c_in, h, w) -> (b, t, c_out, h, w). One name per value, so that each is freed by the next."""
@@ -122,7 +134,7 @@ class ResBlock(nn.Module):
         h = self.conv1(h, memory)
         h = self.norm2(h, silu=True)
         h = self.conv2(h, memory)
-        return add(h, self.nin_shortcut(frames) if hasattr(self, "nin_shortcut") else frames)
+        return add(h, self.nin_shortcut(frames) if self.nin_shortcut else frames)
 
 
 class CausalAttention(nn.Module):

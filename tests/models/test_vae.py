@@ -54,23 +54,24 @@ def test_decodes_as_the_public_vae(vae, frames):
 
 def test_the_first_latent_is_the_first_frame_alone(exact):
     vae, dtype, rounding = exact
-    video = normal("picture", (2, 17, 3, 16 * H, 16 * W)).to(dtype)
+    video = normal("picture", (2, 17, 3, 16, 16 * W)).to(dtype)
     assert relative(vae.encode_moments(video)[:, :1], vae.encode_moments(video[:, :1])) <= rounding
 
 
 def test_the_first_frame_is_the_first_latent_alone(exact):
     vae, dtype, rounding = exact
-    latents = normal("first", (2, 3, C, H, W)).to(dtype)
+    latents = normal("first", (2, 3, C, 1, W)).to(dtype)
     assert relative(vae.decode(latents)[:, :1], vae.decode(latents[:, :1])) <= rounding
 
 
-@pytest.mark.parametrize("slice_frames", [1, 2, 3, 4, 7, 100])
-def test_slices_are_the_whole(exact, slice_frames):
+def test_slices_are_the_whole(exact):
     vae, dtype, rounding = exact
-    latents = normal("sliced", (2, 6, C, H, W)).to(dtype)
-    pieces = list(vae.decode_chunks(latents, slice_frames=slice_frames))
-    assert max(piece.shape[1] for piece in pieces) <= slice_frames
-    assert relative(torch.cat(pieces, dim=1), vae.decode(latents)) <= rounding
+    latents = normal("sliced", (2, 6, C, 1, W)).to(dtype)
+    whole = vae.decode(latents)
+    for slice_frames in (1, 2, 3, 4, 7, 100):
+        pieces = list(vae.decode_chunks(latents, slice_frames=slice_frames))
+        assert max(piece.shape[1] for piece in pieces) <= slice_frames
+        assert relative(torch.cat(pieces, dim=1), whole) <= rounding
 
 
 def test_a_single_latent_is_a_single_frame(exact):
@@ -82,7 +83,7 @@ def test_a_single_latent_is_a_single_frame(exact):
 
 def test_chunks_differ_from_lone_ones_only_at_the_seam(exact):
     vae, dtype, rounding = exact
-    latents = normal("seam", (1, 6, C, H, W)).to(dtype)
+    latents = normal("seam", (1, 6, C, 1, W)).to(dtype)
     both = vae.decode(latents)
     alone = torch.cat([vae.decode(latents[:, :3]), vae.decode(latents[:, 3:])], dim=1)
     changed = [i for i in range(34) if relative(both[:, i], alone[:, i]) > rounding]
@@ -96,7 +97,7 @@ def test_a_batch_is_its_samples_and_gradients_reach_every_weight():
     torch.manual_seed(0)
     vae = VAE(VAEParams(z_channels=2, encoder_widths=(8,) * 4, decoder_widths=(8,) * 4, encoder_base=8, norm_groups=2))
     vae.double()
-    video = torch.randn(2, 34, 3, 16, 32, dtype=torch.float64)
+    video = torch.randn(2, 34, 3, 16, 16, dtype=torch.float64)
     moments = vae.encode_moments(video)
     decoded = vae.decode(moments[:, :, :2])
     assert relative(decoded[1:], vae.decode(vae.encode_moments(video[1:])[:, :, :2])) <= 1e-12

@@ -11,26 +11,35 @@ Out of memory is not the end: what ran is repeated with a smaller plan, with the
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.checkpoint import build
 from studio.errors import Cancelled, DoesNotFit
 from studio.memory import budget
-from studio.memory.account import Account, IntegrityError, Kind, Machine
+from studio.memory.account import ON_DEVICE, Account, IntegrityError, Kind, Machine
 from studio.memory.backends import backend_for
 from studio.memory.ladder import forget_frames, run_resiliently
 from studio.memory.networks import StreamedNetwork, WholeNetwork
-from studio.memory.plan import GB, Budgets, Plan, VideoShape
-from studio.memory.provisional import make_plan, step_down
+from studio.memory.plan import Budgets, Plan, VideoShape
+from studio.memory.plans import Plans
 from studio.memory.sessions import Condition, TransformerSession, VAESession
+from studio.memory.speeds import Speeds
 
 __all__ = ["Condition", "MemoryManager", "MemoryUsage", "VideoShape"]
 
-STILL = VideoShape(1, 256, 256)  # stands for "no video yet" when text is encoded
+STILL = VideoShape(1, 256, 256)  # stands for the video while text is encoded, which is the same for every video
+NETWORK_OF = {
+    "encode_text": "step_llm",
+    "clip": "clip",
+    "encode_image": "vae",
+    "denoise": "transformer",
+    "decode": "vae",
+}
 Result = TypeVar("Result")
 
 
@@ -61,39 +70,44 @@ class MemoryManager:
         budgets: Budgets,
         offload: str = "auto",
         quantize: str | None = "none",
-        speeds: object | None = None,
+        speeds: Speeds | None = None,
         machine: Machine | None = None,
     ) -> None:
-        """parts: component -> checkpoint folder. dtype: of transformer, LLM and VAE; CLIP computes in float32.
+        """parts: component -> checkpoint folder, with quantize "int8" those of the int8 files for transformer and LLM.
 
-        offload: auto | none (all resident) | blocks (RAM to device) | disk. Nothing is read before it is needed.
+        dtype: of transformer, LLM and VAE; CLIP computes in float32. offload: auto | none (all resident) | blocks (RAM
+        to device) | disk. speeds: of this machine, else assumed. Nothing is read before it is needed.
         """
         self._parts, self._device, self._dtype = parts, device, dtype
-        self._budgets, self._offload, self._quantize, self._speeds = budgets, offload, quantize, speeds
+        self._plans = Plans(
+            parts, device, dtype, budgets, speeds=speeds, offload=offload, quantize=quantize or "none"
+        )
         self._account = Account(machine or Machine(device))
         self._backend = backend_for(device)
         self._streamed: dict[str, StreamedNetwork] = {}
         self._whole: dict[str, WholeNetwork] = {}
-        self._plans: dict[VideoShape, Plan] = {}
         self.notify: Callable[[str], None] = lambda text: None  # told when a plan was stepped down
         budget.cap_vram(device, budgets.vram_bytes)
 
+    @property
+    def speeds(self) -> Speeds:
+        """What plans are timed with; corrected by every job that ran."""
+        return self._plans.speeds
+
     def plan(self, video: VideoShape) -> Plan:
-        """How this video would be made, stepped down already where memory once ran out for it."""
-        if video not in self._plans:
-            transformer, step_llm = self._network("transformer"), self._network("step_llm")
-            self._plans[video] = make_plan(transformer, step_llm, video, self._budgets, self._offload)
-        return self._plans[video]
+        """How this video would be made, stepped down already where memory once ran out for it; see `fits`."""
+        return self._plans.of(video)
 
     def use_plan(self, plan: Plan) -> None:
         """Make the plan's video this way, whatever the planner would choose; until `release`."""
-        self._plans[plan.video] = plan
+        self._plans.settle(plan)
 
     def step_llm(self, texts: Sequence[Tensor], *, cancelled: Callable[[], bool] = lambda: False) -> list[Tensor]:
         """Token ids (1, l) each, valid ones alone -> (1, l, d) each, on the CPU. One load of a layer serves all texts.
 
         The language model is gone afterwards. Raises Cancelled between layers.
         """
+
         def encode(plan: Plan) -> list[Tensor]:
             network = self._network("step_llm")
             network.use(plan.step_llm)
@@ -104,9 +118,9 @@ class MemoryManager:
                 states = [layer(state) for state in states]
             return [state.cpu() for state in states]
 
-        with self._turn("step_llm"), torch.no_grad():
+        with self._turn("encode_text", STILL), torch.no_grad():
             try:
-                return self._resilient(STILL, encode)
+                return self._resilient("encode_text", STILL, encode)
             finally:
                 self._discard("step_llm")
 
@@ -117,33 +131,37 @@ class MemoryManager:
             clip = self._bring_on("clip", torch.float32)
             return [clip(ids.to(self._device), mask.to(self._device)).cpu() for ids, mask in texts]
 
-        with self._turn("clip"), torch.no_grad():
+        with self._turn("clip", STILL), torch.no_grad():
             try:
-                return self._resilient(STILL, encode)
+                return self._resilient("clip", STILL, encode)
             finally:
-                self._dismiss("clip")
+                self._discard("clip")
 
     @contextmanager
     def transformer(self, video: VideoShape) -> Iterator[TransformerSession]:
         """The video transformer for one video. Raises DoesNotFit where no plan keeps the budgets."""
-        with self._turn("transformer"):
-            yield TransformerSession(
-                self._network("transformer"), self._device, lambda work: self._resilient(video, work)
+        self._plans.fitting(video)
+        with self._turn("denoise", video):
+            session = TransformerSession(
+                self._network("transformer"), self._device, partial(self._resilient, "denoise", video)
             )
+            yield session
+            if seconds := session.step_seconds:
+                self._plans.correct(video, session.conditions, seconds)
 
     @contextmanager
     def vae(self, video: VideoShape) -> Iterator[VAESession]:
         """The VAE for one video; gone afterwards."""
-        with self._turn("vae"):
+        with self._turn("decode", video):
             try:
                 yield VAESession(
-                    lambda: self._bring_on("vae", self._dtype),
+                    partial(self._bring_on, "vae", self._dtype),
                     self._device,
                     self._dtype,
-                    lambda work: self._resilient(video, work),
+                    partial(self._resilient, "decode", video),
                 )
             finally:
-                self._dismiss("vae")
+                self._discard("vae")
 
     def usage(self) -> MemoryUsage:
         """What is in use now."""
@@ -176,11 +194,9 @@ class MemoryManager:
 
     def release(self) -> None:
         """Give everything back, files and plans included; the manager may be used again."""
-        for name in list(self._whole):
-            self._dismiss(name)
-        for name in list(self._streamed):
+        for name in (*self._whole, *self._streamed):
             self._discard(name)
-        self._plans.clear()
+        self._plans.forget()
         budget.return_memory(self._device)
         self.check_integrity()
 
@@ -190,26 +206,27 @@ class MemoryManager:
             self._streamed[name] = StreamedNetwork(module, files, self._dtype, self._account, self._backend)
         return self._streamed[name]
 
-    def _bring_on(self, name: str, dtype: torch.dtype) -> torch.nn.Module:
+    def _bring_on(self, name: str, dtype: torch.dtype) -> nn.Module:
         if name not in self._whole:
             module, files = build(self._parts[name], name)
             self._whole[name] = WholeNetwork(module.to(dtype), files, self._account)
         return self._whole[name].module
 
-    def _dismiss(self, name: str) -> None:
-        if name in self._whole:
-            self._whole.pop(name).close()
-
     def _discard(self, name: str) -> None:
-        if name in self._streamed:
-            self._streamed.pop(name).close()
+        for networks in (self._whole, self._streamed):
+            if name in networks:
+                networks.pop(name).close()
 
     @contextmanager
-    def _turn(self, name: str) -> Iterator[None]:
-        """One network's turn: the others make room; after a failure it is gone; the books are checked in any case."""
+    def _turn(self, phase: str, video: VideoShape) -> Iterator[None]:
+        """One network's turn: the others make room, after a failure it is gone, the books are checked at the end."""
+        name = NETWORK_OF[phase]
         if name in self._streamed and not self._streamed[name].is_current():
             self._discard(name)  # the model's files were replaced since its last turn
-        self._make_room(name)
+        own = self._streamed[name].held() if name in self._streamed else {}
+        others = sum(self._account.held(kind) - own.get(kind, 0) for kind in ON_DEVICE)
+        if others and others + self._plans.needs(video, phase) > self._plans.device_limit:
+            self._dismiss_others(name)
         try:
             yield
         except BaseException as error:
@@ -218,41 +235,49 @@ class MemoryManager:
                 self._discard(name)
             raise
         finally:
+            if name in self._streamed:
+                self._streamed[name].settle()  # nothing is fetched for a step that may never come
             self.check_integrity()
 
-    def _make_room(self, name: str) -> bool:
-        """Take what other networks have on the device off it; whether there was anything."""
-        before = self._account.held()
+    def _dismiss_others(self, name: str) -> bool:
+        """Take off the device what other networks have there; whether there was anything."""
+        before = self._account.held(*ON_DEVICE)
         for other, network in self._streamed.items():
             if other != name:
                 network.let_go()
-        for other in [other for other in self._whole if other != name]:
-            self._dismiss(other)
-        return self._account.held() < before
+        return self._account.held(*ON_DEVICE) < before
 
-    def _resilient(self, video: VideoShape, work: Callable[[Plan], Result]) -> Result:
-        def attempt() -> Result:
-            plan = self.plan(video)
-            if not plan.fits:
-                raise DoesNotFit(
-                    "does_not_fit",
-                    what="VRAM" if self._device.type == "cuda" else "RAM",
-                    need_gb=plan.vram_peak_bytes / GB,
-                    have_gb=self._budgets.vram_bytes / GB,
-                    remedy=plan.reason,
-                )
-            return work(plan)
+    def _resilient(self, phase: str, video: VideoShape, work: Callable[[Plan], Result]) -> Result:
+        tried_again = False
 
-        return run_resiliently(attempt, lambda said: self._step_down(video, said))
+        def step_down(said: str) -> None:
+            nonlocal tried_again
+            dismissed = self._dismiss_others(NETWORK_OF[phase])
+            budget.return_memory(self._device)
+            if dismissed:
+                return
+            before, smaller = self._plans.of(video), self._plans.step_down(video, phase)
+            if smaller is not None:
+                self.notify(_stepped_down(before, smaller))
+            elif tried_again:
+                raise DoesNotFit("out_of_memory", said=said.splitlines()[0])
+            else:
+                tried_again = True
+                self.notify("Memory was refused; trying once more after giving back what was free.")
 
-    def _step_down(self, video: VideoShape, said: str) -> None:
-        budget.return_memory(self._device)
-        plan = self.plan(video)
-        smaller = step_down(plan)
-        if smaller is None:
-            raise DoesNotFit("out_of_memory", said=said.splitlines()[0])
-        self._plans[video] = smaller
-        self.notify(
-            f"Memory ran out; going on with {len(smaller.transformer.resident)} blocks on the device "
-            f"where {len(plan.transformer.resident)} were planned. The result is the same."
+        return run_resiliently(lambda: work(self._plans.fitting(video)), step_down)
+
+
+def _stepped_down(before: Plan, after: Plan) -> str:
+    """What changed, for the user."""
+    changes = [
+        f"{name} {was} -> {now}"
+        for name, was, now in (
+            ("resident blocks", len(before.transformer.resident), len(after.transformer.resident)),
+            ("block slots", before.transformer.slots, after.transformer.slots),
+            ("language model slots", before.step_llm.slots, after.step_llm.slots),
+            ("frames decoded at once", before.vae_slice_frames, after.vae_slice_frames),
         )
+        if was != now
+    ]
+    return f"Memory ran out; going on with a smaller plan ({', '.join(changes)}). Nothing done so far is lost."

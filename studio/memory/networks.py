@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from models.checkpoint import ComponentFiles, TensorEntry
-from models.quantized import Scratch, int8_block, scratch_elements
+from models.quantized import UNITS, Scratch, int8_block, scratch_elements
 from studio.errors import StudioError
 from studio.memory.account import Account, Kind, Lease
 from studio.memory.backends import Backend
@@ -19,8 +19,6 @@ from studio.memory.plan import ComponentPlan
 from studio.memory.slots import Layout, Slot
 from studio.memory.sources import FileSource, PinnedSource, Source, UnitReader
 from studio.memory.streamer import Streamer
-
-UNITS = {"transformer": "transformer_blocks", "step_llm": "transformer.layers"}  # where a network keeps its units
 
 
 class WholeNetwork:
@@ -65,7 +63,7 @@ class StreamedNetwork:
         module.to(dtype)
         units = module.get_submodule(UNITS[self.name])
         self.params, self.units, self._unit = module.params, len(units), units[0]
-        if any(entry.dtype == torch.int8 for entry in files.entries.values()):
+        if files.is_int8:
             int8_block(self._unit)
         self.layout = Layout.of(self._unit.state_dict())
         module.set_submodule(UNITS[self.name], nn.ModuleList())
@@ -109,6 +107,10 @@ class StreamedNetwork:
         for index, block in self._streamer.blocks(last=last):
             with self._dequantised.unit() if self._dequantised else nullcontext():
                 yield index, block
+
+    def settle(self) -> None:
+        """Call off what is on its way to the device; what is there stays."""
+        self._streamer.settle()
 
     def is_current(self) -> bool:
         """Whether the weight files are still those that were opened."""

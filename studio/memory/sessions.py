@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
+from time import monotonic
 from typing import TypeVar
 
 import torch
@@ -30,6 +32,13 @@ class TransformerSession:
 
     def __init__(self, network: StreamedNetwork, device: torch.device, resilient: Resilient) -> None:
         self._network, self._device, self._resilient = network, device, resilient
+        self._seconds: list[float] = []
+        self.conditions = 0
+
+    @property
+    def step_seconds(self) -> float | None:
+        """What a step takes, the first one and those that were repeated apart; None before the second."""
+        return median(self._seconds[1:]) if len(self._seconds) > 1 else None
 
     @property
     def latent_channels(self) -> int:
@@ -74,8 +83,11 @@ class TransformerSession:
                     block(hidden)
             return [body.head(hidden).to(latents.device, torch.float32) for hidden in hiddens]
 
+        began, self.conditions = monotonic(), len(conditions)
         with torch.no_grad():
-            return self._resilient(step)
+            velocities = self._resilient(step)
+        self._seconds.append(monotonic() - began)
+        return velocities
 
 
 class VAESession:

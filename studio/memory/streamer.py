@@ -146,6 +146,10 @@ class Streamer:
             self._send()
         self._interrupted = False
 
+    def settle(self) -> None:
+        """Call off what is on its way, so that nothing changes until the next pass."""
+        self._rewind()
+
     def let_go(self) -> None:
         """Give back everything on the device and on the way there; what sources keep in RAM stays."""
         self._rewind()

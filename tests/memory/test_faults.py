@@ -1,0 +1,160 @@
+"""Whatever is refused, at whatever moment: a clear error or the right bits, and never a leak."""
+
+import errno
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+
+from studio.errors import StudioError
+from studio.memory.account import Machine
+from studio.memory.manager import MemoryManager
+from tests.memory.tiny_model import (
+    CPU,
+    LAYERS,
+    VIDEO,
+    denoise,
+    generate,
+    noise,
+    open_manager,
+    slow_twin,
+    with_sources,
+    write_model,
+)
+
+MIXED = ["resident", "pinned", "direct", "cached", "resident"]
+
+
+class FaultyMachine(Machine):
+    """Refuses the n-th allocation, or fails the n-th read, counted from 1; `times` in a row."""
+
+    def __init__(self, *, allocation: int = 0, read: int = 0, times: int = 1) -> None:
+        super().__init__(CPU)
+        self.allocation, self.fails_read, self.times = allocation, read, times
+        self.allocations = self.reads = 0
+
+    def host_memory(self, nbytes):
+        self.allocations += 1
+        if self.allocation <= self.allocations < self.allocation + self.times and self.allocation:
+            raise MemoryError("planted")
+        return super().host_memory(nbytes)
+
+    def read(self, file, buffers, offset):
+        self.reads += 1
+        if self.reads == self.fails_read:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().read(file, buffers, offset)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def twin(folder):
+    with torch.inference_mode():
+        return slow_twin(folder, torch.float32)
+
+
+def open_mixed(folder, machine: Machine | None = None) -> MemoryManager:
+    manager = open_manager(folder, machine=machine)
+    manager.use_plan(with_sources(manager.plan(VIDEO), MIXED, ["direct", "resident", "pinned"][:LAYERS], 2, 3))
+    return manager
+
+
+def left_nothing(manager: MemoryManager) -> bool:
+    manager.check_integrity()
+    manager.release()
+    usage = manager.usage()
+    return usage.resident_bytes == usage.slot_bytes == usage.arena_bytes == usage.staging_bytes == 0
+
+
+def count(folder) -> FaultyMachine:
+    machine = FaultyMachine()
+    generate(open_mixed(folder, machine))
+    return machine
+
+
+def test_one_refused_allocation_at_every_point_in_turn_is_survived(folder, twin):
+    total, notices = count(folder).allocations, []
+    assert total > 10
+    for point in range(1, total + 1):
+        manager = open_mixed(folder, FaultyMachine(allocation=point))
+        manager.notify = notices.append
+        latents, frames = generate(manager)
+        assert torch.equal(latents, twin[0]), point
+        assert torch.allclose(frames, twin[1], atol=5e-6), point  # other slices round otherwise
+        assert left_nothing(manager)
+    assert any("resident blocks 2 -> 1" in notice for notice in notices)
+    assert any("language model slots 2 -> 1" in notice for notice in notices)
+
+
+def test_memory_that_stays_refused_is_an_error_at_every_point(folder, twin):
+    total = count(folder).allocations
+    for point in range(1, total + 1, 4):
+        machine = FaultyMachine(allocation=point, times=10_000)
+        manager = open_mixed(folder, machine)
+        with pytest.raises(StudioError, match="[Mm]emory ran out"):
+            generate(manager)
+        manager.check_integrity()
+        machine.allocation = 0
+        assert torch.equal(denoise(manager), twin[0]), "the next job is right"
+        assert left_nothing(manager)
+
+
+def test_a_read_error_at_every_point_in_turn(folder, twin):
+    total, failed = count(folder).reads, 0
+    for point in range(1, total + 1, 7):
+        manager = open_mixed(folder, FaultyMachine(read=point))
+        try:
+            assert torch.equal(generate(manager)[0], twin[0])  # what failed was read ahead and never needed
+        except StudioError as error:
+            assert "cannot be read: Input/output error" in str(error)
+            failed += 1
+        manager.check_integrity()
+        assert torch.equal(denoise(manager), twin[0]), "the next job is right"
+        assert left_nothing(manager)
+    assert failed > total / 7 / 2
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("planted"), MemoryError("planted"),
+                                   RuntimeError("DefaultCPUAllocator: can't allocate memory: planted")])  # fmt: skip
+def test_a_step_that_runs_out_in_the_middle_is_repeated_with_the_same_bits(folder, twin, error):
+    manager = open_mixed(folder)
+    refusals = iter([0, 0, 1, 0, 1, 0, 0, 0, 1])
+
+    def refuse() -> bool:  # called between blocks, where an activation would be refused
+        if next(refusals, 0):
+            raise error
+        return False
+
+    assert torch.equal(denoise(manager, cancelled=refuse), twin[0])
+    assert left_nothing(manager)
+
+
+def test_other_errors_of_the_runtime_are_not_taken_for_memory(folder):
+    manager = open_mixed(folder)
+
+    def fail() -> bool:
+        raise RuntimeError("shape mismatch")
+
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        denoise(manager, cancelled=fail)
+    assert left_nothing(manager)
+
+
+def test_decoding_goes_on_from_the_frame_it_came_to(folder):
+    """Three chunks with seams: whatever frame memory runs out at, the frames are those of one decode."""
+    video = replace(VIDEO, frames=51)
+    latents = torch.cat([noise(seed) for seed in range(3)], dim=1)
+    manager = open_manager(folder)
+    manager.use_plan(replace(manager.plan(video), vae_slice_frames=1))
+    with manager.vae(video) as vae:
+        wanted = torch.cat(list(vae.decode_chunks(latents)))
+        chance = random.Random(0)
+        for frame in (0, 1, 16, 17, 18, 33, 34, 50, *(chance.randrange(51) for _ in range(4))):
+            pieces = list(vae._decode_from(latents, frame, 1))
+            assert torch.equal(torch.cat(pieces), wanted[frame:]), frame
+    assert left_nothing(manager)

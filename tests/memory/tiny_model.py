@@ -1,0 +1,127 @@
+"""A tiny checkpoint with enough blocks for plans to differ, its slow twin, and managers for it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from models.checkpoint import build as build_network
+from models.checkpoint import read_into
+from models.quantized import int8_network
+from studio.memory.account import Machine
+from studio.memory.manager import Condition, MemoryManager
+from studio.memory.plan import Budgets, ComponentPlan, Plan, VideoShape
+from studio.nano.checkpoint import build, nano_vocabulary, save_checkpoint
+from tests.tiny import TINY
+
+BLOCKS, LAYERS = 5, 3
+CPU = torch.device("cpu")
+VIDEO = VideoShape(17, 32, 48)
+TEXTS = [torch.tensor([[1, 5, 9, 6, 2]]), torch.tensor([[1, 7, 2]])]
+CLIP_TEXTS = [(torch.arange(77)[None] % 5, (torch.arange(77) < length).long()[None]) for length in (9, 4)]
+PARTS = ("transformer", "step_llm", "clip", "vae")
+
+
+def write_model(folder: Path, dtype: torch.dtype = torch.float32) -> Path:
+    """A TI2V checkpoint in three shards per network; its tokenizers know four words, which is quick."""
+    sizes = replace(TINY, layers=BLOCKS, llm_layers=LAYERS)
+    vocabulary = nano_vocabulary(sizes, ["a red ball rolls"])
+    configs = sizes.configs(vocabulary, use_additional_conditions=True)
+    return save_checkpoint(folder, build(configs, 3), configs, vocabulary, dtype=dtype, shards=3)
+
+
+def open_manager(
+    parts: Path | Mapping[str, Path],
+    *,
+    dtype: torch.dtype = torch.float32,
+    machine: Machine | None = None,
+    **options: str,
+) -> MemoryManager:
+    """parts: one folder for all, or one each."""
+    budgets = Budgets(vram_bytes=0, ram_bytes=2 << 30)
+    folders = parts if isinstance(parts, Mapping) else dict.fromkeys(PARTS, parts)
+    return MemoryManager(folders, device=CPU, dtype=dtype, budgets=budgets, machine=machine, **options)
+
+
+def noise(seed: int = 0) -> Tensor:
+    return torch.randn(1, 3, 4, 2, 3, generator=torch.Generator().manual_seed(seed))
+
+
+def with_sources(plan: Plan, transformer: list[str], step_llm: list[str], slots: int, slice_frames: int = 1) -> Plan:
+    """The plan with these sources per unit."""
+
+    def component(base: ComponentPlan, sources: list[str]) -> ComponentPlan:
+        resident = tuple(unit for unit, kind in enumerate(sources) if kind == "resident")
+        return replace(base, resident=resident, source=tuple(sources), slots=slots)
+
+    return replace(
+        plan,
+        transformer=component(plan.transformer, transformer),
+        step_llm=component(plan.step_llm, step_llm),
+        vae_slice_frames=slice_frames,
+    )
+
+
+def generate(manager: MemoryManager, steps: int = 2) -> tuple[Tensor, Tensor]:
+    """Text to latents to frames, as the recipe does it: (latents, frames)."""
+    latents = denoise(manager, steps)
+    with manager.vae(VIDEO) as vae:
+        return latents, torch.cat(list(vae.decode_chunks(latents)))
+
+
+def denoise(
+    manager: MemoryManager, steps: int = 2, cancelled: Callable[[], bool] = lambda: False
+) -> Tensor:
+    """Text to latents."""
+    prompts, clips = manager.step_llm(TEXTS), manager.clip(CLIP_TEXTS)
+    conditions = [Condition(prompt, clip) for prompt, clip in zip(prompts, clips, strict=True)]
+    latents = noise()
+    with manager.transformer(VIDEO) as transformer:
+        for step in range(steps):
+            image = torch.zeros_like(latents)
+            first, second = transformer.velocities(
+                latents, step / steps, conditions, image_latents=image, motion_score=5.0, cancelled=cancelled
+            )
+            latents = latents + (second + 4.0 * (first - second)) / steps
+    return latents
+
+
+def slow_twin(
+    parts: Path | Mapping[str, Path], dtype: torch.dtype, steps: int = 2
+) -> tuple[Tensor, Tensor]:
+    """The same with every network in ordinary memory."""
+    folders = parts if isinstance(parts, Mapping) else dict.fromkeys(PARTS, parts)
+    llm, clip, transformer, vae = (
+        load(folders[name], name, torch.float32 if name == "clip" else dtype)
+        for name in ("step_llm", "clip", "transformer", "vae")
+    )
+    conditions = [(llm(ids), clip(*pair)) for ids, pair in zip(TEXTS, CLIP_TEXTS, strict=True)]
+    latents = noise()
+    for step in range(steps):
+        velocities = []
+        for prompt, seen in conditions:
+            hidden = transformer.embed(
+                latents, torch.tensor([step / steps]), prompt, seen,
+                image_latents=torch.zeros_like(latents), motion_score=5.0,
+            )  # fmt: skip
+            for block in transformer.transformer_blocks:
+                block(hidden)
+            velocities.append(transformer.head(hidden).float())
+        first, second = velocities
+        latents = latents + (second + 4.0 * (first - second)) / steps
+    return latents, torch.cat([piece[0] for piece in vae.decode_chunks(latents.to(dtype), slice_frames=1)])
+
+
+def load(folder: Path, component: str, dtype: torch.dtype) -> nn.Module:
+    """A network with its tensors in memory of their own; int8 units keep their codes and scales."""
+    module, files = build_network(folder, component)
+    module.to(dtype)
+    if files.is_int8:
+        int8_network(module, component)
+    tensors = {name: torch.empty(like.shape, dtype=like.dtype) for name, like in module.state_dict().items()}
+    for name, tensor in tensors.items():
+        read_into(files.entries[name], tensor)
+    module.load_state_dict(tensors, assign=True)
+    return module.eval().requires_grad_(False)

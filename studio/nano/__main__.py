@@ -7,13 +7,21 @@ from pathlib import Path
 
 import torch
 
+from models.checkpoint import load_vae
 from studio.config import ROOT
 from studio.nano.checkpoint import NanoSizes, save_checkpoint
 from studio.nano.evaluate import judge_model, judge_truth, judge_vae
 from studio.nano.grid import make_grid
-from studio.nano.model import Denoiser, SampleSettings, load_denoiser, load_vae_for
+from studio.nano.model import Denoiser, SampleSettings, load_denoiser, text_alone
 from studio.nano.train import LoopSettings
-from studio.nano.train_denoiser import CaptionPool, DenoiserSettings, encode_clips, new_denoiser, train_denoiser
+from studio.nano.train_denoiser import (
+    DEFAULT_MOTION,
+    CaptionPool,
+    DenoiserSettings,
+    encode_clips,
+    new_denoiser,
+    train_denoiser,
+)
 from studio.nano.train_turbo import TurboSettings, train_turbo
 from studio.nano.train_vae import VAESettings, load_trained_vae, polish_decoder, train_vae
 from studio.nano.vocabulary import read_vocabulary
@@ -56,12 +64,15 @@ def trained(folder: Path) -> tuple[Denoiser, torch.nn.Module]:
 
 
 def export(args: argparse.Namespace) -> None:
-    """Write what was trained as a public-layout checkpoint folder."""
+    """Write what was trained as public-layout folders: t2v with every component, ti2v with its transformer."""
     denoiser, vae = trained(args.folder)
     vocabulary = read_vocabulary(args.folder / "tokenizers")
-    configs = SIZES.configs(vocabulary, use_additional_conditions=True)
-    modules = {"transformer": denoiser.transformer, "step_llm": denoiser.step_llm, "clip": denoiser.clip, "vae": vae}
-    save_checkpoint(args.to, modules, configs, vocabulary, dtype=torch.bfloat16)
+    alone = text_alone(denoiser.transformer, DEFAULT_MOTION)
+    shared = {"step_llm": denoiser.step_llm, "clip": denoiser.clip, "vae": vae}
+    for name, modules in (("t2v", {"transformer": alone, **shared}), ("ti2v", {"transformer": denoiser.transformer})):
+        configs = SIZES.configs(vocabulary, use_additional_conditions=name == "ti2v")
+        shards = {"vae": 2}  # no file above 15 MB
+        save_checkpoint(args.to / name, modules, configs, vocabulary, dtype=torch.bfloat16, shards=shards)
 
 
 def judge(args: argparse.Namespace) -> None:
@@ -101,7 +112,8 @@ def sample_settings(args: argparse.Namespace) -> SampleSettings:
 def _networks(args: argparse.Namespace) -> tuple[Denoiser, torch.nn.Module]:
     if args.folder:
         return trained(args.folder)
-    return load_denoiser(args.checkpoint, args.checkpoint, args.device), load_vae_for(args.checkpoint, args.device)
+    shared = args.checkpoint / "t2v"
+    return load_denoiser(args.checkpoint / "ti2v", shared, args.device), load_vae(shared, torch.float32, args.device)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -116,11 +128,11 @@ def _parser() -> argparse.ArgumentParser:
     one.set_defaults(run=train)
     two = commands.add_parser("export", help=export.__doc__)
     two.add_argument("--folder", type=Path, default=Path("outputs/nano"))
-    two.add_argument("--to", type=Path, default=ASSETS / "ti2v")
+    two.add_argument("--to", type=Path, default=ASSETS)
     two.set_defaults(run=export)
     for name, run in (("judge", judge), ("grid", grid)):
         command = commands.add_parser(name, help=run.__doc__)
-        command.add_argument("--checkpoint", type=Path, default=ASSETS / "ti2v", help="a checkpoint folder")
+        command.add_argument("--checkpoint", type=Path, default=ASSETS, help="folder of the t2v and ti2v checkpoints")
         command.add_argument("--folder", type=Path, help="a training folder, instead of a checkpoint")
         command.add_argument("--infer-steps", type=int, default=SampleSettings.infer_steps)
         command.add_argument("--cfg-scale", type=float, default=SampleSettings.cfg_scale)

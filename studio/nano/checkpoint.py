@@ -138,11 +138,12 @@ def save_checkpoint(
     vocabulary: Vocabulary,
     *,
     dtype: torch.dtype = torch.float32,
-    shards: int = 1,
+    shards: int | Mapping[str, int] = 1,
 ) -> Path:
     """Write networks as a checkpoint folder of the public layout, weights as `dtype`, over what is there.
 
-    The VAE is one file, as in public; the others are split into `shards` files with an index where shards > 1.
+    A component is split into so many files with an index where shards > 1. One number is for all but the VAE, which is
+    one file in public; a mapping names components.
     Tokenizers are written with the encoders they belong to.
     """
     for component, module in modules.items():
@@ -150,7 +151,8 @@ def save_checkpoint(
         place.mkdir(parents=True, exist_ok=True)
         (place / "config.json").write_text(json.dumps(configs[component], indent=1) + "\n")
         tensors = {name: value.detach().to("cpu", dtype).contiguous() for name, value in module.state_dict().items()}
-        _save_tensors(place / LAYOUT[component].weights[0], tensors, 1 if component == "vae" else shards)
+        count = shards.get(component, 1) if isinstance(shards, Mapping) else 1 if component == "vae" else shards
+        _save_tensors(place / LAYOUT[component].weights[0], tensors, count)
     if "step_llm" in modules or "clip" in modules:
         vocabulary.save(folder)
     return folder

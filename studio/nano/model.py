@@ -4,6 +4,7 @@ The studio itself runs nano through studio/pipeline.py like any other model, one
 through at once, with the same maths.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from models.checkpoint import load_clip, load_step_llm, load_transformer, load_vae
+from models.checkpoint import load_clip, load_step_llm, load_transformer
+from models.layers import sinusoid
 from models.scheduler import FlowMatchScheduler
 from models.tokenizers import CLIP_TOKENS, ClipTokenizer, StepTokenizer
+from models.transformer import Transformer
 from models.vae import CHUNK_FRAMES, CHUNK_LATENTS, STRIDE
 
 
@@ -100,6 +103,25 @@ class Denoiser(nn.Module):
         return latents
 
 
+@torch.no_grad()
+def text_alone(transformer: Transformer, motion_score: float) -> Transformer:
+    """The T2V network that a TI2V network is without an image and at one motion score: the same velocities.
+
+    No image is zeros, so its channels of the patch embedding fall away; the score's embedding is a constant vector,
+    which joins the bias it was added to.
+    """
+    params = dataclasses.replace(transformer.params, takes_image=False, takes_motion_score=False)
+    weights = dict(transformer.state_dict())
+    embedder = transformer.adaln_single.emb.motion_score_embedder
+    score = torch.tensor([motion_score], device=transformer.scale_shift_table.device)
+    weights["pos_embed.proj.weight"] = weights["pos_embed.proj.weight"][:, : params.in_channels]
+    bias = "adaln_single.emb.timestep_embedder.linear_2.bias"
+    weights[bias] = weights[bias] + embedder(sinusoid(score))[0]
+    text_network = Transformer(params)
+    text_network.load_state_dict({k: v for k, v in weights.items() if "motion_score_embedder" not in k})
+    return text_network.eval()
+
+
 def noise(seeds: Sequence[int], channels: int, settings: SampleSettings) -> Tensor:
     """One clip's noise per seed, (b, f, c, h, w): the same for a seed whatever batch it is in."""
     frames = settings.num_frames // CHUNK_FRAMES * CHUNK_LATENTS
@@ -121,8 +143,3 @@ def load_denoiser(folder: Path, text_folder: Path, device: torch.device | str) -
         "clip": load_clip(text_folder, torch.float32, device),
     }
     return Denoiser(modules, text_folder).eval()
-
-
-def load_vae_for(folder: Path, device: torch.device | str) -> nn.Module:
-    """The VAE of a checkpoint folder, in float32."""
-    return load_vae(folder, torch.float32, device)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from studio.nano.checkpoint import NanoSizes
-from studio.nano.model import SampleSettings, noise
+from studio.nano.model import Denoiser, SampleSettings, noise, text_alone
 from studio.nano.train import Loop, LoopSettings, step_generator
 from studio.nano.train_denoiser import CaptionPool, DenoiserSettings, LatentClips, flow_loss, new_denoiser
 from studio.nano.train_turbo import TurboSettings, train_turbo
@@ -131,3 +131,15 @@ def test_sampling_is_finite_without_guidance(tokenizers: Path) -> None:
     begin = noise([1], 4, settings)
     out = denoiser.sample(["a red circle moves left"], begin, torch.zeros_like(begin), torch.tensor([5.0]), settings)
     assert out.shape == begin.shape and out.isfinite().all()
+
+
+def test_a_ti2v_network_without_an_image_is_a_t2v_network(tokenizers: Path) -> None:
+    both = new_denoiser(TINY, tokenizers, "cpu").eval()
+    alone = Denoiser({"transformer": text_alone(both.transformer, 5.0), "step_llm": both.step_llm, "clip": both.clip},
+                     tokenizers)  # fmt: skip
+    begin = noise([3, 4], 4, SampleSettings())
+    texts, motion = both.encode(["a red circle", "一个球"]), torch.tensor([5.0, 5.0])
+    given = (begin, torch.tensor([0.2, 0.7]), texts, torch.zeros_like(begin))
+    with torch.no_grad():
+        assert torch.allclose(both.velocity(*given, motion), alone.velocity(*given, motion), atol=1e-5)
+        assert not torch.allclose(both.velocity(*given, 3 * motion), alone.velocity(*given, motion), atol=1e-5)

@@ -20,6 +20,9 @@ from studio.memory.manager import MemoryManager
 from studio.memory.speeds import load_speeds
 from studio.pipeline import Engine, file_errors
 from studio.prompt import Tokenizer
+from studio.quantize import int8_folders
+
+CACHE_FOLDER = ".cache"  # inside the output folder: encoded prompts, colour maps, measured speeds
 
 
 @dataclass(frozen=True)
@@ -80,10 +83,12 @@ def open_engine(
 ) -> Engine:
     """Everything the recipe needs, without loading a weight yet. Raises ModelMissing, and StudioError for bad files."""
     folders = part_folders(model, has_image, config.model_dir)
+    if options.quantize == "int8":
+        folders = int8_folders(folders)
     device = pick_device(options.device)
     dtype = compute_dtype(device)
     prints = {part: fingerprint(folder, part, str(dtype)) for part, folder in folders.items()}
-    cache = config.output_dir / ".cache"
+    cache = config.output_dir / CACHE_FOLDER
     memory = MemoryManager(
         folders,
         device=device,

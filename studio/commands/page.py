@@ -10,7 +10,15 @@ from studio.commands.gauges import memory_gauges
 from studio.commands.machine import engine_options, studio_config
 from studio.commands.plan import page_plan
 from studio.config import ROOT, ModelConfig, StudioConfig, load_camera_moves, load_models, load_presets
-from studio.engine import EngineOptions, is_installed, open_engine, open_tokenizers, part_folders, pick_device
+from studio.engine import (
+    CACHE_FOLDER,
+    EngineOptions,
+    is_installed,
+    open_engine,
+    open_tokenizers,
+    part_folders,
+    pick_device,
+)
 from studio.errors import StudioError
 from studio.events import Event, Finished
 from studio.filenames import result_name
@@ -19,6 +27,7 @@ from studio.jobs import Job, JobQueue
 from studio.locks import DeviceLock, runtime_folder
 from studio.log import start_log
 from studio.media import read_image
+from studio.memory.speeds import load_speeds
 from studio.pipeline import Engine, Request, generate
 from studio.prompt import Tokenizer, compose, count, unread
 from studio.settings import GenerationSettings
@@ -108,7 +117,8 @@ def _worker_command(options: argparse.Namespace, folder: Path) -> list[str]:
 
 def _backend(config: StudioConfig, options: EngineOptions, queue: JobQueue, supervisor: Supervisor) -> Backend:
     """Everything the page may ask for."""
-    models, moves, device = load_models(), load_camera_moves(), str(pick_device(options.device))
+    models, moves, device = load_models(), load_camera_moves(), pick_device(options.device)
+    speeds = load_speeds(config.output_dir / CACHE_FOLDER, device)
     tokenizers: dict[tuple[str, bool], dict[str, Tokenizer]] = {}
 
     def report(settings: GenerationSettings, language: str) -> TextReport:
@@ -134,8 +144,8 @@ def _backend(config: StudioConfig, options: EngineOptions, queue: JobQueue, supe
         presets=load_presets(),
         installed=lambda: {name: is_installed(model, config.model_dir) for name, model in models.items()},
         count_tokens=report,
-        plan=lambda settings: page_plan(settings, models[settings.model], config, options),
-        usage=lambda: memory_gauges(queue, supervisor, device),
+        plan=lambda settings: page_plan(settings, models[settings.model], config, options, speeds),
+        usage=lambda: memory_gauges(queue, supervisor, str(device)),
         owner=lambda: supervisor.owns,
         trouble=lambda: supervisor.trouble,
     )

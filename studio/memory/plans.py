@@ -32,8 +32,10 @@ class Plans:
         speeds: Speeds | None,
         offload: str,
         quantize: str,
+        takes_image: bool = False,
     ) -> None:
-        self._parts, self._device, self._dtype = parts, device, dtype
+        """parts may be empty: a model that is not installed has the public sizes, and `takes_image` tells TI2V's."""
+        self._parts, self._device, self._dtype, self._takes_image = parts, device, dtype, takes_image
         self._budgets, self._offload, self._quantize = budgets, offload, quantize
         self.speeds = speeds or ASSUMED[device.type]
         self._made: dict[VideoShape, Plan] = {}
@@ -44,7 +46,7 @@ class Plans:
         if video in self._settled:
             return self._settled[video]
         if video not in self._made:
-            self._made[video] = planner.plan_run(self._request(video))
+            self._made[video] = planner.plan_run(self.request(video))
         return self._made[video]
 
     def fitting(self, video: VideoShape) -> Plan:
@@ -60,14 +62,14 @@ class Plans:
 
     def step_down(self, video: VideoShape, phase: str) -> Plan | None:
         """The next smaller plan for a phase, in force from now on; None where there is none."""
-        smaller = planner.step_down(self._request(video), self.of(video), phase)
+        smaller = planner.step_down(self.request(video), self.of(video), phase)
         if smaller is not None:
             self.settle(smaller)
         return smaller
 
     def needs(self, video: VideoShape, phase: str) -> int:
         """Bytes that a phase takes on the device."""
-        return planner.phase_bytes(self._request(video), self.of(video)).get(phase, 0)
+        return planner.phase_bytes(self.request(video), self.of(video)).get(phase, 0)
 
     @property
     def device_limit(self) -> int:
@@ -78,7 +80,7 @@ class Plans:
 
     def correct(self, video: VideoShape, conditions: int, seconds: float) -> None:
         """Learn from the time a step took in steady state."""
-        request = replace(self._request(video), conditions=conditions)
+        request = replace(self.request(video), conditions=conditions)
         self.speeds = planner.calibrate(request, self.of(video), seconds)
         self._made.clear()
 
@@ -87,7 +89,8 @@ class Plans:
         self._made.clear()
         self._settled.clear()
 
-    def _request(self, video: VideoShape) -> PlanRequest:
+    def request(self, video: VideoShape) -> PlanRequest:
+        """What the plan of a video follows from."""
         is_int8 = self._quantize == "int8"
         return PlanRequest(
             sizes=self._int8_sizes if is_int8 else self._sizes,
@@ -103,7 +106,7 @@ class Plans:
     def _architecture(self) -> Architecture:
         places = {name: folder / LAYOUT[name].folder / "config.json" for name, folder in self._parts.items()}
         configs = {name: read_json(path) for name, path in places.items() if path.is_file()}
-        return Architecture.from_configs(configs, takes_image=False)
+        return Architecture.from_configs(configs, takes_image=self._takes_image)
 
     @cached_property
     def _sizes(self) -> ModelSizes:

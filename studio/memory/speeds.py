@@ -1,0 +1,208 @@
+"""How fast this machine multiplies, moves and reads: measured once in under three seconds, remembered as json.
+
+A speed is what plans are timed with; none decides whether a video fits. GB/s count 10^9 bytes, as vendors do.
+"""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+
+from models.attention import attention
+from studio.memory.backends import backend_for
+
+FILE_NAME = "speeds.json"
+VERSION = 1  # of what is measured; older files are measured anew
+PART_SECONDS = 0.35  # each measurement repeats until so much time has passed
+DISK_BYTES = 128 << 20
+PIECE_BYTES = 16 << 20
+PAGE = 4096
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """tflops and attention_tflops: matrix products and attention in the compute dtype. memory_gbps: what element-wise
+    work moves in the memory that is computed from. link_gbps: RAM to device. disk_gbps: past the page cache.
+
+    correction: measured over predicted computation time, 1 until a run has been timed (planner.calibrate).
+    origin: where the numbers come from, for people.
+    """
+
+    tflops: float
+    attention_tflops: float
+    memory_gbps: float
+    link_gbps: float
+    disk_gbps: float
+    correction: float = 1.0
+    origin: str = "assumed"
+
+
+# Stated wherever they are used. GPU: dense bfloat16 of a large consumer card of 2022, PCIe 4 x16, an NVMe disk.
+ASSUMED = {
+    "cuda": Speeds(tflops=150.0, attention_tflops=150.0, memory_gbps=900.0, link_gbps=25.0, disk_gbps=3.0),
+    "cpu": Speeds(tflops=0.3, attention_tflops=0.15, memory_gbps=15.0, link_gbps=15.0, disk_gbps=1.0),
+}
+
+
+def given_speeds(base: Speeds, **values: float | None) -> Speeds:
+    """`base` with the command line's numbers (None: not given) in it; tflops stands for attention too."""
+    given = {name: value for name, value in values.items() if value is not None}
+    if "tflops" in given:
+        given["attention_tflops"] = given["tflops"]
+    return replace(base, **given, origin=f"{base.origin}, with {', '.join(given)} as given") if given else base
+
+
+def load_speeds(cache: Path, device: torch.device, weights: Path | None = None) -> Speeds:
+    """This machine's speeds: as remembered in the folder `cache`, else measured now and remembered there.
+
+    weights: a file of the disk that models lie on (default: the disk of `cache`). A folder that cannot be written or a
+    damaged file only means that speeds are measured again next time.
+    """
+    known, key = _read(cache), _key(device, weights or cache)
+    if key not in known:
+        known[key] = measure(cache, device, weights)
+        _write(cache, known)
+    return known[key]
+
+
+def remember(cache: Path, device: torch.device, speeds: Speeds, weights: Path | None = None) -> None:
+    """Keep corrected speeds for the next start."""
+    _write(cache, {**_read(cache), _key(device, weights or cache): speeds})
+
+
+def measure(cache: Path, device: torch.device, weights: Path | None = None) -> Speeds:
+    """Measure everything; uses at most 0.5 GB of the device, and a temporary file in `cache` without `weights`."""
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    memory = _memory_speed(device)
+    speeds = Speeds(
+        tflops=_matrix_speed(device, dtype) / 1e12,
+        attention_tflops=_attention_speed(device, dtype) / 1e12,
+        memory_gbps=memory / 1e9,
+        link_gbps=(_link_speed(device) if device.type == "cuda" else memory) / 1e9,
+        disk_gbps=_disk_speed(cache, weights) / 1e9,
+        origin="measured on this machine",
+    )
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return speeds
+
+
+def _matrix_speed(device: torch.device, dtype: torch.dtype) -> float:
+    tokens, width, out = (4096, 6144, 12288) if device.type == "cuda" else (512, 1024, 4096)
+    x, weight = torch.randn(tokens, width, device=device).to(dtype), torch.randn(out, width, device=device).to(dtype)
+    return 2 * tokens * width * out / _seconds(device, lambda: torch.nn.functional.linear(x, weight))
+
+
+def _attention_speed(device: torch.device, dtype: torch.dtype) -> float:
+    tokens, heads = (8192, 24) if device.type == "cuda" else (1024, 4)
+    q, k, v = torch.randn(3, 1, tokens, heads, 128, device=device).to(dtype)
+    return 4 * tokens**2 * heads * 128 / _seconds(device, lambda: attention(q, k, v))
+
+
+def _memory_speed(device: torch.device) -> float:
+    """Bytes read and written, of a copy inside the memory."""
+    source = torch.zeros(128 << 20 if device.type == "cuda" else 64 << 20, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / _seconds(device, lambda: target.copy_(source))
+
+
+def _link_speed(device: torch.device) -> float:
+    source = torch.zeros(128 << 20, dtype=torch.uint8, pin_memory=True)
+    target = torch.empty_like(source, device=device)
+    return source.nbytes / _seconds(device, lambda: target.copy_(source, non_blocking=True))
+
+
+def _disk_speed(cache: Path, weights: Path | None) -> float:
+    """Reads past the page cache; a file system without such reads is asked to forget the file first."""
+    path = weights or cache / f"speed.{os.getpid()}.tmp"
+    try:
+        if weights is None:
+            cache.mkdir(parents=True, exist_ok=True)
+            with open(path, "wb") as file:
+                piece = os.urandom(PIECE_BYTES)
+                for _ in range(DISK_BYTES // PIECE_BYTES):
+                    file.write(piece)
+                file.flush()
+                os.fsync(file.fileno())
+        return _read_speed(path)
+    except OSError:
+        return ASSUMED["cuda"].disk_gbps * 1e9
+    finally:
+        if weights is None:
+            path.unlink(missing_ok=True)
+
+
+def _read_speed(path: Path) -> float:
+    try:
+        file = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECT", 0))
+    except OSError:
+        file = os.open(path, os.O_RDONLY)
+    try:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+        aligned = _aligned_buffer()
+        done, began = 0, time.perf_counter()
+        while done < DISK_BYTES and time.perf_counter() - began < 2 * PART_SECONDS:
+            count = os.preadv(file, [aligned], done)
+            if not count:
+                break
+            done += count
+        seconds = time.perf_counter() - began
+    finally:
+        os.close(file)
+    if not done:
+        raise OSError(f"{path} is empty")
+    return done / seconds
+
+
+def _aligned_buffer() -> memoryview:
+    """Direct reads need an address that is a multiple of the disk's block."""
+    memory = torch.empty(PIECE_BYTES + PAGE, dtype=torch.uint8)
+    start = -memory.data_ptr() % PAGE
+    return memoryview(memory.numpy())[start : start + PIECE_BYTES]
+
+
+def _seconds(device: torch.device, work: Callable[[], object]) -> float:
+    """The fastest of several repetitions after one to warm up."""
+    backend = backend_for(device)
+    best, end = float("inf"), time.perf_counter() + PART_SECONDS
+    work()
+    while best == float("inf") or time.perf_counter() < end:
+        backend.finish(backend.mark())
+        began = time.perf_counter()
+        work()
+        backend.finish(backend.mark())
+        best = min(best, time.perf_counter() - began)
+    return best
+
+
+def _key(device: torch.device, disk: Path) -> str:
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = f"{platform.machine()} {os.cpu_count()} processors {torch.get_num_threads()} threads"
+    while not disk.exists():
+        disk = disk.parent
+    return f"{VERSION} {device.type} {name} torch {torch.__version__} disk {disk.stat().st_dev}"
+
+
+def _read(cache: Path) -> dict[str, Speeds]:
+    try:
+        return {key: Speeds(**values) for key, values in json.loads((cache / FILE_NAME).read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _write(cache: Path, known: dict[str, Speeds]) -> None:
+    unfinished = cache / f"{FILE_NAME}.{os.getpid()}.tmp"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(json.dumps({key: asdict(speeds) for key, speeds in known.items()}, indent=1))
+        unfinished.replace(cache / FILE_NAME)
+    except OSError:
+        unfinished.unlink(missing_ok=True)

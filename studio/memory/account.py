@@ -9,6 +9,7 @@ import mmap
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from enum import StrEnum
 
 import torch
@@ -52,10 +53,8 @@ class Machine:
         except OSError as error:
             raise MemoryError(f"{nbytes:,} bytes of RAM were refused: {error.strerror}") from None
         if nbytes >= HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
-            try:
+            with suppress(OSError):  # a kernel without huge pages: the memory is as good, its first touch slower
                 memory.madvise(mmap.MADV_HUGEPAGE)
-            except OSError:
-                pass  # a kernel without huge pages: the memory is as good, its first touch slower
         return torch.frombuffer(memory, dtype=torch.uint8)
 
     def device_memory(self, nbytes: int) -> Tensor:
@@ -68,8 +67,12 @@ class Machine:
         """Page-lock host memory for asynchronous copies; False where that is refused or means nothing."""
         if self.device.type != "cuda":
             return False
-        code = torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), memory.nbytes, 0)
-        return int(code) == 0
+        if int(torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), memory.nbytes, 0)) == 0:
+            return True
+        # CUDA remembers the refusal as this thread's last error, and the next kernel launch would report it as its own.
+        with suppress(RuntimeError):
+            torch.ones(1, device=self.device)
+        return False
 
     def unregister(self, memory: Tensor) -> None:
         """Undo `register`."""

@@ -7,8 +7,10 @@ back and count apart. VRAM is what the driver charges the process: the allocator
 import ctypes
 import gc
 import os
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import torch
 
 from studio.config import StudioConfig
@@ -18,7 +20,6 @@ from studio.memory.plan import GB, Budgets
 # offers no way to ask for one process's share that works inside containers.
 CUDA_CONTEXT_BYTES = 640 << 20
 SELF = Path("/proc/self")
-CGROUPS = Path("/sys/fs/cgroup")
 
 
 def budgets_for(device: torch.device, config: StudioConfig) -> Budgets:
@@ -60,37 +61,25 @@ def cap_vram(device: torch.device, vram_bytes: int) -> None:
 
 def free_ram() -> int:
     """What the kernel, or this process's control group if that is tighter, would still give."""
-    try:
-        machine = _table(Path("/proc/meminfo"))["MemAvailable"]
-    except OSError:  # no Linux
-        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    return max(min([machine, *_free_in_cgroups()]), 0)
+    return max(min([psutil.virtual_memory().available, *free_in_cgroups()]), 0)
 
 
 def process_ram() -> int:
     """Anonymous + shared memory of this process now."""
-    try:
-        table = _table(SELF / "status")
-    except OSError:
-        return 0
+    table = _status()
     return table["RssAnon"] + table["RssShmem"]
 
 
 def peak_ram() -> int:
     """The most process_ram has been since reset_peaks, to within what file pages came and went meanwhile."""
-    try:
-        table = _table(SELF / "status")
-    except OSError:
-        return 0
+    table = _status()
     return max(table["VmHWM"] - table["RssFile"], table["RssAnon"] + table["RssShmem"])
 
 
 def reset_peaks(device: torch.device) -> None:
     """Begin to measure peaks anew."""
-    try:
+    with suppress(OSError):  # a container may forbid it; peaks are then those of the process
         (SELF / "clear_refs").write_text("5")  # proc(5): resets VmHWM
-    except OSError:
-        pass
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
@@ -109,33 +98,37 @@ def _bytes(promised_gb: float | None, free: float) -> int:
     return max(int(free if promised_gb is None else promised_gb * GB), 0)
 
 
-def _table(path: Path) -> dict[str, int]:
-    """A /proc file of lines `Name:  123 kB` as bytes by name."""
+def _status() -> dict[str, int]:
+    """Lines `Name:  123 kB` of /proc/self/status as bytes by name; elsewhere all memory counts as anonymous."""
+    try:
+        lines = (SELF / "status").read_text().splitlines()
+    except OSError:
+        rss = psutil.Process().memory_info().rss
+        return {"RssAnon": rss, "RssShmem": 0, "RssFile": 0, "VmHWM": rss}
     table = {}
-    for line in path.read_text().splitlines():
+    for line in lines:
         name, _, rest = line.partition(":")
-        number, _, unit = rest.strip().partition(" ")
-        if unit == "kB":
-            table[name] = int(number) * 1024
+        if rest.endswith(" kB"):
+            table[name] = int(rest.removesuffix(" kB")) * 1024
     return table
 
 
-def _free_in_cgroups() -> list[int]:
-    """Limit less use, page cache not counted as use, of every control group this process is in (v1 and v2)."""
+def free_in_cgroups(own: Path = SELF / "cgroup", root: Path = Path("/sys/fs/cgroup")) -> list[int]:
+    """Limit less use, page cache not counted as use, of every limited control group the process is in (v1 and v2)."""
     try:
-        lines = (SELF / "cgroup").read_text().splitlines()
+        lines = own.read_text().splitlines()
     except OSError:
         return []
     free = []
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if controllers in ("", "memory"):
-            root = CGROUPS / controllers
-            limit, usage = ("limit_in_bytes", "usage_in_bytes") if controllers else ("max", "current")
-            group = root / path.lstrip("/")
-            folders = [group, *group.parents] if group.is_relative_to(root) else [root]
-            # A container sees its own group as the root, so the root is asked as well as the path.
-            free += [_free_in(folder, limit, usage) for folder in folders if folder.is_relative_to(root)]
+        if controllers not in ("", "memory"):
+            continue
+        limit, usage = ("limit_in_bytes", "usage_in_bytes") if controllers else ("max", "current")
+        top = root / controllers
+        # The path may be the host's while a container sees its own group as the root: whatever exists is asked.
+        for parts in range(len(Path(path).parts)):
+            free.append(_free_in(top.joinpath(*Path(path).parts[1 : parts + 1]), limit, usage))
     return [number for number in free if number is not None]
 
 

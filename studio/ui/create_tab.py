@@ -19,6 +19,10 @@ from studio.ui.strings import say, say_move
 
 PICTURE_TYPES = [f".{name.lower()}" for name in (*IMAGE_FORMATS, "jpg", "tif")]
 RESTORE_TYPES = [".mp4", ".json", ".png"]
+TICKS = """element.addEventListener('click', (event) => {
+    const tick = event.target.closest('[data-score]');
+    if (tick) trigger('select', { score: tick.dataset.score });
+})"""
 
 
 class CreateTab:
@@ -65,7 +69,7 @@ class CreateTab:
             gr.Slider(0, form.MOTION_LIMIT, value=5, step=0.5, elem_id="motion", buttons=[], interactive=True),
             label="motion",
         )
-        self.motion_ticks = html(elem_id="ticks")
+        self.motion_ticks = html(elem_id="ticks", js_on_load=TICKS)
         self.preset = label(gr.Radio([], elem_id="preset", interactive=True), label="preset")
 
     def _build_advanced(self) -> None:

@@ -76,7 +76,7 @@ def change_model(values: Mapping[str, Any], model: ModelConfig, models: Mapping[
     settings = GenerationSettings(
         model.name, values["prompt"] or "", negative_prompt=negative, camera_move=values["camera_move"] or ""
     )
-    kept = {"seed": values["seed"], "size": nearest_size(model, *_size_or(values["size"], model))}
+    kept = {"seed": values["seed"], "size": nearest_size(model, *size_or_first(values["size"], model))}
     return fill(settings, model) | kept
 
 
@@ -131,7 +131,7 @@ def length_words(frames: int, language: str) -> str:
 
 def size_choices(model: ModelConfig, current: str, language: str) -> Choices:
     """The model's sizes by shape; a restored other size is a choice too."""
-    sizes = dict.fromkeys([*model.sizes, tuple(reversed(_size_or(current, model)))])
+    sizes = dict.fromkeys([*model.sizes, tuple(reversed(size_or_first(current, model)))])
     return [(size_words(height, width, language), size_value(height, width)) for height, width in sizes]
 
 
@@ -162,7 +162,8 @@ def _size(value: object) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def _size_or(value: object, model: ModelConfig) -> tuple[int, int]:
+def size_or_first(value: object, model: ModelConfig) -> tuple[int, int]:
+    """(width, height) of a size choice; the model's first size where it is none."""
     try:
         return _size(value)
     except InputError:

@@ -30,7 +30,9 @@ class FormEvents:
         self.picture = {create.first_image, create.figure, create.remove, create.picture_size}
 
     def wire(self) -> None:
-        """Attach every handler; `input` events come from people alone, so that no answer triggers another."""
+        """Attach every handler. `input` events come from people alone, so that no answer triggers another; but gradio
+        6's text fields send them for key presses only, not for pasted, deleted or Chinese words: there it is `change`.
+        """
         create, fields = self.create, self.create.fields
         outputs = {*create.shown, *self.picture, create.message}
         with_bytes = {*create.inputs, create.first_image}
@@ -43,7 +45,9 @@ class FormEvents:
         react(create.fix.click, self.fixed, create.inputs, create.shown)
         react(create.motion_ticks.select, self.tick_chosen, create.inputs, create.shown)
         for name in fields.keys() - {"model", "size"}:
-            react(fields[name].input, self.typed, create.inputs, create.refreshed, trigger_mode="always_last")
+            written = isinstance(fields[name], gr.Textbox | gr.Number)
+            trigger = fields[name].change if written else fields[name].input
+            react(trigger, self.typed, create.inputs, create.refreshed, trigger_mode="always_last")
 
     def typed(self, data: Data) -> Updates:
         """Something changed: what follows from it is shown, the rest stays as it is."""
@@ -62,7 +66,8 @@ class FormEvents:
 
     def tick_chosen(self, data: Data, event: gr.EventData) -> Updates:
         values, has_image, language = self._state(data)
-        score = event.score if event.score in form_panels.MOTION_TICKS else values["motion_score"]
+        known = {str(score): score for score in form_panels.MOTION_TICKS}
+        score = known.get(str(event.score), values["motion_score"])
         return self.create.show({**values, "motion_score": score}, has_image, language)
 
     def fixed(self, data: Data) -> Updates:
@@ -92,12 +97,15 @@ class FormEvents:
 
     def size_chosen(self, data: Data) -> Updates:
         """Another size crops the picture elsewhere."""
+        return {**self.create.refresh(*self._state(data)), **self.drawn_again(data)}
+
+    def drawn_again(self, data: Data) -> Updates:
+        """The picture with its crop and its caption as size and language now are."""
         values, has_image, language = self._state(data)
-        updates = self.create.refresh(values, has_image, language)
-        if has_image and data[self.create.first_image]:
-            image = self._read(data[self.create.first_image])
-            updates[self.create.figure] = self._figure(image, values["size"], language)
-        return updates
+        if not (has_image and data[self.create.first_image]):
+            return {}
+        size = form.size_value(*reversed(form.size_or_first(values["size"], self.create.model(values))))
+        return {self.create.figure: self._figure(self._read(data[self.create.first_image]), size, language)}
 
     def settings_given(self, data: Data) -> Updates:
         """Fill the form from a file this program wrote. Nothing in the file is opened or trusted: same checks."""

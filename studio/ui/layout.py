@@ -73,9 +73,10 @@ class _Page:
         self.stage.wire(self._then_look)
         self.gallery.wire(self._then_look)
         words = {*self.labels.components, *self.create.shown, self.switch, self.language, self.kept_language}
-        everything = {*words, *self.looked, *self.gallery.outputs, *self.events.picture}
+        everything = {*words, *self.looked, *self.gallery.outputs, *self.events.picture, self.create.message}
         react(page.load, self.open, [self.kept_language, self.kept_form], everything, js=LANGUAGE_OF_BROWSER)
-        react(self.language.input, self.translate, {*self.create.inputs, *self.looking}, everything)
+        form_now = {*self.create.inputs, self.create.first_image}
+        react(self.language.input, self.translate, {*form_now, *self.looking}, everything)
         react(self.gallery_pane.select, self.gallery.look_again, self.gallery.inputs, self.gallery.outputs)
         react(self.clock.tick, self.tick, self.looking, {*self.looked, *self.gallery.outputs})
 
@@ -109,6 +110,7 @@ class _Page:
             self.create.show(values, bool(data[self.create.picture_size]), language),
             self._look("", data[self.stage.focus], language),
             self.gallery.look(data[self.gallery.chosen], data[self.gallery.filter], language),
+            self.events.drawn_again(data),
             {self.create.message: "", self.kept_language: language},
         )
 

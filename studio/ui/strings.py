@@ -89,8 +89,8 @@ STRINGS: dict[str, tuple[str, str]] = {
     "receives.step_llm": ("Step LLM", "Step LLM"),
     "receives.clip": ("CLIP", "CLIP"),
     "receives.cut": (
-        "{encoder} stops here: its last {cut} tokens are not read",
-        "{encoder} 读到此处：最后 {cut} 个词元不会被读取",
+        "{encoder} stops here, tokens not read: {cut}",
+        "{encoder} 读到此处，未读词元：{cut}",
     ),
     "receives.tokens": ("{used} / {limit}", "{used} / {limit}"),
     "receives.meters": ("Tokens", "词元"),
@@ -103,7 +103,6 @@ STRINGS: dict[str, tuple[str, str]] = {
     "plan.misfit": ("Will not fit: needs {vram} of VRAM and {ram} of RAM.", "无法运行：需要显存 {vram}、内存 {ram}。"),
     "plan.shorten": ("Use {seconds} s, which fits", "改用 {seconds} 秒，可以运行"),
     "generate": ("Generate", "生成"),
-    "generate.hint": ("Ctrl + Enter", "Ctrl + Enter"),
     "stop": ("Stop", "停止"),
     # the stage
     "stage.empty": ("Your video appears here", "视频将显示在这里"),
@@ -124,7 +123,7 @@ STRINGS: dict[str, tuple[str, str]] = {
     "stage.elapsed": ("{time} so far", "已用 {time}"),
     "stage.left": ("about {time} left", "剩余约 {time}"),
     "stage.took": ("made in {time}", "用时 {time}"),
-    "stage.waiting": ("Waiting for {count} earlier videos", "前面还有 {count} 个视频"),
+    "stage.waiting": ("earlier in the queue: {count}", "前面还有 {count} 个视频"),
     "stage.next": ("Starting", "即将开始"),
     "stage.stopping": ("Stopping", "正在停止"),
     "stage.seed": ("Seed {seed}", "种子 {seed}"),

@@ -1,17 +1,22 @@
 """The slim bar: what runs, and how full VRAM and RAM are."""
 
+import time
+
 from studio.jobs import JobState
 from studio.ui import markup
 from studio.ui.backend import Backend
 from studio.ui.labels import Updates, html
 from studio.ui.strings import say
 
+USAGE_SECONDS = 2.0  # however many pages are open, the machine is asked no more often
+
 
 class SystemBar:
-    """Read anew at every look; nothing is kept."""
+    """Read anew at every look."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
+        self._asked_at, self._usage = -USAGE_SECONDS, dict[str, float | None]()
         self.bar = html(elem_id="system")
         self.banner = html(elem_id="banner")
 
@@ -23,6 +28,11 @@ class SystemBar:
         if trouble := self.backend.trouble():
             told.append(markup.sentence(trouble, language))
         return {
-            self.bar: markup.system_bar(self.backend.usage(), running, waiting, language),
+            self.bar: markup.system_bar(self._memory(), running, waiting, language),
             self.banner: markup.alert(told, "warn"),
         }
+
+    def _memory(self) -> dict[str, float | None]:
+        if time.monotonic() - self._asked_at > USAGE_SECONDS:
+            self._asked_at, self._usage = time.monotonic(), dict(self.backend.usage())
+        return self._usage

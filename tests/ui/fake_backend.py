@@ -11,7 +11,7 @@ from PIL import Image
 
 from studio import filenames
 from studio.config import load_camera_moves, load_models, load_presets, load_studio
-from studio.events import Failed, Finished, Notice, PhaseStarted, Preview, Progress
+from studio.events import Failed, Finished, PhaseStarted, Preview, Progress
 from studio.gallery import Gallery
 from studio.jobs import Job, JobQueue, JobState
 from studio.media import VideoWriter
@@ -147,7 +147,7 @@ class FakeBackend:
         self.vram_limit_gb = 80.0
         queue = JobQueue(folder / ".queue")
         self.player: Player | None = None
-        self.is_owner = True
+        self.is_owner, self.trouble, self.token_error = True, None, None
         self.backend = Backend(
             queue=queue,
             gallery=Gallery(queue, folder),
@@ -160,7 +160,16 @@ class FakeBackend:
             plan=self.plan,
             usage=self.usage,
             owner=lambda: self.is_owner,
+            trouble=lambda: self.trouble,
         )
+
+    def start_over(self, folder: Path) -> None:
+        """The same page on an empty queue: building a page takes longer than a test."""
+        self.folder, self.vram_limit_gb = folder, 80.0
+        self.is_owner, self.trouble, self.token_error = True, None, None
+        queue = JobQueue(folder / ".queue")
+        object.__setattr__(self.backend, "queue", queue)
+        object.__setattr__(self.backend, "gallery", Gallery(queue, folder))
 
     def play(self) -> Player:
         self.player = Player(self.backend.queue, self.folder, self.pace)
@@ -168,6 +177,8 @@ class FakeBackend:
         return self.player
 
     def count_tokens(self, settings: GenerationSettings, language: str) -> TextReport:
+        if self.token_error:
+            raise self.token_error
         model = self.models[settings.model]
         sent = compose(settings, model, self.moves)
         counts, unread = [], {}
@@ -197,8 +208,3 @@ class FakeBackend:
             "ram_gb": 31.5 if busy else 9.4,
             "ram_total_gb": 64.0,
         }
-
-
-def note(queue: JobQueue, job: Job, text: str) -> None:
-    """Let a running job tell something."""
-    queue.record(job.id, Notice(text))

@@ -1,0 +1,166 @@
+"""The form says exactly what the settings say, both ways, and keeps what can be kept of a broken one."""
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from studio.config import load_camera_moves, load_models, load_presets
+from studio.errors import InputError
+from studio.settings import MAX_SEED, GenerationSettings
+from studio.ui import form
+
+MODELS, MOVES, PRESETS = load_models(), load_camera_moves(), load_presets()
+TI2V, T2V, NANO = MODELS["step-video-ti2v"], MODELS["step-video-t2v"], MODELS["nano"]
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+
+
+@st.composite
+def requests(draw):
+    """Any resolved settings that can run."""
+    model = MODELS[draw(st.sampled_from(sorted(MODELS)))]
+    has_image = draw(st.booleans()) if model.takes_text_alone and model.takes_image else model.takes_image
+    moves = model.variant(has_image).motion_score
+    return GenerationSettings(
+        model=model.name,
+        prompt=draw(texts.filter(str.strip)),
+        negative_prompt=draw(texts),
+        first_image=form.PICTURE if has_image else None,
+        motion_score=draw(st.floats(0, 50)) if moves else None,
+        camera_move=draw(st.sampled_from(["", *MOVES])),
+        infer_steps=draw(st.integers(1, 200)),
+        cfg_scale=draw(st.floats(1, 30)),
+        time_shift=draw(st.floats(0.1, 100)),
+        num_frames=draw(st.sampled_from([1, *range(17, model.max_frames + 1, 17)])),
+        height=16 * draw(st.integers(4, 128)),
+        width=16 * draw(st.integers(4, 128)),
+        seed=draw(st.integers(0, MAX_SEED)),
+    )
+
+
+def by_browser(values):
+    """What a browser makes of values: its one kind of number writes 9.0 as 9, and is exact up to 2**53."""
+    whole = {name: int(v) if isinstance(v, float) and v == int(v) else v for name, v in values.items()}
+    assert all(abs(v) <= 2**53 for v in whole.values() if isinstance(v, int))
+    return json.loads(json.dumps(whole))
+
+
+@given(requests())
+@settings(max_examples=100, deadline=None)
+def test_collect_is_the_inverse_of_fill(wanted):
+    model = MODELS[wanted.model]
+    assert not wanted.problems(model, MOVES)
+    values = by_browser(form.fill(wanted, model))
+    found = form.collect(values, MODELS, wanted.first_image is not None)
+    assert found == wanted
+    assert found.to_json() == wanted.to_json()  # 9.0 stays 9.0: the same job, the same text in the file
+
+
+@given(requests())
+@settings(max_examples=50, deadline=None)
+def test_what_a_form_holds_is_always_among_its_choices(wanted):
+    model = MODELS[wanted.model]
+    values = form.fill(wanted, model)
+    assert values["size"] in [value for _, value in form.size_choices(model, values["size"], "en")]
+    assert values["num_frames"] in [value for _, value in form.length_choices(model, values["num_frames"], "zh")]
+    motion = form.motion_state(model, wanted.first_image is not None, values["motion_score"], "en")
+    assert values["motion_score"] <= motion.limit
+
+
+def test_every_setting_has_its_field():
+    names = {field.name for field in dataclasses.fields(GenerationSettings)}
+    fields = set(form.fill(GenerationSettings("nano", "a"), NANO))
+    assert names - {"first_image", "height", "width"} == fields - {"size"}
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=str)
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_choice_offered_is_valid(model, language):
+    has_image = not model.takes_text_alone
+    base = form.fill(GenerationSettings(model.name, "a cat"), model)
+    for name, choices in (
+        ("num_frames", form.length_choices(model, None, language)),
+        ("size", form.size_choices(model, base["size"], language)),
+    ):
+        assert len({words for words, _ in choices}) == len(choices)
+        for _, value in choices:
+            made = form.collect({**base, name: value}, MODELS, has_image).resolve(model)
+            assert not made.problems(model, MOVES)
+            assert made.num_frames <= model.max_frames
+
+
+def test_lengths_are_said_in_seconds():
+    assert ("8.2 s · 204 frames", 204) in form.length_choices(T2V, None, "en")
+    assert ("4.1 秒 · 102 帧", 102) in form.length_choices(TI2V, None, "zh")
+
+
+@pytest.mark.parametrize("key", PRESETS)
+def test_presets_fit_their_model_and_are_recognised(key):
+    preset = PRESETS[key]
+    model = MODELS[preset.model]
+    values = form.fill(GenerationSettings(model.name, "a"), model) | preset.values
+    assert form.preset_of(values, PRESETS) == key
+    assert form.preset_of({**values, "infer_steps": 7}, PRESETS) == ""
+    assert key in [value for _, value in form.preset_choices(PRESETS, model.name, "zh")]
+    made = form.collect(values, MODELS, not model.takes_text_alone).resolve(model)
+    assert not made.problems(model, MOVES)
+
+
+def test_a_changed_model_brings_its_defaults_and_keeps_the_words():
+    values = form.fill(GenerationSettings("step-video-t2v", "a cat", camera_move="orbit", height=992, width=544), T2V)
+    changed = form.change_model(values, TI2V, MODELS)
+    assert (changed["prompt"], changed["camera_move"], changed["size"]) == ("a cat", "orbit", "544x992")
+    assert changed["negative_prompt"] == TI2V.negative_prompt
+    assert (changed["num_frames"], changed["infer_steps"], changed["motion_score"]) == (102, 50, 5.0)
+    edited = form.change_model({**values, "negative_prompt": "mine"}, TI2V, MODELS)
+    assert edited["negative_prompt"] == "mine"
+    assert form.change_model(values, NANO, MODELS)["size"] == "128x224"  # its own sizes, the same orientation
+
+
+@pytest.mark.parametrize("seed", ["12x", "1.5", "-3", "1e3", "٣x", "9" * 40])
+def test_a_seed_that_is_none_is_a_sentence(seed):
+    values = form.fill(GenerationSettings("nano", "a"), NANO) | {"seed": seed}
+    with pytest.raises(InputError, match="seed"):
+        form.collect(values, MODELS, False).resolve(NANO).check(NANO, MOVES)
+
+
+def test_an_empty_seed_is_drawn_and_an_empty_negative_prompt_stays_empty():
+    values = form.fill(GenerationSettings("step-video-t2v", "a"), T2V) | {"seed": " ", "negative_prompt": ""}
+    found = form.collect(values, MODELS, False)
+    assert found.seed is None and found.resolve(T2V).negative_prompt == ""
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [("infer_steps", 2.5), ("infer_steps", 10**9), ("cfg_scale", float("nan")), ("num_frames", 100), ("size", "../x")],
+)
+def test_numbers_that_cannot_run_are_refused_not_rounded(field, value):
+    values = form.fill(GenerationSettings("nano", "a"), NANO) | {field: value}
+    with pytest.raises(InputError):
+        form.collect(values, MODELS, False).resolve(NANO).check(NANO, MOVES)
+
+
+def test_a_picture_chooses_the_size_of_its_shape():
+    assert form.nearest_size(TI2V, 3000, 4000) == "768x768"
+    assert form.nearest_size(TI2V, 900, 1600) == "544x992"
+    assert form.nearest_size(TI2V, 1920, 1080) == "992x544"
+    assert form.nearest_size(NANO, 0, 0) == "224x128"
+
+
+@pytest.mark.parametrize("stored", [None, 3, [], {"model": "gone"}, {"size": "1x", "seed": 4, "infer_steps": "many"}])
+def test_a_broken_memory_of_the_form_is_its_defaults(stored):
+    assert form.restored(stored, MODELS, NANO) == form.fill(GenerationSettings("nano", ""), NANO)
+
+
+def test_the_form_comes_back_as_it_was_left():
+    values = form.fill(GenerationSettings("step-video-ti2v", "a cat", camera_move="up", seed=7), TI2V)
+    values |= {"infer_steps": 33, "cfg_scale": 7.5, "negative_prompt": "", "size": "544x992"}
+    assert form.restored(by_browser(values), MODELS, NANO) == values
+
+
+def test_motion_score_says_why_it_is_grey():
+    assert form.motion_state(TI2V, True, 5.0, "en").enabled
+    assert "has no motion score" in form.motion_state(T2V, False, 5.0, "en").info
+    assert not form.motion_state(NANO, False, 5.0, "zh").enabled and form.motion_state(NANO, True, 5.0, "zh").enabled

@@ -1,0 +1,427 @@
+"""What the page does when something is clicked, without a browser: handlers get values and give updates."""
+
+import io
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+from PIL import Image
+
+from studio.errors import InputError
+from studio.events import Failed, Finished, PhaseStarted
+from studio.jobs import JobState
+from studio.settings import GenerationSettings
+from studio.ui import form
+from studio.ui.layout import _Page
+from tests.ui.fake_backend import FakeBackend
+
+ALL = ("nano", "step-video-t2v", "step-video-ti2v")
+EVIL = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    fake = FakeBackend(tmp_path_factory.mktemp("page"), installed=ALL)
+    with gr.Blocks():
+        return fake, _Page(fake.backend)
+
+
+@pytest.fixture
+def page(built, tmp_path):
+    built[0].start_over(tmp_path)
+    return built[1]
+
+
+@pytest.fixture
+def fake(built, page):
+    return built[0]
+
+
+def picture(width=60, height=90, kind="PNG", **options):
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), "teal").save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def filled(page, model="nano", prompt="a paper boat", image=None, language="en", **changes):
+    """The input of a handler of the form, as if typed."""
+    create = page.create
+    values = form.fill(GenerationSettings(model, prompt), page.backend.models[model]) | changes
+    data = {create.fields[name]: value for name, value in values.items()}
+    return data | {
+        create.picture_size: "60x90" if image else "",
+        create.first_image: image,
+        create.language: language,
+        create.preset: "",
+    }
+
+
+def message(page, updates):
+    return updates[page.create.message]
+
+
+def submit(page, **changes):
+    settings = replace(GenerationSettings("nano", "a paper boat", seed=5), **changes)
+    return page.backend.queue.submit(settings.resolve(page.backend.models[settings.model]))
+
+
+def finish(page, job, folder):
+    path = folder / "made.mp4"
+    path.write_bytes(b"video")
+    page.backend.queue.claim()
+    page.backend.queue.record(job.id, Finished(str(path), job.settings.seed, {}, 0, 0))
+    return path
+
+
+def test_generate_queues_exactly_what_the_form_says(page):
+    updates = page.stage.generate(filled(page, camera_move="orbit", infer_steps=7, seed="12", negative_prompt=""))
+    (job,) = page.backend.queue.list()
+    assert updates[page.stage.focus] == job.id and message(page, updates) == ""
+    wanted = GenerationSettings("nano", "a paper boat", "", None, None, "orbit", 7, 4.0, 3.0, 34, 128, 224, 12)
+    assert job.settings == wanted
+
+
+def test_an_empty_seed_is_drawn_when_queued(page):
+    page.stage.generate(filled(page))
+    page.stage.generate(filled(page))
+    first, second = page.backend.queue.list()
+    assert first.settings.seed != second.settings.seed
+
+
+def test_the_job_owns_the_picture_as_it_was_uploaded(page):
+    data = picture(kind="JPEG", exif=Image.Exif())
+    page.stage.generate(filled(page, "step-video-ti2v", image=data))
+    (job,) = page.backend.queue.list()
+    with open(job.settings.first_image, "rb") as file:
+        assert file.read() == data
+    assert job.settings.motion_score == 5.0
+
+
+@pytest.mark.parametrize(
+    "changes, english, chinese",
+    [
+        ({"prompt": " "}, "The prompt is empty", "提示词为空"),
+        ({"prompt": "x" * 2001}, "2001 characters", "2001 个字符"),
+        ({"infer_steps": 0}, "infer_steps is 0", "infer_steps 为 0"),
+        ({"cfg_scale": float("inf")}, "cfg_scale is inf", "cfg_scale 为 inf"),
+        ({"seed": "1.5"}, "seed is '1.5'", "seed 为 '1.5'"),
+        ({"num_frames": 100}, "use 85 or 102", "85 或 102"),
+        ({"size": "100x100"}, "use 96 or 112", "96 或 112"),
+        ({"model": "step-video-ti2v"}, "starts from a picture", "需要首帧图片"),
+        ({"model": "step-video-t2v", "image": picture()}, "cannot use a first image", "无法使用首帧图片"),
+        ({"image": b"not a picture"}, "cannot be read", "无法读取"),
+    ],
+)
+def test_wrong_input_is_a_sentence_and_nothing_is_lost(page, changes, english, chinese):
+    for language, words in (("en", english), ("zh", chinese)):
+        updates = page.stage.generate(filled(page, language=language, **changes))
+        assert words in message(page, updates).replace("&#x27;", "'")
+        assert not set(updates) & {*page.create.fields.values(), page.create.first_image}
+    assert page.backend.queue.list() == []
+
+
+def test_a_missing_model_gives_the_command_that_fetches_it(page):
+    data = filled(page, "step-video-t2v-turbo")
+    assert "python app.py download step-video-t2v-turbo" in message(page, page.stage.generate(data))
+    assert "python app.py download step-video-t2v-turbo" in page.events.typed(data)[page.create.plan]
+    assert page.backend.queue.list() == []
+
+
+def test_installed_models_come_first_and_the_missing_are_marked(page):
+    updates = page.create.show(form.fill(GenerationSettings("nano", ""), page.backend.models["nano"]), False, "en")
+    choices = updates[page.create.fields["model"]]["choices"]
+    assert [value for _, value in choices] == ["step-video-t2v", "step-video-ti2v", "nano", "step-video-t2v-turbo"]
+    assert ["not installed" in words for words, _ in choices] == [False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    "data, words",
+    [
+        (b"", "cannot be read"),
+        (EVIL.encode(), "cannot be read"),
+        (picture(9000, 9000), "megapixels"),
+        (picture(kind="GIF", save_all=True, append_images=[Image.new("RGB", (60, 90), "red")]), "frames"),
+    ],
+)
+def test_a_bad_picture_is_refused_at_once(page, data, words):
+    updates = page.events.picture_given(filled(page, image=data))
+    assert words in message(page, updates)
+    assert updates[page.create.first_image]["value"] is None and updates[page.create.picture_size] == ""
+
+
+def test_a_picture_chooses_its_size_and_shows_its_crop(page):
+    updates = page.events.picture_given(filled(page, "step-video-ti2v", image=picture(900, 1600)))
+    assert updates[page.create.fields["size"]]["value"] == "544x992"
+    assert "data:image/jpeg;base64," in updates[page.create.figure]["value"]
+    assert updates[page.create.picture_size] == "900x1600"
+    other = filled(page, "step-video-ti2v", image=picture(900, 1600), size="992x544")
+    assert page.events.size_chosen(other)[page.create.figure] != updates[page.create.figure]["value"]
+
+
+def test_a_removed_picture_is_gone(page):
+    updates = page.events.picture_removed(filled(page, image=picture()))
+    assert updates[page.create.first_image]["value"] is None and updates[page.create.picture_size] == ""
+    assert not updates[page.create.fields["motion_score"]]["interactive"]  # nano has none without a picture
+
+
+def test_another_model_brings_its_defaults(page):
+    data = filled(page, "step-video-t2v") | {page.create.fields["model"]: "step-video-ti2v"}
+    data[page.create.fields["negative_prompt"]] = page.backend.models["step-video-t2v"].negative_prompt
+    updates = page.events.model_chosen(data)
+    assert updates[page.create.fields["num_frames"]]["value"] == 102
+    assert updates[page.create.fields["negative_prompt"]]["value"].startswith("动画")
+    assert page.create.fields["prompt"] not in updates
+    assert updates[page.create.preset]["value"] == "ti2v-best"
+
+
+def test_a_preset_sets_its_values_and_a_change_leaves_it(page):
+    data = filled(page, "step-video-ti2v") | {page.create.preset: "ti2v-draft"}
+    assert page.events.preset_chosen(data)[page.create.fields["num_frames"]]["value"] == 51
+    changed = page.events.typed(filled(page, "step-video-ti2v", infer_steps=49))
+    assert changed[page.create.preset]["value"] == ""
+
+
+def test_a_tick_sets_the_motion_score_and_nothing_else_does(page):
+    data = filled(page, "step-video-ti2v", image=picture())
+    field = page.create.fields["motion_score"]
+    assert page.events.tick_chosen(data, SimpleNamespace(score="10"))[field]["value"] == 10
+    for score in (11, None, [], EVIL):
+        assert page.events.tick_chosen(data, SimpleNamespace(score=score))[field]["value"] == 5.0
+
+
+def test_the_panel_shows_exactly_what_is_sent(page):
+    updates = page.events.typed(filled(page, "step-video-t2v", prompt=f"a {EVIL} cat", camera_move="push-in"))
+    sent = updates[page.create.receives]
+    assert "镜头推进，a &lt;img" in sent and "超高清" in sent and "画面暗" in sent
+    assert "镜头推进" in updates[page.create.camera_note]
+
+
+def test_a_video_that_does_not_fit_offers_the_longest_that_does(page, fake):
+    fake.vram_limit_gb = 10
+    data = filled(page, "step-video-t2v")
+    updates = page.events.typed(data)
+    assert "Will not fit" in updates[page.create.plan] and updates[page.create.fix]["visible"]
+    frames = page.events.fixed(data)[page.create.fields["num_frames"]]["value"]
+    assert fake.plan(GenerationSettings("", "", num_frames=frames, height=544, width=992, infer_steps=1))["fits"]
+    assert not fake.plan(GenerationSettings("", "", num_frames=frames + 17, height=544, width=992, infer_steps=1))[
+        "fits"
+    ]
+
+
+def test_an_error_of_the_counter_is_shown_and_does_not_break_the_form(page, fake):
+    fake.token_error = InputError("settings_unreadable", reason=EVIL)
+    updates = page.events.typed(filled(page))
+    assert "cannot be read" in updates[page.create.plan] and EVIL not in updates[page.create.plan]
+
+
+def give(page, text, image=None):
+    data = filled(page, image=image)
+    data[page.create.restore] = text if isinstance(text, bytes) else json.dumps(text).encode()
+    return page.events.settings_given(data)
+
+
+def test_settings_come_back_from_a_file(page):
+    settings = {"model": "step-video-t2v", "prompt": EVIL, "seed": 2**60 + 1, "height": 992, "width": 544}
+    updates = give(page, {"settings": settings, "program": "step-video-studio"})
+    fields = page.create.fields
+    assert updates[fields["prompt"]]["value"] == EVIL and updates[fields["seed"]]["value"] == str(2**60 + 1)
+    assert updates[fields["size"]]["value"] == "544x992" and updates[page.create.restore] is None
+    assert "alert good" in message(page, updates)
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        (b"\x00\x01", "no settings"),
+        ({"settings": {"model": EVIL, "prompt": "a"}}, "no model named"),
+        ({"settings": {"model": "nano", "prompt": "a", "height": 100}}, "multiple of 16"),
+        ({"settings": {"model": "nano", "prompt": "a", "infer_steps": 1e300}}, "infer_steps"),
+        ({"settings": {"model": "nano", "prompt": "a", "height": EVIL}}, "height"),
+        ({"settings": {"model": "nano", "prompt": "a", "camera_move": EVIL}}, "no camera move"),
+        ({"settings": {"model": "nano", "prompt": ["a"], EVIL: 1}}, "field this version does not know"),
+        ([], "no settings"),
+    ],
+)
+def test_a_foreign_file_is_a_sentence(page, text, words):
+    updates = give(page, text)
+    assert words in message(page, updates) and EVIL not in message(page, updates)
+    assert not set(updates) & set(page.create.fields.values())
+
+
+def test_a_path_in_a_foreign_file_is_never_opened(page, tmp_path):
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(picture())
+    updates = give(page, {"model": "nano", "prompt": "a", "first_image": str(secret)})
+    assert page.create.first_image not in updates and page.create.figure not in updates
+    assert "NAME.first.png" in message(page, updates)
+    kept = give(page, {"model": "nano", "prompt": "a", "first_image": "/etc/passwd"}, image=picture())
+    assert page.create.first_image not in kept and "NAME.first.png" not in message(page, kept)
+    dropped = give(page, {"model": "nano", "prompt": "a", "first_image": None}, image=picture())
+    assert dropped[page.create.first_image]["value"] is None
+
+
+def test_a_new_visitor_sees_what_runs_and_a_picked_job_stays(page):
+    first, second, third = (submit(page) for _ in range(3))
+    page.backend.queue.claim()
+    assert page.stage.look("", "en")[page.stage.focus] == first.id
+    assert page.stage.look(third.id, "en")[page.stage.focus] == third.id
+    assert "earlier in the queue: 2" in page.stage.look(third.id, "en")[page.stage.stage]
+    assert page.stage.look("../../etc/passwd", "en")[page.stage.focus] == first.id
+    assert page.stage.pick({}, SimpleNamespace(id=["x"]))  # whatever a browser sends becomes text, then is looked up
+    assert second.state == JobState.QUEUED
+
+
+def test_buttons_follow_the_state(page, tmp_path):
+    job = submit(page)
+    shown = page.stage.look(job.id, "en")
+    assert shown[page.create.stop]["interactive"] and not shown[page.stage.buttons["again"]]["visible"]
+    page.stage.stop({page.stage.focus: job.id, page.create.language: "en"})
+    shown = page.stage.look(job.id, "en")
+    assert not shown[page.create.stop]["interactive"] and shown[page.stage.buttons["resume"]]["visible"]
+    page.stage.resume({page.stage.focus: job.id, page.create.language: "en"})
+    finish(page, job, tmp_path)
+    shown = page.stage.look(job.id, "en")
+    assert shown[page.stage.buttons["again"]]["visible"] and not shown[page.stage.buttons["resume"]]["visible"]
+    assert f"studio/media/{job.id}/download" in shown[page.stage.download]["value"]
+
+
+def test_stop_asks_a_running_job_to_end(page):
+    job = submit(page)
+    page.backend.queue.claim()
+    page.stage.stop({page.stage.focus: job.id, page.create.language: "en"})
+    assert page.backend.queue.cancel_requested(job.id)
+    shown = page.stage.look(job.id, "zh")
+    assert "正在停止" in shown[page.stage.stage] and not shown[page.create.stop]["interactive"]
+
+
+def test_again_and_new_seed(page, tmp_path):
+    job = page.backend.queue.submit(
+        GenerationSettings("nano", "a", first_image="x", seed=5).resolve(page.backend.models["nano"]), picture()
+    )
+    mine = {page.stage.focus: job.id, page.create.language: "en"}
+    page.stage.again(mine)
+    page.stage.new_seed(mine)
+    fresh, same, _ = page.backend.queue.list()
+    blank = {"first_image": None, "seed": 0}
+    assert replace(same.settings, first_image=None) == replace(job.settings, first_image=None)
+    assert replace(fresh.settings, **blank) == replace(job.settings, **blank) and fresh.settings.seed != 5
+    with open(fresh.settings.first_image, "rb") as file:
+        assert file.read() == picture()
+    gone = page.stage.again({page.stage.focus: "gone", page.create.language: "zh"})
+    assert "已不存在" in message(page, gone)
+
+
+def test_reuse_fills_the_form_with_the_picture(page):
+    settings = GenerationSettings("nano", EVIL, first_image="x", motion_score=30.0, seed=2**62)
+    job = page.backend.queue.submit(settings.resolve(page.backend.models["nano"]), picture())
+    updates = page.stage.reuse({page.stage.focus: job.id, page.create.language: "en"})
+    with open(updates[page.create.first_image]["value"], "rb") as file:
+        assert file.read() == picture()
+    fields = page.create.fields
+    assert updates[fields["prompt"]]["value"] == EVIL and updates[fields["seed"]]["value"] == str(2**62)
+    assert updates[fields["motion_score"]] | {"value": 30.0, "maximum": 30.0} == updates[fields["motion_score"]]
+    assert page.stage.reuse({page.stage.focus: "gone", page.create.language: "en"}) == {}
+
+
+def test_a_page_that_does_not_own_the_queue_only_shows(page, fake):
+    job = submit(page)
+    fake.is_owner = False
+    shown = page.stage.look(job.id, "en")
+    assert not shown[page.create.stop]["interactive"] and not shown[page.stage.buttons["again"]]["visible"]
+    assert "only shows" in page.system.look("en")[page.system.banner]
+    assert "only shows" in message(page, page.stage.generate(filled(page)))
+    mine = {page.stage.focus: job.id, page.create.language: "en"}
+    page.stage.stop(mine)
+    page.stage.again(mine)
+    gallery = {page.gallery.chosen: job.id, page.gallery.filter: "all", page.gallery.language: "en"}
+    page.gallery.delete(gallery)
+    page.gallery.resume(gallery)
+    (left,) = page.backend.queue.list()
+    assert left.state == JobState.QUEUED
+
+
+def test_why_nothing_can_run_is_shown(page, fake):
+    fake.trouble = Failed("checkpoint", {"reason": EVIL}, EVIL)
+    banner = page.system.look("zh")[page.system.banner]
+    assert "模型文件有问题" in banner and EVIL not in banner
+
+
+def test_the_gallery_plays_deletes_and_resumes(page, tmp_path):
+    done, failed = submit(page, prompt=EVIL), submit(page)
+    path = finish(page, done, tmp_path)
+    page.backend.queue.claim()
+    page.backend.queue.record(failed.id, Failed("does_not_fit", {}, "no room"))
+    gallery = page.gallery
+
+    def data(id, kind="all"):
+        return {gallery.chosen: id, gallery.filter: kind, gallery.language: "en"}
+
+    shown = gallery.pick(data(""), SimpleNamespace(id=done.id))
+    assert f"studio/media/{done.id}/result" in shown[gallery.player] and EVIL not in "".join(map(str, shown.values()))
+    assert shown[gallery.buttons["delete"]]["visible"] and not shown[gallery.buttons["sure"]]["visible"]
+    assert gallery.ask()[gallery.buttons["sure"]]["visible"]
+    assert failed.id not in gallery.look_again(data("", "finished"))[gallery.grid]
+    assert done.id not in gallery.look_again(data("", "unfinished"))[gallery.grid]
+    assert gallery.look_again(data(failed.id))[gallery.buttons["resume"]]["visible"]
+    gallery.resume(data(failed.id))
+    assert page.backend.queue.get(failed.id).state == JobState.QUEUED
+    used = gallery.use(data(done.id))
+    assert used[page.create.fields["prompt"]]["value"] == EVIL and used[page.tabs]["selected"] == "create"
+    gallery.delete(data(done.id))
+    assert page.backend.queue.get(done.id) is None and not path.exists()
+    assert gallery.use(data(done.id)) == {} and gallery.look_again(data("../x"))[gallery.chosen] == ""
+
+
+def test_a_tick_sends_only_what_changed(page):
+    job = submit(page)
+    data = {page.seen: "", page.stage.focus: "", page.create.language: "en"}
+    data |= {page.gallery.chosen: "", page.gallery.filter: "all"}
+    first = page.tick(data)
+    assert first[page.stage.focus] == job.id and page.gallery.grid in first
+    data |= {page.seen: first[page.seen], page.stage.focus: job.id}
+    assert set(page.tick(data)) == {page.system.bar, page.system.banner}
+    page.backend.queue.claim()
+    began = page.tick(data)
+    assert page.stage.stage in began
+    page.backend.queue.record(job.id, PhaseStarted("denoise"))
+    after = page.tick(data | {page.seen: began[page.seen]})
+    assert page.stage.stage in after and page.gallery.grid not in after
+
+
+def test_a_returning_visitor_finds_form_and_language(page):
+    stored = form.fill(GenerationSettings("nano", "half a sen", seed=3), page.backend.models["nano"])
+    updates = page.open("zh", stored)
+    assert updates[page.create.fields["prompt"]]["value"] == "half a sen"
+    assert updates[page.create.generate]["value"] == "生成" and updates[page.language] == "zh"
+    assert page.open("../", None)[page.language] == "en"
+
+
+def test_every_handler_keeps_to_its_outputs(page, fake):
+    """Gradio refuses an update of a component that is no output: wire everything and compare."""
+    with gr.Blocks() as blocks:
+        made = _Page(fake.backend)
+        made.wire(blocks)
+    outputs = {fn.name: set(fn.outputs) for fn in blocks.fns.values()}
+    image = filled(made, "nano", image=picture())
+    stage = {made.stage.focus: submit(made).id, made.create.language: "en"}
+    gallery = {made.gallery.chosen: "", made.gallery.filter: "all", made.gallery.language: "en"}
+    restore = filled(made) | {made.create.restore: b'{"model": "nano", "prompt": "a"}'}
+    everything = {**image, **stage, **gallery, made.seen: ""}
+    calls = {
+        "typed": [image], "model_chosen": [image], "preset_chosen": [image], "fixed": [image],
+        "picture_given": [image], "picture_removed": [image], "size_chosen": [image], "settings_given": [restore],
+        "generate": [image], "again": [stage], "new_seed": [stage], "resume": [stage], "stop": [stage],
+        "reuse": [stage], "translate": [everything], "tick": [everything], "open": ["en", None],
+        "look_again": [gallery], "delete": [gallery], "use": [gallery], "ask": [],
+        "tick_chosen": [image, SimpleNamespace(score=5)], "example": [image, SimpleNamespace(text="a")],
+        "pick": [gallery | stage, SimpleNamespace(id="x")],
+    }  # fmt: skip
+    assert {name for name in outputs} == set(calls)
+    for fn in blocks.fns.values():
+        if fn.name == "resume" and made.gallery.grid in fn.outputs:
+            arguments = [gallery]
+        else:
+            arguments = calls[fn.name]
+        assert set(fn.fn(*arguments)) <= set(fn.outputs), fn.name

@@ -1,5 +1,6 @@
 """The command line as a user types it: exit codes, sentences, files."""
 
+import json
 import os
 import signal
 import subprocess
@@ -131,9 +132,14 @@ def test_inspect_says_what_a_folder_holds(model_dir, capsys):
     assert app.main(["inspect", str(model_dir)]) == 1
 
 
-def test_plan_needs_no_weights(call):
-    words = ["--model", "step-video-ti2v", "--num-frames", 102, "--height", 544, "--width", 992]
-    code, out, _ = call("plan", *words, "--vram", 24, "--ram", 64, "--json")
-    assert code == 0 and '"fits": true' in out
-    code, out, _ = call("plan", *words, "--vram", 2, "--ram", 4)
-    assert code == 1 and "GB" in out
+def test_plan_needs_neither_weights_nor_a_card(capsys, tmp_path):
+    words = ["plan", "--model", "step-video-ti2v", "--num-frames", "102", "--height", "544", "--width", "992"]
+    words += ["--model-dir", str(tmp_path), "--output-dir", str(tmp_path)]
+    assert app.main([*words, "--vram", "24", "--ram", "64", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    keys = {"fits", "vram_peak_gb", "ram_peak_gb", "seconds_per_step", "resident_blocks", "streamed_blocks"}
+    assert keys <= set(plan) and plan["fits"] and plan["vram_peak_gb"] <= 24 and plan["ram_peak_gb"] <= 64
+    assert plan["resident_blocks"] + plan["streamed_blocks"] == 48
+    assert app.main([*words, "--vram", "4", "--ram", "64"]) == 1
+    assert "It would fit with" in capsys.readouterr().out
+    assert app.main([*words, "--height", "100", "--vram", "4"]) == 2

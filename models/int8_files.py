@@ -92,6 +92,9 @@ class Int8Files:
         index = {"metadata": {"total_size": self.nbytes}, "weight_map": names}
         _write_json(self._unfinished / f"{LAYOUT[self._source.component].weights[0]}.index.json", index)
         _write_json(self._unfinished / "config.json", self._source.config)
+        for name in LAYOUT[self._source.component].tokenizer:
+            if (path := self._source.folder / name).is_file():
+                shutil.copyfile(path, self._unfinished / path.name)
         shutil.rmtree(self._place, ignore_errors=True)
         self._unfinished.replace(self._place)
 

@@ -16,6 +16,7 @@ from models.int8_files import Int8Files, read_record
 from models.quantized import UNITS, Int8Linear, int8_block, int8_network, quantize_rows
 from studio import quantize as studio_quantize
 from studio.config import COMPONENTS
+from studio.engine import open_tokenizers
 from studio.errors import InputError, StudioError
 from studio.nano.checkpoint import write_checkpoint
 from studio.quantize import NETWORKS, int8_folders, quantize
@@ -223,6 +224,11 @@ def test_int8_files_of_another_network_are_refused(made, tmp_path):
     config.write_text(json.dumps({**json.loads(config.read_text()), "num_layers": 3}))
     with pytest.raises(CheckpointError, match="lacks 23 tensors"):
         build(place, "transformer")
+
+
+def test_the_tokenizer_comes_along(made):
+    tokenizers = open_tokenizers(int8_folders(made))
+    assert tokenizers["step_llm"].encode("a red ball").ids == open_tokenizers(made)["step_llm"].encode("a red ball").ids
 
 
 def test_the_record_says_what_the_files_were_made_from(made):

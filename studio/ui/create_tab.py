@@ -19,6 +19,7 @@ from studio.ui.strings import say, say_move
 
 PICTURE_TYPES = [f".{name.lower()}" for name in (*IMAGE_FORMATS, "jpg", "tif")]
 RESTORE_TYPES = [".mp4", ".json", ".png"]
+ZONE = {"type": "binary", "container": False, "show_label": False}
 TICKS = """element.addEventListener('click', (event) => {
     const tick = event.target.closest('[data-score]');
     if (tick) trigger('select', { score: tick.dataset.score });
@@ -52,8 +53,8 @@ class CreateTab:
     def _build_picture(self) -> None:
         with gr.Column(elem_id="picture", elem_classes="field"):
             self.picture_title = html()
-            self.first_image = gr.File(
-                type="binary", file_types=PICTURE_TYPES, elem_id="first-image", container=False, show_label=False
+            self.first_image = self.labels.add(
+                gr.File(file_types=PICTURE_TYPES, elem_id="first-image", **ZONE), label="image"
             )
             self.figure = html(visible=False, elem_id="crop")
             self.remove = self.labels.add(
@@ -95,9 +96,7 @@ class CreateTab:
             )
             with gr.Column(elem_classes="field"):
                 self.restore_title = html()
-                self.restore = gr.File(
-                    type="binary", file_types=RESTORE_TYPES, elem_id="restore-file", container=False, show_label=False
-                )
+                self.restore = label(gr.File(file_types=RESTORE_TYPES, elem_id="restore-file", **ZONE), label="restore")
         with label(gr.Accordion(open=False, elem_id="receives"), label="receives"):
             self.receives = html()
 

@@ -36,18 +36,20 @@ class FormEvents:
         create, fields = self.create, self.create.fields
         outputs = {*create.shown, *self.picture, create.message}
         with_bytes = {*create.inputs, create.first_image}
-        react(fields["model"].input, self.model_chosen, create.inputs, create.shown)
-        react(create.preset.input, self.preset_chosen, {*create.inputs, create.preset}, create.shown)
+        # Gradio would compare a choice with choices that an answer on its way may just have changed; `collect` checks.
+        raw = {"preprocess": False}
+        react(fields["model"].input, self.model_chosen, create.inputs, create.shown, **raw)
+        react(create.preset.input, self.preset_chosen, {*create.inputs, create.preset}, create.shown, **raw)
         react(create.first_image.upload, self.picture_given, with_bytes, outputs)
-        react(create.remove.click, self.picture_removed, create.inputs, outputs)
+        react(create.remove.click, self.picture_removed, create.inputs, outputs, **raw)
         react(fields["size"].input, self.size_chosen, with_bytes, {create.figure, *create.refreshed})
         react(create.restore.upload, self.settings_given, {*create.inputs, create.restore}, {*outputs, create.restore})
-        react(create.fix.click, self.fixed, create.inputs, create.shown)
-        react(create.motion_ticks.select, self.tick_chosen, create.inputs, create.shown)
+        react(create.fix.click, self.fixed, create.inputs, create.shown, **raw)
+        react(create.motion_ticks.select, self.tick_chosen, create.inputs, create.shown, **raw)
         for name in fields.keys() - {"model", "size"}:
             written = isinstance(fields[name], gr.Textbox | gr.Number)
             trigger = fields[name].change if written else fields[name].input
-            react(trigger, self.typed, create.inputs, create.refreshed, trigger_mode="always_last")
+            react(trigger, self.typed, create.inputs, create.refreshed, trigger_mode="always_last", **raw)
 
     def typed(self, data: Data) -> Updates:
         """Something changed: what follows from it is shown, the rest stays as it is."""

@@ -47,13 +47,10 @@ class _Page:
         with gr.Row(elem_id="top"):
             html(markup.brand())
             self.system = SystemBar(backend)
-            self.language = gr.Radio(
-                [(title, key) for key, title in LANGUAGES.items()],
-                value="en",
-                show_label=False,
-                container=False,
-                elem_id="language",
-                interactive=True,
+            choices = [(title, key) for key, title in LANGUAGES.items()]
+            self.language = self.labels.add(
+                gr.Radio(choices, value="en", show_label=False, container=False, elem_id="language", interactive=True),
+                label="language",
             )
             self.switch = html(markup.theme_switch("en"))
         with gr.Tabs(selected="create", elem_id="tabs") as self.tabs:
@@ -100,7 +97,7 @@ class _Page:
             self._look("", "", language),
             self.gallery.look("", "all", language),
         )
-        return updates | {self.language: language}
+        return merge(updates, {self.language: gr.update(value=language)})
 
     def translate(self, data: Data) -> Updates:
         """Every word in the other language; nothing else changes."""

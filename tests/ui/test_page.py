@@ -394,8 +394,8 @@ def test_a_returning_visitor_finds_form_and_language(page):
     stored = form.fill(GenerationSettings("nano", "half a sen", seed=3), page.backend.models["nano"])
     updates = page.open("zh", stored)
     assert updates[page.create.fields["prompt"]]["value"] == "half a sen"
-    assert updates[page.create.generate]["value"] == "生成" and updates[page.language] == "zh"
-    assert page.open("../", None)[page.language] == "en"
+    assert updates[page.create.generate]["value"] == "生成" and updates[page.language]["value"] == "zh"
+    assert page.open("../", None)[page.language]["value"] == "en"
 
 
 def test_every_handler_keeps_to_its_outputs(page, fake):

@@ -1,0 +1,320 @@
+"""The page in headless Chromium: a job outlives its page, every word changes with the language, nothing is fetched.
+
+Screenshots of both widths, both lights and both languages are left in pytest's temporary folder to be looked at.
+"""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from studio.jobs import JobState
+from studio.settings import GenerationSettings
+from studio.ui.layout import build_page
+from studio.ui.server import ServeOptions, serve
+from studio.ui.strings import MOVES, STRINGS
+from tests.ui.fake_backend import FAIL_WORD, FakeBackend, Pace, paint
+from tests.ui.test_server import free_port
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = pytest.mark.browser
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+EVIL = "<img src=x onerror=alert(1)>${alert(2)}{{7*7}}`"
+# Names, units and what stands in files or at the command line.
+LATIN_IN_CHINESE = "Step-Video|Studio|English|nano|Turbo|CLIP|Step LLM|CFG|GB|VRAM|mp4|png|json|fail|num_frames|--vram"
+DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not CHROMIUM:
+        pytest.skip("no Chromium on this machine (CHROMIUM names another one)")
+    with playwright.sync_playwright() as driver:
+        made = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def studio(tmp_path):
+    """A served page over a played worker: (fake backend, url)."""
+    fake = FakeBackend(tmp_path, Pace(0.05, 12), installed=("nano", "step-video-ti2v"))
+    page = build_page(fake.backend)
+    url = serve(page, fake.backend, ServeOptions(port=free_port()))
+    yield fake, url
+    if fake.player:
+        fake.player.end()
+    page.close()
+
+
+@pytest.fixture
+def visit(browser, studio):
+    """Opens the page as a new visitor; fails the test where the page asks another host or runs a foreign script."""
+    contexts, foreign = [], []
+
+    def open_page(language="en-US", dark=False, size=DESKTOP, url=studio[1]):
+        light = "dark" if dark else "light"
+        context = browser.new_context(viewport=size, locale=language, color_scheme=light, reduced_motion="reduce")
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("request", lambda asked: foreign.append(asked.url) if is_foreign(asked.url, studio[1]) else None)
+        page.on("dialog", lambda dialog: foreign.append(f"script: {dialog.message}"))
+        page.on("pageerror", lambda error: foreign.append(f"error: {error}"))
+        page.goto(url)
+        page.wait_for_selector("#model label")
+        page.wait_for_selector(".system")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert foreign == []
+
+
+def is_foreign(asked, url):
+    return not asked.startswith((url, "data:", "blob:"))
+
+
+def write(page, words, field="#prompt"):
+    page.fill(f"{field} textarea, {field} input", words)
+
+
+def picture_file(folder: Path, width=400, height=640) -> Path:
+    path = folder / f"{EVIL.replace('/', '')[:28]}.png"
+    Image.fromarray(paint(1, height, width, 5)[0]).save(path)
+    return path
+
+
+def test_a_job_outlives_its_page(studio, visit):
+    fake, _ = studio
+    fake.pace.step_seconds = 0.2
+    fake.play()
+    page = visit()
+    page.click('#model label:has(input[value="nano"])')
+    write(page, EVIL)
+    page.click("#prompt textarea")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector(".stage.running .bar")
+    page.wait_for_selector(".stage.running img")
+    assert EVIL in page.inner_text("#outputs")
+    page.context.close()
+    (job,) = fake.backend.queue.list()
+    assert job.state == JobState.RUNNING and job.settings.prompt == EVIL
+    again = visit(size=PHONE)
+    again.wait_for_selector(".stage.running")
+    again.wait_for_selector(".stage.finished video")
+    assert again.evaluate("document.querySelector('.stage video').src").endswith(f"studio/media/{job.id}/result")
+    again.wait_for_function("document.querySelector('.stage video').readyState >= 1")
+    assert f"Seed {job.settings.seed}" in again.inner_text("#stage").replace("\n", " ")
+
+
+def test_stop_ends_the_running_job_at_once(studio, visit):
+    fake, _ = studio
+    fake.pace.step_seconds, fake.pace.steps = 0.3, 200
+    fake.play()
+    page = visit()
+    page.click('#model label:has(input[value="nano"])')
+    write(page, "a boat")
+    page.click("#generate")
+    page.wait_for_selector(".stage.running img")
+    page.wait_for_function("/^\\d+% · /.test(document.title)")
+    page.click("#stop")
+    page.wait_for_selector(".stage.cancelled")
+    page.wait_for_selector("#do-resume:visible")
+    assert page.is_disabled("#stop")
+    page.click("#do-resume")
+    page.wait_for_selector(".stage.running")
+
+
+def test_what_was_typed_is_kept_by_the_browser(studio, visit):
+    page = visit()
+    page.click("#prompt textarea")
+    page.keyboard.insert_text("雪中的女孩")  # as an input method or a paste does: without key presses
+    page.wait_for_selector(".meters >> text=/ 320/")
+    page.click('#camera label:has(input[value="orbit"])')
+    page.wait_for_selector("text=镜头环绕")
+    page.click('#language label:has(input[value="zh"])')
+    page.wait_for_selector("#generate:has-text('生成')")
+    page.wait_for_timeout(300)
+    page.reload()
+    page.wait_for_selector("#generate:has-text('生成')")
+    page.wait_for_function("document.querySelector('#prompt textarea').value === '雪中的女孩'")
+    assert page.is_checked('#camera input[value="orbit"]')
+    assert page.evaluate("document.documentElement.lang") in ("zh", "en")
+
+
+def test_a_picture_is_cropped_as_shown_and_errors_lose_nothing(studio, visit, tmp_path):
+    page = visit()
+    write(page, "a girl turns")
+    page.click("#generate")
+    page.wait_for_selector("#message .alert >> text=starts from a picture")
+    assert page.input_value("#prompt textarea") == "a girl turns"
+    bad = tmp_path / "broken.png"
+    bad.write_bytes(b"\x89PNG\r\n\x1a\nnot really")
+    page.set_input_files("#first-image input[type=file]", bad)
+    page.wait_for_selector("#message .alert >> text=cannot be read")
+    page.set_input_files("#first-image input[type=file]", picture_file(tmp_path))
+    page.wait_for_selector(".crop img")
+    page.click("#advanced > button")
+    assert page.is_checked('#size input[value="544x992"]')
+    page.click("#generate")
+    page.wait_for_selector(".stage.queued")
+    (job,) = studio[0].backend.queue.list()
+    assert Path(job.settings.first_image).read_bytes() == picture_file(tmp_path).read_bytes()
+    page.click("#remove-picture")
+    page.wait_for_selector(".crop", state="detached")
+
+
+def test_a_dropped_file_brings_its_settings_back(studio, visit, tmp_path):
+    fake, _ = studio
+    fake.play()
+    settings = GenerationSettings("nano", EVIL, seed=77, infer_steps=9, num_frames=17, height=64, width=64)
+    job = fake.backend.queue.submit(settings.resolve(fake.models["nano"]))
+    page = visit()
+    page.wait_for_selector(".stage.finished")
+    made = Path(fake.backend.queue.get(job.id).result.path)
+    page.click("#advanced > button")
+    page.set_input_files("#restore-file input[type=file]", made)
+    page.wait_for_function("document.querySelector('#seed textarea, #seed input').value === '77'")
+    assert page.input_value("#prompt textarea") == EVIL
+    assert page.is_checked('#model input[value="nano"]') and page.is_checked('#size input[value="64x64"]')
+
+
+def test_the_gallery_uses_again_and_deletes(studio, visit):
+    fake, _ = studio
+    fake.play()
+    for prompt in ("first", f"this will {FAIL_WORD}"):
+        settings = GenerationSettings("nano", prompt, num_frames=17, height=64, width=64)
+        fake.backend.queue.submit(settings.resolve(fake.models["nano"]))
+    page = visit()
+    page.wait_for_selector(".strip .card:nth-child(2) img")
+    page.click('#tabs [role=tab][data-tab-id="gallery"]')
+    page.click(".grid .card:has-text('fail')")
+    page.wait_for_selector("#detail .alert >> text=31.4 GB of VRAM")
+    page.click(".grid .card:has-text('first')")
+    page.wait_for_selector("#player video")
+    page.click("#gallery-actions button:has-text('Use again')")
+    page.wait_for_function("document.querySelector('#prompt textarea').value === 'first'")
+    page.click('#tabs [role=tab][data-tab-id="gallery"]')
+    page.click("#gallery-actions button:has-text('Delete')")
+    page.click("#gallery-actions button:has-text('Delete for good')")
+    page.wait_for_selector(".grid .card:has-text('first')", state="detached")
+    assert [job.settings.prompt for job in fake.backend.queue.list()] == [f"this will {FAIL_WORD}"]
+
+
+def test_the_login_form_lets_in(browser, tmp_path):
+    fake = FakeBackend(tmp_path)
+    served = build_page(fake.backend)
+    url = serve(served, fake.backend, ServeOptions(port=free_port(), auth=(("ada", "lovelace"),)))
+    try:
+        with browser.new_context() as context:
+            page = context.new_page()
+            page.goto(url)
+            page.fill("input[type=text], textarea", "ada")
+            page.fill("input[type=password]", "lovelace")
+            page.click("button:has-text('Login')")
+            page.wait_for_selector("#generate")
+            page.wait_for_selector(".system")
+    finally:
+        served.close()
+
+
+def words_of(page):
+    """Every text a reader meets: visible words, placeholders, titles, labels of controls."""
+    return page.evaluate("""() => {
+        const found = [];
+        const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+        for (let node; (node = walker.nextNode());) {
+            const element = node.parentElement;
+            if (element.closest('script, style') || !element.checkVisibility({ visibilityProperty: true })) continue;
+            if (element.getClientRects().length) found.push(node.textContent.trim());
+        }
+        for (const element of document.querySelectorAll('[placeholder], [title], [alt]'))
+            if (element.checkVisibility({ visibilityProperty: true }))
+                for (const name of ['placeholder', 'title', 'alt']) found.push(element.getAttribute(name) || '');
+        return found.filter((words) => words);
+    }""")
+
+
+def own_words(language):
+    """Patterns of everything strings.py can say in a language but not in the other."""
+    at, other = (1, 0) if language == "zh" else (0, 1)
+    both = [*STRINGS.values(), *MOVES.values()]
+    shared = {pair[other] for pair in both} & {pair[at] for pair in both}
+    return [pair[other] for pair in both if pair[other] not in shared]
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_the_switch_leaves_no_untranslated_word(studio, visit, tmp_path, language):
+    fake, _ = studio
+    fake.play()
+    prompts = ["4711", f"{FAIL_WORD}"] if language == "en" else ["四七一一", f"失败 {FAIL_WORD}"]
+    for prompt in prompts:
+        settings = GenerationSettings("nano", prompt, num_frames=17, height=64, width=64)
+        fake.backend.queue.submit(settings.resolve(fake.models["nano"]))
+    page = visit("en-US" if language == "zh" else "zh-CN")
+    page.set_input_files("#first-image input[type=file]", picture_file(tmp_path))
+    page.wait_for_selector(".crop img")
+    for drawer in ("#advanced", "#receives"):
+        page.click(f"{drawer} > button")
+    page.wait_for_selector(".strip .card:nth-child(2)")
+    page.wait_for_selector(".stage.finished, .stage.failed")
+    page.click(f'#language label:has(input[value="{language}"])')
+    page.wait_for_selector("#generate:has-text('生成')" if language == "zh" else "#generate:has-text('Generate')")
+    page.wait_for_timeout(500)
+    seen = words_of(page)
+    page.click('#tabs [role=tab][data-tab-id="gallery"]')
+    page.click(".grid .card >> nth=0")
+    page.wait_for_selector("#detail dl.settings")
+    seen += words_of(page)
+    assert len(seen) > 120
+    assert {template for template in own_words(language) for words in seen if words_match(template, words)} == set()
+    if language == "en":
+        sent = "".join(model.negative_prompt + model.magic_words for model in fake.models.values())
+        chinese = {words for words in seen if re.search("[\u4e00-\u9fff]", words)}
+        assert {words for words in chinese if "中文" not in words and words not in sent} == set()
+    else:
+        assert {words for words in seen if re.search("[A-Za-z]{2,}", re.sub(LATIN_IN_CHINESE, "", words))} == set()
+
+
+def words_match(template, words):
+    """Whether `words` are what a template says; a template without a letter of its own says nothing."""
+    parts = re.split(r"(\{\w+\})", template)
+    if not re.search(r"[^\W\d]", "".join(part for part in parts if not part.startswith("{"))):
+        return False
+    return re.fullmatch("".join(".+" if part.startswith("{") else re.escape(part) for part in parts), words, re.DOTALL)
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_screenshots(studio, visit, tmp_path, size):
+    fake, _ = studio
+    fake.play()
+    for prompt in ("Sunrise over the hills, the camera pushes in slowly", "薄雾湖面上的小舟"):
+        settings = GenerationSettings("nano", prompt, num_frames=17, seed=len(prompt))
+        fake.backend.queue.submit(settings.resolve(fake.models["nano"]))
+    name = "desktop" if size is DESKTOP else "phone"
+    page = visit(size=size)
+    page.wait_for_selector(".stage.finished video")
+    for light in ("light", "dark"):
+        for language in ("en", "zh"):
+            page.click(f'#language label:has(input[value="{language}"])')
+            page.wait_for_selector(f".system[data-language={language}]")
+            for tab in ("create", "gallery"):
+                page.click(f'#tabs [role=tab][data-tab-id="{tab}"]')
+                if tab == "gallery":
+                    page.click(".grid .card >> nth=0")
+                    page.wait_for_selector("#player video")
+                page.screenshot(path=tmp_path / f"{name}-{light}-{language}-{tab}.png")
+                overflow = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+                assert overflow <= 0, f"{name} {language} {tab} is {overflow} px too wide"
+        page.click("#theme-switch")
+        assert page.evaluate("document.body.classList.contains('dark')") == (light == "light")

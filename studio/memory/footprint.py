@@ -35,9 +35,6 @@ PUBLIC_CLIP = {
 CHUNK_TENSORS = 7
 CHUNK_FLOAT_TENSORS = 2
 CHUNK_LAST_TENSORS = 5
-# The decoder at full size, in pictures of its narrowest level: what its convolutions still owe to later frames, and
-# what each frame of a slice adds. For levels of 1, 2, 4, 4 times that width; an upper bound for flatter ones.
-DECODE_PICTURES, DECODE_PICTURES_PER_FRAME = 27, 8
 ENCODE_IMAGE_TENSORS = 8  # full-size tensors of the encoder's first level, with what convolutions need beside them
 
 
@@ -147,8 +144,7 @@ def prompt_bytes(sizes: ModelSizes) -> int:
 
 def decode_bytes(sizes: ModelSizes, video: VideoShape, slice_frames: int) -> int:
     """Activations of the VAE's decoder."""
-    picture = video.height * video.width * sizes.architecture.vae.decoder_widths[0] * sizes.dtype.itemsize
-    return (DECODE_PICTURES + DECODE_PICTURES_PER_FRAME * slice_frames) * picture
+    return _vae(sizes.architecture.vae).peak_decode_bytes(video.height, video.width, sizes.dtype, slice_frames)
 
 
 def encode_bytes(sizes: ModelSizes, video: VideoShape) -> int:

@@ -48,11 +48,11 @@ def train(args: argparse.Namespace) -> None:
     if args.stage == "turbo":
         loop = LoopSettings(args.steps, learning_rate=3e-4, warmup=20, average=0.99, muon=MUON)
         teacher, settings = trained(args.folder)[0], DenoiserSettings(loop, clips=args.clips)
-        clips = encode_clips(vae, settings, args.folder / "latents")
+        clips = encode_clips(vae, settings, args.folder / "latents")[0]
         train_turbo(TurboSettings(loop), teacher, clips, CaptionPool(clips.scenes, teacher, settings), args.folder)
         return
     loop = LoopSettings(args.steps, learning_rate=6e-4, warmup=20, hold=0.4, weight_decay=0.0)
-    clips = encode_clips(vae, DenoiserSettings(loop, clips=args.clips), args.folder / "latents")
+    clips = encode_clips(vae, DenoiserSettings(loop, clips=args.clips), args.folder / "latents")[0]
     polish_decoder(VAESettings(loop), clips.scenes, clips.latents, args.folder)
 
 

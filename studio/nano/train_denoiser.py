@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from models.vae import CHUNK_FRAMES
 from studio.nano.captions import LANGUAGES, caption
 from studio.nano.checkpoint import NanoSizes, build, nano_vocabulary
 from studio.nano.model import Denoiser
@@ -28,6 +27,8 @@ from studio.nano.world import WORLDS, Scene, draw_scene
 LATENT_SEED = 50_000_000  # first scene of the cached clips; held-out scenes are far below
 SHARD = 250
 DEFAULT_MOTION = 5.0
+# (frames, height, width, share of the clips and of the draws): what nano is for, and that other shapes exist.
+SHAPES = ((17, 64, 64, 0.7), (17, 64, 96, 0.1), (17, 96, 64, 0.1), (34, 64, 64, 0.1))
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class DenoiserSettings:
 
     loop: LoopSettings
     world: str = "small"
-    clips: int = 8000
-    size: int = 64
+    clips: int = 2500  # over all shapes
+    shapes: tuple[tuple[int, int, int, float], ...] = SHAPES
     batch: int = 48
     groups: int = 2  # a batch is made of; the captions of a group are of one length
     wordings: int = 4  # per clip and language
@@ -57,25 +58,29 @@ class LatentClips:
     scenes: list[Scene]
 
 
-def encode_clips(vae: nn.Module, settings: DenoiserSettings, folder: Path) -> LatentClips:
-    """The cached clips of a run, rendered and encoded where their files are missing."""
+def encode_clips(vae: nn.Module, settings: DenoiserSettings, folder: Path) -> list[LatentClips]:
+    """The cached clips of a run, shape by shape, rendered and encoded where their files are missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    world = WORLDS[settings.world]
-    scenes = [draw_scene(LATENT_SEED + i, world) for i in range(settings.clips)]
-    shards = [_shard(vae, scenes[i : i + SHARD], folder / f"{settings.world}-{settings.size}-{i:06d}.pt", settings)
-              for i in range(0, settings.clips, SHARD)]  # fmt: skip
-    latents, scores = (torch.cat([shard[name] for shard in shards]) for name in ("latents", "motion_score"))
-    return LatentClips(latents, scores, scenes)
+    sets, seed = [], LATENT_SEED
+    for frames, height, width, share in settings.shapes:
+        scenes = [draw_scene(seed + i, WORLDS[settings.world]) for i in range(round(settings.clips * share))]
+        seed += len(scenes)
+        name = f"{settings.world}-{frames}x{height}x{width}"
+        shards = [_shard(vae, scenes[i : i + SHARD], folder / f"{name}-{i:06d}.pt", (frames, height, width))
+                  for i in range(0, len(scenes), SHARD)]  # fmt: skip
+        latents, scores = (torch.cat([shard[part] for shard in shards]) for part in ("latents", "motion_score"))
+        sets.append(LatentClips(latents, scores, scenes))
+    return sets
 
 
 @torch.no_grad()
-def _shard(vae: nn.Module, scenes: list[Scene], file: Path, settings: DenoiserSettings) -> dict[str, Tensor]:
+def _shard(vae: nn.Module, scenes: list[Scene], file: Path, shape: tuple[int, int, int]) -> dict[str, Tensor]:
     if file.is_file():
         return torch.load(file, weights_only=True)
     device = next(vae.parameters()).device
     latents, scores = [], []
     for start in range(0, len(scenes), 10):
-        clips = render(scenes[start : start + 10], CHUNK_FRAMES, settings.size, settings.size, device)
+        clips = render(scenes[start : start + 10], *shape, device)
         with torch.autocast(device.type, torch.bfloat16):
             latents.append(vae.encode_moments(clips.video).chunk(2, dim=2)[0].half().cpu())
         scores.append(clips.motion_score.cpu())
@@ -96,12 +101,12 @@ def new_denoiser(sizes: NanoSizes, folder: Path, device: torch.device | str, see
 def train_denoiser(settings: DenoiserSettings, sizes: NanoSizes, vae: nn.Module, folder: Path) -> Denoiser:
     """Train, or continue to train, the denoiser whose state is in `folder`."""
     device = next(vae.parameters()).device
-    clips = encode_clips(vae, settings, folder / "latents")
+    sets = encode_clips(vae, settings, folder / "latents")
     denoiser = new_denoiser(sizes, folder / "tokenizers", device)
     loop = Loop(denoiser, settings.loop, folder / "denoiser.pt")
     loop.resume()
-    pool = CaptionPool(clips.scenes, denoiser, settings)
-    loop.run(lambda step: flow_loss(denoiser, clips, pool, settings, step))
+    pools = [CaptionPool(clips.scenes, denoiser, settings) for clips in sets]
+    loop.run(lambda step: flow_loss(denoiser, list(zip(sets, pools, strict=True)), settings, step))
     return denoiser
 
 
@@ -128,18 +133,20 @@ class CaptionPool:
 
 
 def flow_loss(
-    denoiser: Denoiser, clips: LatentClips, pool: CaptionPool, settings: DenoiserSettings, step: int
+    denoiser: Denoiser, sets: Sequence[tuple[LatentClips, CaptionPool]], settings: DenoiserSettings, step: int
 ) -> tuple[Tensor, dict[str, float]]:
-    """One step's mean squared error of the velocity, over a few groups of captions of one length each.
+    """One step's mean squared error of the velocity, over a few groups, each of one shape and one length of caption.
 
     The networks compute in bfloat16, as they do for users, with weights rounded from the optimiser's float32.
     """
     dice, draw = random.Random(step), step_generator(2, step)
     halves = {name: weight.bfloat16() for name, weight in denoiser.named_parameters()}
     count = settings.batch // settings.groups
+    parts = []
     with fastest_attention(denoiser.device):
-        parts = [_group_errors(denoiser, halves, clips, pool.draw(count, settings.text_dropout, dice), settings, draw)
-                 for _ in range(settings.groups)]  # fmt: skip
+        for clips, pool in dice.choices(sets, [shape[-1] for shape in settings.shapes], k=settings.groups):
+            drawn = pool.draw(count, settings.text_dropout, dice)
+            parts.append(_group_errors(denoiser, halves, clips, drawn, settings, draw))
     errors, seen, time = (torch.cat(values) for values in zip(*parts, strict=True))
     told = {
         "text": errors[~seen].mean().item(),

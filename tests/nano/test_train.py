@@ -34,7 +34,7 @@ def flow_run(folder: Path, tokenizers: Path, steps: int, stop: int | None = None
     latents = torch.randn(12, 3, 4, 2, 2, generator=torch.Generator().manual_seed(0))
     clips = LatentClips(latents.half(), torch.full((12,), 4.0), scenes)
     loop_settings = LoopSettings(steps, learning_rate=3e-3, warmup=1, average=0.9, log_every=1, muon=MUON)
-    settings = DenoiserSettings(loop_settings, batch=8, wordings=1, text_dropout=0.3)
+    settings = DenoiserSettings(loop_settings, shapes=((17, 32, 32, 1.0),), batch=8, wordings=1, text_dropout=0.3)
     denoiser = new_denoiser(TINY, tokenizers, "cpu")
     pool = CaptionPool(scenes, denoiser, settings)
     loop = Loop(denoiser, loop_settings, folder / "denoiser.pt")
@@ -43,7 +43,7 @@ def flow_run(folder: Path, tokenizers: Path, steps: int, stop: int | None = None
     def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
         if step + 1 == stop:
             signal.raise_signal(signal.SIGTERM)
-        return flow_loss(denoiser, clips, pool, settings, step)
+        return flow_loss(denoiser, [(clips, pool)], settings, step)
 
     loop.run(loss_of)
     return loop

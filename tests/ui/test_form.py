@@ -116,7 +116,7 @@ def test_a_changed_model_brings_its_defaults_and_keeps_the_words():
     assert (changed["num_frames"], changed["infer_steps"], changed["motion_score"]) == (102, 50, 5.0)
     edited = form.change_model({**values, "negative_prompt": "mine"}, TI2V, MODELS)
     assert edited["negative_prompt"] == "mine"
-    assert form.change_model(values, NANO, MODELS)["size"] == "128x224"  # its own sizes, the same orientation
+    assert form.change_model(values, NANO, MODELS)["size"] == "64x96"  # its own sizes, the same orientation
 
 
 @pytest.mark.parametrize("seed", ["12x", "1.5", "-3", "1e3", "٣x", "9" * 40])

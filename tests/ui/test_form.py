@@ -146,7 +146,7 @@ def test_a_picture_chooses_the_size_of_its_shape():
     assert form.nearest_size(TI2V, 3000, 4000) == "768x768"
     assert form.nearest_size(TI2V, 900, 1600) == "544x992"
     assert form.nearest_size(TI2V, 1920, 1080) == "992x544"
-    assert form.nearest_size(NANO, 0, 0) == "224x128"
+    assert form.nearest_size(NANO, 0, 0) == "64x64"
 
 
 @pytest.mark.parametrize("stored", [None, 3, [], {"model": "gone"}, {"size": "1x", "seed": 4, "infer_steps": "many"}])

@@ -77,6 +77,9 @@ class _Run:
     cancelled: IsCancelled
     seconds: dict[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.engine.memory.notify = lambda text: self.emit(Notice(text))
+
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         self.check()

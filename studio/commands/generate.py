@@ -17,7 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from studio import latents_file
-from studio.commands.machine import engine_options, find_model, studio_config
+from studio.commands.machine import engine_options, find_model, keep_speeds, studio_config
 from studio.config import StudioConfig, load_camera_moves
 from studio.engine import open_engine, pick_device
 from studio.errors import Cancelled, InputError
@@ -55,6 +55,7 @@ def run_generate(options: argparse.Namespace, flags: Mapping[str, Any]) -> int:
     with _stopping() as stop, _device(options, stop), _Bar() as bar:
         try:
             finished = generate(request, engine, bar.show, stop.is_set)
+            keep_speeds(engine, config, engine_options(options))
         except Cancelled:
             again = f"the same command with --seed {settings.seed} goes on from the last step"
             print(f"\nStopped; {again}.", file=sys.stderr)

@@ -3,8 +3,10 @@
 import argparse
 
 from studio.config import ModelConfig, StudioConfig, load_models, load_studio
-from studio.engine import EngineOptions, is_installed
+from studio.engine import CACHE_FOLDER, EngineOptions, is_installed, pick_device
 from studio.errors import InputError
+from studio.memory.speeds import remember
+from studio.pipeline import Engine
 
 _CONFIG_FLAGS = {
     "model_dir": "model_dir",
@@ -38,3 +40,8 @@ def find_model(name: str | None, config: StudioConfig) -> ModelConfig:
     if name not in models:
         raise InputError("model_unknown", value=name, known=", ".join(models))
     return models[name]
+
+
+def keep_speeds(engine: Engine, config: StudioConfig, options: EngineOptions) -> None:
+    """Remember what a finished job taught about this machine's speed: the next estimate is better."""
+    remember(config.output_dir / CACHE_FOLDER, pick_device(options.device), engine.memory.speeds)

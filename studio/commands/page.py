@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from studio.commands.gauges import memory_gauges
-from studio.commands.machine import engine_options, studio_config
+from studio.commands.machine import engine_options, keep_speeds, studio_config
 from studio.commands.plan import page_plan
 from studio.config import ROOT, ModelConfig, StudioConfig, load_camera_moves, load_models, load_presets
 from studio.engine import (
@@ -89,7 +89,9 @@ class _Engines:
             image = read_image(Path(settings.first_image).read_bytes(), self._config.image_limit_megapixels)
         stem = self._config.output_dir / f"{result_name(settings.prompt, settings.seed, job.created)}-{job.id[:6]}"
         engine = self._open(self._models[settings.model], image is not None)
-        return generate(Request(settings, stem, job.folder, image), engine, emit, cancelled)
+        finished = generate(Request(settings, stem, job.folder, image), engine, emit, cancelled)
+        keep_speeds(engine, self._config, self._options)
+        return finished
 
     def release(self) -> None:
         """Give everything back."""
@@ -118,7 +120,7 @@ def _worker_command(options: argparse.Namespace, folder: Path) -> list[str]:
 def _backend(config: StudioConfig, options: EngineOptions, queue: JobQueue, supervisor: Supervisor) -> Backend:
     """Everything the page may ask for."""
     models, moves, device = load_models(), load_camera_moves(), pick_device(options.device)
-    speeds = load_speeds(config.output_dir / CACHE_FOLDER, device)
+    cache = config.output_dir / CACHE_FOLDER
     tokenizers: dict[tuple[str, bool], dict[str, Tokenizer]] = {}
 
     def report(settings: GenerationSettings, language: str) -> TextReport:
@@ -144,7 +146,7 @@ def _backend(config: StudioConfig, options: EngineOptions, queue: JobQueue, supe
         presets=load_presets(),
         installed=lambda: {name: is_installed(model, config.model_dir) for name, model in models.items()},
         count_tokens=report,
-        plan=lambda settings: page_plan(settings, models[settings.model], config, options, speeds),
+        plan=lambda settings: page_plan(settings, models[settings.model], config, options, load_speeds(cache, device)),
         usage=lambda: memory_gauges(queue, supervisor, str(device)),
         owner=lambda: supervisor.owns,
         trouble=lambda: supervisor.trouble,

@@ -22,6 +22,16 @@ def memory_gauges(queue: JobQueue, supervisor: Supervisor, device: str) -> dict[
     return gauges
 
 
+def free_vram_gb(queue: JobQueue, device: str) -> float | None:
+    """GB of the GPU that a job could have: what is free, and what the running job will have given back."""
+    if not device.startswith("cuda") or (found := gpu_memory(device)) is None:
+        return None
+    used, total = found
+    running = queue.list([JobState.RUNNING], limit=1)
+    own = running[0].progress.vram_bytes if running and running[0].progress else 0
+    return (total - max(used - own, 0)) / GB
+
+
 def gpu_memory(device: str) -> tuple[int, int] | None:
     """(used, total) bytes of "cuda:N" by the driver's own program: a context in the page's process would cost VRAM."""
     if (program := shutil.which("nvidia-smi")) is None:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from studio.commands.gauges import memory_gauges
+from studio.commands.gauges import free_vram_gb, memory_gauges
 from studio.commands.machine import engine_options, keep_speeds, studio_config
 from studio.commands.plan import page_plan
 from studio.config import ROOT, ModelConfig, StudioConfig, load_camera_moves, load_models, load_presets
@@ -35,7 +35,7 @@ from studio.supervisor import Supervisor
 from studio.ui.backend import Backend, TextReport
 from studio.ui.layout import build_page
 from studio.ui.server import ServeOptions, parse_login, serve
-from studio.worker import Stop, work
+from studio.worker import FRESH_PROCESS, Stop, work
 
 QUEUE_FOLDER = ".queue"  # inside the output folder
 
@@ -46,6 +46,8 @@ def run_page(options: argparse.Namespace) -> int:
     folder = config.output_dir / QUEUE_FOLDER
     start_log(folder, "page")
     queue = JobQueue(folder, limit_megapixels=config.image_limit_megapixels)
+    if (device := pick_device(engine_options(options).device)).type == "cpu":  # a GPU is measured by its worker
+        load_speeds(config.output_dir / CACHE_FOLDER, device)
     supervisor = Supervisor(queue, _worker_command(options, folder), purpose=f"the page on port {config.port}")
     backend = _backend(config, engine_options(options), queue, supervisor)
     page = build_page(backend)
@@ -63,13 +65,25 @@ def run_page(options: argparse.Namespace) -> int:
 
 def run_worker(options: argparse.Namespace) -> int:
     """Work the queue; started by the page, ends with it."""
-    config, engines = studio_config(options), _Engines(studio_config(options), engine_options(options))
+    config = studio_config(options)
+    engines = _Engines(config, engine_options(options))
     start_log(options.queue, "worker")
     stop = Stop()
     stop.listen()
     queue = JobQueue(options.queue, limit_megapixels=config.image_limit_megapixels)
-    device = DeviceLock(runtime_folder(), str(pick_device(engine_options(options).device)), "the page's worker")
-    return work(queue, engines.run, engines.release, stop=stop, device=device)
+    device = str(pick_device(engine_options(options).device))
+    lock = DeviceLock(runtime_folder(), device, "the page's worker")
+    left = False
+
+    def idle() -> None:
+        """Give everything back. What a CUDA context takes goes with its process alone, so that one leaves."""
+        nonlocal left
+        engines.release()
+        if device != "cpu" and not stop.asked:
+            left = stop.asked = True
+
+    code = work(queue, engines.run, idle, stop=stop, device=lock)
+    return FRESH_PROCESS if left else code
 
 
 class _Engines:
@@ -120,7 +134,6 @@ def _worker_command(options: argparse.Namespace, folder: Path) -> list[str]:
 def _backend(config: StudioConfig, options: EngineOptions, queue: JobQueue, supervisor: Supervisor) -> Backend:
     """Everything the page may ask for."""
     models, moves, device = load_models(), load_camera_moves(), pick_device(options.device)
-    cache = config.output_dir / CACHE_FOLDER
     tokenizers: dict[tuple[str, bool], dict[str, Tokenizer]] = {}
 
     def report(settings: GenerationSettings, language: str) -> TextReport:
@@ -146,7 +159,9 @@ def _backend(config: StudioConfig, options: EngineOptions, queue: JobQueue, supe
         presets=load_presets(),
         installed=lambda: {name: is_installed(model, config.model_dir) for name, model in models.items()},
         count_tokens=report,
-        plan=lambda settings: page_plan(settings, models[settings.model], config, options, load_speeds(cache, device)),
+        plan=lambda settings: page_plan(
+            settings, models[settings.model], config, options, free_vram_gb(queue, str(device))
+        ),
         usage=lambda: memory_gauges(queue, supervisor, str(device)),
         owner=lambda: supervisor.owns,
         trouble=lambda: supervisor.trouble,

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from studio.memory.budget import budgets_for
 from studio.memory.plan import GB, Budgets, Plan, VideoShape
 from studio.memory.planner import phase_seconds
 from studio.memory.plans import Plans
-from studio.memory.speeds import ASSUMED, Speeds, given_speeds, load_speeds
+from studio.memory.speeds import ASSUMED, Speeds, given_speeds, known_speeds, load_speeds
 from studio.pipeline import video_shape
 from studio.settings import GenerationSettings
 
@@ -44,18 +44,32 @@ def run_plan(options: argparse.Namespace) -> int:
     speeds = given_speeds(
         _speeds(config, device), tflops=options.tflops, link_gbps=options.link_gbps, disk_gbps=options.disk_gbps
     )
-    estimate = _estimate(model, video_shape(settings), config, engine_options(options), device, speeds)
+    engine = replace(engine_options(options), device=str(device))
+    estimate = _estimate(model, video_shape(settings), config, engine, _budgets(device, config), speeds)
     data = {**estimate.plan.summary(), "seconds_total": round(estimate.total(settings.infer_steps), 1)}
     print(json.dumps(data, ensure_ascii=False) if options.json else "\n".join(_lines(settings, data)))
     return 0 if data["fits"] else 1
 
 
 def page_plan(
-    settings: GenerationSettings, model: ModelConfig, config: StudioConfig, options: EngineOptions, speeds: Speeds
+    settings: GenerationSettings,
+    model: ModelConfig,
+    config: StudioConfig,
+    options: EngineOptions,
+    free_vram_gb: float | None,
 ) -> dict[str, Any]:
-    """What the page shows of the plan of resolved settings."""
+    """What the page shows of the plan of resolved settings. Never touches the GPU: a context would take its memory.
+
+    free_vram_gb: what the driver's own program says is free there; None on a CPU.
+    """
     device = pick_device(options.device)
-    estimate = _estimate(model, video_shape(settings), config, options, device, speeds)
+    budgets = budgets_for(torch.device("cpu"), config)
+    if device.type == "cuda":
+        free = (free_vram_gb or 0.0) - config.vram_reserve_gb
+        budgets = replace(budgets, vram_bytes=int((config.vram_gb or max(free, 0.0)) * GB))
+    speeds = known_speeds(config.output_dir / CACHE_FOLDER, device.type)
+    video = video_shape(settings)
+    estimate = _estimate(model, video, config, replace(options, device=str(device)), budgets, speeds)
     total = estimate.total(settings.infer_steps) if estimate.plan.fits else None
     return {**estimate.plan.summary(), "seconds_total": total, "remedy": estimate.plan.reason}
 
@@ -65,16 +79,16 @@ def _estimate(
     video: VideoShape,
     config: StudioConfig,
     options: EngineOptions,
-    device: torch.device,
+    budgets: Budgets,
     speeds: Speeds,
 ) -> Estimate:
-    variant = model.variant(model.takes_image)
+    variant, device = model.variant(model.takes_image), torch.device(options.device)
     found = {part: part_folder(variant, part, config.model_dir) for part in COMPONENTS}
     plans = Plans(
         {part: folder for part, folder in found.items() if folder is not None},
         device,
         compute_dtype(device),
-        _budgets(device, config),
+        budgets,
         speeds=speeds,
         offload=options.offload,
         quantize=options.quantize,

@@ -70,6 +70,12 @@ def load_speeds(cache: Path, device: torch.device, weights: Path | None = None) 
     return known[key]
 
 
+def known_speeds(cache: Path, kind: str) -> Speeds:
+    """What was last measured or corrected on a device of this kind, else assumed. Never touches the device."""
+    known = [speeds for key, speeds in _read(cache).items() if key.startswith(f"{VERSION} {kind} ")]
+    return known[-1] if known else ASSUMED[kind]
+
+
 def remember(cache: Path, device: torch.device, speeds: Speeds, weights: Path | None = None) -> None:
     """Keep corrected speeds for the next start."""
     _write(cache, {**_read(cache), _key(device, weights or cache): speeds})

@@ -8,7 +8,7 @@ from pathlib import Path
 import fastapi
 import gradio as gr
 import httpx
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, Response
 from gradio import networking
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
@@ -146,7 +146,7 @@ class LoginGate:
 def media_routes(backend: Backend) -> list[Route]:
     """GET /studio/media/{id}/{kind}: a file of a job or result, found by looking the id up."""
 
-    def media(request: fastapi.Request) -> FileResponse:
+    def media(request: fastapi.Request) -> Response:
         id, kind = request.path_params["id"], request.path_params["kind"]
         path = find_media(backend, id, kind)
         if path is None or not path.is_file():
@@ -156,8 +156,11 @@ def media_routes(backend: Backend) -> list[Route]:
             "Content-Security-Policy": "default-src 'none'; sandbox",
             "Cache-Control": "private, max-age=3600" if kind != "preview" else "private, no-cache",
         }
+        kind_of_file = MEDIA_TYPES[path.suffix]
+        if kind == "preview":  # replaced while it is read: its size and its bytes must be of one file
+            return Response(path.read_bytes(), media_type=kind_of_file, headers=headers)
         name = path.name if kind == "download" else None
-        return FileResponse(path, media_type=MEDIA_TYPES[path.suffix], filename=name, headers=headers)
+        return FileResponse(path, media_type=kind_of_file, filename=name, headers=headers)
 
     return [Route("/studio/media/{id}/{kind}", media, methods=["GET"])]
 

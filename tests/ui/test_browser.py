@@ -96,7 +96,7 @@ def picture_file(folder: Path, width=400, height=640) -> Path:
 
 def test_a_job_outlives_its_page(studio, visit):
     fake, _ = studio
-    fake.pace.step_seconds = 0.2
+    fake.pace.step_seconds, fake.pace.steps = 0.3, 100
     fake.play()
     page = visit()
     page.click('#model label:has(input[value="nano"])')
@@ -111,6 +111,7 @@ def test_a_job_outlives_its_page(studio, visit):
     assert job.state == JobState.RUNNING and job.settings.prompt == EVIL
     again = visit(size=PHONE)
     again.wait_for_selector(".stage.running")
+    fake.pace.step_seconds = 0.0
     again.wait_for_selector(".stage.finished video")
     assert again.evaluate("document.querySelector('.stage video').src").endswith(f"studio/media/{job.id}/result")
     again.wait_for_function("document.querySelector('.stage video').readyState >= 1")

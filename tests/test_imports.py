@@ -17,7 +17,7 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in (*PROGRAM
 ROOMS = {
     "words": "__init__ errors events filenames config settings media prompt",
     "memory": "memory",
-    "recipe": "pipeline engine latents_file output preview",
+    "recipe": "pipeline engine estimate latents_file output preview",
     "queue": "database jobs locks log worker supervisor gallery",
     "files": "download download_record hubs inspect quantize",
     "nano": "nano",
@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "models": {"models"},
     "words": {"words"},
     "memory": {"memory", "models", "words"},
-    "recipe": {"recipe", "memory", "models", "words"},
+    "recipe": {"recipe", "files", "memory", "models", "words"},
     "queue": {"queue", "words"},
     "files": {"files", "memory", "models", "words"},
     "nano": {"nano", "recipe", "models", "words"},

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from studio.commands.gauges import free_vram_gb, memory_gauges
 from studio.commands.machine import engine_options, keep_speeds, studio_config
-from studio.commands.plan import page_plan
 from studio.config import ROOT, ModelConfig, StudioConfig, load_camera_moves, load_models, load_presets
 from studio.engine import (
     CACHE_FOLDER,
@@ -20,6 +19,7 @@ from studio.engine import (
     pick_device,
 )
 from studio.errors import StudioError
+from studio.estimate import page_estimate
 from studio.events import Event, Finished
 from studio.filenames import result_name
 from studio.gallery import Gallery
@@ -159,7 +159,7 @@ def _backend(config: StudioConfig, options: EngineOptions, queue: JobQueue, supe
         presets=load_presets(),
         installed=lambda: {name: is_installed(model, config.model_dir) for name, model in models.items()},
         count_tokens=report,
-        plan=lambda settings: page_plan(
+        plan=lambda settings: page_estimate(
             settings, models[settings.model], config, options, free_vram_gb(queue, str(device))
         ),
         usage=lambda: memory_gauges(queue, supervisor, str(device)),

@@ -14,7 +14,7 @@ from studio.media import IMAGE_FORMATS
 from studio.settings import GenerationSettings
 from studio.ui import form, form_panels, markup
 from studio.ui.backend import Backend
-from studio.ui.labels import Labels, Updates, html
+from studio.ui.labels import Labels, Updates, html, uploaded
 from studio.ui.strings import say, say_move
 
 PICTURE_TYPES = [f".{name.lower()}" for name in (*IMAGE_FORMATS, "jpg", "tif")]
@@ -131,6 +131,10 @@ class CreateTab:
     def values(self, data: Mapping[Component, Any]) -> form.Values:
         """The form values of a handler's input."""
         return {name: data[component] for name, component in self.fields.items()}
+
+    def picture(self, data: Mapping[Component, Any]) -> bytes | None:
+        """The uploaded picture, as its file was sent."""
+        return uploaded(self.first_image, data[self.first_image])
 
     def model(self, values: form.Values) -> ModelConfig:
         """The chosen model."""

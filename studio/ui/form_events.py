@@ -15,7 +15,7 @@ from studio.media import crop_box, read_image, read_metadata
 from studio.settings import GenerationSettings
 from studio.ui import form, form_panels, markup
 from studio.ui.create_tab import CreateTab
-from studio.ui.labels import Updates, merge, react
+from studio.ui.labels import Updates, merge, react, uploaded
 from studio.ui.strings import say
 
 THUMBNAIL_PIXELS = 640
@@ -36,20 +36,18 @@ class FormEvents:
         create, fields = self.create, self.create.fields
         outputs = {*create.shown, *self.picture, create.message}
         with_bytes = {*create.inputs, create.first_image}
-        # Gradio would compare a choice with choices that an answer on its way may just have changed; `collect` checks.
-        raw = {"preprocess": False}
-        react(fields["model"].input, self.model_chosen, create.inputs, create.shown, **raw)
-        react(create.preset.input, self.preset_chosen, {*create.inputs, create.preset}, create.shown, **raw)
+        react(fields["model"].input, self.model_chosen, create.inputs, create.shown)
+        react(create.preset.input, self.preset_chosen, {*create.inputs, create.preset}, create.shown)
         react(create.first_image.upload, self.picture_given, with_bytes, outputs)
-        react(create.remove.click, self.picture_removed, create.inputs, outputs, **raw)
+        react(create.remove.click, self.picture_removed, create.inputs, outputs)
         react(fields["size"].input, self.size_chosen, with_bytes, {create.figure, *create.refreshed})
         react(create.restore.upload, self.settings_given, {*create.inputs, create.restore}, {*outputs, create.restore})
-        react(create.fix.click, self.fixed, create.inputs, create.shown, **raw)
-        react(create.motion_ticks.select, self.tick_chosen, create.inputs, create.shown, **raw)
+        react(create.fix.click, self.fixed, create.inputs, create.shown)
+        react(create.motion_ticks.select, self.tick_chosen, create.inputs, create.shown)
         for name in fields.keys() - {"model", "size"}:
             written = isinstance(fields[name], gr.Textbox | gr.Number)
             trigger = fields[name].change if written else fields[name].input
-            react(trigger, self.typed, create.inputs, create.refreshed, trigger_mode="always_last", **raw)
+            react(trigger, self.typed, create.inputs, create.refreshed, trigger_mode="always_last")
 
     def typed(self, data: Data) -> Updates:
         """Something changed: what follows from it is shown, the rest stays as it is."""
@@ -83,7 +81,7 @@ class FormEvents:
         """Check the uploaded bytes, choose the size of its shape, show what will be used of it."""
         values, _, language = self._state(data)
         try:
-            image = self._read(data[self.create.first_image])
+            image = self._read(self.create.picture(data))
         except InputError as error:
             return {**self._no_picture(), **self.create.complain([error], language)}
         values["size"] = form.nearest_size(self.create.model(values), *image.size)
@@ -104,17 +102,18 @@ class FormEvents:
     def drawn_again(self, data: Data) -> Updates:
         """The picture with its crop and its caption as size and language now are."""
         values, has_image, language = self._state(data)
-        if not (has_image and data[self.create.first_image]):
+        picture = self.create.picture(data) if has_image else None
+        if picture is None:
             return {}
         size = form.size_value(*reversed(form.size_or_first(values["size"], self.create.model(values))))
-        return {self.create.figure: self._figure(self._read(data[self.create.first_image]), size, language)}
+        return {self.create.figure: self._figure(self._read(picture), size, language)}
 
     def settings_given(self, data: Data) -> Updates:
         """Fill the form from a file this program wrote. Nothing in the file is opened or trusted: same checks."""
         _, has_image, language = self._state(data)
         emptied: Updates = {self.create.restore: None}
         try:
-            settings = self._read_settings(data[self.create.restore])
+            settings = self._read_settings(uploaded(self.create.restore, data[self.create.restore]))
         except StudioError as error:
             return emptied | self.create.complain([error], language)
         wants_image = settings.first_image is not None

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import gradio as gr
 from gradio.blocks import Block
+from gradio.data_classes import FileData
 
 from studio.ui.strings import say
 
@@ -52,6 +53,11 @@ def merge(*parts: Updates) -> Updates:
     return merged
 
 
+def uploaded(zone: gr.File, payload: Any) -> bytes | None:
+    """The bytes of the file in a drop zone, None for an empty one."""
+    return None if payload is None else zone.preprocess(FileData.model_validate(payload))
+
+
 def react(
     trigger: Callable[..., Any],
     handler: Callable[..., Any] | None,
@@ -59,10 +65,12 @@ def react(
     outputs: Iterable[Block],
     **options: Any,
 ) -> Any:
-    """Wire an event as all of ours are: no overlay, no place in the api, and past gradio's own queue.
+    """Wire an event as all of ours are: no overlay, no place in the api, past gradio's queue, values unread by gradio.
 
     Ours are short, and its queue makes statistics of the last 10,000 events at every one: with a look each second
-    that would be its main work.
+    that would be its main work. Its reading of values compares a choice with choices that an answer still on its way
+    may just have changed, and complains in its own words; form.collect checks everything in ours. Uploads are checked
+    by gradio all the same: a path outside of its upload folder never gets here.
     """
-    fixed = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
+    fixed = {"show_progress": "hidden", "api_visibility": "private", "queue": False, "preprocess": False}
     return trigger(handler, inputs, set(outputs), **fixed, **options)

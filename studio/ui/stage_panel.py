@@ -103,7 +103,7 @@ class StagePanel:
 
     def generate(self, data: Data) -> Updates:
         """Check everything, then queue it. What is wrong is said, and nothing typed is lost."""
-        language, image = data[self.create.language], data[self.create.first_image]
+        language, image = data[self.create.language], self.create.picture(data)
         try:
             settings, model = self.create.resolved(data, image is not None)
         except InputError as error:

@@ -168,6 +168,21 @@ def test_files_of_the_machine_are_not_readable(member, finished):
         assert member.get(f"/gradio_api/file={path}").status_code in (403, 404)
 
 
+def test_a_handler_takes_uploads_only(guarded, member, finished, tmp_path):
+    """What a client says of a file is believed only if the file lies among gradio's uploads."""
+    _, page = guarded
+    (index,) = [number for number, fn in page.fns.items() if fn.name == "picture_given"]
+    uploaded = member.post("/gradio_api/upload", files={"files": ("a.png", b"no picture")}).json()[0]
+    queue = finished[0].backend.queue.folder / "queue.sqlite"
+    for path, is_upload in ((uploaded, True), ("/etc/passwd", False), (str(queue), False), (f"{uploaded}/../x", False)):
+        file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        data = [file if part.elem_id == "first-image" else part.value for part in page.fns[index].inputs]
+        body = {"data": data, "fn_index": index, "session_hash": "abcdefghij"}
+        answer = member.post("/gradio_api/run/predict", json=body)
+        assert (answer.status_code == 200) == is_upload, path
+        assert ("cannot be read" in answer.text) == is_upload
+
+
 class Launched:
     """Stands for a page: remembers how it was to be launched."""
 

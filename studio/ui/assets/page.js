@@ -58,10 +58,8 @@
     if (files.length) deliver(files[0], null);
   });
 
-  // The tab says how far the video is; the page says which language it is in. The slider's number is only shown:
-  // typed beyond the slider's end it would be refused in words that are not ours.
+  // The tab says how far the video is; the page says which language it is in.
   setInterval(() => {
-    find("#motion input[type=number]")?.setAttribute("readonly", "");
     const done = find(".stage[data-title]")?.dataset.title;
     const title = done ? `${done} · ${TITLE}` : TITLE;
     if (document.title !== title) document.title = title;

@@ -118,6 +118,13 @@ class Layer(nn.Module):
         return x + self.feed_forward(self.ffn_norm(x))
 
 
+class WordEmbedding(nn.Embedding):
+    """nn.Embedding, initialised by a function that does not import torch._dynamo on the meta device (seconds)."""
+
+    def reset_parameters(self) -> None:
+        nn.init.trunc_normal_(self.weight)
+
+
 class StepLLM(nn.Module):
     """Token ids (b, l) -> last hidden states (b, l, d) in the weights' dtype; there is no final norm.
 
@@ -127,7 +134,7 @@ class StepLLM(nn.Module):
     def __init__(self, params: StepLLMParams):
         super().__init__()
         self.params = params
-        self.tok_embeddings = nn.ModuleDict({"word_embeddings": nn.Embedding(params.vocabulary, params.width)})
+        self.tok_embeddings = nn.ModuleDict({"word_embeddings": WordEmbedding(params.vocabulary, params.width)})
         self.transformer = nn.ModuleDict({"layers": nn.ModuleList(Layer(params) for _ in range(params.layers))})
 
     def embed(self, input_ids: Tensor) -> Tensor:

@@ -98,7 +98,8 @@ class Block(nn.Module):
     def __init__(self, params: TransformerParams):
         super().__init__()
         width, heads, head_dim = params.width, params.heads, params.head_dim
-        self.scale_shift_table = nn.Parameter(torch.randn(6, width) / width**0.5)
+        # In place: on the meta device any other product imports torch._dynamo, which takes seconds.
+        self.scale_shift_table = nn.Parameter(torch.randn(6, width).mul_(width**-0.5))
         self.norm1 = nn.LayerNorm(width, eps=BLOCK_NORM_EPS)
         self.attn1 = SelfAttention(heads, head_dim, QK_NORM_EPS)
         self.attn2 = CrossAttention(heads, head_dim, QK_NORM_EPS)
@@ -163,7 +164,7 @@ class Transformer(nn.Module):
         self.clip_projection = nn.Linear(params.clip_width, width)
         self.transformer_blocks = nn.ModuleList(Block(params) for _ in range(params.layers))
         self.norm_out = nn.LayerNorm(width, eps=params.norm_eps, elementwise_affine=False)
-        self.scale_shift_table = nn.Parameter(torch.randn(2, width) / width**0.5)
+        self.scale_shift_table = nn.Parameter(torch.randn(2, width).mul_(width**-0.5))
         self.proj_out = nn.Linear(width, params.out_channels)
 
     def embed(

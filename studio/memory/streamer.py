@@ -201,7 +201,7 @@ class Streamer:
         plan = self._current_plan()
         unit = place % plan.units
         kind = plan.source[unit]
-        source = self._sources["cached" if kind == "resident" else kind]
+        source = self._sources["direct" if kind == "resident" else kind]  # read once, so not worth the page cache
         ready = None if self._backend.fills_slots else source.ready(unit)
         slot.unit = None  # whatever goes wrong from here on, the old content is not to be counted on
         if ready is not None:

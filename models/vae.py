@@ -55,27 +55,25 @@ class VAEParams:
         """From a vae/config.json; what it leaves out has the public size. ValueError for sizes that cannot be built."""
         if config.get("version", 2) != 2:
             raise ValueError(f"The VAE's config says version {config['version']}; only version 2 is supported.")
-        public = cls()
-        widths = {}
-        for part in ("encoder", "decoder"):
-            sizes = config.get(part, {})
-            base = sizes.get("ch", public.encoder_base)
-            widths[part] = tuple(base * factor for factor in sizes.get("ch_mult", (4, 8, 16, 16)))
-        return cls(
-            z_channels=config.get("z_channels", public.z_channels),
-            encoder_widths=widths["encoder"],
-            decoder_widths=widths["decoder"],
-            encoder_base=config.get("encoder", {}).get("ch", public.encoder_base),
-            res_blocks=config.get("num_res_blocks", public.res_blocks),
-            norm_groups=config.get("norm_groups", public.norm_groups),
-        )
+        renamed = {"z_channels": "z_channels", "num_res_blocks": "res_blocks", "norm_groups": "norm_groups"}
+        sizes = {ours: config[theirs] for theirs, ours in renamed.items() if theirs in config}
+        try:
+            for part in ("encoder", "decoder"):
+                if part in config:
+                    base = config[part]["ch"]
+                    sizes[f"{part}_widths"] = tuple(base * factor for factor in config[part]["ch_mult"])
+            if "encoder" in config:
+                sizes["encoder_base"] = config["encoder"]["ch"]
+        except KeyError as missing:
+            raise ValueError(f"The VAE's config has no {missing} for its encoder or decoder.") from missing
+        return cls(**sizes)
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not divide."""
         if len(self.encoder_widths) != LEVELS or len(self.decoder_widths) != LEVELS:
             raise ValueError(f"The VAE has {LEVELS} levels; ch_mult needs as many numbers.")
         for width in (self.encoder_base, *self.encoder_widths, *self.decoder_widths):
-            if width % self.norm_groups:
+            if self.norm_groups < 1 or width % self.norm_groups:
                 raise ValueError(f"The VAE's {width} channels do not divide into {self.norm_groups} norm groups.")
         for width in (self.encoder_widths[-1], self.decoder_widths[-1]):
             if 8 * width % self.folded_width:

@@ -75,7 +75,7 @@ class CausalConv(nn.Conv3d):
         due = _alone(given[:, -1])
         if owed:
             due.add_(owed.pop(0))
-        given = None
+        del given  # before the next takes as much
         given = self._tap(frames, 2)
         out[:, 2:].add_(given[:, :-2])
         if count > 1:

@@ -98,8 +98,7 @@ class Block(nn.Module):
     def __init__(self, params: TransformerParams):
         super().__init__()
         width, heads, head_dim = params.width, params.heads, params.head_dim
-        # In place: on the meta device any other product imports torch._dynamo, which takes seconds.
-        self.scale_shift_table = nn.Parameter(torch.randn(6, width).mul_(width**-0.5))
+        self.scale_shift_table = scale_shift_table(6, width)
         self.norm1 = nn.LayerNorm(width, eps=BLOCK_NORM_EPS)
         self.attn1 = SelfAttention(heads, head_dim, QK_NORM_EPS)
         self.attn2 = CrossAttention(heads, head_dim, QK_NORM_EPS)
@@ -137,6 +136,12 @@ class Block(nn.Module):
         hidden.tokens = accumulate(hidden.tokens, read, token_chunk)
 
 
+def scale_shift_table(rows: int, width: int) -> nn.Parameter:
+    """Rows that a condition's modulation is added to. On the meta device torch.randn would import sympy: seconds."""
+    table = nn.Parameter(torch.empty(rows, width))
+    return nn.init.trunc_normal_(table, std=width**-0.5)
+
+
 class PatchEmbed(nn.Module):
     """The 1x1 convolution from latent channels to tokens."""
 
@@ -164,7 +169,7 @@ class Transformer(nn.Module):
         self.clip_projection = nn.Linear(params.clip_width, width)
         self.transformer_blocks = nn.ModuleList(Block(params) for _ in range(params.layers))
         self.norm_out = nn.LayerNorm(width, eps=params.norm_eps, elementwise_affine=False)
-        self.scale_shift_table = nn.Parameter(torch.randn(2, width).mul_(width**-0.5))
+        self.scale_shift_table = scale_shift_table(2, width)
         self.proj_out = nn.Linear(width, params.out_channels)
 
     def embed(

@@ -179,6 +179,6 @@ def _quantized(layer: nn.Linear) -> Int8Linear:
     if layer.bias is not None:
         raise ValueError("int8 layers have no bias")
     if layer.weight.is_meta:
-        codes = torch.empty_like(layer.weight, dtype=torch.int8)
+        codes = torch.empty(layer.weight.shape, dtype=torch.int8, device="meta")
         return Int8Linear(codes, torch.empty(len(codes), dtype=torch.float32, device="meta"))
     return Int8Linear(*quantize_rows(layer.weight.detach()))

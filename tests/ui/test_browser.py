@@ -88,6 +88,11 @@ def write(page, words, field="#prompt"):
     page.fill(f"{field} textarea, {field} input", words)
 
 
+def choose_nano(page):
+    page.click('#model label:has(input[value="nano"])')
+    page.wait_for_selector("#preset label:has-text('Try it now')")  # its defaults are in the form now
+
+
 def picture_file(folder: Path, width=400, height=640) -> Path:
     path = folder / f"{EVIL.replace('/', '')[:28]}.png"
     Image.fromarray(paint(1, height, width, 5)[0]).save(path)
@@ -99,7 +104,7 @@ def test_a_job_outlives_its_page(studio, visit):
     fake.pace.step_seconds, fake.pace.steps = 0.3, 100
     fake.play()
     page = visit()
-    page.click('#model label:has(input[value="nano"])')
+    choose_nano(page)
     write(page, EVIL)
     page.click("#prompt textarea")
     page.keyboard.press("Control+Enter")
@@ -123,7 +128,7 @@ def test_stop_ends_the_running_job_at_once(studio, visit):
     fake.pace.step_seconds, fake.pace.steps = 0.3, 200
     fake.play()
     page = visit()
-    page.click('#model label:has(input[value="nano"])')
+    choose_nano(page)
     write(page, "a boat")
     page.click("#generate")
     page.wait_for_selector(".stage.running img")

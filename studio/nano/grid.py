@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 
-from studio.nano.evaluate import to_frames
+from studio.nano.evaluate import decode
 from studio.nano.model import Denoiser, SampleSettings, noise
 
 PROMPTS = (
@@ -31,7 +31,7 @@ def make_grid(denoiser: Denoiser, vae: nn.Module, settings: SampleSettings, font
     columns = []
     for texts in zip(*PROMPTS, strict=True):
         latents = denoiser.sample(texts, begin, torch.zeros_like(begin), motion, settings)
-        columns.append(to_frames(vae.decode(latents)))
+        columns.append(decode(vae, latents))
     return draw_grid(columns, PROMPTS, font)
 
 

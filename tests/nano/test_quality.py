@@ -1,0 +1,61 @@
+"""The shipped nano still does what its card says (assets/nano/README.md)."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.checkpoint import load_vae
+from studio.config import ROOT, load_models
+from studio.nano.evaluate import Tally, judge_model, judge_vae
+from studio.nano.model import Denoiser, SampleSettings, load_denoiser
+from studio.nano.world import WORLDS
+
+ASSETS = ROOT / "assets" / "nano"
+COUNT = 20  # captions per language
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (ASSETS / "t2v/vae").is_dir(), reason="the nano checkpoint is not in this copy"),
+]
+
+
+@pytest.fixture(scope="module")
+def networks() -> tuple[Denoiser, torch.nn.Module]:
+    return load_denoiser(ASSETS / "ti2v", ASSETS / "t2v", "cpu"), load_vae(ASSETS / "t2v", torch.float32)
+
+
+@pytest.fixture(scope="module")
+def settings() -> SampleSettings:
+    """The defaults a user has."""
+    defaults = load_models()["nano"].defaults
+    names = ("infer_steps", "cfg_scale", "time_shift", "num_frames", "height", "width")
+    return SampleSettings(**{name: defaults[name] for name in names})
+
+
+def share(tallies: dict[str, Tally], name: str) -> float:
+    return sum(tally.right[name] for tally in tallies.values()) / sum(tally.total[name] for tally in tallies.values())
+
+
+def test_words_decide_colour_and_direction(networks: tuple, settings: SampleSettings) -> None:
+    tallies = judge_model(*networks, WORLDS["small"], COUNT, settings, with_image=False)
+    assert share(tallies, "colour") >= 0.8 and share(tallies, "direction") >= 0.7
+
+
+def test_the_first_image_is_the_first_frame(networks: tuple, settings: SampleSettings) -> None:
+    tallies = judge_model(*networks, WORLDS["small"], COUNT, settings, with_image=True)
+    seen = [value for tally in tallies.values() for value in tally.first_frame]
+    assert sum(seen) / len(seen) >= 18
+    assert share(tallies, "colour") >= 0.8
+
+
+def test_the_vae_shows_what_it_was_shown(networks: tuple, settings: SampleSettings) -> None:
+    tally, quality = judge_vae(networks[1], WORLDS["small"], COUNT, settings)
+    assert sum(quality) / len(quality) >= 21
+    assert share({"": tally}, "colour") >= 0.9
+
+
+def test_the_files_keep_their_size() -> None:
+    files = [path for path in Path(ASSETS).rglob("*") if path.is_file()]
+    assert max(path.stat().st_size for path in files) <= 15_000_000
+    assert sum(path.stat().st_size for path in files) <= 52_000_000

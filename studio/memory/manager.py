@@ -98,6 +98,10 @@ class MemoryManager:
         """How this video would be made, stepped down already where memory once ran out for it; see `fits`."""
         return self._plans.of(video)
 
+    def require(self, video: VideoShape) -> None:
+        """Raise DoesNotFit, with what would fit, where no plan keeps the budgets."""
+        self._plans.fitting(video)
+
     def use_plan(self, plan: Plan) -> None:
         """Make the plan's video this way, whatever the planner would choose; until `release`."""
         self._plans.settle(plan)

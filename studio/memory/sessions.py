@@ -37,7 +37,7 @@ class TransformerSession:
 
     @property
     def step_seconds(self) -> float | None:
-        """What a step takes, the first one and those that were repeated apart; None before the second."""
+        """What a step takes in steady state under the plan in force; None while that is not known."""
         return median(self._seconds[1:]) if len(self._seconds) > 1 else None
 
     @property
@@ -60,15 +60,18 @@ class TransformerSession:
         time: 0 (noise) .. 1. Every block is loaded once and serves all conditions. Raises Cancelled between blocks,
         StudioError when a weight file cannot be read or no smaller plan is left.
         """
+        device, attempts = self._device, 0
+        moment = torch.tensor([time], dtype=torch.float32)
 
         def step(plan: Plan) -> list[Tensor]:
+            nonlocal attempts
+            attempts += 1
             self._network.use(plan.transformer)
-            body, device = self._network.body, self._device
-            moment = torch.tensor([time], dtype=torch.float32, device=device)
+            body = self._network.body
             hiddens = [
                 body.embed(
                     latents.to(device),
-                    moment,
+                    moment.to(device),
                     condition.prompt_embeds.to(device),
                     condition.clip_embeds.to(device),
                     image_latents=None if image_latents is None else image_latents.to(device),
@@ -86,7 +89,7 @@ class TransformerSession:
         began, self.conditions = monotonic(), len(conditions)
         with torch.no_grad():
             velocities = self._resilient(step)
-        self._seconds.append(monotonic() - began)
+        self._seconds = [*self._seconds, monotonic() - began] if attempts == 1 else []
         return velocities
 
 

@@ -109,7 +109,11 @@ class UnitReader:
         self.layout, self._account, self._bounce_size = layout, account, bounce_bytes
         self._shards: dict[Path, Shard] = {}
         self._bounce: Lease | None = None
-        self._units = [self._runs(entries) for entries in units]
+        try:
+            self._units = [self._runs(entries) for entries in units]
+        except StudioError:
+            self.close()
+            raise
 
     def read(self, unit: int, into: Tensor, *, direct: bool = False) -> None:
         """Fill `into` (uint8, layout.nbytes, in RAM or on a device) with a unit.

@@ -7,11 +7,13 @@ import json
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from models.checkpoint import LAYOUT, network
+from models.quantized import UNITS, int8_network
 from models.weight_files import DTYPES
 from studio.nano.checkpoint import NanoSizes, nano_vocabulary
 
@@ -36,45 +38,89 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 def write_big(folder: Path, sizes: NanoSizes = BIG, dtype: torch.dtype = torch.float32) -> int:
     """Write the checkpoint, without tokenizers; its bytes."""
-    generator = torch.Generator().manual_seed(0)
-    count = PIECE_BYTES // dtype.itemsize
-    pattern = (torch.randn(count, generator=generator) * NOISE).to(dtype)
     configs = sizes.configs(nano_vocabulary(sizes, ["a red ball"]), use_additional_conditions=True)
-    total = 0
-    for component, config in configs.items():
-        place = folder / LAYOUT[component].folder
-        place.mkdir(parents=True, exist_ok=True)
-        (place / "config.json").write_text(json.dumps(config))
-        tensors = network(component, config).state_dict()
-        shards = SHARDS if component in ("transformer", "step_llm") else 1
-        names, groups = list(tensors), {}
-        for number in range(shards):
-            chosen = names[len(names) * number // shards : len(names) * (number + 1) // shards]
-            stem = LAYOUT[component].weights[0].removesuffix(".safetensors")
-            file = f"{stem}-{number + 1:05d}-of-{shards:05d}.safetensors" if shards > 1 else f"{stem}.safetensors"
-            total += _write_file(place / file, {name: tensors[name] for name in chosen}, pattern)
-            groups |= dict.fromkeys(chosen, file)
-        if shards > 1:
-            index = {"metadata": {}, "weight_map": groups}
-            (place / f"{LAYOUT[component].weights[0]}.index.json").write_text(json.dumps(index))
+    shards = {"transformer": SHARDS, "step_llm": SHARDS}
+    return sum(
+        write_component(folder, component, config, dtype, shards=shards.get(component, 1))
+        for component, config in configs.items()
+    )
+
+
+def write_component(
+    folder: Path,
+    component: str,
+    config: dict[str, Any],
+    dtype: torch.dtype,
+    *,
+    shards: int = 1,
+    int8: bool = False,
+    distinct: int | None = None,
+) -> int:
+    """Write one network's folder; its bytes. int8: with int8 units.
+
+    distinct: after so many units the entries point to the bytes of the first ones again, so that a network of any
+    depth takes the disk of a shallow one.
+    """
+    place = folder / LAYOUT[component].folder
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "config.json").write_text(json.dumps(config))
+    module = network(component, config).to(dtype)
+    tensors = (int8_network(module, component) if int8 else module).state_dict()
+    stem, names, total = LAYOUT[component].weights[0].removesuffix(".safetensors"), list(tensors), 0
+    if shards == 1:
+        return _write_file(place / f"{stem}.safetensors", tensors, component, distinct)
+    index = {}
+    for number in range(shards):
+        file = f"{stem}-{number + 1:05d}-of-{shards:05d}.safetensors"
+        chosen = names[len(names) * number // shards : len(names) * (number + 1) // shards]
+        total += _write_file(place / file, {name: tensors[name] for name in chosen}, component, distinct)
+        index |= dict.fromkeys(chosen, file)
+    (place / f"{stem}.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
     return total
 
 
-def _write_file(path: Path, tensors: dict[str, Tensor], pattern: Tensor) -> int:
-    header, end = {}, 0
+def _write_file(path: Path, tensors: dict[str, Tensor], component: str, distinct: int | None) -> int:
+    header, order, end = {}, [], 0
     for name, tensor in tensors.items():
-        begin, end = end, end + tensor.numel() * pattern.dtype.itemsize
-        header[name] = {"dtype": NAMES[pattern.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+        original = _original(name, component, distinct)
+        if original != name:
+            header[name] = header[original]
+            continue
+        begin, end = end, end + tensor.nbytes
+        header[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+        order.append(tensor)
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    source = memoryview(pattern.view(torch.uint8).numpy())
+    patterns = {dtype: _pattern(dtype) for dtype in {tensor.dtype for tensor in order}}
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
-        for start in range(0, end, len(source)):
-            file.write(source[: min(len(source), end - start)])
+        for tensor in order:
+            pattern = patterns[tensor.dtype]
+            for start in range(0, tensor.nbytes, len(pattern)):
+                file.write(pattern[: min(len(pattern), tensor.nbytes - start)])
         file.flush()
         os.fsync(file.fileno())
     return end
+
+
+def _original(name: str, component: str, distinct: int | None) -> str:
+    """The tensor whose bytes this one shares."""
+    prefix = f"{UNITS.get(component)}."
+    if distinct is None or not name.startswith(prefix):
+        return name
+    unit, _, rest = name.removeprefix(prefix).partition(".")
+    return f"{prefix}{int(unit) % distinct}.{rest}"
+
+
+def _pattern(dtype: torch.dtype) -> memoryview:
+    """PIECE_BYTES of random numbers that keep activations finite."""
+    generator = torch.Generator().manual_seed(0)
+    count = PIECE_BYTES // dtype.itemsize
+    if dtype == torch.int8:
+        numbers = torch.randint(-127, 128, (count,), generator=generator, dtype=dtype)
+    else:
+        numbers = (torch.randn(count, generator=generator) * NOISE).to(dtype)
+    return memoryview(numbers.view(torch.uint8).numpy())
 
 
 def forget(folder: Path) -> None:

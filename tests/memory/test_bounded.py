@@ -69,3 +69,17 @@ def test_twenty_generations_leave_nothing_behind(tmp_path, offload):
     rows = json.loads(done.stdout.splitlines()[-1])[SETTLED - 1 :]
     assert slope([row[0] for row in rows]) <= 1 << 20
     assert len({tuple(row[1:]) for row in rows}) == 1, "the room's own bytes are exactly equal"
+
+
+@pytest.mark.slow
+def test_the_streaming_bench_runs(tmp_path):
+    """Tiny and on the CPU, so that it works on the day a GPU is there; without one it says so."""
+    bench = [sys.executable, "tests/bench/bench_stream.py", "--folder", str(tmp_path)]
+    variants = ["ours_pinned", "ours_int8_pinned", "ti2v_24"]
+    done = subprocess.run(
+        [*bench, "--rehearse", "--frames", "17", "--variants", *variants], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0 and "failed" not in done.stdout, done.stdout + done.stderr
+    assert done.stdout.count("17 frames") == len(variants)
+    if not torch.cuda.is_available():
+        assert "no GPU" in subprocess.run(bench, capture_output=True, text=True, cwd=ROOT, check=True).stdout

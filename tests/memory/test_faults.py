@@ -154,7 +154,7 @@ def test_decoding_goes_on_from_the_frame_it_came_to(folder):
     with manager.vae(video) as vae:
         wanted = torch.cat(list(vae.decode_chunks(latents)))
         chance = random.Random(0)
-        for frame in (0, 1, 16, 17, 18, 33, 34, 50, *(chance.randrange(51) for _ in range(4))):
+        for frame in (1, 16, 17, 34, 50, chance.randrange(51)):
             pieces = list(vae._decode_from(latents, frame, 1))
             assert torch.equal(torch.cat(pieces), wanted[frame:]), frame
     assert left_nothing(manager)

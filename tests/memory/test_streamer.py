@@ -1,6 +1,7 @@
 """The streamer: right bits under every plan, on a device that is as late as it may be, and bugs that are found."""
 
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from studio.memory.account import Kind
+from studio.memory.account import Kind, Machine
 from tests.memory.fake import FakeBackend, FakeMachine
-from tests.memory.toys import component_plan, expected, open_toy, write_units
+from tests.memory.toys import CPU, component_plan, expected, open_toy, write_units
 
 UNITS = 5
 KINDS = ("resident", "pinned", "cached", "direct")
@@ -141,6 +142,27 @@ def test_resident_units_stay_when_the_plan_steps_down(toy_files):
     list(toy.streamer.blocks(last=True))
     assert 0 < len(reads) <= 2  # one unit, which lies in at most two pieces
     toy.close()
+
+
+def test_the_first_pass_computes_while_it_reads(toy_files):
+    """A cold start takes the longer of reading and computing, not their sum."""
+    pause = 0.05
+
+    class SlowDisk(Machine):
+        def read(self, file, buffers, offset):
+            time.sleep(pause / 2)  # a unit takes two reads here, or one and its shard's last
+            return super().read(file, buffers, offset)
+
+    toy = open_toy(toy_files[0], UNITS, machine=SlowDisk(CPU))
+    toy.streamer.use(component_plan(["resident", "direct", "direct", "resident", "direct"], slots=2))
+    began, first = time.perf_counter(), 0.0
+    for _ in toy.streamer.blocks(last=True):
+        first = first or time.perf_counter() - began
+        time.sleep(pause)
+    seconds = time.perf_counter() - began
+    toy.close()
+    assert first < 3 * pause, "the first block waits for itself alone"
+    assert seconds < 8.5 * pause, "5 reads and 5 computations one after the other would take 10"
 
 
 def test_without_a_plan_there_are_no_blocks(toy_files):

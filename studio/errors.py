@@ -64,10 +64,6 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "settings_unreadable": ("The settings cannot be read: {reason}.", "无法读取设置：{reason}。"),
     "config_unreadable": ("{file} cannot be used: {reason}.", "无法使用 {file}：{reason}。"),
-    "does_not_fit": (
-        "This video needs {need_gb:.1f} GB of {what} and {have_gb:.1f} GB may be used: {remedy}",
-        "该视频需要 {need_gb:.1f} GB {what}，可用 {have_gb:.1f} GB：{remedy}",
-    ),
     "no_plan": ("This video does not fit. {reason}", "该视频超出内存预算。{reason}"),
     "out_of_memory": (
         "Memory ran out though the plan was the smallest there is ({said}). "

@@ -88,6 +88,7 @@ class MemoryManager:
         self._whole: dict[str, WholeNetwork] = {}
         self.notify: Callable[[str], None] = lambda text: None  # told when a plan was stepped down
         budget.cap_vram(device, budgets.vram_bytes)
+        budget.keep_heap_tight()
 
     @property
     def speeds(self) -> Speeds:

@@ -75,8 +75,10 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "{folder} 剩余 {free_gb:.2f} GB，需要 {need_gb:.2f} GB：请清理空间或换一个文件夹。",
     ),
     "ffmpeg_missing": (
-        "ffmpeg was not found, so no video can be written: pip install imageio-ffmpeg, or put ffmpeg on the PATH.",
-        "找不到 ffmpeg，无法写入视频：请执行 pip install imageio-ffmpeg，或把 ffmpeg 放到 PATH 中。",
+        "ffmpeg was not found, so no video can be written: pip install imageio-ffmpeg, put ffmpeg on the PATH, "
+        "or correct IMAGEIO_FFMPEG_EXE where it is set.",
+        "找不到 ffmpeg，无法写入视频：请执行 pip install imageio-ffmpeg，或把 ffmpeg 放到 PATH 中；"
+        "若设置了 IMAGEIO_FFMPEG_EXE，请改正它。",
     ),
     "image_unreadable": (
         "The first image cannot be read as a picture ({reason}): use a png, jpg, webp, bmp or tiff file.",

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from studio.errors import InputError, StudioError
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 SETTINGS_TAG = "comment"  # the tag of mp4 and png that holds our json
+STILL_FORMATS = ("MPO",)  # a phone's jpg with further pictures behind the first: depth, a brighter rendering
 FULL_DISK_BYTES = 64 * 2**20  # less free space than this explains a failed write
 MAX_SETTINGS_FILE = 2**30  # bytes; a larger file is refused before anything reads it
 
@@ -36,7 +38,8 @@ def read_image(data: bytes, limit_megapixels: float = 64) -> Image.Image:
             image = ImageOps.exif_transpose(image)
             return _flatten(image)
     except Image.DecompressionBombError:
-        raise InputError("image_large", megapixels="very many", limit=limit_megapixels) from None
+        most = f"over {2 * Image.MAX_IMAGE_PIXELS / 1e6:.0f}"
+        raise InputError("image_large", megapixels=most, limit=limit_megapixels) from None
     except UnidentifiedImageError:
         raise InputError("image_unreadable", reason="its format is not known") from None
     except (OSError, SyntaxError, ValueError) as error:
@@ -47,11 +50,15 @@ def _check_header(image: Image.Image, limit_megapixels: float) -> None:
     megapixels = image.width * image.height / 1e6
     if megapixels > limit_megapixels:
         raise InputError("image_large", megapixels=f"{megapixels:.0f}", limit=limit_megapixels)
-    if getattr(image, "n_frames", 1) > 1:
+    if getattr(image, "n_frames", 1) > 1 and image.format not in STILL_FORMATS:
         raise InputError("image_animated", frames=image.n_frames)
 
 
 def _flatten(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # Pillow itself would clip these to white
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise InputError("image_unreadable", reason="its pixels are 32-bit numbers without a known white")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         image = Image.new("RGBA", layer.size, "white")
@@ -83,62 +90,75 @@ class VideoWriter:
     """Frames -> H.264 mp4 (yuv420p, faststart) through ffmpeg, with `metadata` as json inside.
 
     Writes to `path`, which the caller renames when all is done; `abort` removes it. Frames are uint8 (t, H, W, 3).
+    Raises StudioError where there is no ffmpeg.
     """
 
     def __init__(self, path: Path, height: int, width: int, fps: int, metadata: dict[str, Any]) -> None:
-        find_ffmpeg()
         self.path, self._shape = path, (height, width, 3)
-        tags = ["-metadata", f"{SETTINGS_TAG}={json.dumps(metadata, ensure_ascii=False)}"]
-        self._pipe = imageio_ffmpeg.write_frames(
-            str(path),
-            (width, height),
-            fps=fps,
-            codec="libx264",
-            quality=None,
-            macro_block_size=1,
-            ffmpeg_log_level="error",
-            output_params=["-crf", "16", "-preset", "medium", *tags, "-movflags", "+faststart", "-f", "mp4"],
+        frames = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "pipe:0"]
+        coding = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "16", "-preset", "medium"]
+        tags = ["-metadata", f"{SETTINGS_TAG}={json.dumps(metadata, ensure_ascii=False)}", "-movflags", "+faststart"]
+        self._words = tempfile.TemporaryFile()
+        self._ffmpeg = subprocess.Popen(
+            [find_ffmpeg(), "-y", "-v", "error", *frames, *coding, *tags, "-f", "mp4", str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=self._words,
+            start_new_session=True,  # Ctrl-C in the terminal is for this program alone
         )
-        self._pipe.send(None)
 
     def add(self, frames: np.ndarray) -> None:
         """Append frames; raises StudioError when ffmpeg stopped (a full disk, for example)."""
         if frames.dtype != np.uint8 or frames.shape[1:] != self._shape:
             raise ValueError(f"frames are {frames.dtype} {frames.shape}, expected uint8 (t, {self._shape})")
-        for frame in np.ascontiguousarray(frames):
-            try:
-                self._pipe.send(frame)
-            except OSError:
-                raise self._failure() from None
+        try:
+            self._ffmpeg.stdin.write(np.ascontiguousarray(frames).data)
+        except OSError:
+            raise self._failure() from None
 
     def close(self) -> None:
-        """Finish the file; raises StudioError when ffmpeg left none or an empty one."""
-        self._pipe.close()
-        if not self.path.is_file() or self.path.stat().st_size == 0:
+        """Finish the file; raises StudioError when ffmpeg did not write it whole."""
+        try:
+            self._ffmpeg.stdin.close()
+        except OSError:
+            raise self._failure() from None
+        if self._ffmpeg.wait() != 0 or not self.path.is_file():
             raise self._failure()
+        self._words.close()
 
     def _failure(self) -> StudioError:
-        """Why ffmpeg stopped: it says so on stderr only, a full disk is seen from here."""
+        """Why ffmpeg stopped: its last words, or the full disk that is seen from here."""
+        status = self._ffmpeg.wait()
+        self._words.seek(0)
+        said = self._words.read().decode("utf-8", errors="replace").strip().splitlines()
         self.abort()
-        free = shutil.disk_usage(self.path.parent).free
+        folder = self.path.parent
+        free = shutil.disk_usage(folder).free if folder.is_dir() else FULL_DISK_BYTES
         if free < FULL_DISK_BYTES:
-            return StudioError(
-                "disk_full", folder=self.path.parent, free_gb=free / 2**30, need_gb=FULL_DISK_BYTES / 2**30
-            )
-        return StudioError("write_failed", file=self.path.name, reason="ffmpeg stopped, the log has its message")
+            need = FULL_DISK_BYTES / 2**30
+            return StudioError("disk_full", folder=folder, free_gb=free / 2**30, need_gb=need)
+        reason = said[-1] if said else f"ffmpeg ended with code {status}"
+        return StudioError("write_failed", file=str(self.path), reason=reason)
 
     def abort(self) -> None:
         """Stop and remove the unfinished file."""
-        self._pipe.close()
+        self._ffmpeg.kill()
+        with suppress(OSError):  # what it did not take any more
+            self._ffmpeg.stdin.close()
+        self._ffmpeg.wait()
+        self._words.close()
         self.path.unlink(missing_ok=True)
 
 
 def find_ffmpeg() -> str:
     """The ffmpeg program. Raises StudioError where there is none."""
     try:
-        return imageio_ffmpeg.get_ffmpeg_exe()
+        program = shutil.which(imageio_ffmpeg.get_ffmpeg_exe())
     except RuntimeError:
-        raise StudioError("ffmpeg_missing") from None
+        program = None
+    if program is None:
+        raise StudioError("ffmpeg_missing")
+    return program
 
 
 def read_video(path: Path) -> np.ndarray:

@@ -12,6 +12,7 @@ from studio.media import (
     VideoWriter,
     crop_box,
     crop_image,
+    find_ffmpeg,
     image_array,
     read_image,
     read_metadata,
@@ -103,6 +104,23 @@ def test_a_picture_of_the_right_size_keeps_its_pixels():
     assert np.array_equal(np.asarray(crop_image(image, 128, 224)), np.asarray(image))
 
 
+def test_sixteen_bits_keep_their_shades():
+    shades = np.linspace(0, 65535, 64).astype(np.uint16)[None].repeat(8, 0)
+    read = np.asarray(read_image(encoded(Image.fromarray(shades))))
+    assert np.array_equal(read, np.repeat((shades >> 8).astype(np.uint8)[..., None], 3, 2))
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_pictures_without_a_known_white_are_refused(mode):
+    with pytest.raises(InputError, match="32-bit"):
+        read_image(encoded(Image.new(mode, (8, 8)), "TIFF"))
+
+
+def test_a_phones_jpg_with_further_pictures_is_its_first():
+    data = encoded(gradient(16, 8), "MPO", save_all=True, append_images=[gradient(8, 8)])
+    assert read_image(data).size == (16, 8)
+
+
 def test_image_array_range():
     array = image_array(Image.new("RGB", (2, 2), (0, 255, 0)))
     assert array.shape == (3, 2, 2) and array.dtype == np.float32
@@ -144,6 +162,44 @@ def test_a_writer_that_cannot_write_says_so_and_leaves_nothing(tmp_path):
         writer.add(np.zeros((200, 64, 96, 3), np.uint8))
         writer.close()
     assert not path.exists()
+
+
+@pytest.fixture
+def ffmpeg(tmp_path, monkeypatch):
+    """ffmpeg("commands") puts a shell script in ffmpeg's place; $FFMPEG is the real one."""
+
+    def replace(script: str) -> None:
+        path = tmp_path / "ffmpeg"
+        path.write_text(f"#!/bin/sh\nFFMPEG={find_ffmpeg()}\n{script}\n")
+        path.chmod(0o755)
+        monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(path))
+
+    return replace
+
+
+@pytest.mark.parametrize(
+    "script, words",
+    [
+        ('ulimit -f 4; exec "$FFMPEG" "$@"', "could not be written"),  # cut off at 2 KB, as by a full disk
+        ("cat > /dev/null; echo first >&2; echo No space left on device >&2; exit 1", "No space left on device"),
+        ("exit 3", "code 3"),
+    ],
+)
+def test_a_video_that_ffmpeg_did_not_finish_is_none(tmp_path, ffmpeg, script, words):
+    noise = np.random.default_rng(1).integers(0, 255, (17, 64, 96, 3)).astype(np.uint8)
+    ffmpeg(script)
+    writer = VideoWriter(tmp_path / "a.mp4.tmp", 64, 96, 25, {})
+    with pytest.raises(StudioError, match=words):
+        writer.add(noise)
+        writer.close()
+    writer.abort()
+    assert not (tmp_path / "a.mp4.tmp").exists()
+
+
+def test_no_ffmpeg_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "nowhere"))
+    with pytest.raises(StudioError, match="IMAGEIO_FFMPEG_EXE"):
+        VideoWriter(tmp_path / "a.mp4.tmp", 64, 96, 25, {})
 
 
 def test_wrong_frames_are_a_programming_error(tmp_path):

@@ -102,6 +102,8 @@ class CreateTab:
 
     def _build_start(self) -> None:
         label = self.labels.add
+        # Where page.js lays files that were dropped anywhere: what is in a closed drawer is not on the page.
+        self.inbox = label(gr.File(elem_id="inbox", visible="hidden", **ZONE), label="restore")
         with gr.Column(elem_id="start"):
             self.message = html(elem_id="message")
             with gr.Row(elem_id="plan-row"):

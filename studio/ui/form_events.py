@@ -41,7 +41,8 @@ class FormEvents:
         react(create.first_image.upload, self.picture_given, with_bytes, outputs)
         react(create.remove.click, self.picture_removed, create.inputs, outputs)
         react(fields["size"].input, self.size_chosen, with_bytes, {create.figure, *create.refreshed})
-        react(create.restore.upload, self.settings_given, {*create.inputs, create.restore}, {*outputs, create.restore})
+        for zone in (create.restore, create.inbox):
+            react(zone.upload, self.settings_given, {*create.inputs, zone}, {*outputs, zone})
         react(create.fix.click, self.fixed, create.inputs, create.shown)
         react(create.motion_ticks.select, self.tick_chosen, create.inputs, create.shown)
         for name in fields.keys() - {"model", "size"}:
@@ -111,9 +112,10 @@ class FormEvents:
     def settings_given(self, data: Data) -> Updates:
         """Fill the form from a file this program wrote. Nothing in the file is opened or trusted: same checks."""
         _, has_image, language = self._state(data)
-        emptied: Updates = {self.create.restore: None}
+        zone = self.create.inbox if self.create.inbox in data else self.create.restore
+        emptied: Updates = {zone: None}
         try:
-            settings = self._read_settings(uploaded(self.create.restore, data[self.create.restore]))
+            settings = self._read_settings(uploaded(zone, data[zone]))
         except StudioError as error:
             return emptied | self.create.complain([error], language)
         wants_image = settings.first_image is not None

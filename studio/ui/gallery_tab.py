@@ -12,7 +12,7 @@ from studio.gallery import Entry
 from studio.jobs import JobState
 from studio.ui import job_panels, markup
 from studio.ui.form_events import FormEvents
-from studio.ui.labels import Labels, Updates, html, merge, react
+from studio.ui.labels import Labels, Updates, html, react
 from studio.ui.stage_panel import PICKS
 from studio.ui.strings import say
 
@@ -126,17 +126,20 @@ class GalleryTab:
         return {button: gr.update(visible=key in asked) for key, button in self.buttons.items()}
 
     def delete(self, data: Data) -> Updates:
-        complaint: Updates = {}
-        try:
-            if self.backend.owner():
-                self.backend.gallery.delete(data[self.chosen])
-        except StudioError as error:
-            complaint = {self.message: markup.alert([say_error(error.code, error.values, data[self.language])])}
-        return merge(self.look_again(data), complaint)
+        """Remove the chosen entry with its files."""
+        return self._act(self.backend.gallery.delete, data)
 
     def resume(self, data: Data) -> Updates:
-        if self.backend.owner():
-            self.backend.queue.resume(data[self.chosen])
+        """Let a stopped or failed job go on."""
+        return self._act(self.backend.queue.resume, data)
+
+    def _act(self, act: Callable[[str], Any], data: Data) -> Updates:
+        try:
+            if self.backend.owner():
+                act(data[self.chosen])
+        except StudioError as error:
+            told = markup.alert([say_error(error.code, error.values, data[self.language])])
+            return self.look_again(data) | {self.message: told}
         return self.look_again(data)
 
     def use(self, data: Data) -> Updates:

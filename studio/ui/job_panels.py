@@ -26,10 +26,8 @@ FIELDS = {  # of the settings table: field -> its label's key
 }
 
 
-def stage(job: Job | None, ahead: int, language: str) -> str:
-    """The large right half: nothing yet, a job on its way, its video, or why there is none."""
-    if job is None:
-        return _empty_stage(language)
+def stage(job: Job, ahead: int, language: str) -> str:
+    """The large right half: a job on its way, its video, or why there is none."""
     return (
         f'<section class="stage {job.state}" data-title="{_tab_title(job)}">{_screen(job, language)}'
         f"{_phases(job, language) if job.state == JobState.RUNNING else ''}"
@@ -37,9 +35,11 @@ def stage(job: Job | None, ahead: int, language: str) -> str:
     )
 
 
-def _empty_stage(language: str) -> str:
+def empty_stage(small: bool, language: str) -> str:
+    """The large right half before the first job: prompts to begin with. small: such as the built-in model can draw."""
+    kind = "example.small" if small else "example"
     examples = "".join(
-        f'<button type="button" data-example="{n}">{text(say(f"example.{n}", language))}</button>' for n in (1, 2, 3)
+        f'<button type="button" data-example="{n}">{text(say(f"{kind}.{n}", language))}</button>' for n in (1, 2, 3)
     )
     return (
         f'<section class="stage empty"><div class="screen blank"><div><h2>{say("stage.empty", language)}</h2>'
@@ -128,8 +128,8 @@ def _facts(job: Job, ahead: int, language: str) -> str:
 def _state(job: Job, language: str) -> str:
     if job.stopping:
         return say("stage.stopping", language)
-    if job.state == JobState.RUNNING and job.phase in PHASES:
-        return say(f"phase.{job.phase}", language)
+    if job.state == JobState.RUNNING:
+        return say(f"phase.{job.phase}" if job.phase in PHASES else "stage.next", language)
     return say(f"state.{job.state}", language)
 
 

@@ -6,6 +6,8 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
+from studio.errors import StudioError
+from studio.errors import say as say_error
 from studio.jobs import JobState
 from studio.ui import form, markup
 from studio.ui.backend import Backend
@@ -18,7 +20,7 @@ from studio.ui.strings import LANGUAGES, say
 from studio.ui.system_bar import SystemBar
 
 TICK_SECONDS = 1.0
-CACHE_SWEEP, CACHE_AGE = 3600, 24 * 3600  # seconds: uploads older than a day are deleted, once an hour
+CACHE_SWEEP, CACHE_AGE = 3600, 7 * 24 * 3600  # seconds: uploads older than a week are deleted, once an hour
 # Browser storage is encrypted by gradio; a key of its own at every start would lose what was stored.
 STORE_KEY = "step-video-studio"
 LANGUAGE_OF_BROWSER = """(language, stored) =>
@@ -74,8 +76,8 @@ class _Page:
         react(page.load, self.open, [self.kept_language, self.kept_form], everything, js=LANGUAGE_OF_BROWSER)
         form_now = {*self.create.inputs, self.create.first_image}
         react(self.language.input, self.translate, {*form_now, *self.looking}, everything)
-        react(self.gallery_pane.select, self.gallery.look_again, self.gallery.inputs, self.gallery.outputs)
-        react(self.clock.tick, self.tick, self.looking, {*self.looked, *self.gallery.outputs})
+        react(self.gallery_pane.select, self.gallery.tiles, self.gallery.inputs, {self.gallery.grid})
+        react(self.clock.tick, self.tick, self.looking, {*self.looked, self.gallery.grid})
 
     @property
     def looking(self) -> set[Component]:
@@ -112,8 +114,12 @@ class _Page:
         )
 
     def tick(self, data: Data) -> Updates:
-        """Once a second: look at the queue, and send only what changed."""
-        return self._look(data[self.seen], data[self.stage.focus], data[self.language]) | self._new_in_gallery(data)
+        """Once a second: look at the queue, and send only what changed; a queue that cannot be read says why."""
+        language = data[self.language]
+        try:
+            return self._look(data[self.seen], data[self.stage.focus], language) | self._new_in_gallery(data)
+        except StudioError as error:
+            return {self.system.banner: markup.alert([say_error(error.code, error.values, language)])}
 
     def _look(self, seen: str, focus: str, language: str) -> Updates:
         updates = self.system.look(language)
@@ -121,7 +127,7 @@ class _Page:
         if now == seen and not self._running():
             return updates
         updates |= self.stage.look(focus, language)
-        return updates | {self.seen: self._stamp(str(updates[self.stage.focus]), language)}
+        return updates | {self.seen: self._stamp(updates.get(self.stage.focus, focus), language)}
 
     def _new_in_gallery(self, data: Data) -> Updates:
         """The gallery when a job began or ended; the steps of a running one do not concern it."""
@@ -142,4 +148,4 @@ class _Page:
         return {**self.labels.updates(language), self.switch: markup.theme_switch(language)}
 
     def _then_look(self, event: Any) -> Any:
-        return react(event.then, self.tick, self.looking, {*self.looked, *self.gallery.outputs})
+        return react(event.then, self.tick, self.looking, {*self.looked, self.gallery.grid})

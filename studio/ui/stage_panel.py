@@ -67,7 +67,8 @@ class StagePanel:
         refresh(react(create.generate.click, self.generate, start, {self.focus, create.message}))
         refresh(react(create.stop.click, self.stop, mine, {create.message}))
         refresh(react(self.latest.select, self.pick, mine, {self.focus}))
-        for key, handler in (("again", self.again), ("seed", self.new_seed), ("resume", self.resume)):
+        refresh(react(self.buttons["resume"].click, self.resume, mine, {create.message}))
+        for key, handler in (("again", self.again), ("seed", self.new_seed)):
             refresh(react(self.buttons[key].click, handler, mine, {self.focus, create.message}))
         form_outputs = {*create.shown, *self.events.picture, create.message}
         react(self.buttons["reuse"].click, self.reuse, mine, form_outputs)
@@ -83,14 +84,19 @@ class StagePanel:
         ended = may_act and state not in ACTIVE
         has_file = state == JobState.FINISHED
         visible = {"resume": may_act and job.resumable, "again": ended, "seed": ended, "reuse": job is not None}
-        return {
-            self.focus: job.id if job else "",
-            self.stage: job_panels.stage(job, ahead, language),
+        found = job.id if job else ""
+        # An unchanged id is not sent: the answer may arrive after a click has chosen another job.
+        chosen = {} if found == focus else {self.focus: found}
+        return chosen | {
+            self.stage: job_panels.stage(job, ahead, language) if job else self._welcome(language),
             self.download: gr.update(value=job_panels.download(job.id, language) if has_file else "", visible=has_file),
-            self.latest: job_panels.strip(latest, job.id if job else "", language),
+            self.latest: job_panels.strip(latest, found, language),
             self.create.stop: gr.update(interactive=may_act and state in ACTIVE and not job.stopping),
             **{button: gr.update(visible=visible[key]) for key, button in self.buttons.items()},
         }
+
+    def _welcome(self, language: str) -> str:
+        return job_panels.empty_stage(not self.backend.first_model().sources, language)
 
     def _focused(self, focus: str, latest: list[Job]) -> Job | None:
         """The job one looks at; for a new visitor the one that runs, else the newest."""
@@ -139,14 +145,21 @@ class StagePanel:
         return {self.focus: job.id, **self.create.complain([], language)}
 
     def stop(self, data: Data) -> Updates:
-        if self.backend.owner():
-            self.backend.queue.cancel(data[self.focus])
-        return self.create.complain([], data[self.create.language])
+        """Ask the job to end."""
+        return self._act(self.backend.queue.cancel, data)
 
     def resume(self, data: Data) -> Updates:
-        if self.backend.owner():
-            self.backend.queue.resume(data[self.focus])
-        return {self.focus: data[self.focus], **self.create.complain([], data[self.create.language])}
+        """Let a stopped or failed job go on."""
+        return self._act(self.backend.queue.resume, data)
+
+    def _act(self, act: Callable[[str], Any], data: Data) -> Updates:
+        errors = []
+        try:
+            if self.backend.owner():
+                act(data[self.focus])
+        except StudioError as error:
+            errors.append(error)
+        return self.create.complain(errors, data[self.create.language])
 
     def pick(self, data: Data, event: gr.EventData) -> Updates:
         return {self.focus: str(event.id)}

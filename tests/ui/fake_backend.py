@@ -92,7 +92,7 @@ class Player(threading.Thread):
             tell(PhaseStarted(phase))
             time.sleep(self.pace.step_seconds)
         if FAIL_WORD in settings.prompt:
-            tell(Failed("does_not_fit", {"need_gb": 31.4, "have_gb": 22.5, "what": "VRAM", "remedy": "2.7 s."}, ""))
+            tell(Failed("disk_full", {"folder": "/1", "free_gb": 0.5, "need_gb": 2.0}, "the disk is full"))
             return
         tell(PhaseStarted("denoise"))
         steps, began = self.pace.steps or settings.infer_steps, time.time()

@@ -3,6 +3,7 @@
 Screenshots of both widths, both lights and both languages are left in pytest's temporary folder to be looked at.
 """
 
+import base64
 import os
 import re
 import shutil
@@ -195,6 +196,26 @@ def test_a_dropped_file_brings_its_settings_back(studio, visit, tmp_path):
     assert page.is_checked('#model input[value="nano"]') and page.is_checked('#size input[value="64x64"]')
 
 
+DROP = """([name, type, base64, target]) => {
+    const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+    const parcel = new DataTransfer();
+    parcel.items.add(new File([bytes], name, { type }));
+    document.querySelector(target).dispatchEvent(
+        new DragEvent("drop", { dataTransfer: parcel, bubbles: true, cancelable: true }));
+}"""
+
+
+def test_a_file_finds_its_place_wherever_it_is_dropped(studio, visit, tmp_path):
+    page = visit()
+    picture = base64.b64encode(picture_file(tmp_path).read_bytes()).decode()
+    page.evaluate(DROP, ["a.png", "image/png", picture, "#outputs"])
+    page.wait_for_selector(".crop img")
+    settings = base64.b64encode(b'{"model": "nano", "prompt": "from a file", "seed": 9}').decode()
+    page.evaluate(DROP, ["a.json", "application/json", settings, "#prompt textarea"])
+    page.wait_for_function("document.querySelector('#prompt textarea').value === 'from a file'")
+    page.wait_for_selector(".crop", state="detached")
+
+
 def test_the_gallery_uses_again_and_deletes(studio, visit):
     fake, _ = studio
     fake.play()
@@ -205,7 +226,7 @@ def test_the_gallery_uses_again_and_deletes(studio, visit):
     page.wait_for_selector(".strip .card:nth-child(2) img")
     page.click('#tabs [role=tab][data-tab-id="gallery"]')
     page.click(".grid .card:has-text('fail')")
-    page.wait_for_selector("#detail .alert >> text=31.4 GB of VRAM")
+    page.wait_for_selector("#detail .alert >> text=2.00 GB are needed")
     page.click(".grid .card:has-text('first')")
     page.wait_for_selector("#player video")
     page.click("#gallery-actions button:has-text('Use again')")

@@ -112,6 +112,11 @@ def test_every_phase_has_its_place(phase):
     assert page.count('class="now"') == 1 and "bar busy" in page
 
 
+def test_a_job_without_a_phase_is_starting():
+    page = job_panels.stage(job(phase="", progress=None), 0, "en")
+    assert "Starting" in page and "Running" not in page
+
+
 def test_a_waiting_job_says_how_many_are_before_it():
     assert "earlier in the queue: 2" in job_panels.stage(job(JobState.QUEUED), 2, "en")
     assert "即将开始" in job_panels.stage(job(JobState.QUEUED), 0, "zh")

@@ -38,7 +38,7 @@
   // A file dropped or pasted anywhere finds its place: pictures become the first image, others are read for settings.
   const deliver = (file, target) => {
     const restores = target?.closest?.("#restore-file") || !file.type.startsWith("image/");
-    const input = find(`${restores ? "#restore-file" : "#first-image"} input[type=file]`);
+    const input = find(`${restores ? "#inbox" : "#first-image"} input[type=file]`);
     if (!input) return;
     const parcel = new DataTransfer();
     parcel.items.add(file);

@@ -1,0 +1,57 @@
+"""What handlers are given when something is clicked, and jobs to click on."""
+
+import io
+from dataclasses import replace
+
+from PIL import Image
+
+from studio.events import Finished
+from studio.settings import GenerationSettings
+from studio.ui import form
+
+EVIL = "<img src=x onerror=alert(1)>"
+
+
+def picture(width=60, height=90, kind="PNG", **options):
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), "teal").save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def upload(page, data):
+    """What a drop zone holds once gradio has taken `data` in; gradio checks the path before a handler sees it."""
+    if data is None:
+        return None
+    path = page.backend.queue.folder / f"{len(data)}.upload"
+    path.write_bytes(data)
+    return {"path": str(path), "meta": {"_type": "gradio.FileData"}}
+
+
+def filled(page, model="nano", prompt="a paper boat", image=None, language="en", **changes):
+    """The input of a handler of the form, as if typed."""
+    create = page.create
+    values = form.fill(GenerationSettings(model, prompt), page.backend.models[model]) | changes
+    data = {create.fields[name]: value for name, value in values.items()}
+    return data | {
+        create.picture_size: "60x90" if image else "",
+        create.first_image: upload(page, image),
+        create.language: language,
+        create.preset: "",
+    }
+
+
+def message(page, updates):
+    return updates[page.create.message]
+
+
+def submit(page, **changes):
+    settings = replace(GenerationSettings("nano", "a paper boat", seed=5), **changes)
+    return page.backend.queue.submit(settings.resolve(page.backend.models[settings.model]))
+
+
+def finish(page, job, folder):
+    path = folder / "made.mp4"
+    path.write_bytes(b"video")
+    page.backend.queue.claim()
+    page.backend.queue.record(job.id, Finished(str(path), job.settings.seed, {}, 0, 0))
+    return path

@@ -1,0 +1,104 @@
+"""Makes README's pictures of the page from the program itself, with nano: python -m tests.ui.screenshots
+
+Nothing is staged: the videos shown are what nano makes of the prompts, the plan is this machine's.
+"""
+
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+from PIL import Image, ImageDraw
+from playwright.sync_api import Page, sync_playwright
+
+from studio.ui.strings import say
+from tests.ui.test_browser import CHROMIUM, DESKTOP, FLAGS, PHONE, choose_nano
+from tests.ui.test_server import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "assets" / "screenshots"
+MAX_BYTES = 400_000
+
+
+def main() -> None:
+    """Start the program on an empty output folder, make three videos, take both pictures."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(ROOT / "app.py"), "--output-dir", folder, "--port", str(port)]
+        program = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            wait_for(port)
+            with sync_playwright() as driver:
+                browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+                page = browser.new_page(viewport=DESKTOP, locale="en-US", color_scheme="light")
+                page.goto(f"http://127.0.0.1:{port}")
+                make_videos(page, Path(folder))
+                save(page, "desktop-light")
+                phone = browser.new_page(
+                    viewport=PHONE, locale="zh-CN", color_scheme="dark", device_scale_factor=2, has_touch=True
+                )
+                phone.goto(f"http://127.0.0.1:{port}")
+                phone.wait_for_selector(".stage.finished video")
+                save(phone, "phone-dark")
+                browser.close()
+        finally:
+            program.terminate()
+            program.wait(60)
+
+
+def wait_for(port: int) -> None:
+    """Until the page answers."""
+    for _ in range(240):
+        try:
+            httpx.get(f"http://127.0.0.1:{port}")
+            return
+        except httpx.HTTPError:
+            time.sleep(0.5)
+    raise TimeoutError("the page did not start")
+
+
+def make_videos(page: Page, folder: Path) -> None:
+    """Two from text alone, the last from a picture with a camera move."""
+    page.wait_for_selector("#model label")
+    choose_nano(page)
+    for n in (2, 3, 1):
+        page.fill("#prompt textarea", say(f"example.small.{n}", "en"))
+        if n == 1:
+            page.set_input_files("#first-image input[type=file]", draw_picture(folder))
+            page.wait_for_selector(".crop img")
+            page.click('#camera label:has(input[value="push-in"])')
+        before = page.locator(".strip .card").count()
+        page.click("#generate")
+        page.wait_for_function(f"document.querySelectorAll('.strip .card').length > {before}")
+        page.wait_for_selector(".stage.finished video", timeout=600_000)
+    page.wait_for_timeout(2500)
+    page.evaluate("scrollTo(0, 0)")
+
+
+def draw_picture(folder: Path) -> Path:
+    """A red ball on grey, in a shape that is cropped a little."""
+    picture = Image.new("RGB", (960, 720), (150, 152, 156))
+    ImageDraw.Draw(picture).ellipse((170, 260, 390, 480), fill=(206, 44, 44))
+    picture.save(path := folder / "ball.png")
+    return path
+
+
+def save(page: Page, name: str) -> None:
+    """One picture of what the window shows, in a palette where it would be too large otherwise."""
+    page.wait_for_timeout(1500)
+    data = page.screenshot()
+    if len(data) > MAX_BYTES:
+        buffer = io.BytesIO()
+        Image.open(io.BytesIO(data)).convert("RGB").quantize(200).save(buffer, "PNG", optimize=True)
+        data = buffer.getvalue()
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    (FOLDER / f"{name}.png").write_bytes(data)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    main()

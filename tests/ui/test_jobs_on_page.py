@@ -1,0 +1,154 @@
+"""What the page shows of jobs, and what its buttons do to them; no browser here either."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+from studio.errors import StudioError
+from studio.events import Failed, PhaseStarted
+from studio.jobs import JobState
+from studio.settings import GenerationSettings
+from tests.ui.clicks import EVIL, filled, finish, message, picture, submit
+
+
+def test_a_new_visitor_sees_what_runs_and_a_picked_job_stays(page):
+    first, second, third = (submit(page) for _ in range(3))
+    page.backend.queue.claim()
+    assert page.stage.look("", "en")[page.stage.focus] == first.id
+    assert page.stage.focus not in page.stage.look(third.id, "en")  # chosen it stays, whatever runs
+    assert "earlier in the queue: 2" in page.stage.look(third.id, "en")[page.stage.stage]
+    assert page.stage.look("../../etc/passwd", "en")[page.stage.focus] == first.id
+    assert page.stage.pick({}, SimpleNamespace(id=["x"]))  # whatever a browser sends becomes text, then is looked up
+    assert second.state == JobState.QUEUED
+
+
+def test_buttons_follow_the_state(page, tmp_path):
+    job = submit(page)
+    shown = page.stage.look(job.id, "en")
+    assert shown[page.create.stop]["interactive"] and not shown[page.stage.buttons["again"]]["visible"]
+    page.stage.stop({page.stage.focus: job.id, page.create.language: "en"})
+    shown = page.stage.look(job.id, "en")
+    assert not shown[page.create.stop]["interactive"] and shown[page.stage.buttons["resume"]]["visible"]
+    page.stage.resume({page.stage.focus: job.id, page.create.language: "en"})
+    finish(page, job, tmp_path)
+    shown = page.stage.look(job.id, "en")
+    assert shown[page.stage.buttons["again"]]["visible"] and not shown[page.stage.buttons["resume"]]["visible"]
+    assert f"studio/media/{job.id}/download" in shown[page.stage.download]["value"]
+
+
+def test_stop_asks_a_running_job_to_end(page):
+    job = submit(page)
+    page.backend.queue.claim()
+    page.stage.stop({page.stage.focus: job.id, page.create.language: "en"})
+    assert page.backend.queue.cancel_requested(job.id)
+    shown = page.stage.look(job.id, "zh")
+    assert "正在停止" in shown[page.stage.stage] and not shown[page.create.stop]["interactive"]
+
+
+def test_again_and_new_seed(page, tmp_path):
+    job = page.backend.queue.submit(
+        GenerationSettings("nano", "a", first_image="x", seed=5).resolve(page.backend.models["nano"]), picture()
+    )
+    mine = {page.stage.focus: job.id, page.create.language: "en"}
+    page.stage.again(mine)
+    page.stage.new_seed(mine)
+    fresh, same, _ = page.backend.queue.list()
+    blank = {"first_image": None, "seed": 0}
+    assert replace(same.settings, first_image=None) == replace(job.settings, first_image=None)
+    assert replace(fresh.settings, **blank) == replace(job.settings, **blank) and fresh.settings.seed != 5
+    with open(fresh.settings.first_image, "rb") as file:
+        assert file.read() == picture()
+    gone = page.stage.again({page.stage.focus: "gone", page.create.language: "zh"})
+    assert "已不存在" in message(page, gone)
+
+
+def test_reuse_fills_the_form_with_the_picture(page):
+    settings = GenerationSettings("nano", EVIL, first_image="x", motion_score=30.0, seed=2**62)
+    job = page.backend.queue.submit(settings.resolve(page.backend.models["nano"]), picture())
+    updates = page.stage.reuse({page.stage.focus: job.id, page.create.language: "en"})
+    with open(updates[page.create.first_image]["value"], "rb") as file:
+        assert file.read() == picture()
+    fields = page.create.fields
+    assert updates[fields["prompt"]]["value"] == EVIL and updates[fields["seed"]]["value"] == str(2**62)
+    assert updates[fields["motion_score"]] | {"value": 30.0, "maximum": 30.0} == updates[fields["motion_score"]]
+    assert page.stage.reuse({page.stage.focus: "gone", page.create.language: "en"}) == {}
+
+
+def test_a_page_that_does_not_own_the_queue_only_shows(page, fake):
+    job = submit(page)
+    fake.is_owner = False
+    shown = page.stage.look(job.id, "en")
+    assert not shown[page.create.stop]["interactive"] and not shown[page.stage.buttons["again"]]["visible"]
+    assert "only shows" in page.system.look("en")[page.system.banner]
+    assert "only shows" in message(page, page.stage.generate(filled(page)))
+    mine = {page.stage.focus: job.id, page.create.language: "en"}
+    page.stage.stop(mine)
+    page.stage.again(mine)
+    gallery = {page.gallery.chosen: job.id, page.gallery.filter: "all", page.gallery.language: "en"}
+    page.gallery.delete(gallery)
+    page.gallery.resume(gallery)
+    (left,) = page.backend.queue.list()
+    assert left.state == JobState.QUEUED
+
+
+def test_a_queue_that_takes_no_writes_is_a_sentence(page, monkeypatch):
+    def fail(*_):
+        raise StudioError("disk_full", folder=EVIL, free_gb=0.0, need_gb=1.0)
+
+    job = submit(page)
+    for name in ("submit", "cancel", "resume", "delete", "version"):
+        monkeypatch.setattr(page.backend.queue, name, fail)
+    mine = {page.stage.focus: job.id, page.create.language: "zh"}
+    gallery = {page.gallery.chosen: job.id, page.gallery.filter: "all", page.gallery.language: "zh"}
+    told = [message(page, page.stage.generate(filled(page, language="zh")))]
+    told += [message(page, act(mine)) for act in (page.stage.stop, page.stage.resume, page.stage.again)]
+    told += [act(gallery)[page.gallery.message] for act in (page.gallery.delete, page.gallery.resume)]
+    told += [page.tick(mine | gallery | {page.seen: ""})[page.system.banner]]
+    assert all("请清理空间" in words and EVIL not in words for words in told)
+
+
+def test_why_nothing_can_run_is_shown(page, fake):
+    fake.trouble = Failed("checkpoint", {"reason": EVIL}, EVIL)
+    banner = page.system.look("zh")[page.system.banner]
+    assert "模型文件有问题" in banner and EVIL not in banner
+
+
+def test_the_gallery_plays_deletes_and_resumes(page, tmp_path):
+    done, failed = submit(page, prompt=EVIL), submit(page)
+    path = finish(page, done, tmp_path)
+    page.backend.queue.claim()
+    page.backend.queue.record(failed.id, Failed("write_failed", {"file": "a", "reason": "b"}, "told then"))
+    gallery = page.gallery
+
+    def data(id, kind="all"):
+        return {gallery.chosen: id, gallery.filter: kind, gallery.language: "en"}
+
+    shown = gallery.pick(data(""), SimpleNamespace(id=done.id))
+    assert f"studio/media/{done.id}/result" in shown[gallery.player] and EVIL not in "".join(map(str, shown.values()))
+    assert shown[gallery.buttons["delete"]]["visible"] and not shown[gallery.buttons["sure"]]["visible"]
+    assert gallery.ask()[gallery.buttons["sure"]]["visible"]
+    assert failed.id not in gallery.look_again(data("", "finished"))[gallery.grid]
+    assert done.id not in gallery.look_again(data("", "unfinished"))[gallery.grid]
+    assert gallery.look_again(data(failed.id))[gallery.buttons["resume"]]["visible"]
+    gallery.resume(data(failed.id))
+    assert page.backend.queue.get(failed.id).state == JobState.QUEUED
+    used = gallery.use(data(done.id))
+    assert used[page.create.fields["prompt"]]["value"] == EVIL and used[page.tabs]["selected"] == "create"
+    gallery.delete(data(done.id))
+    assert page.backend.queue.get(done.id) is None and not path.exists()
+    assert gallery.use(data(done.id)) == {} and gallery.look_again(data("../x"))[gallery.chosen] == ""
+
+
+def test_a_tick_sends_only_what_changed(page):
+    job = submit(page)
+    data = {page.seen: "", page.stage.focus: "", page.create.language: "en"}
+    data |= {page.gallery.chosen: "", page.gallery.filter: "all"}
+    first = page.tick(data)
+    assert first[page.stage.focus] == job.id and page.gallery.grid in first
+    data |= {page.seen: first[page.seen], page.stage.focus: job.id}
+    assert set(page.tick(data)) == {page.system.bar, page.system.banner}
+    page.backend.queue.claim()
+    began = page.tick(data)
+    assert page.stage.stage in began
+    page.backend.queue.record(job.id, PhaseStarted("denoise"))
+    after = page.tick(data | {page.seen: began[page.seen]})
+    assert page.stage.stage in after and page.gallery.grid not in after

@@ -30,6 +30,7 @@ from studio.nano.world import WORLDS
 # What two shared CPU cores can train in an hour; a GPU can take NanoSizes' own. See assets/nano/README.md.
 SIZES = NanoSizes(layers=4, llm_width=128, llm_layers=2, llm_ffn=256, clip_width=128, clip_layers=2)
 MUON = ("transformer_blocks", "transformer.layers", "encoder.layer")
+FILE_BYTES = 14_500_000  # git hosts and reviewers like small files
 ASSETS = ROOT / "assets" / "nano"
 log = logging.getLogger("nano")
 
@@ -71,14 +72,13 @@ def export(args: argparse.Namespace) -> None:
     shared = {"step_llm": denoiser.step_llm, "clip": denoiser.clip, "vae": vae}
     for name, modules in (("t2v", {"transformer": alone, **shared}), ("ti2v", {"transformer": denoiser.transformer})):
         configs = SIZES.configs(vocabulary, use_additional_conditions=name == "ti2v")
-        shards = {"vae": 2}  # no file above 15 MB
-        save_checkpoint(args.to / name, modules, configs, vocabulary, dtype=torch.bfloat16, shards=shards)
+        save_checkpoint(args.to / name, modules, configs, vocabulary, dtype=torch.bfloat16, file_bytes=FILE_BYTES)
 
 
 def judge(args: argparse.Namespace) -> None:
     """Judge the world's truth, the VAE and the model, and write the results as one line of json."""
     world, settings = WORLDS[args.world], sample_settings(args)
-    denoiser, vae = _networks(args)
+    alone, both, vae = _networks(args)
     through_vae, quality = judge_vae(vae, world, args.n, settings)
     results = {
         "world": args.world,
@@ -87,9 +87,7 @@ def judge(args: argparse.Namespace) -> None:
         "truth": judge_truth(world, args.n, settings).summary(),
         "vae": {**through_vae.summary(), "psnr": round(sum(quality) / len(quality), 2)},
     }
-    for name, with_image in (("text", False), ("image", True)):
-        if with_image and not denoiser.transformer.params.takes_image:
-            continue
+    for name, denoiser, with_image in (("text", alone, False), ("image", both, True)):
         tallies = judge_model(denoiser, vae, world, args.n, settings, with_image=with_image)
         results[name] = {language: tally.summary() for language, tally in tallies.items()}
     text = json.dumps(results, ensure_ascii=False)
@@ -100,8 +98,8 @@ def judge(args: argparse.Namespace) -> None:
 
 def grid(args: argparse.Namespace) -> None:
     """Write the README's picture."""
-    denoiser, vae = _networks(args)
-    make_grid(denoiser, vae, sample_settings(args), args.font, args.seed).save(args.out)
+    alone, _, vae = _networks(args)
+    make_grid(alone, vae, sample_settings(args), args.font, args.seed).save(args.out)
 
 
 def sample_settings(args: argparse.Namespace) -> SampleSettings:
@@ -109,11 +107,16 @@ def sample_settings(args: argparse.Namespace) -> SampleSettings:
     return SampleSettings(args.infer_steps, args.cfg_scale, args.time_shift)
 
 
-def _networks(args: argparse.Namespace) -> tuple[Denoiser, torch.nn.Module]:
+def _networks(args: argparse.Namespace) -> tuple[Denoiser, Denoiser, torch.nn.Module]:
+    """What serves text alone, what serves a first image, and the VAE."""
     if args.folder:
-        return trained(args.folder)
+        both, vae = trained(args.folder)
+        parts = {"transformer": text_alone(both.transformer, DEFAULT_MOTION)}
+        parts |= {"step_llm": both.step_llm, "clip": both.clip}
+        return Denoiser(parts, args.folder / "tokenizers").eval(), both, vae
     shared = args.checkpoint / "t2v"
-    return load_denoiser(args.checkpoint / "ti2v", shared, args.device), load_vae(shared, torch.float32, args.device)
+    alone, both = (load_denoiser(args.checkpoint / name, shared, args.device) for name in ("t2v", "ti2v"))
+    return alone, both, load_vae(shared, torch.float32, args.device)
 
 
 def _parser() -> argparse.ArgumentParser:

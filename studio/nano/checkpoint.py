@@ -138,12 +138,13 @@ def save_checkpoint(
     vocabulary: Vocabulary,
     *,
     dtype: torch.dtype = torch.float32,
-    shards: int | Mapping[str, int] = 1,
+    shards: int = 1,
+    file_bytes: int | None = None,
 ) -> Path:
     """Write networks as a checkpoint folder of the public layout, weights as `dtype`, over what is there.
 
-    A component is split into so many files with an index where shards > 1. One number is for all but the VAE, which is
-    one file in public; a mapping names components.
+    The VAE is one file, as in public; the others are split into `shards` files with an index where shards > 1. With
+    `file_bytes` every component is split into as many files as keep below it (a tensor is never split).
     Tokenizers are written with the encoders they belong to.
     """
     for component, module in modules.items():
@@ -151,8 +152,8 @@ def save_checkpoint(
         place.mkdir(parents=True, exist_ok=True)
         (place / "config.json").write_text(json.dumps(configs[component], indent=1) + "\n")
         tensors = {name: value.detach().to("cpu", dtype).contiguous() for name, value in module.state_dict().items()}
-        count = shards.get(component, 1) if isinstance(shards, Mapping) else 1 if component == "vae" else shards
-        _save_tensors(place / LAYOUT[component].weights[0], tensors, count)
+        groups = _filled(tensors, file_bytes) if file_bytes else _even(tensors, 1 if component == "vae" else shards)
+        _save_tensors(place / LAYOUT[component].weights[0], groups)
     if "step_llm" in modules or "clip" in modules:
         vocabulary.save(folder)
     return folder
@@ -211,22 +212,41 @@ def _draw_one(name: str, like: Tensor, depth: int, generator: torch.Generator) -
     return noise / fan_in**0.5
 
 
-def _save_tensors(path: Path, tensors: dict[str, Tensor], shards: int) -> None:
-    for old in (*path.parent.glob("*.safetensors"), *path.parent.glob("*.index.json")):
-        old.unlink()
-    if shards == 1:
-        save_file(tensors, path, metadata={"format": "pt"})
-        return
+def _even(tensors: dict[str, Tensor], count: int) -> list[dict[str, Tensor]]:
+    """`count` groups of about equal bytes, in order."""
     total = sum(tensor.nbytes for tensor in tensors.values())
-    groups: list[dict[str, Tensor]] = [{} for _ in range(shards)]
+    groups: list[dict[str, Tensor]] = [{} for _ in range(count)]
     done = 0
     for name, tensor in tensors.items():
-        groups[min(done * shards // total, shards - 1)][name] = tensor
+        groups[min(done * count // total, count - 1)][name] = tensor
         done += tensor.nbytes
+    return groups
+
+
+def _filled(tensors: dict[str, Tensor], file_bytes: int) -> list[dict[str, Tensor]]:
+    """As few groups as keep to `file_bytes` in order, a larger tensor alone in its own."""
+    groups: list[dict[str, Tensor]] = [{}]
+    done = 0
+    for name, tensor in tensors.items():
+        if groups[-1] and done + tensor.nbytes > file_bytes:
+            groups.append({})
+            done = 0
+        groups[-1][name] = tensor
+        done += tensor.nbytes
+    return groups
+
+
+def _save_tensors(path: Path, groups: list[dict[str, Tensor]]) -> None:
+    for old in (*path.parent.glob("*.safetensors"), *path.parent.glob("*.index.json")):
+        old.unlink()
+    if len(groups) == 1:
+        save_file(groups[0], path, metadata={"format": "pt"})
+        return
     names = {}
     for number, group in enumerate(groups, 1):
-        file = f"{path.stem}-{number:05d}-of-{shards:05d}.safetensors"
+        file = f"{path.stem}-{number:05d}-of-{len(groups):05d}.safetensors"
         save_file(group, path.parent / file, metadata={"format": "pt"})
         names |= dict.fromkeys(group, file)
+    total = sum(tensor.nbytes for group in groups for tensor in group.values())
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(names.items()))}
     (path.parent / f"{path.name}.index.json").write_text(json.dumps(index, indent=1) + "\n")

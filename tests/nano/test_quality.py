@@ -21,8 +21,9 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def networks() -> tuple[Denoiser, torch.nn.Module]:
-    return load_denoiser(ASSETS / "ti2v", ASSETS / "t2v", "cpu"), load_vae(ASSETS / "t2v", torch.float32)
+def networks() -> tuple[Denoiser, Denoiser, torch.nn.Module]:
+    alone, both = (load_denoiser(ASSETS / name, ASSETS / "t2v", "cpu") for name in ("t2v", "ti2v"))
+    return alone, both, load_vae(ASSETS / "t2v", torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -38,19 +39,21 @@ def share(tallies: dict[str, Tally], name: str) -> float:
 
 
 def test_words_decide_colour_and_direction(networks: tuple, settings: SampleSettings) -> None:
-    tallies = judge_model(*networks, WORLDS["small"], COUNT, settings, with_image=False)
+    alone, _, vae = networks
+    tallies = judge_model(alone, vae, WORLDS["small"], COUNT, settings, with_image=False)
     assert share(tallies, "colour") >= 0.8 and share(tallies, "direction") >= 0.7
 
 
 def test_the_first_image_is_the_first_frame(networks: tuple, settings: SampleSettings) -> None:
-    tallies = judge_model(*networks, WORLDS["small"], COUNT, settings, with_image=True)
+    _, both, vae = networks
+    tallies = judge_model(both, vae, WORLDS["small"], COUNT, settings, with_image=True)
     seen = [value for tally in tallies.values() for value in tally.first_frame]
     assert sum(seen) / len(seen) >= 18
     assert share(tallies, "colour") >= 0.8
 
 
 def test_the_vae_shows_what_it_was_shown(networks: tuple, settings: SampleSettings) -> None:
-    tally, quality = judge_vae(networks[1], WORLDS["small"], COUNT, settings)
+    tally, quality = judge_vae(networks[-1], WORLDS["small"], COUNT, settings)
     assert sum(quality) / len(quality) >= 21
     assert share({"": tally}, "colour") >= 0.9
 

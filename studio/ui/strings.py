@@ -123,11 +123,8 @@ STRINGS: dict[str, tuple[str, str]] = {
         "A red ball moves to the right on a grey background.",
         "灰色背景上，一个红色圆球向右移动。",
     ),
-    "example.small.2": ("A blue square spins, the camera zooms in.", "一个蓝色方块在旋转，镜头放大。"),
-    "example.small.3": (
-        "A yellow star bounces up and down on a beige background.",
-        "米色背景上，一颗黄色的星星上下弹跳。",
-    ),
+    "example.small.2": ("A blue square moves up on a beige background.", "米色背景上，一个蓝色正方形向上移动。"),
+    "example.small.3": ("A green circle moves to the left.", "一个绿色圆形向左移动。"),
     "stage.preview": ("Preview of the unfinished video", "未完成视频的预览"),
     "stage.elapsed": ("{time} so far", "已用 {time}"),
     "stage.left": ("about {time} left", "剩余约 {time}"),

@@ -62,7 +62,7 @@ def wait_for(port: int) -> None:
 
 
 def make_videos(page: Page, folder: Path) -> None:
-    """Two from text alone, the last from a picture with a camera move."""
+    """Two from text alone, the last from a picture."""
     page.wait_for_selector("#model label")
     choose_nano(page)
     for n in (2, 3, 1):
@@ -70,7 +70,6 @@ def make_videos(page: Page, folder: Path) -> None:
         if n == 1:
             page.set_input_files("#first-image input[type=file]", draw_picture(folder))
             page.wait_for_selector(".crop img")
-            page.click('#camera label:has(input[value="push-in"])')
         before = page.locator(".strip .card").count()
         page.click("#generate")
         page.wait_for_function(f"document.querySelectorAll('.strip .card').length > {before}")

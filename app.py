@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted.
 """
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name in ("num-frames", "height", "width"):
         plan.add_argument(f"--{name}", type=int)
     for name in ("tflops", "link-gbps", "disk-gbps"):
-        plan.add_argument(f"--{name}", type=float, help="instead of this machine's measured speed")
+        plan.add_argument(f"--{name}", type=_above_zero, help="instead of this machine's measured speed")
     plan.add_argument("--json", action="store_true", help="print json instead of a table")
 
     quantize = commands.add_parser("quantize", help="write int8 weights beside a model's own", parents=[machine])
@@ -89,15 +90,15 @@ def _machine_flags() -> argparse.ArgumentParser:
         help="auto (default): as free memory allows; none: all on the device; blocks: stream all; disk: from disk",
     )
     group.add_argument("--quantize", choices=("none", "int8"), help="int8: use the weights `quantize` wrote")
-    group.add_argument("--vram", type=float, metavar="GB", help="never use more GPU memory than this")
-    group.add_argument("--ram", type=float, metavar="GB", help="never use more host memory than this")
+    group.add_argument("--vram", type=_above_zero, metavar="GB", help="never use more GPU memory than this")
+    group.add_argument("--ram", type=_above_zero, metavar="GB", help="never use more host memory than this")
     return flags
 
 
 def _page_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("page")
     group.add_argument("--listen", action="store_true", help="serve the network, not this machine alone")
-    group.add_argument("--port", type=int)
+    group.add_argument("--port", type=_port, help="1 to 65535 (default 7860)")
     group.add_argument("--share", action="store_true", help="make a public link (asks for a password)")
     group.add_argument("--auth", metavar="USER:PASS", help="ask for this login")
     group.add_argument("--auth-file", type=Path, help="a file of USER:PASS lines")
@@ -111,9 +112,25 @@ def _generate_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--camera-move", help=", ".join(load_camera_moves()))
     for name, kind in SETTING_FLAGS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind)
-    parser.add_argument("--output", type=Path, help="NAME.mp4 (default: OUTPUT_DIR/date-prompt-seed.mp4)")
+    parser.add_argument("--output", type=Path, help="NAME.mp4, or a folder (default: OUTPUT_DIR/date-prompt-seed.mp4)")
     parser.add_argument("--keep-latents", action="store_true", help="keep NAME.latents.safetensors beside the video")
     parser.add_argument("--from-video", type=Path, help="make this program's video (or its json) again")
+
+
+def _above_zero(words: str) -> float:
+    try:
+        number = float(words)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{words} is no number above 0")
+    return number
+
+
+def _port(words: str) -> int:
+    if not (words.isdecimal() and 0 < int(words) < 2**16):
+        raise argparse.ArgumentTypeError(f"{words} is no port: they go from 1 to 65535")
+    return int(words)
 
 
 def _page(options: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from models.checkpoint import fingerprint
 from models.tokenizers import ClipTokenizer, StepTokenizer
 from studio import __version__
 from studio.config import COMPONENTS, CameraMove, ModelConfig, StudioConfig, part_folder
-from studio.errors import ModelMissing, StudioError
+from studio.errors import InputError, ModelMissing, StudioError
 from studio.memory.budget import budgets_for
 from studio.memory.embeddings import EmbeddingCache
 from studio.memory.manager import MemoryManager
@@ -34,11 +35,24 @@ class EngineOptions:
     quantize: str = "none"
 
 
-def pick_device(name: str) -> torch.device:
-    """The device of a --device value; "auto" takes the GPU where there is one."""
+def named_device(name: str) -> torch.device:
+    """What a --device value means, here or not: "cuda" is "cuda:0", "auto" the GPU where there is one, else the CPU.
+
+    Raises InputError for any other name.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    if not re.fullmatch(r"cpu|cuda(:\d{1,2})?", name):
+        raise InputError("device_unknown", value=name)
+    return torch.device("cuda:0" if name == "cuda" else name)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a --device value. Raises InputError where this machine has no such device."""
+    device = named_device(name)
+    if device.type == "cuda" and device.index >= (count := torch.cuda.device_count()):
+        raise InputError("device_absent", value=str(device), count=count)
+    return device
 
 
 def compute_dtype(device: torch.device) -> torch.dtype:

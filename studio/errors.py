@@ -64,6 +64,15 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "settings_unreadable": ("The settings cannot be read: {reason}.", "无法读取设置：{reason}。"),
     "config_unreadable": ("{file} cannot be used: {reason}.", "无法使用 {file}：{reason}。"),
+    "device_unknown": (
+        "There is no device {value!r}: --device takes auto, cpu, cuda or cuda:N.",
+        "没有名为 {value!r} 的设备：--device 可取 auto、cpu、cuda 或 cuda:N。",
+    ),
+    "device_absent": (
+        "{value} is not on this machine, where PyTorch finds {count} GPUs: use --device cpu, "
+        "or install the PyTorch build for your GPU and its driver.",
+        "本机没有 {value}（PyTorch 找到 {count} 块 GPU）：请用 --device cpu，或安装与 GPU 及其驱动匹配的 PyTorch。",
+    ),
     "no_plan": ("This video does not fit. {reason}", "该视频超出内存预算。{reason}"),
     "out_of_memory": (
         "Memory ran out though the plan was the smallest there is ({said}). "
@@ -108,6 +117,11 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "The first image is not the one this video was made from: keep NAME.first.png beside the video, "
         "or give the same picture with --first-image.",
         "首帧图片与制作该视频时的不同：请把 NAME.first.png 放在视频旁边，或用 --first-image 给出同一张图片。",
+    ),
+    "rerun_picture_absent": (
+        "This video was made from a picture, and {file} is not there: put it back, or give the picture "
+        "with --first-image.",
+        "该视频由一张图片生成，但找不到 {file}：请放回该文件，或用 --first-image 给出图片。",
     ),
     "rerun_model": (
         "The files of {model} are not the ones this video was made with, so it would come out different.",
@@ -171,6 +185,10 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "download_checksum": (
         "{file} arrived twice with checksum {found} where the hub promises {promised}; it was deleted. Try the other --source.",
         "{file} 两次下载的校验和均为 {found}，应为 {promised}；文件已删除。请换一个 --source。",
+    ),
+    "port_taken": (
+        "Port {port} of {host} cannot be used ({reason}): choose another with --port, or close the program that has it.",
+        "无法使用 {host} 的端口 {port}（{reason}）：请用 --port 换一个端口，或关闭占用它的程序。",
     ),
     "login_invalid": (
         "{file} holds no usable login ({reason}): write USER:PASS, one a line in a file.",

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from studio.config import COMPONENTS, ModelConfig, StudioConfig, part_folder
-from studio.engine import CACHE_FOLDER, EngineOptions, compute_dtype, pick_device
+from studio.engine import CACHE_FOLDER, EngineOptions, compute_dtype, named_device, pick_device
 from studio.memory.budget import budgets_for
 from studio.memory.plan import GB, Budgets, Plan, VideoShape
 from studio.memory.planner import phase_seconds
@@ -40,7 +40,7 @@ def estimate(
 
     speeds: tflops, link_gbps, disk_gbps that were given (None: this machine's, else assumed).
     """
-    device = pick_device(options.device)
+    device = named_device(options.device)
     found = given_speeds(_speeds(config, device), **speeds)
     return _estimate(model, video_shape(settings), config, options, _budgets(device, config), found)
 

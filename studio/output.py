@@ -1,6 +1,7 @@
 """The files of a result: NAME.mp4 (or .png for one frame), .json, .jpg, .first.png, .latents.safetensors."""
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -13,7 +14,7 @@ from PIL import Image
 
 from studio.errors import StudioError
 from studio.filenames import LATENTS, RESULT_SUFFIXES
-from studio.media import VideoWriter, write_png
+from studio.media import VideoWriter, find_ffmpeg, write_png
 from studio.settings import FPS, GenerationSettings
 
 
@@ -24,16 +25,25 @@ def record(settings: GenerationSettings, provenance: Mapping[str, Any], stem: Pa
     return {"program": "step-video-studio", "settings": asdict(settings), **provenance}
 
 
-def check_space(folder: Path, settings: GenerationSettings) -> None:
-    """Raise StudioError unless the disk surely holds the result (a tenth of the raw frames and 64 MB)."""
+def check_place(folder: Path, settings: GenerationSettings) -> None:
+    """Raise StudioError unless the result can surely be written there: a folder that takes files, ffmpeg, and space
+    (a tenth of the raw frames and 64 MB)."""
+    check_folder(folder)
+    if settings.num_frames > 1:
+        find_ffmpeg()
     need = settings.num_frames * settings.height * settings.width * 3 // 10 + 64 * 2**20
+    if (free := shutil.disk_usage(folder).free) < need:
+        raise StudioError("disk_full", folder=folder, free_gb=free / 2**30, need_gb=need / 2**30)
+
+
+def check_folder(folder: Path) -> None:
+    """Make the folder where it is missing. Raises StudioError where that fails or files cannot be written in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
     except OSError as error:
         raise StudioError("write_failed", file=str(folder), reason=error.strerror or str(error)) from None
-    if free < need:
-        raise StudioError("disk_full", folder=folder, free_gb=free / 2**30, need_gb=need / 2**30)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StudioError("write_failed", file=str(folder), reason="you may not write in this folder")
 
 
 class ResultWriter:

@@ -1,6 +1,7 @@
 """The recipe: text and perhaps a picture become a video. `generate` reads top to bottom."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -32,6 +33,10 @@ SAVE_SECONDS = 20  # the latents on disk are at most this plus one step old
 PREVIEW_SECONDS = 2  # between two previews, after the first steps
 PREVIEW_STEPS = 3  # every one of the first steps has one
 
+# Of the provenance: with all of these as they were, a rerun has the same bits.
+DECIDE_THE_BITS = ("device", "torch", "dtype", "quantize", "attention")
+
+_log = logging.getLogger(__name__)
 Emit = Callable[[Event], None]
 IsCancelled = Callable[[], bool]
 
@@ -116,7 +121,8 @@ def generate(request: Request, engine: Engine, emit: Emit, cancelled: IsCancelle
     same call goes on from them with the same bits.
     """
     run, settings = _Run(engine, emit, cancelled), request.settings
-    output.check_space(request.stem.parent, settings)
+    output.check_place(request.stem.parent, settings)
+    output.check_folder(request.workdir)
     text = compose(settings, engine.model, engine.moves)
 
     with run.phase("encode_text"):
@@ -135,7 +141,7 @@ def generate(request: Request, engine: Engine, emit: Emit, cancelled: IsCancelle
 def decode(request: Request, latents: torch.Tensor, engine: Engine, emit: Emit, cancelled: IsCancelled) -> Finished:
     """Finish from latents (1, f, c, h, w): the last two phases of `generate` alone."""
     run = _Run(engine, emit, cancelled)
-    output.check_space(request.stem.parent, request.settings)
+    output.check_place(request.stem.parent, request.settings)
     picture = crop_image(request.image, request.settings.height, request.settings.width) if request.image else None
     provenance = {**engine.provenance, "first_image_sha256": picture_hash(picture)}
     return _finish(run, request, latents, picture, provenance)
@@ -222,17 +228,33 @@ def _denoise(
                 raise
             velocity = guide(velocities, settings.cfg_scale)
             if step < PREVIEW_STEPS or monotonic() - previewed_at > PREVIEW_SECONDS:
-                preview_path = request.workdir / PREVIEW
-                write_preview(preview_path, colours.frames(latents + (1 - time) * velocity))
-                run.emit(Preview(step + 1, preview_path.name))
+                _show(run, request.workdir / PREVIEW, colours.frames(latents + (1 - time) * velocity), step + 1)
                 previewed_at = monotonic()
             latents = scheduler.step(velocity, latents, step)
             if monotonic() - saved_at > SAVE_SECONDS:
-                save_latents(request.workdir, Saved(latents, step + 1), settings, provenance)
+                _save_on_the_way(request, Saved(latents, step + 1), provenance)
                 saved_at = monotonic()
             run.progress("denoise", step + 1, settings.infer_steps, monotonic() - began, step + 1 - start)
     save_latents(request.workdir, Saved(latents, settings.infer_steps), settings, provenance)
     return latents
+
+
+def _show(run: _Run, path: Path, frames: np.ndarray, step: int) -> None:
+    """A preview. Where it cannot be written (a full disk), the video is still made."""
+    try:
+        write_preview(path, frames)
+    except OSError as error:
+        _log.warning("no preview of step %d: %s", step, error)
+    else:
+        run.emit(Preview(step, path.name))
+
+
+def _save_on_the_way(request: Request, saved: Saved, provenance: Mapping[str, Any]) -> None:
+    """Latents to go on from. Where they cannot be written now, there will be a next time."""
+    try:
+        save_latents(request.workdir, saved, request.settings, provenance)
+    except StudioError as error:
+        _log.warning("the latents of step %d are not saved: %s", saved.step, error)
 
 
 def _finish(
@@ -302,8 +324,16 @@ def picture_hash(picture: Image.Image | None) -> str | None:
 
 def check_rerun(record: Mapping[str, Any], request: Request, engine: Engine) -> None:
     """Raise InputError where a file's picture or model is not what this request would use."""
+    if "model_fingerprint" not in record:
+        raise InputError("metadata_missing", reason="it does not tell which model files it was made with")
     picture = crop_image(request.image, request.settings.height, request.settings.width) if request.image else None
     if record.get("first_image_sha256") != picture_hash(picture):
         raise InputError("rerun_picture")
     if record.get("model_fingerprint") != engine.provenance["model_fingerprint"]:
         raise InputError("rerun_model", model=engine.model.name)
+
+
+def rerun_changes(record: Mapping[str, Any], engine: Engine) -> dict[str, tuple[Any, Any]]:
+    """What else decides the bits and is not as it was when the file was made: name -> (then, now)."""
+    pairs = {name: (record.get(name), engine.provenance[name]) for name in DECIDE_THE_BITS}
+    return {name: (then, now) for name, (then, now) in pairs.items() if then != now}

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -63,6 +64,8 @@ WRONG = [
     (["--model", "step-video-t2v-turbo", "--prompt", "x"], "download step-video-t2v-turbo"),
     (["--model", "stepvideo", "--prompt", "x"], "the models are: step-video-t2v"),
     (["--from-video", "absent.mp4"], "cannot be read"),
+    (["--model", "step-video-t2v", "--prompt", "x", "--device", "tpu"], "auto, cpu, cuda or cuda:N"),
+    (["--model", "step-video-t2v", "--prompt", "x", "--device", "cuda:98"], "cuda:98 is not on this machine"),
 ]
 
 
@@ -70,6 +73,27 @@ WRONG = [
 def test_wrong_input_is_a_sentence_and_exit_code_2(call, words, sentence):
     code, _, err = call("generate", *words)
     assert code == 2 and sentence in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("words", [["--ram", "nan"], ["--vram", "-3"], ["--ram", "0"], ["--num-frames", "1.5"]])
+def test_a_number_that_is_none_is_refused_by_the_parser(call, capsys, words):
+    with pytest.raises(SystemExit) as ended:
+        call("generate", "--model", "step-video-t2v", "--prompt", "x", *words)
+    assert ended.value.code == 2 and words[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("port", ["0", "-5", "65536", "x"])
+def test_a_port_that_is_none_is_refused(port, capsys):
+    with pytest.raises(SystemExit) as ended:
+        app.main(["--port", port])
+    assert ended.value.code == 2 and "--port" in capsys.readouterr().err
+
+
+def test_a_taken_port_is_a_sentence(tmp_path, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert app.main(["--output-dir", str(tmp_path), "--port", str(port)]) == 1
+    assert f"Port {port} of 127.0.0.1 cannot be used" in capsys.readouterr().err
 
 
 def test_an_image_for_a_text_model_is_refused(call, picture):
@@ -100,6 +124,44 @@ def test_generate_then_again_from_the_video(call, picture, tmp_path):
     Image.new("RGB", (96, 64)).save(tmp_path / "first.first.png")
     code, _, err = call("generate", "--from-video", first, "--output", tmp_path / "third.mp4")
     assert code == 2 and "not the one this video was made from" in err
+
+    (tmp_path / "first.first.png").unlink()
+    code, _, err = call("generate", "--from-video", first, "--output", tmp_path / "third.mp4")
+    assert code == 2 and "first.first.png is not there" in err
+
+
+def test_a_rerun_says_what_else_has_changed(call, tmp_path):
+    still = ["--num-frames", 1, "--height", 64, "--width", 96, "--infer-steps", 1]
+    assert call("generate", "--model", "step-video-t2v", "--prompt", "x", *still, "--output", tmp_path / "a")[0] == 0
+    record = json.loads((tmp_path / "a.json").read_text())
+    (tmp_path / "b.json").write_text(json.dumps(record | {"torch": "0.1"}))
+    code, _, err = call("generate", "--from-video", tmp_path / "b.json")
+    assert code == 0 and f"torch 0.1, now {torch.__version__}" in err
+    (tmp_path / "c.json").write_text(json.dumps({"settings": record["settings"]}))
+    code, _, err = call("generate", "--from-video", tmp_path / "c.json")
+    assert code == 2 and "which model files" in err
+
+
+def test_no_result_replaces_another(call, tmp_path, monkeypatch):
+    """Three with one prompt and seed in one second, and a folder as --output."""
+    monkeypatch.setattr("studio.commands.generate.time.time", lambda: 1e9)
+    words = ["--model", "step-video-t2v", "--prompt", "x", "--num-frames", 1, "--height", 64, "--width", 96]
+    words += ["--infer-steps", 1, "--seed", 1, "--output", tmp_path]
+    made = {call("generate", *words)[1].splitlines()[0] for _ in range(3)}
+    assert len(made) == 3 and {Path(path).parent for path in made} == {tmp_path}
+
+
+def test_without_ffmpeg_nothing_is_begun(call, tmp_path, monkeypatch):
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "nowhere"))
+    code, _, err = call("generate", "--model", "step-video-t2v", "--prompt", "x", *SIZE)
+    assert code == 1 and "ffmpeg was not found" in err and "Reading" not in err
+
+
+def test_a_folder_that_takes_no_files_is_told_before_the_work(call, tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", Path("/proc/self")):
+        code, _, err = call("generate", "--model", "step-video-t2v", "--prompt", "x", *SIZE, "--output", folder / "a")
+        assert code == 1 and "free" not in err and "could not be written" in err and "Reading" not in err
 
 
 def test_decode_finishes_from_latents(call, tmp_path):

@@ -15,7 +15,7 @@ from studio.config import load_camera_moves, load_models, load_studio
 from studio.engine import EngineOptions, open_engine
 from studio.errors import Cancelled, InputError, StudioError
 from studio.events import Notice, PhaseStarted, Preview, Progress
-from studio.latents_file import read_latents
+from studio.latents_file import read_latents, save_latents
 from studio.media import crop_image, read_metadata, read_video
 from studio.pipeline import Request, check_rerun, decode, generate, guide, noise
 from studio.settings import GenerationSettings
@@ -200,6 +200,23 @@ def test_latents_survive_a_failure_after_them(open_tiny, tmp_path):
     _, events = run(request, engine)
     assert not [e for e in events if isinstance(e, Progress) and e.phase == "denoise"], "straight to the decoder"
     assert (tmp_path / "clip.mp4").exists()
+
+
+def test_a_disk_that_is_full_for_a_while_costs_no_video(open_tiny, tmp_path, monkeypatch):
+    engine = open_tiny("step-video-t2v")
+    request = make_request(engine, tmp_path)
+
+    def save(folder, saved, settings, provenance):
+        if saved.step < settings.infer_steps:
+            raise StudioError("write_failed", file="latents", reason="no space")
+        return save_latents(folder, saved, settings, provenance)
+
+    monkeypatch.setattr("studio.pipeline.save_latents", save)
+    monkeypatch.setattr("studio.pipeline.SAVE_SECONDS", -1)
+    (request.workdir / "preview.webp").mkdir(parents=True)  # no preview can be put here
+    finished, events = run(request, engine)
+    assert read_video(Path(finished.path)).shape[0] == 17
+    assert not [event for event in events if isinstance(event, Preview)]
 
 
 def test_a_rerun_refuses_another_picture_or_model(open_tiny, tmp_path):

@@ -28,5 +28,6 @@ def run_quantize(options: argparse.Namespace) -> int:
     """Write int8 weights beside a model's own."""
     config = studio_config(options)
     model = find_model(options.model, config)
-    quantize(part_folders(model, model.takes_image, config.model_dir), print)
+    for has_image in sorted({variant.takes_image for variant in model.variants}):
+        quantize(part_folders(model, has_image, config.model_dir), print)
     return 0

@@ -2,8 +2,9 @@
 
 import argparse
 import hashlib
+import itertools
+import os
 import shutil
-import signal
 import sys
 import threading
 import time
@@ -18,24 +19,27 @@ from tqdm import tqdm
 
 from studio import latents_file
 from studio.commands.machine import engine_options, find_model, keep_speeds, studio_config
+from studio.commands.signals import stopping
 from studio.config import StudioConfig, load_camera_moves
 from studio.engine import open_engine, pick_device
 from studio.errors import Cancelled, InputError
 from studio.events import Event, Finished, Notice, PhaseStarted, Progress
-from studio.filenames import RESULT_SUFFIXES, result_name
+from studio.filenames import RESULT_SUFFIXES, beside, result_name
 from studio.locks import DeviceLock, runtime_folder
 from studio.media import read_image, read_metadata
-from studio.pipeline import Request, check_rerun, decode, generate
+from studio.pipeline import Request, check_rerun, decode, generate, rerun_changes
 from studio.settings import GenerationSettings
 
 PHASE_TITLES = {
     "load": "Loading",
     "encode_text": "Reading the prompt",
-    "encode_image": "Looking at the first image",
+    "encode_image": "Preparing pictures",
     "denoise": "Making the video",
     "decode": "Decoding frames",
     "write": "Writing files",
 }
+STOPPING = "Stopping after the block in work; Ctrl-C again ends at once."
+LOG_SECONDS = 10  # between two states of the bar where nobody watches it move
 
 
 def run_generate(options: argparse.Namespace, flags: Mapping[str, Any]) -> int:
@@ -52,8 +56,12 @@ def run_generate(options: argparse.Namespace, flags: Mapping[str, Any]) -> int:
     engine = open_engine(model, image is not None, moves, config, engine_options(options))
     if record is not None:
         check_rerun(record, request, engine)
-    with _stopping() as stop, _device(options, stop), _Bar() as bar:
+        for name, (then, now) in rerun_changes(record, engine).items():
+            print(f"Made with {name} {then}, now {now}: the video may differ a little.", file=sys.stderr)
+    with stopping(STOPPING) as stop, _device(options, stop), _Bar() as bar:
         try:
+            # Looked at again: while this one waited for the device, another may have taken its name.
+            request = replace(request, stem=_stem(options.output, settings, config))
             finished = generate(request, engine, bar.show, stop.is_set)
             keep_speeds(engine, config, engine_options(options))
         except Cancelled:
@@ -75,7 +83,7 @@ def run_decode(options: argparse.Namespace) -> int:
     request = Request(found.settings, _stem(options.output, found.settings, config), options.latents.parent, image)
     has_image = found.settings.first_image is not None
     engine = open_engine(model, has_image, load_camera_moves(), config, engine_options(options))
-    with _stopping() as stop, _device(options, stop), _Bar() as bar:
+    with stopping(STOPPING) as stop, _device(options, stop), _Bar() as bar:
         try:
             finished = decode(request, found.saved.latents, engine, bar.show, stop.is_set)
         finally:
@@ -103,7 +111,10 @@ def _settings(
         return GenerationSettings(**{"model": find_model(None, config).name, "prompt": "", **given})
     settings = GenerationSettings.from_dict(record["settings"])
     if settings.first_image is not None:  # the name inside the file is not opened: the picture lies beside the video
-        settings = replace(settings, first_image=str(options.from_video.with_suffix("")) + ".first.png")
+        picture = beside(options.from_video, ".first.png")
+        if options.first_image is None and not picture.is_file():
+            raise InputError("rerun_picture_absent", file=picture)
+        settings = replace(settings, first_image=str(picture))
     return replace(settings, **given)
 
 
@@ -126,14 +137,22 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _stem(output: Path | None, settings: GenerationSettings, config: StudioConfig) -> Path:
-    """The result's path without suffix. Raises InputError where a file of it stands already."""
-    if output is None:
-        return config.output_dir / result_name(settings.prompt, settings.seed, time.time())
-    stem = output.with_suffix("") if output.suffix in (".mp4", ".png") else output
-    for suffix in RESULT_SUFFIXES:
-        if (taken := stem.with_name(stem.name + suffix)).exists():
-            raise InputError("output_exists", file=taken)
-    return stem.resolve()
+    """The result's path without suffix. Raises InputError where a file of the asked name stands already."""
+    folder = config.output_dir if output is None else output.resolve()
+    if output is None or folder.is_dir():
+        name = result_name(settings.prompt, settings.seed, time.time())
+        names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+        return next(folder / name for name in names if not _taken(folder / name))
+    stem = folder.with_suffix("") if folder.suffix.lower() in (".mp4", ".png") else folder
+    if taken := _taken(stem):
+        raise InputError("output_exists", file=taken)
+    return stem
+
+
+def _taken(stem: Path) -> Path | None:
+    """A file that a result of this name would replace."""
+    files = (stem.with_name(stem.name + suffix) for suffix in RESULT_SUFFIXES)
+    return next((file for file in files if os.path.exists(file)), None)
 
 
 def _work_name(settings: GenerationSettings, image: Image.Image | None) -> str:
@@ -147,29 +166,15 @@ def _device(options: argparse.Namespace, stop: threading.Event) -> Iterator[None
     """Hold the device; where another process has it, say so and wait."""
     device = pick_device(engine_options(options).device)
     lock = DeviceLock(runtime_folder(), str(device), "generate on the command line")
-    lock.wait(lambda holder: print(f"Waiting for {device}, in use by {holder}.", file=sys.stderr), stop.is_set)
+
+    def tell(holder: str) -> None:
+        print(f"Waiting for {device}, in use by {holder or 'another process'}.", file=sys.stderr)
+
+    lock.wait(tell, stop.is_set)
     try:
         yield
     finally:
         lock.release()
-
-
-@contextmanager
-def _stopping() -> Iterator[threading.Event]:
-    """Ctrl-C asks the run to stop after the block it is in; a second one ends the program at once."""
-    stop = threading.Event()
-
-    def ask(number: int, frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 class _Bar:
@@ -193,12 +198,19 @@ class _Bar:
         elif isinstance(event, Notice):
             tqdm.write(event.text, file=sys.stderr)
         elif isinstance(event, Progress):
-            if self._bar is None:
-                self._bar = tqdm(
-                    total=event.steps, file=sys.stderr, unit="frame" if event.phase == "decode" else "step"
-                )
-            self._bar.set_postfix_str(f"VRAM {event.vram_bytes / 2**30:.1f} GB, RAM {event.ram_bytes / 2**30:.1f} GB")
+            self._bar = self._bar or self._open(event)
+            vram = f"VRAM {event.vram_bytes / 2**30:.1f} GB, " if event.vram_bytes else ""
+            self._bar.set_postfix_str(f"{vram}RAM {event.ram_bytes / 2**30:.1f} GB", refresh=False)
             self._bar.update(event.step - self._bar.n)
+
+    def _open(self, event: Progress) -> tqdm:
+        """The phase's bar; a resumed run's begins where it goes on."""
+        done = event.step - 1 if event.phase == "denoise" else 0
+        if done:
+            print(f"Going on after step {done}.", file=sys.stderr)
+        seconds = 0.1 if sys.stderr.isatty() else LOG_SECONDS
+        unit = "frame" if event.phase == "decode" else "step"
+        return tqdm(total=event.steps, initial=done, file=sys.stderr, unit=unit, mininterval=seconds)
 
     def _close(self) -> None:
         if self._bar is not None:

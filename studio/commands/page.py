@@ -1,13 +1,15 @@
 """The page and its worker: two processes that meet in the queue on disk."""
 
 import argparse
+import socket
 import sys
-import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from studio.commands.gauges import free_vram_gb, memory_gauges
 from studio.commands.machine import engine_options, keep_speeds, studio_config
+from studio.commands.signals import stopping
 from studio.config import ROOT, ModelConfig, StudioConfig, load_camera_moves, load_models, load_presets
 from studio.engine import (
     CACHE_FOLDER,
@@ -38,11 +40,13 @@ from studio.ui.server import ServeOptions, parse_login, serve
 from studio.worker import FRESH_PROCESS, Stop, work
 
 QUEUE_FOLDER = ".queue"  # inside the output folder
+POLL_SECONDS = 0.1  # between two looks at whether to close
 
 
 def run_page(options: argparse.Namespace) -> int:
     """Open the page and keep a worker beside it until the page ends."""
     config = studio_config(options)
+    _check_port(config)
     folder = config.output_dir / QUEUE_FOLDER
     start_log(folder, "page")
     queue = JobQueue(folder, limit_megapixels=config.image_limit_megapixels)
@@ -51,16 +55,28 @@ def run_page(options: argparse.Namespace) -> int:
     supervisor = Supervisor(queue, _worker_command(options, folder), purpose=f"the page on port {config.port}")
     backend = _backend(config, engine_options(options), queue, supervisor)
     page = build_page(backend)
-    supervisor.start()
-    try:
-        serve(page, backend, _serve_options(options))
-        threading.Event().wait()  # until Ctrl-C
-    except KeyboardInterrupt:
-        print("Closing.", file=sys.stderr)
-    finally:
-        page.close()
-        supervisor.stop()
+    with stopping("Closing.") as stop:
+        supervisor.start()
+        try:
+            serve(page, backend, _serve_options(options))
+            while not stop.is_set():
+                time.sleep(POLL_SECONDS)
+        finally:
+            page.close(verbose=False)
+            supervisor.stop()
     return 0
+
+
+def _check_port(config: StudioConfig) -> None:
+    """Raise StudioError where the page could not be served: before a worker was started, and with the reason."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+            probe.bind(address)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StudioError("port_taken", port=config.port, host=config.host, reason=reason) from None
 
 
 def run_worker(options: argparse.Namespace) -> int:

@@ -1,0 +1,36 @@
+"""Ctrl-C and its relatives, as a flag that the running command looks at."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, `kill`, the terminal was closed
+
+
+@contextmanager
+def stopping(words: str) -> Iterator[threading.Event]:
+    """The event is set by the first signal, which also tells `words`; a second one ends the program at once.
+
+    Poll `is_set()`: waiting for the event in the main thread could deadlock with the handler. What the shell had
+    ignored (nohup) stays ignored.
+    """
+    stop = threading.Event()
+
+    def ask(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        os.write(sys.__stderr__.fileno(), f"\n{words}\n".encode())  # print is not reentrant
+        stop.set()
+
+    previous = {number: signal.getsignal(number) for number in NUMBERS}
+    heard = [number for number, handler in previous.items() if handler != signal.SIG_IGN]
+    for number in heard:
+        signal.signal(number, ask)
+    try:
+        yield stop
+    finally:
+        for number in heard:
+            signal.signal(number, previous[number])

@@ -128,7 +128,9 @@ def draw_scene(seed: int, world: WorldSettings) -> Scene:
     colours = dice.sample(world.colours, 2 if pair else 1)
     sides = [(-0.22, 0.0), (0.22, 0.0)] if pair else [(0.0, 0.0)]
     things = tuple(_draw_thing(dice, world, *args, pair) for args in zip(colours, sides, strict=True))
-    cameras = [name for name in world.cameras if name != "follow" or things[0].motion in DIRECTIONS]
+    # Following needs something that goes somewhere, and circling round something needs it to stay.
+    needs = {"follow": tuple(DIRECTIONS), "orbit": ("still", "grow", "shrink", "spin")}
+    cameras = [name for name in world.cameras if things[0].motion in needs.get(name, MOTIONS)]
     far_tone, near_tone = dice.sample(world.tones, 2)
     return Scene(
         things=things,
@@ -146,8 +148,8 @@ def draw_scene(seed: int, world: WorldSettings) -> Scene:
 def _draw_thing(dice: random.Random, world: WorldSettings, colour: str, side: tuple[float, float], pair: bool) -> Thing:
     shape = dice.choice(world.shapes)
     texture = dice.choice(world.textures)
-    looks_round = shape in ("circle", "ring") and texture == "plain"  # spinning it changes no pixel
-    motion = dice.choice([name for name in world.motions if name != "spin" or not looks_round])
+    is_round = shape in ("circle", "ring")  # its outline does not show that it spins
+    motion = dice.choice([name for name in world.motions if name != "spin" or not is_round])
     shrink = 0.7 if pair else 1.0
     jitter = 0.06 if motion in DIRECTIONS or pair else 0.12
     return Thing(

@@ -245,3 +245,32 @@ def test_layer_of_the_llm_keeps_its_output():
     int8_block(layer)
     assert [type(module) for module in int8_layers(layer)] == [Int8Linear] * 4
     assert 0 < relative(layer(x) - x - reference, reference) <= 0.02
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("draw", [normal, heavy])
+def test_a_gpu_gives_the_codes_of_the_cpu(draw):
+    weight = draw((512, 6144), torch.Generator().manual_seed(1)).to(torch.bfloat16)
+    codes, scale = quantize_rows(weight)
+    on_gpu, gpu_scale = quantize_rows(weight.cuda())
+    assert torch.equal(on_gpu.cpu(), codes) and torch.equal(gpu_scale.cpu(), scale)
+    theirs, absmax, _ = bnb.functional.int8_vectorwise_quant(weight.half().cuda())
+    apart = (theirs.cpu().int() - codes.int()).abs()
+    assert torch.equal(absmax.cpu() / 127, scale)
+    # Its CUDA kernel divides approximately (two units in the last place), which moves codes that are almost ties.
+    assert apart.max() <= 1 and apart.float().mean() < 1e-3
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_on_a_gpu_dequantising_allocates_nothing_and_has_the_bits_of_the_cpu():
+    codes, scale = quantize_rows(normal((4096, 6144), torch.Generator().manual_seed(1)))
+    exact = dequantize_rows(codes, scale, torch.empty(4096, 6144, dtype=torch.bfloat16))
+    codes, scale = codes.cuda(), scale.cuda()
+    out = torch.empty(4096, 6144, dtype=torch.bfloat16, device="cuda")
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    dequantize_rows(codes, scale, out)
+    assert torch.cuda.max_memory_allocated() == before
+    assert torch.equal(out.cpu(), exact)

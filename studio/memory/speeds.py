@@ -8,6 +8,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -52,9 +53,12 @@ ASSUMED = {
 def given_speeds(base: Speeds, **values: float | None) -> Speeds:
     """`base` with the command line's numbers (None: not given) in it; tflops stands for attention too."""
     given = {name: value for name, value in values.items() if value is not None}
+    if not given:
+        return base
+    origin = f"{base.origin}, with {', '.join(given)} as given"
     if "tflops" in given:
         given["attention_tflops"] = given["tflops"]
-    return replace(base, **given, origin=f"{base.origin}, with {', '.join(given)} as given") if given else base
+    return replace(base, **given, origin=origin)
 
 
 def load_speeds(cache: Path, device: torch.device, weights: Path | None = None) -> Speeds:
@@ -141,7 +145,7 @@ def _disk_speed(cache: Path, weights: Path | None) -> float:
         return ASSUMED["cuda"].disk_gbps * 1e9
     finally:
         if weights is None:
-            path.unlink(missing_ok=True)
+            _remove(path)
 
 
 def _read_speed(path: Path) -> float:
@@ -212,4 +216,9 @@ def _write(cache: Path, known: dict[str, Speeds]) -> None:
         unfinished.write_text(json.dumps({key: asdict(speeds) for key, speeds in known.items()}, indent=1))
         unfinished.replace(cache / FILE_NAME)
     except OSError:
-        unfinished.unlink(missing_ok=True)
+        _remove(unfinished)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink(missing_ok=True)

@@ -33,6 +33,7 @@ def collect(function: Callable[[slice], tuple[Tensor, ...]], length: int, chunk:
         wholes = wholes or tuple(piece.new_empty(piece.shape[0], length, *piece.shape[2:]) for piece in pieces)
         for whole, piece in zip(wholes, pieces, strict=True):
             whole[:, part] = piece
+        del pieces, piece  # or they would lie beside the next ones while these are made
     return wholes
 
 

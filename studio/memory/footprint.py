@@ -30,11 +30,11 @@ PUBLIC_CLIP = {
     "type_vocab_size": 2,
 }
 # Tensors of chunk x D elements alive at once while q, k and v of a chunk are made (models.layers): the modulated input,
-# three projections, q, k and the swapped halves that turn k; in float32 the two terms of that turn. In a longer video
-# the last chunk's q, k and v are still held as well: 1 + 1 + 3, v being a part of its projection.
+# three projections, q, k and the swapped halves that turn k; in float32 the two terms of that turn. When they are
+# copied into whole tensors, q, k and v are left: 1 + 1 + 3, v being a part of its projection.
 CHUNK_TENSORS = 7
 CHUNK_FLOAT_TENSORS = 2
-CHUNK_LAST_TENSORS = 5
+CHUNK_RESULT_TENSORS = 5
 ENCODE_IMAGE_TENSORS = 8  # full-size tensors of the encoder's first level, with what convolutions need beside them
 
 
@@ -125,7 +125,7 @@ def denoise_bytes(sizes: ModelSizes, video: VideoShape, conditions: int) -> int:
     making_qkv = chunk * per_token
     if tokens > chunk:
         second = min(chunk, tokens - chunk) * per_token
-        making_qkv = 3 * whole + chunk * width * CHUNK_LAST_TENSORS * wide + second
+        making_qkv = max(making_qkv, 3 * whole + max(chunk * width * CHUNK_RESULT_TENSORS * wide, second))
     attending = 4 * whole + log_sums
     rope = 2 * tokens * params.head_dim * 4
     context = CONTEXT_TOKENS * width * wide

@@ -195,6 +195,21 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "{file} 中没有可用的登录信息（{reason}）：请写成 USER:PASS，文件中每行一个。",
     ),
     "cancelled": ("Stopped.", "已停止。"),
+    # no failures, but to be known (events.Notice)
+    "text_cut": (
+        "{encoder} reads {limit} tokens; the last {cut} of the text are not read.",
+        "{encoder} 只读取 {limit} 个词元；文字末尾的 {cut} 个不会被读取。",
+    ),
+    "plan_smaller": (
+        "Memory ran out; going on with less in it: {resident} blocks kept there and {slots} slots, "
+        "{llm_slots} language model slots, {slice_frames} latent frames decoded at once. Nothing done so far is lost.",
+        "内存不足，改用更小的方案继续：常驻 {resident} 个块、{slots} 个槽位，语言模型 {llm_slots} 个槽位，"
+        "每次解码 {slice_frames} 个潜变量帧。已完成的部分不会丢失。",
+    ),
+    "memory_again": (
+        "Memory was refused; trying once more after giving back what was free.",
+        "内存申请被拒绝；已归还空闲内存，正在重试。",
+    ),
 }
 
 

@@ -36,8 +36,10 @@ class Preview:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something the user should know that is no failure (a cut prompt, a plan stepped down). `code` as in errors."""
+    """Something the user should know that is no failure (a cut prompt, a plan stepped down); as Failed says why."""
 
+    code: str
+    values: dict[str, Any]
     text: str
 
 

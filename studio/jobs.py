@@ -46,7 +46,7 @@ COLUMNS = tuple(
     "id state settings created started ended phase progress preview notices error result attempts cancel".split()
 )
 # Changes with the tables and with every class stored in them: rows of another version are read from job.json.
-STORED = (GenerationSettings, Progress, Failed, Finished)
+STORED = (GenerationSettings, Progress, Notice, Failed, Finished)
 VERSION = zlib.crc32(repr((SCHEMA, [[field.name for field in fields(kind)] for kind in STORED])).encode()) >> 1
 
 Work = Callable[[sqlite3.Connection], list[sqlite3.Row]]
@@ -85,7 +85,7 @@ class Job:
     phase: str
     progress: Progress | None
     preview: Path | None
-    notices: tuple[str, ...]
+    notices: tuple[Notice, ...]
     error: Failed | None
     result: Finished | None
     attempts: int
@@ -224,8 +224,8 @@ class JobQueue:
                 return self._tell(id, "phase = ?, progress = ?", phase, _json(event))
             case Preview(_, path):
                 return self._tell(id, "preview = ?", Path(path).name)
-            case Notice(text):
-                return self._tell(id, "notices = json_insert(notices, '$[#]', json(?))", json.dumps(text))
+            case Notice():
+                return self._tell(id, "notices = json_insert(notices, '$[#]', json(?))", _json(event))
             case Finished():
                 return self.finish(id, JobState.FINISHED, result=event)
             case Failed():
@@ -331,7 +331,7 @@ class JobQueue:
             phase=row["phase"],
             progress=_object(Progress, row["progress"]),
             preview=folder / row["preview"] if row["preview"] else None,
-            notices=tuple(json.loads(row["notices"])),
+            notices=tuple(Notice(**notice) for notice in json.loads(row["notices"])),
             error=_object(Failed, row["error"]),
             result=_object(Finished, row["result"]),
             attempts=row["attempts"],

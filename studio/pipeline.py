@@ -17,7 +17,7 @@ from models.checkpoint import CheckpointError
 from models.scheduler import FlowMatchScheduler
 from studio import output
 from studio.config import CameraMove, ModelConfig
-from studio.errors import Cancelled, InputError, StudioError
+from studio.errors import Cancelled, InputError, StudioError, say
 from studio.events import Event, Finished, Notice, PhaseStarted, Preview, Progress
 from studio.filenames import PREVIEW
 from studio.latents_file import Saved, load_latents, save_latents
@@ -83,7 +83,7 @@ class _Run:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.engine.memory.notify = lambda text: self.emit(Notice(text))
+        self.engine.memory.notify = self.notify
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -92,6 +92,9 @@ class _Run:
         began = monotonic()
         yield
         self.seconds[name] = round(monotonic() - began, 3)
+
+    def notify(self, code: str, **values: Any) -> None:
+        self.emit(Notice(code, values, say(code, values)))
 
     def check(self) -> None:
         if self.cancelled():
@@ -152,7 +155,7 @@ def _encode_text(run: _Run, text: ModelText, cfg_scale: float) -> list[Condition
     texts = [text.positive] if cfg_scale == 1 else [text.positive, text.negative]
     for cut in count(text.positive, run.engine.tokenizers):
         if cut.cut:
-            run.emit(Notice(f"{cut.encoder} reads {cut.limit} tokens; the last {cut.cut} of the text are not read."))
+            run.notify("text_cut", encoder=cut.encoder, limit=cut.limit, cut=cut.cut)
     cache, fingerprint = run.engine.embeddings, run.engine.text_fingerprint
     known = {text: cache.get(text, fingerprint) for text in texts}
     if fresh := [text for text in dict.fromkeys(texts) if known[text] is None]:

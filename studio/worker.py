@@ -164,9 +164,10 @@ class _Attempt:
         return self._cancel or self._stop.asked
 
     def _tell_holder(self, holder: str) -> None:
-        text = say("device_busy", {"holder": holder or "?"})
+        values = {"holder": holder or "?"}
+        text = say("device_busy", values)
         _log.info(text)
-        self._emit(Notice(text))
+        self._emit(Notice("device_busy", values, text))
 
 
 def _unexpected(error: Exception) -> Failed:

@@ -68,7 +68,7 @@ EVENTS = [
     events.PhaseStarted("denoise"),
     events.Progress("denoise", 1, 4, 0.5, None, 3, 4),
     events.Preview(2, "preview.webp"),
-    events.Notice("cut"),
+    events.Notice("text_cut", {"encoder": "clip", "limit": 77, "cut": 3}, "clip reads 77 tokens"),
     events.Finished("/out/a.mp4", 7, {"denoise": 1.0}, 1, 2),
     events.Failed("write_failed", {"file": "a", "reason": "b"}, "a could not be written: b."),
 ]

@@ -85,11 +85,12 @@ def test_events_fold_into_the_job(queue: JobQueue) -> None:
     id = queue.submit(SETTINGS).id
     queue.claim()
     progress = Progress("denoise", 2, 4, 1.5, 1.5, 10, 20)
-    for event in (PhaseStarted("denoise"), progress, Preview(2, "preview.webp"), Notice("cut \udc80"), Notice("猫")):
+    cut, cat = (Notice("text_cut", {"encoder": words}, words) for words in ("cut \udc80", "猫"))
+    for event in (PhaseStarted("denoise"), progress, Preview(2, "preview.webp"), cut, cat):
         assert queue.record(id, event)
     job = queue.get(id)
     assert (job.phase, job.progress, job.preview) == ("denoise", progress, job.folder / "preview.webp")
-    assert job.notices == ("cut \udc80", "猫")
+    assert job.notices == (cut, cat)
     queue.record(id, Preview(3, "../../../secret"))
     assert queue.get(id).preview == job.folder / "secret"
     queue.record(id, PhaseStarted("decode"))
@@ -112,7 +113,7 @@ def test_a_failure_keeps_what_its_sentence_needs(queue: JobQueue) -> None:
 def test_news_of_a_job_that_does_not_run_changes_nothing(queue: JobQueue) -> None:
     id = queue.submit(SETTINGS).id
     before = queue.get(id), queue.version()
-    for event in (PhaseStarted("decode"), Notice("late"), finished(Path("/out/late.mp4")), FAILURE):
+    for event in (PhaseStarted("decode"), Notice("late", {}, ""), finished(Path("/out/late.mp4")), FAILURE):
         assert not queue.record(id, event)
     assert (queue.get(id), queue.version()) == before
 
@@ -192,7 +193,7 @@ def test_an_unknown_id_does_nothing(id: str, shared_queue: JobQueue) -> None:
     assert shared_queue.get(id) is None
     calls = (shared_queue.cancel, shared_queue.resume, shared_queue.delete, shared_queue.cancel_requested)
     assert not any(call(id) for call in calls)
-    assert not shared_queue.record(id, Notice("x")) and not shared_queue.finish(id, JobState.FAILED)
+    assert not shared_queue.record(id, Notice("x", {}, "")) and not shared_queue.finish(id, JobState.FAILED)
     assert shared_queue.list() == before
 
 

@@ -16,6 +16,7 @@ from studio.worker import FRESH_PROCESS, Stop, work
 from tests.test_jobs import SETTINGS, finished
 
 DONE = finished(Path("/out/a.mp4"))
+CUT = Notice("text_cut", {"encoder": "clip", "limit": 77, "cut": 3}, "a cut")
 
 
 @pytest.fixture
@@ -72,14 +73,14 @@ def test_jobs_run_in_order_and_their_events_are_recorded(queue: JobQueue, start:
     def run(job: Job, emit: worker.Emit, cancelled: worker.IsCancelled) -> Finished:
         ran.append(job.id)
         emit(PhaseStarted("decode"))
-        emit(Notice("a cut"))
+        emit(CUT)
         return DONE
 
     start(run)
     until(lambda: not queue.list([JobState.QUEUED, JobState.RUNNING]))
     assert ran == ids
     job = queue.get(ids[0])
-    assert (job.state, job.result, job.phase, job.notices) == (JobState.FINISHED, DONE, "decode", ("a cut",))
+    assert (job.state, job.result, job.phase, job.notices) == (JobState.FINISHED, DONE, "decode", (CUT,))
 
 
 def test_a_failure_with_a_sentence_fails_one_job(queue: JobQueue, start: Callable) -> None:
@@ -197,7 +198,7 @@ def test_a_job_waits_for_the_device_and_says_who_has_it(queue: JobQueue, start: 
     stopped, runs = queue.submit(SETTINGS).id, queue.submit(SETTINGS).id
     start(lambda *_: DONE, device=DeviceLock(tmp_path, "cpu"))
     until(lambda: queue.get(stopped).notices)
-    assert "generate on the command line" in queue.get(stopped).notices[0]
+    assert "generate on the command line" in queue.get(stopped).notices[0].text
     queue.cancel(stopped)
     until(lambda: queue.get(stopped).state == JobState.CANCELLED)
     other.release()

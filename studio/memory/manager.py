@@ -86,7 +86,8 @@ class MemoryManager:
         self._backend = backend_for(device)
         self._streamed: dict[str, StreamedNetwork] = {}
         self._whole: dict[str, WholeNetwork] = {}
-        self.notify: Callable[[str], None] = lambda text: None  # told when a plan was stepped down
+        # Told when a plan was stepped down: a code of studio.errors and its values.
+        self.notify: Callable[..., None] = lambda code, **values: None
         budget.cap_vram(device, budgets.vram_bytes)
         budget.keep_heap_tight()
 
@@ -261,28 +262,22 @@ class MemoryManager:
             budget.return_memory(self._device)
             if dismissed:
                 return
-            before, smaller = self._plans.of(video), self._plans.step_down(video, phase)
-            if smaller is not None:
-                self.notify(_stepped_down(before, smaller))
+            if (smaller := self._plans.step_down(video, phase)) is not None:
+                self.notify("plan_smaller", **_sizes(smaller))
             elif tried_again:
                 raise DoesNotFit("out_of_memory", said=said.splitlines()[0])
             else:
                 tried_again = True
-                self.notify("Memory was refused; trying once more after giving back what was free.")
+                self.notify("memory_again")
 
         return run_resiliently(lambda: work(self._plans.fitting(video)), step_down)
 
 
-def _stepped_down(before: Plan, after: Plan) -> str:
-    """What changed, for the user."""
-    changes = [
-        f"{name} {was} -> {now}"
-        for name, was, now in (
-            ("resident blocks", len(before.transformer.resident), len(after.transformer.resident)),
-            ("block slots", before.transformer.slots, after.transformer.slots),
-            ("language model slots", before.step_llm.slots, after.step_llm.slots),
-            ("frames decoded at once", before.vae_slice_frames, after.vae_slice_frames),
-        )
-        if was != now
-    ]
-    return f"Memory ran out; going on with a smaller plan ({', '.join(changes)}). Nothing done so far is lost."
+def _sizes(plan: Plan) -> dict[str, int]:
+    """What of a plan becomes smaller when memory runs out."""
+    return {
+        "resident": len(plan.transformer.resident),
+        "slots": plan.transformer.slots,
+        "llm_slots": plan.step_llm.slots,
+        "slice_frames": plan.vae_slice_frames,
+    }

@@ -135,7 +135,7 @@ def _state(job: Job, language: str) -> str:
 
 def _story(job: Job, language: str) -> str:
     """Notices, and why a job ended without a video."""
-    story = alert(job.notices, "warn")
+    story = alert([sentence(notice, language) for notice in job.notices], "warn")
     if job.state == JobState.FAILED and job.error:
         story += alert([sentence(job.error, language)])
     if job.state == JobState.INTERRUPTED:

@@ -5,7 +5,7 @@ from html import escape
 
 from studio.errors import MESSAGES
 from studio.errors import say as say_error
-from studio.events import Failed
+from studio.events import Failed, Notice
 from studio.settings import FPS
 from studio.ui.strings import say, say_gb
 
@@ -20,12 +20,12 @@ def media_url(id: str, kind: str) -> str:
     return f"studio/media/{id}/{kind}"
 
 
-def sentence(failed: Failed, language: str) -> str:
-    """A stored failure in the reader's language; its own text where the code is not known any more."""
+def sentence(told: Failed | Notice, language: str) -> str:
+    """What was stored, in the reader's language; its own text where the code is not known any more."""
     try:
-        return say_error(failed.code, failed.values, language) if failed.code in MESSAGES else failed.text
+        return say_error(told.code, told.values, language) if told.code in MESSAGES else told.text
     except (KeyError, ValueError, IndexError):
-        return failed.text
+        return told.text
 
 
 def alert(sentences: Iterable[str], kind: str = "bad") -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from studio.errors import StudioError
+from studio.errors import StudioError, say
 from studio.memory.account import Machine
 from studio.memory.manager import MemoryManager
 from tests.memory.tiny_model import (
@@ -82,13 +82,14 @@ def test_one_refused_allocation_at_every_point_in_turn_is_survived(folder, twin)
     assert total > 10
     for point in range(1, total + 1):
         manager = open_mixed(folder, FaultyMachine(allocation=point))
-        manager.notify = notices.append
+        manager.notify = lambda code, **values: notices.append((code, values))
         latents, frames = generate(manager)
         assert torch.equal(latents, twin[0]), point
         assert torch.allclose(frames, twin[1], atol=5e-6), point  # other slices round otherwise
         assert left_nothing(manager)
-    assert any("resident blocks 2 -> 1" in notice for notice in notices)
-    assert any("language model slots 2 -> 1" in notice for notice in notices)
+    smaller = [values for code, values in notices if code == "plan_smaller"]
+    assert min(values["resident"] for values in smaller) == min(values["llm_slots"] for values in smaller) == 1
+    assert all(say(code, values) != say(code, values, "zh") for code, values in notices)
 
 
 def test_memory_that_stays_refused_is_an_error_at_every_point(folder, twin):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from studio.config import CameraMove, load_models
-from studio.events import PHASES, Failed, Finished, Progress
+from studio.events import PHASES, Failed, Finished, Notice, Progress
 from studio.gallery import Entry
 from studio.jobs import Job, JobState
 from studio.prompt import EncoderCount
@@ -52,7 +52,7 @@ def job(state=JobState.RUNNING, **changes):
         phase="denoise",
         progress=Progress("denoise", 3, 20, 5.0, 90.0),
         preview=Path("/nowhere/preview.webp"),
-        notices=(EVIL,),
+        notices=(Notice("text_cut", {"encoder": EVIL, "limit": 77, "cut": 9}, EVIL), Notice(EVIL, {}, EVIL)),
         error=Failed("write_failed", {"file": EVIL, "reason": EVIL}, EVIL) if state == JobState.FAILED else None,
         result=Finished("/nowhere/a.mp4", 5, {}, 0, 0) if state == JobState.FINISHED else None,
         attempts=1,

@@ -26,7 +26,7 @@ from studio.memory.embeddings import EmbeddingCache
 from studio.memory.manager import Condition, MemoryManager
 from studio.memory.plan import VideoShape
 from studio.preview import LatentColours, write_preview
-from studio.prompt import ModelText, Tokenizer, compose, count
+from studio.prompt import ModelText, Tokenizer, compose, count, unread
 from studio.settings import GenerationSettings
 
 SAVE_SECONDS = 20  # the latents on disk are at most this plus one step old
@@ -153,8 +153,9 @@ def decode(request: Request, latents: torch.Tensor, engine: Engine, emit: Emit, 
 def _encode_text(run: _Run, text: ModelText, cfg_scale: float) -> list[Condition]:
     """The conditional text first, then the unconditional one; guidance 1 needs the first alone."""
     texts = [text.positive] if cfg_scale == 1 else [text.positive, text.negative]
+    tails = unread(text.positive, run.engine.tokenizers)
     for cut in count(text.positive, run.engine.tokenizers):
-        if cut.cut:
+        if len(tails.get(cut.encoder, "")) > len(run.engine.model.magic_words):  # words of the user's own are lost
             run.notify("text_cut", encoder=cut.encoder, limit=cut.limit, cut=cut.cut)
     cache, fingerprint = run.engine.embeddings, run.engine.text_fingerprint
     known = {text: cache.get(text, fingerprint) for text in texts}

@@ -187,6 +187,8 @@ def test_what_is_cut_off_is_said(open_tiny, tmp_path):
     _, events = run(make_request(engine, tmp_path, prompt="a red ball moves left " * 30, infer_steps=1), engine)
     notices = [event.text for event in events if isinstance(event, Notice)]
     assert any(text.startswith("clip reads 77 tokens") for text in notices)
+    magic = make_request(engine, tmp_path, "b", prompt="a red ball " * 5, infer_steps=1)
+    assert not [event for event in run(magic, engine)[1] if isinstance(event, Notice)], "of magic words alone, nothing"
 
 
 def test_latents_survive_a_failure_after_them(open_tiny, tmp_path):

@@ -63,16 +63,18 @@ class Machine:
         """Page-lock host memory for asynchronous copies; False where that is refused or means nothing."""
         if self.device.type != "cuda":
             return False
-        if int(torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), memory.nbytes, 0)) == 0:
-            return True
-        # CUDA remembers the refusal as this thread's last error, and the next kernel launch would report it as its own.
-        with suppress(RuntimeError):
-            torch.ones(1, device=self.device)
+        with torch.cuda.device(self.device):
+            if int(torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), memory.nbytes, 0)) == 0:
+                return True
+            # CUDA keeps the refusal as this thread's last error, and the next kernel launch would report it as its own.
+            with suppress(RuntimeError):
+                torch.ones(1, device=self.device)
         return False
 
     def unregister(self, memory: Tensor) -> None:
         """Undo `register`."""
-        torch.cuda.cudart().cudaHostUnregister(memory.data_ptr())
+        with torch.cuda.device(self.device):
+            torch.cuda.cudart().cudaHostUnregister(memory.data_ptr())
 
     def read(self, file: int, buffers: Sequence[memoryview], offset: int) -> int:
         """Bytes read from an open file into the buffers, one after the other; fewer than asked for near its end."""

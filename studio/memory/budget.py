@@ -58,7 +58,8 @@ def cap_vram(device: torch.device, vram_bytes: int) -> None:
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
         share = (vram_bytes - CUDA_CONTEXT_BYTES) / total
-        torch.cuda.set_per_process_memory_fraction(min(max(share, 0.0), 1.0), device)
+        index = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.set_per_process_memory_fraction(min(max(share, 0.0), 1.0), index)
 
 
 def keep_heap_tight() -> None:

@@ -13,7 +13,7 @@ from torch import nn
 from models.checkpoint import ComponentFiles, TensorEntry
 from models.quantized import UNITS, Scratch, int8_block, scratch_elements
 from studio.errors import StudioError
-from studio.memory.account import Account, Kind, Lease
+from studio.memory.account import Account, IntegrityError, Kind, Lease
 from studio.memory.backends import Backend
 from studio.memory.plan import ComponentPlan
 from studio.memory.slots import Layout, Slot
@@ -138,14 +138,25 @@ class StreamedNetwork:
         self._reader.close()
 
     def held(self) -> dict[Kind, int]:
-        """What the structure of this network says it holds, for comparison with the account."""
+        """What the structure of this network holds, for comparison with the account.
+
+        Raises IntegrityError where it is not what the plan in force says.
+        """
+        streamer, plan = self._streamer, self.plan
+        if plan is not None:
+            planned = len(plan.resident), plan.slots, plan.unit_bytes, plan.rest_bytes, plan.scratch_bytes
+            found = (
+                self.units - len(plan.streamed), streamer.slots, self.layout.nbytes, self.rest_bytes, self.scratch_bytes
+            )  # fmt: skip
+            if planned != found or streamer.resident_units != plan.resident:
+                raise IntegrityError(f"The {self.name} has (residents, slots, bytes) {found}, its plan says {planned}")
         unit = self.layout.nbytes
         return {
-            Kind.RESIDENT: len(self._streamer.resident_units) * unit + (self.rest_bytes if self._rest else 0),
-            Kind.SLOTS: self._streamer.slots * unit,
+            Kind.RESIDENT: len(streamer.resident_units) * unit + (self.rest_bytes if self._rest else 0),
+            Kind.SLOTS: streamer.slots * unit,
             Kind.SCRATCH: self.scratch_bytes if self._dequantised else 0,
             Kind.ARENAS: len(self._pinned.units) * unit,
-            Kind.STAGING: self._streamer.staging_buffers * unit + self._reader.bounce_bytes,
+            Kind.STAGING: streamer.staging_buffers * unit + self._reader.bounce_bytes,
         }
 
     def _entries(self, unit: int) -> list[TensorEntry]:

@@ -234,8 +234,9 @@ class Streamer:
         """The slot with the unit whose turn it is, as far as what is computed next can tell."""
         self._send()
         slot = self._slot_at(self._place)
-        if load := self._loads.get(self._place):
-            fetched = load.result()
+        if self._place in self._loads:
+            # Not under a name of its own: a failed future's traceback would hold this frame, which held the future.
+            fetched = self._loads[self._place].result()
             if fetched is not slot.lease.memory:
                 slot.ready = self._backend.copy(fetched, slot.lease.memory, slot.free)
                 self._staging.give_back(fetched, slot.ready)

@@ -190,7 +190,7 @@ def measure(setting: Setting, step: Callable[[], object], layers: int, pinned: C
         }
     for _ in range(WARM_STEPS):
         step()
-    segments = device_segments(setting)
+    reserved = ever_reserved(setting)
     seconds = []
     for _ in range(TIMED_STEPS):
         setting.finish()
@@ -198,12 +198,12 @@ def measure(setting: Setting, step: Callable[[], object], layers: int, pinned: C
         step()
         setting.finish()
         seconds.append((time.perf_counter() - began) / layers)
-    return {"block_seconds": round(min(seconds), 5), "new_segments": device_segments(setting) - segments}
+    return {"block_seconds": round(min(seconds), 5), "reserved_later": ever_reserved(setting) - reserved}
 
 
-def device_segments(setting: Setting) -> int:
-    """How often PyTorch's allocator asked the driver for memory."""
-    return torch.cuda.memory_stats().get("num_device_alloc", 0) if setting.device.type == "cuda" else 0
+def ever_reserved(setting: Setting) -> int:
+    """Bytes that PyTorch's allocator ever took from the driver; constant where steps need no new segment."""
+    return torch.cuda.memory_stats()["reserved_bytes.all.allocated"] if setting.device.type == "cuda" else 0
 
 
 def rival(setting: Setting, frames: int, offload: Callable[[Setting, Transformer], None]) -> dict[str, Any]:

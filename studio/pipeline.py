@@ -83,6 +83,7 @@ class _Run:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.engine.memory.reset_peaks()
         self.engine.memory.notify = self.notify
 
     @contextmanager
@@ -126,6 +127,7 @@ def generate(request: Request, engine: Engine, emit: Emit, cancelled: IsCancelle
     run, settings = _Run(engine, emit, cancelled), request.settings
     output.check_place(request.stem.parent, settings)
     output.check_folder(request.workdir)
+    engine.memory.require(video_shape(settings))
     text = compose(settings, engine.model, engine.moves)
 
     with run.phase("encode_text"):

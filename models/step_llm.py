@@ -46,8 +46,9 @@ class StepLLMParams:
         except KeyError as missing:
             raise ValueError(f"The LLM's config has no {missing}.") from missing
         if params.width % params.heads or params.heads % params.groups:
-            raise ValueError(f"The LLM's sizes do not divide: width {params.width}, {params.heads} heads in "
-                             f"{params.groups} groups.")
+            raise ValueError(
+                f"The LLM's sizes do not divide: width {params.width}, {params.heads} heads in {params.groups} groups."
+            )
         return params
 
     @property

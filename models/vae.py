@@ -77,8 +77,10 @@ class VAEParams:
                 raise ValueError(f"The VAE's {width} channels do not divide into {self.norm_groups} norm groups.")
         for width in (self.encoder_widths[-1], self.decoder_widths[-1]):
             if 8 * width % self.folded_width:
-                raise ValueError(f"The VAE's deepest level has {width} channels; {self.z_channels} latent channels "
-                                 f"need a multiple of {4 * self.z_channels}.")
+                raise ValueError(
+                    f"The VAE's deepest level has {width} channels; {self.z_channels} latent channels "
+                    f"need a multiple of {4 * self.z_channels}."
+                )
 
     @property
     def folded_width(self) -> int:
@@ -213,8 +215,10 @@ class VAE(nn.Module):
         """
         t, height, width = video.shape[1], *video.shape[3:]
         if (t != 1 and t % CHUNK_FRAMES) or t == 0 or height % STRIDE or width % STRIDE:
-            raise ValueError(f"The VAE encodes 1 frame or a multiple of {CHUNK_FRAMES}, of sizes that are multiples of "
-                             f"{STRIDE}; not {t} frames of {height}x{width}.")
+            raise ValueError(
+                f"The VAE encodes 1 frame or a multiple of {CHUNK_FRAMES}, of sizes that are multiples of "
+                f"{STRIDE}; not {t} frames of {height}x{width}."
+            )
         return _by_chunk(video, min(t, CHUNK_FRAMES), self.encoder)
 
     def decode(self, latents: Tensor) -> Tensor:

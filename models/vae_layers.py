@@ -152,8 +152,9 @@ class CausalAttention(nn.Module):
         """(b, t, c, h, w) -> the same shape, t*h*w tokens."""
         b, t, c, h, w = frames.shape
         normed = self.norm(frames)
-        q, k, v = (project(normed).permute(0, 1, 3, 4, 2).reshape(b, t * h * w, 1, c)
-                   for project in (self.q, self.k, self.v))
+        q, k, v = (
+            project(normed).permute(0, 1, 3, 4, 2).reshape(b, t * h * w, 1, c) for project in (self.q, self.k, self.v)
+        )
         mixed = attention(q, k, v, causal=True).reshape(b, t, h, w, c).permute(0, 1, 4, 2, 3)
         return add(self.proj_out(mixed), frames)
 

@@ -70,9 +70,7 @@ class GenerationSettings:
         if not any(numbers):
             found += _grid_problems(self)
             if self.num_frames > model.max_frames:
-                found.append(
-                    InputError("frames_many", model=model.name, value=self.num_frames, limit=model.max_frames)
-                )
+                found.append(InputError("frames_many", model=model.name, value=self.num_frames, limit=model.max_frames))
         return found
 
     def check(self, model: ModelConfig, moves: dict[str, CameraMove]) -> None:

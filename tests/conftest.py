@@ -34,4 +34,3 @@ def open_tiny(model_dir: Path, tmp_path: Path) -> Callable[..., Engine]:
         return open_engine(model, model.takes_image, load_camera_moves(), config, EngineOptions("cpu", **options))
 
     return open_model
-

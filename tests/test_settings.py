@@ -130,7 +130,11 @@ def test_check_raises_the_first_problem_with_its_numbers() -> None:
     NANO.check(MODELS["nano"], MOVES)
 
 
-@given(height=st.integers(64, 2048), width=st.integers(64, 2048), frames=st.integers(1, MODELS["step-video-ti2v"].max_frames))
+@given(
+    height=st.integers(64, 2048),
+    width=st.integers(64, 2048),
+    frames=st.integers(1, MODELS["step-video-ti2v"].max_frames),
+)
 @settings(deadline=None)
 def test_the_two_values_named_are_valid_and_nearest(height: int, width: int, frames: int) -> None:
     given = replace(TI2V, height=height, width=width, num_frames=frames)

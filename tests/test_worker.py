@@ -174,9 +174,7 @@ def test_a_stop_after_the_user_cancelled_leaves_it_cancelled(queue: JobQueue, st
     assert queue.get(id).state == JobState.CANCELLED
 
 
-def test_the_device_is_let_go_when_idle_and_held_between_jobs(
-    queue: JobQueue, start: Callable, tmp_path: Path
-) -> None:
+def test_the_device_is_let_go_when_idle_and_held_between_jobs(queue: JobQueue, start: Callable, tmp_path: Path) -> None:
     device, other = (DeviceLock(tmp_path, "cuda:0", who) for who in ("the worker", "somebody"))
     loop = start(lambda *_: DONE, device=device, idle_seconds=0.4)
     time.sleep(0.05)

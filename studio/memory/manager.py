@@ -79,9 +79,7 @@ class MemoryManager:
         to device) | disk. speeds: of this machine, else assumed. Nothing is read before it is needed.
         """
         self._parts, self._device, self._dtype = parts, device, dtype
-        self._plans = Plans(
-            parts, device, dtype, budgets, speeds=speeds, offload=offload, quantize=quantize or "none"
-        )
+        self._plans = Plans(parts, device, dtype, budgets, speeds=speeds, offload=offload, quantize=quantize or "none")
         self._account = Account(machine or Machine(device))
         self._backend = backend_for(device)
         self._streamed: dict[str, StreamedNetwork] = {}

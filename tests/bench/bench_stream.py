@@ -65,9 +65,7 @@ class Setting:
         folder = self.folder / f"{layers}{'-int8' if int8 else ''}"
         if not folder.exists():
             config = {**self.config, "num_layers": layers}
-            write_component(
-                folder, "transformer", config, torch.bfloat16, int8=int8, distinct=self.layers[0]
-            )
+            write_component(folder, "transformer", config, torch.bfloat16, int8=int8, distinct=self.layers[0])
         return folder
 
     def video(self, frames: int) -> VideoShape:
@@ -127,9 +125,7 @@ def ti2v(setting: Setting, frames: int, vram_gb: int) -> dict[str, Any]:
     with memory.transformer(video) as transformer:
         for step in range(2):
             conditions = [Condition(*embeds)] * 2
-            velocities = transformer.velocities(
-                latents, step / 2, conditions, image_latents=latents, motion_score=5.0
-            )
+            velocities = transformer.velocities(latents, step / 2, conditions, image_latents=latents, motion_score=5.0)
             latents = latents + sum(velocities) / 4
     stepped = time.perf_counter()
     with memory.vae(video) as vae:

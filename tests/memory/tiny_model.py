@@ -71,9 +71,7 @@ def generate(manager: MemoryManager, steps: int = 2) -> tuple[Tensor, Tensor]:
         return latents, torch.cat(list(vae.decode_chunks(latents)))
 
 
-def denoise(
-    manager: MemoryManager, steps: int = 2, cancelled: Callable[[], bool] = lambda: False
-) -> Tensor:
+def denoise(manager: MemoryManager, steps: int = 2, cancelled: Callable[[], bool] = lambda: False) -> Tensor:
     """Text to latents."""
     prompts, clips = manager.step_llm(TEXTS), manager.clip(CLIP_TEXTS)
     conditions = [Condition(prompt, clip) for prompt, clip in zip(prompts, clips, strict=True)]
@@ -88,9 +86,7 @@ def denoise(
     return latents
 
 
-def slow_twin(
-    parts: Path | Mapping[str, Path], dtype: torch.dtype, steps: int = 2
-) -> tuple[Tensor, Tensor]:
+def slow_twin(parts: Path | Mapping[str, Path], dtype: torch.dtype, steps: int = 2) -> tuple[Tensor, Tensor]:
     """The same with every network in ordinary memory."""
     folders = parts if isinstance(parts, Mapping) else dict.fromkeys(PARTS, parts)
     llm, clip, transformer, vae = (

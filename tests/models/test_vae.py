@@ -147,14 +147,17 @@ def test_another_vae_changes_nothing(vae):
     assert torch.equal(other.decode(latents[:, :, :2]), before)
 
 
-@pytest.mark.parametrize("config, says", [
-    ({"version": 1}, "version 1"),
-    ({"norm_groups": 5}, "5 norm groups"),
-    ({"norm_groups": 0}, "0 norm groups"),
-    ({"decoder": {"ch": 32}}, "no 'ch_mult'"),
-    ({"z_channels": 96}, "multiple of 384"),
-    ({"encoder": {"ch": 32, "ch_mult": [1, 2]}}, "4 levels"),
-])
+@pytest.mark.parametrize(
+    "config, says",
+    [
+        ({"version": 1}, "version 1"),
+        ({"norm_groups": 5}, "5 norm groups"),
+        ({"norm_groups": 0}, "0 norm groups"),
+        ({"decoder": {"ch": 32}}, "no 'ch_mult'"),
+        ({"z_channels": 96}, "multiple of 384"),
+        ({"encoder": {"ch": 32, "ch_mult": [1, 2]}}, "4 levels"),
+    ],
+)
 def test_impossible_configs_are_refused(config, says):
     with pytest.raises(ValueError, match=says):
         VAEParams.from_config(config)

@@ -51,21 +51,28 @@ def check_estimate(params: VAEParams, height: int, width: int, dtype: torch.dtyp
     assert 1 <= estimate / measured <= 1.06, f"estimated {estimate / GIB:.3f}, measured {measured / GIB:.3f} GiB"
 
 
-@pytest.mark.parametrize("params, height, width, dtype", [(VAEParams(), *FULL_SIZE), (NANO, 64, 96, torch.float32)],
-                         ids=["full size", "nano"])
+@pytest.mark.parametrize(
+    "params, height, width, dtype",
+    [(VAEParams(), *FULL_SIZE), (NANO, 64, 96, torch.float32)],
+    ids=["full size", "nano"],
+)
 def test_the_estimate_is_what_is_alive(params, height, width, dtype):
     check_estimate(params, height, width, dtype, slice_frames=4)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("slice_frames", [1, 2, 3, 8])
-@pytest.mark.parametrize("params, height, width, dtype", [
-    (VAEParams(), *FULL_SIZE),
-    (VAEParams(), 768, 768, torch.float32),
-    (NANO, 128, 224, torch.float32),
-    (VAEParams(16, (32, 32, 64, 64), (32, 32, 64, 64), res_blocks=1, norm_groups=8), 128, 224, torch.float32),
-    (VAEParams(8, (32, 64, 64, 128), (32, 64, 64, 128), norm_groups=8), 128, 224, torch.float32),
-], ids=str)
+@pytest.mark.parametrize(
+    "params, height, width, dtype",
+    [
+        (VAEParams(), *FULL_SIZE),
+        (VAEParams(), 768, 768, torch.float32),
+        (NANO, 128, 224, torch.float32),
+        (VAEParams(16, (32, 32, 64, 64), (32, 32, 64, 64), res_blocks=1, norm_groups=8), 128, 224, torch.float32),
+        (VAEParams(8, (32, 64, 64, 128), (32, 64, 64, 128), norm_groups=8), 128, 224, torch.float32),
+    ],
+    ids=str,
+)
 def test_the_estimate_holds_for_other_sizes(params, height, width, dtype, slice_frames):
     check_estimate(params, height, width, dtype, slice_frames)
 

@@ -74,7 +74,6 @@ class CameraMove:
     key: str
     phrase: str
     gloss: str
-    icon: str
 
 
 @dataclass(frozen=True)

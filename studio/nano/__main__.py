@@ -64,13 +64,28 @@ def trained(folder: Path) -> tuple[Denoiser, torch.nn.Module]:
     return denoiser.eval(), load_trained_vae(folder)
 
 
+def trained_turbo(folder: Path) -> Denoiser | None:
+    """The distilled student of a training folder, None where it was not made."""
+    if not (folder / "turbo.pt").is_file():
+        return None
+    student = new_denoiser(SIZES, folder / "tokenizers", "cpu")
+    student.load_state_dict(torch.load(folder / "turbo.pt", weights_only=True, map_location="cpu")["average"])
+    return student.eval()
+
+
 def export(args: argparse.Namespace) -> None:
-    """Write what was trained as public-layout folders: t2v with every component, ti2v with its transformer."""
+    """Write what was trained as public-layout folders: t2v with every component, ti2v and turbo with a transformer.
+
+    turbo is written where its stage was trained.
+    """
     denoiser, vae = trained(args.folder)
     vocabulary = read_vocabulary(args.folder / "tokenizers")
     alone = text_alone(denoiser.transformer, DEFAULT_MOTION)
     shared = {"step_llm": denoiser.step_llm, "clip": denoiser.clip, "vae": vae}
-    for name, modules in (("t2v", {"transformer": alone, **shared}), ("ti2v", {"transformer": denoiser.transformer})):
+    folders = {"t2v": {"transformer": alone, **shared}, "ti2v": {"transformer": denoiser.transformer}}
+    if student := trained_turbo(args.folder):
+        folders["turbo"] = {"transformer": text_alone(student.transformer, DEFAULT_MOTION)}
+    for name, modules in folders.items():
         configs = SIZES.configs(vocabulary, use_additional_conditions=name == "ti2v")
         save_checkpoint(args.to / name, modules, configs, vocabulary, dtype=torch.bfloat16, file_bytes=FILE_BYTES)
 

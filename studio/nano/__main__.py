@@ -10,9 +10,9 @@ import torch
 from models.checkpoint import load_vae
 from studio.config import ROOT
 from studio.nano.checkpoint import NanoSizes, save_checkpoint
-from studio.nano.evaluate import judge_model, judge_truth, judge_vae
 from studio.nano.grid import make_grid
 from studio.nano.model import Denoiser, SampleSettings, load_denoiser, text_alone
+from studio.nano.report import gates_table, marks_table, report
 from studio.nano.train import LoopSettings
 from studio.nano.train_denoiser import (
     DEFAULT_MOTION,
@@ -91,30 +91,19 @@ def export(args: argparse.Namespace) -> None:
 
 
 def judge(args: argparse.Namespace) -> None:
-    """Judge the world's truth, the VAE and the model, and write the results as one line of json."""
-    world, settings = WORLDS[args.world], sample_settings(args)
-    alone, both, vae = _networks(args)
-    through_vae, quality = judge_vae(vae, world, args.n, settings)
-    results = {
-        "world": args.world,
-        "n": args.n,
-        "settings": vars(settings),
-        "truth": judge_truth(world, args.n, settings).summary(),
-        "vae": {**through_vae.summary(), "psnr": round(sum(quality) / len(quality), 2)},
-    }
-    for name, denoiser, with_image in (("text", alone, False), ("image", both, True)):
-        tallies = judge_model(denoiser, vae, world, args.n, settings, with_image=with_image)
-        results[name] = {language: tally.summary() for language, tally in tallies.items()}
-    text = json.dumps(results, ensure_ascii=False)
-    log.info(text)
+    """Judge the world's truth, the VAE and the model; print the tables, keep the results as one line of json."""
+    alone, both, turbo, vae = _networks(args)
+    told = report(alone, both, turbo, vae, WORLDS[args.world], args.n, sample_settings(args))
+    log.info("%s\n\n%s\n", marks_table(told), gates_table(told))
     if args.out:
-        args.out.write_text(text + "\n", encoding="utf-8")
+        line = {"world": args.world, **told}
+        args.out.write_text(json.dumps(line, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def grid(args: argparse.Namespace) -> None:
     """Write the README's picture."""
-    alone, _, vae = _networks(args)
-    make_grid(alone, vae, sample_settings(args), args.font, args.seed).save(args.out)
+    alone, both, _, vae = _networks(args)
+    make_grid(alone, both, vae, sample_settings(args), args.font, args.seed).save(args.out)
 
 
 def sample_settings(args: argparse.Namespace) -> SampleSettings:
@@ -122,16 +111,23 @@ def sample_settings(args: argparse.Namespace) -> SampleSettings:
     return SampleSettings(args.infer_steps, args.cfg_scale, args.time_shift)
 
 
-def _networks(args: argparse.Namespace) -> tuple[Denoiser, Denoiser, torch.nn.Module]:
-    """What serves text alone, what serves a first image, and the VAE."""
+def _networks(args: argparse.Namespace) -> tuple[Denoiser, Denoiser, Denoiser | None, torch.nn.Module]:
+    """What serves text alone, what serves a first image, the Turbo (None: not made), and the VAE."""
     if args.folder:
         both, vae = trained(args.folder)
-        parts = {"transformer": text_alone(both.transformer, DEFAULT_MOTION)}
-        parts |= {"step_llm": both.step_llm, "clip": both.clip}
-        return Denoiser(parts, args.folder / "tokenizers").eval(), both, vae
+        turbo = trained_turbo(args.folder)
+        tokenizers = args.folder / "tokenizers"
+        return text_network(both, tokenizers), both, turbo and text_network(turbo, tokenizers), vae
     shared = args.checkpoint / "t2v"
-    alone, both = (load_denoiser(args.checkpoint / name, shared, args.device) for name in ("t2v", "ti2v"))
-    return alone, both, load_vae(shared, torch.float32, args.device)
+    names = [name for name in ("t2v", "ti2v", "turbo") if (args.checkpoint / name).is_dir()]
+    made = {name: load_denoiser(args.checkpoint / name, shared, args.device) for name in names}
+    return made["t2v"], made["ti2v"], made.get("turbo"), load_vae(shared, torch.float32, args.device)
+
+
+def text_network(denoiser: Denoiser, tokenizers: Path) -> Denoiser:
+    """The denoiser as it serves text alone."""
+    parts = {"step_llm": denoiser.step_llm, "clip": denoiser.clip}
+    return Denoiser({"transformer": text_alone(denoiser.transformer, DEFAULT_MOTION), **parts}, tokenizers).eval()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ noise, so their difference is the language's alone.
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,10 +26,9 @@ BATCH = 20
 
 @dataclass
 class Tally:
-    """Marks of one way of asking. `asked` and `measured` are motion scores, clip by clip."""
+    """Marks of one way of asking, clip by clip. `asked` and `measured` are motion scores."""
 
-    right: Counter[str] = field(default_factory=Counter)
-    total: Counter[str] = field(default_factory=Counter)
+    marks: list[dict[str, bool]] = field(default_factory=list)
     asked: list[float] = field(default_factory=list)
     measured: list[float] = field(default_factory=list)
     roughness: list[float] = field(default_factory=list)
@@ -38,26 +37,48 @@ class Tally:
     def add(self, scene: Scene, frames: np.ndarray, asked: float, world: WorldSettings) -> None:
         """Judge one clip of uint8 frames (t, H, W, 3)."""
         reading = read_clip(frames, world)
-        for name, right in marks(scene, reading).items():
-            self.right[name] += right
-            self.total[name] += 1
+        self.marks.append(marks(scene, reading))
         self.asked.append(asked)
         self.measured.append(reading.motion_score)
         self.roughness.append(reading.roughness)
 
+    @property
+    def right(self) -> Counter[str]:
+        """Right answers per attribute."""
+        return Counter(name for clip in self.marks for name, right in clip.items() if right)
+
+    @property
+    def total(self) -> Counter[str]:
+        """Judgements per attribute."""
+        return Counter(name for clip in self.marks for name in clip)
+
     def summary(self) -> dict[str, Any]:
         """Plain data: per attribute share, trials and 95 % interval; then the measures."""
         out: dict[str, Any] = {}
-        for name in sorted(self.total):
-            low, high = wilson(self.right[name], self.total[name])
-            share = self.right[name] / self.total[name]
-            out[name] = {"share": round(share, 3), "n": self.total[name], "interval": [round(low, 3), round(high, 3)]}
-        if len(self.asked) > 2:
+        right, total = self.right, self.total
+        for name in sorted(total):
+            low, high = wilson(right[name], total[name])
+            share = round(right[name] / total[name], 3)
+            out[name] = {"share": share, "n": total[name], "interval": [round(low, 3), round(high, 3)]}
+        if len(set(self.asked)) > 2 and len(set(self.measured)) > 1:
             out["motion_spearman"] = round(float(spearmanr(self.asked, self.measured).statistic), 3)
         out["roughness"] = round(float(np.mean(self.roughness)), 4)
         if self.first_frame:
             out["first_frame_psnr"] = round(float(np.mean(self.first_frame)), 2)
         return out
+
+
+def difference(ours: Sequence[Tally], theirs: Sequence[Tally]) -> dict[str, Any]:
+    """How many points `ours` is above `theirs` on the same clips: the mean over attributes, paired, 95 % interval."""
+    apart: dict[str, list[int]] = {}
+    for a, b in zip(ours, theirs, strict=True):
+        for mine, other in zip(a.marks, b.marks, strict=True):
+            for name in mine:
+                apart.setdefault(name, []).append(mine[name] - other[name])
+    middle = float(np.mean([np.mean(values) for values in apart.values()]))
+    spread = float(np.sqrt(sum(np.var(values) / len(values) for values in apart.values()))) / len(apart)
+    points = [round(100 * value, 1) for value in (middle, middle - 1.96 * spread, middle + 1.96 * spread)]
+    return {"points": points[0], "interval": points[1:], "judgements": sum(map(len, apart.values()))}
 
 
 def held_out(world: WorldSettings, count: int) -> list[Scene]:

@@ -1,14 +1,18 @@
-"""The picture for the README: prompts of both languages and what nano makes of them, as strips of frames."""
+"""The pictures for the README: what nano makes of words, of camera moves and of motion scores, as strips of frames."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from torch import nn
+from torch import Tensor, nn
 
+from studio.config import load_camera_moves
 from studio.nano.evaluate import decode
-from studio.nano.model import Denoiser, SampleSettings, noise
+from studio.nano.model import Denoiser, SampleSettings, image_latents, noise
+from studio.nano.render import render
+from studio.nano.world import Scene, Thing
 
 PROMPTS = (
     ("一个红色的圆形向右移动", "a red circle moves right"),
@@ -18,36 +22,68 @@ PROMPTS = (
     ("一个紫色的正方形变大", "a purple square grows"),
     ("一个白色的圆形变小", "a white circle shrinks"),
 )
+CAMERAS = ("fixed", "left", "right", "zoom-in", "zoom-out")  # of the world that the shipped nano knows
+SCORES = (2.0, 5.0, 10.0, 20.0)
+STILL = "a red square stays still"
+# The one first image of the camera rows and the score rows.
+SCENE = Scene(
+    things=(Thing("square", "red", "plain", "still", 0.18, (0.0, 0.05), 0.0),),
+    far="gradient", far_tone="misty blue", near="hills", near_tone="beige", horizon=0.1, camera="", amount=0.0,
+    wave=(1.0, 0.6),
+)  # fmt: skip
 SHOWN = (0, 4, 8, 12, 16)  # frames of a strip
-GAP, LABEL = 12, 22
+GAP, LABEL, SCALE = 12, 22, 1.5
 
 
 @torch.no_grad()
-def make_grid(denoiser: Denoiser, vae: nn.Module, settings: SampleSettings, font: Path | None, seed: int = 7) -> Image:
-    """Rows of (Chinese strip, English strip) with their prompts above; one noise for both languages of a row."""
-    channels = denoiser.transformer.params.in_channels
-    begin = noise([seed + row for row in range(len(PROMPTS))], channels, settings).to(denoiser.device)
-    motion = torch.full((len(PROMPTS),), 5.0, device=denoiser.device)
-    columns = []
-    for texts in zip(*PROMPTS, strict=True):
-        latents = denoiser.sample(texts, begin, torch.zeros_like(begin), motion, settings)
-        columns.append(decode(vae, latents))
-    return draw_grid(columns, PROMPTS, font)
+def make_grid(
+    alone: Denoiser, both: Denoiser, vae: nn.Module, settings: SampleSettings, font: Path | None, seed: int = 7
+) -> Image.Image:
+    """First Chinese beside English: text alone, one noise for both.
+
+    Then one first image, one noise: under every camera move (left), and under one move at every motion score (right).
+    """
+    columns: list[list[np.ndarray]] = [[], []]
+    for column, texts in zip(columns, zip(*PROMPTS, strict=True), strict=True):
+        begin = noise([seed + row for row in range(len(texts))], alone.transformer.params.in_channels, settings)
+        column.extend(_clips(alone, vae, texts, begin, torch.zeros_like(begin), [5.0] * len(texts), settings))
+    phrases = {key: move.phrase for key, move in load_camera_moves().items()}
+    moves = [f"{phrases[name]}，{STILL}" for name in CAMERAS]
+    pans = [f"{phrases['left']}，{STILL}"] * len(SCORES)
+    begin = noise([seed] * (len(moves) + len(pans)), both.transformer.params.in_channels, settings)
+    picture = render([SCENE], settings.num_frames, settings.height, settings.width).video[:, 0]
+    image = image_latents(vae, picture, begin.shape[1]).expand_as(begin)
+    asked = [2.0] + [10.0] * (len(CAMERAS) - 1) + list(SCORES)
+    clips = _clips(both, vae, [*moves, *pans], begin, image, asked, settings)
+    columns[0].extend(clips[: len(moves)])
+    columns[1].extend(clips[len(moves) :])
+    labels = [[zh for zh, _ in PROMPTS] + moves, [en for _, en in PROMPTS]]
+    labels[1] += [f"{phrases['left']}，motion score {score:g}" for score in SCORES]
+    return draw_grid(columns, labels, font)
 
 
-def draw_grid(columns: list[np.ndarray], labels: tuple[tuple[str, ...], ...], font: Path | None) -> Image:
-    """columns: per language uint8 (rows, t, H, W, 3); labels per row and column. Without a font: no labels."""
-    rows, _, height, width = columns[0].shape[:4]
-    strip, scale = width * len(SHOWN), 1.5
-    wide, tall = int(strip * scale), int(height * scale)
+def _clips(denoiser: Denoiser, vae: nn.Module, texts: Sequence[str], begin: Tensor, image: Tensor,
+           asked: Sequence[float], settings: SampleSettings) -> np.ndarray:  # fmt: skip
+    device = denoiser.device
+    motion = torch.tensor(asked, device=device)
+    return decode(vae, denoiser.sample(texts, begin.to(device), image.to(device), motion, settings))
+
+
+def draw_grid(
+    columns: Sequence[Sequence[np.ndarray]], labels: Sequence[Sequence[str]], font: Path | None
+) -> Image.Image:
+    """columns: uint8 clips (t, H, W, 3) from top to bottom; labels alike. Without a font: no labels."""
+    height, width = columns[0][0].shape[1:3]
+    wide, tall = int(width * len(SHOWN) * SCALE), int(height * SCALE)
+    rows = max(map(len, columns))
     page = Image.new("RGB", (len(columns) * (wide + GAP) + GAP, rows * (tall + LABEL + GAP) + GAP), "white")
     draw = ImageDraw.Draw(page)
     face = ImageFont.truetype(str(font), 15) if font else None
-    for column, clips in enumerate(columns):
-        for row in range(rows):
-            left, top = GAP + column * (wide + GAP), GAP + row * (tall + LABEL + GAP)
-            frames = np.concatenate([clips[row, t] for t in SHOWN], axis=1)
+    for i, (clips, words) in enumerate(zip(columns, labels, strict=True)):
+        for row, (clip, label) in enumerate(zip(clips, words, strict=True)):
+            left, top = GAP + i * (wide + GAP), GAP + row * (tall + LABEL + GAP)
+            frames = np.concatenate([clip[t] for t in SHOWN], axis=1)
             page.paste(Image.fromarray(frames).resize((wide, tall), Image.Resampling.BICUBIC), (left, top + LABEL))
             if face:
-                draw.text((left, top), labels[row][column], fill="#222222", font=face)
+                draw.text((left, top), label, fill="#222222", font=face)
     return page

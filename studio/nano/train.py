@@ -156,8 +156,9 @@ def averaged(module: nn.Module, loop: Loop) -> nn.Module:
     return module
 
 
-def gradient_loss(got: Tensor, wanted: Tensor) -> Tensor:
-    """Mean absolute difference of neighbouring pixels' differences: edges weigh as much as areas."""
-    across = (got[..., 1:] - got[..., :-1]) - (wanted[..., 1:] - wanted[..., :-1])
-    along = (got[..., 1:, :] - got[..., :-1, :]) - (wanted[..., 1:, :] - wanted[..., :-1, :])
-    return across.abs().mean() + along.abs().mean()
+def gradient_loss(got: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
+    """Mean absolute difference of neighbouring pixels' differences, weighted: edges weigh as much as areas."""
+    apart = got - wanted
+    across = (apart[..., 1:] - apart[..., :-1]).abs() * weights[..., 1:]
+    along = (apart[..., 1:, :] - apart[..., :-1, :]).abs() * weights[..., 1:, :]
+    return (across.mean() + along.mean()) / weights.mean()

@@ -17,7 +17,7 @@ from torch.func import functional_call
 from models.scheduler import FlowMatchScheduler
 from studio.nano.model import Denoiser
 from studio.nano.train import Loop, LoopSettings, step_generator
-from studio.nano.train_denoiser import CaptionPool, LatentClips, fastest_attention
+from studio.nano.train_denoiser import DEFAULT_MOTION, CaptionPool, LatentClips, fastest_attention
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def turbo_loss(
     data = clips.latents[rows].float()
     noise = torch.randn(data.shape, generator=draw)
     mixed = (noise + _wide(begin) * (data - noise)).to(device)
-    image, motion = torch.zeros_like(mixed), clips.motion_score[rows].to(device)
+    image, motion = torch.zeros_like(mixed), torch.full((len(rows),), DEFAULT_MOTION, device=device)
     with torch.no_grad(), fastest_attention(device):
         target = _guided_path(teacher, texts, mixed, (begin.to(device), end.to(device)), (image, motion), settings)
     halves = {name: weight.bfloat16() for name, weight in student.named_parameters()}

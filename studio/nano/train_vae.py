@@ -12,9 +12,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from models.vae import CHUNK_FRAMES, VAE, VAEParams
-from studio.nano.render import render
+from studio.nano.render import Clips, render
 from studio.nano.train import Loop, LoopSettings, gradient_loss, step_generator
 from studio.nano.world import WORLDS, Scene, draw_scene
 
@@ -34,10 +35,11 @@ class VAESettings:
     loop: LoopSettings
     size: int = 64
     # Single frames are cut too: at 1x64x64 oneDNN's bfloat16 weight gradient of conv3d (4 frames, 32 channels) is nan.
-    phases: tuple[tuple[float, int, int, int], ...] = ((0.0, 1, 32, 16), (0.3, CHUNK_FRAMES, 32, 8),
-                                                       (0.9, CHUNK_FRAMES, 64, 4))  # fmt: skip
+    phases: tuple[tuple[float, int, int, int], ...] = ((0.0, 1, 32, 16), (0.1, CHUNK_FRAMES, 32, 8),
+                                                       (0.35, CHUNK_FRAMES, 64, 4))  # fmt: skip
     small_share: float = 0.9  # of the scenes; the others come from the whole world
     noise: float = 0.1  # of the latents while the decoder is polished: what a denoiser gives is never exact
+    focus: float = 3.0  # extra weight of objects and what is 2 pixels around them: a tenth of a clip, and all it tells
     divergence: float = 1e-4
     spread: float = 4e-3
 
@@ -65,14 +67,12 @@ def polish_decoder(settings: VAESettings, scenes: Sequence[Scene], latents: Tens
     def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
         draw = step_generator(3, step)
         rows = torch.randint(len(scenes), (count,), generator=draw).tolist()
-        video = render([scenes[row] for row in rows], CHUNK_FRAMES, settings.size, settings.size).video
+        clips = render([scenes[row] for row in rows], CHUNK_FRAMES, settings.size, settings.size)
         given = latents[rows].float()
         given = given + settings.noise * torch.randn(given.shape, generator=draw)
         with torch.autocast("cpu", torch.bfloat16):
             got = vae.decode(given).float()
-        squared = (got - video).square().mean()
-        loss = squared + 0.1 * (got - video).abs().mean() + 0.1 * gradient_loss(got, video)
-        return loss, {"psnr": (10 * torch.log10(4 / squared.detach())).item()}
+        return _picture_loss(got, clips.video, _weights(clips, settings.focus)), {"psnr": _psnr(got, clips.video)}
 
     loop.run(loss_of)
     return vae.eval()
@@ -90,37 +90,47 @@ def load_trained_vae(folder: Path, device: torch.device | str = "cpu") -> VAE:
 def vae_loss(vae: VAE, settings: VAESettings, step: int, device: torch.device | str) -> tuple[Tensor, dict[str, float]]:
     """One step's loss: squared, absolute and edge errors, the posterior's divergence, the latents' spread."""
     random = step_generator(1, step)
-    video = _batch(settings, step, random).to(device)
+    video, weights = (part.to(device) for part in _batch(settings, step, random))
     with torch.autocast(torch.device(device).type, torch.bfloat16):
         mean, logvar = vae.encode_moments(video).float().chunk(2, dim=2)
         logvar = logvar.clamp(-12, 4)
         noise = torch.randn(mean.shape, generator=random).to(device)
         got = vae.decode(mean + noise * (0.5 * logvar).exp()).float()
-    squared = (got - video).square().mean()
     divergence = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-    loss = (
-        squared
-        + 0.1 * (got - video).abs().mean()
-        + 0.1 * gradient_loss(got, video)
-        + settings.divergence * divergence
-        + settings.spread * _spread(mean)
-    )
-    psnr = 10 * torch.log10(4 / squared.detach())
-    return loss, {"psnr": psnr.item(), "divergence": divergence.item(), "deviation": mean.std().item()}
+    loss = _picture_loss(got, video, weights) + settings.divergence * divergence + settings.spread * _spread(mean)
+    return loss, {"psnr": _psnr(got, video), "divergence": divergence.item(), "deviation": mean.std().item()}
 
 
-def _batch(settings: VAESettings, step: int, random: torch.Generator) -> Tensor:
-    """(b, t, 3, h, w) of the step's phase."""
+def _picture_loss(got: Tensor, video: Tensor, weights: Tensor) -> Tensor:
+    """Squared, absolute and edge errors of clips (b, t, 3, H, W), each pixel by its weight (b, t, 1, H, W)."""
+    apart = got - video
+    errors = apart.square() + 0.1 * apart.abs()
+    return (weights * errors).mean() / weights.mean() + 0.1 * gradient_loss(got, video, weights)
+
+
+def _weights(clips: Clips, focus: float) -> Tensor:
+    """1 everywhere, 1 + focus on objects and 2 pixels around them: (b, t, 1, H, W)."""
+    objects = clips.masks.any(1).float()
+    return 1 + focus * functional.max_pool2d(objects, 5, 1, 2)[:, :, None]
+
+
+def _psnr(got: Tensor, video: Tensor) -> float:
+    return (10 * torch.log10(4 / (got - video).detach().square().mean())).item()
+
+
+def _batch(settings: VAESettings, step: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Clips (b, t, 3, h, w) of the step's phase, and their pixels' weights (b, t, 1, h, w)."""
     share = step / settings.loop.steps
     _, frames, cut, count = [phase for phase in settings.phases if share >= phase[0]][-1]
     small = torch.rand(count, generator=random) < settings.small_share
     first = TRAINING_SEED + step * SEED_STRIDE
     scenes = [draw_scene(first + i, WORLDS["small" if small[i] else "full"]) for i in range(count)]
-    video = render(scenes, max(frames, 2), settings.size, settings.size).video
+    clips = render(scenes, max(frames, 2), settings.size, settings.size)
+    both = torch.cat((clips.video, _weights(clips, settings.focus)), 2)
     if frames == 1:
-        video = video[torch.arange(count), torch.randint(2, (count,), generator=random)][:, None]
+        both = both[torch.arange(count), torch.randint(2, (count,), generator=random)][:, None]
     top, left = (int(torch.randint(settings.size - cut + 1, (), generator=random)) for _ in range(2))
-    return video[..., top : top + cut, left : left + cut]
+    return both[..., top : top + cut, left : left + cut].split((3, 1), 2)
 
 
 def _spread(mean: Tensor) -> Tensor:

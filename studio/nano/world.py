@@ -78,10 +78,10 @@ SMALL = WorldSettings(
     near=("none", "floor", "hills"),
     tones=("grey", "beige", "slate", "misty blue"),
     cameras=("fixed", "left", "right", "zoom-in", "zoom-out"),
-    camera_share=0.2,
+    camera_share=0.4,
     pair_share=0.0,
     radius=(0.16, 0.22),
-    travel=(0.35, 0.55),
+    travel=(0.25, 0.6),
 )
 WORLDS: dict[str, WorldSettings] = {"full": WorldSettings(), "small": SMALL}
 

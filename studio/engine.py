@@ -13,7 +13,7 @@ from models.attention import attention_backend
 from models.checkpoint import fingerprint
 from models.tokenizers import ClipTokenizer, StepTokenizer
 from studio import __version__
-from studio.config import COMPONENTS, CameraMove, ModelConfig, StudioConfig, part_folder
+from studio.config import COMPONENT_FOLDERS, COMPONENTS, CameraMove, ModelConfig, StudioConfig, part_folder
 from studio.errors import InputError, ModelMissing, StudioError
 from studio.memory.budget import budgets_for
 from studio.memory.embeddings import EmbeddingCache
@@ -76,6 +76,14 @@ def is_installed(model: ModelConfig, model_dir: Path) -> bool:
     return None not in folders
 
 
+def weights_file(folders: Mapping[str, Path | None]) -> Path | None:
+    """The largest file of the transformer's weights: what its disk's speed is measured on. None where it is absent."""
+    if (folder := folders.get("transformer")) is None:
+        return None
+    shards = (folder / COMPONENT_FOLDERS["transformer"]).glob("*.safetensors")
+    return max(shards, key=lambda shard: shard.stat().st_size, default=None)
+
+
 def open_tokenizers(folders: Mapping[str, Path]) -> dict[str, Tokenizer]:
     """The tokenizers of both encoders, by component. Raises StudioError where a file of theirs is missing."""
     try:
@@ -110,7 +118,7 @@ def open_engine(
         budgets=budgets_for(device, config),
         offload=options.offload,
         quantize=options.quantize,
-        speeds=load_speeds(cache, device),
+        speeds=load_speeds(cache, device, weights_file(folders)),
     )
     return Engine(
         model=model,

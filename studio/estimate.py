@@ -1,15 +1,16 @@
 """What a video would take before it is made: the plan and its seconds, for a card that is here or for any other."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from studio.config import COMPONENTS, ModelConfig, StudioConfig, part_folder
-from studio.engine import CACHE_FOLDER, EngineOptions, compute_dtype, named_device, pick_device
+from studio.engine import CACHE_FOLDER, EngineOptions, compute_dtype, named_device, pick_device, weights_file
 from studio.memory.budget import budgets_for
-from studio.memory.plan import GB, Budgets, Plan, VideoShape
-from studio.memory.planner import phase_seconds
+from studio.memory.plan import GB, Budgets, Plan
+from studio.memory.planner import phase_seconds, step_seconds
 from studio.memory.plans import Plans
 from studio.memory.speeds import ASSUMED, Speeds, given_speeds, known_speeds, load_speeds
 from studio.pipeline import video_shape
@@ -41,8 +42,8 @@ def estimate(
     speeds: tflops, link_gbps, disk_gbps that were given (None: this machine's, else assumed).
     """
     device = named_device(options.device)
-    found = given_speeds(_speeds(config, device), **speeds)
-    return _estimate(model, video_shape(settings), config, options, _budgets(device, config), found)
+    found = given_speeds(machine_speeds(model, config, device), **speeds)
+    return _estimate(model, settings, config, replace(options, device=str(device)), _budgets(device, config), found)
 
 
 def page_estimate(
@@ -61,25 +62,30 @@ def page_estimate(
     if device.type == "cuda":
         free = (free_vram_gb or 0.0) - config.vram_reserve_gb
         budgets = replace(budgets, vram_bytes=int((config.vram_gb or max(free, 0.0)) * GB))
-    speeds = known_speeds(config.output_dir / CACHE_FOLDER, device.type)
-    video = video_shape(settings)
-    made = _estimate(model, video, config, replace(options, device=str(device)), budgets, speeds)
+    speeds = known_speeds(config.output_dir / CACHE_FOLDER, device.type, weights_file(_folders(model, config)))
+    made = _estimate(model, settings, config, replace(options, device=str(device)), budgets, speeds)
     total = made.total(settings.infer_steps) if made.plan.fits else None
     return {**made.plan.summary(), "seconds_total": total, "remedy": made.plan.reason}
 
 
+def machine_speeds(model: ModelConfig, config: StudioConfig, device: torch.device) -> Speeds:
+    """Measured where the device is here, on the disk where the model is; else assumed, as the output says."""
+    if device.type == "cuda" and not torch.cuda.is_available():
+        return ASSUMED["cuda"]
+    return load_speeds(config.output_dir / CACHE_FOLDER, device, weights_file(_folders(model, config)))
+
+
 def _estimate(
     model: ModelConfig,
-    video: VideoShape,
+    settings: GenerationSettings,
     config: StudioConfig,
     options: EngineOptions,
     budgets: Budgets,
     speeds: Speeds,
 ) -> Estimate:
-    variant, device = model.variant(model.takes_image), torch.device(options.device)
-    found = {part: part_folder(variant, part, config.model_dir) for part in COMPONENTS}
+    device = torch.device(options.device)
     plans = Plans(
-        {part: folder for part, folder in found.items() if folder is not None},
+        {part: folder for part, folder in _folders(model, config).items() if folder is not None},
         device,
         compute_dtype(device),
         budgets,
@@ -88,8 +94,16 @@ def _estimate(
         quantize=options.quantize,
         takes_image=model.takes_image,
     )
-    plan = plans.of(video)
-    return Estimate(plan, phase_seconds(plans.request(video), plan))
+    video = video_shape(settings)
+    # A plan leaves room for guidance, so that it holds for every request; without guidance a step is one pass.
+    request, plan = replace(plans.request(video), conditions=1 if settings.cfg_scale == 1 else 2), plans.of(video)
+    plan = replace(plan, seconds_per_step=step_seconds(request, plan))
+    return Estimate(plan, phase_seconds(request, plan))
+
+
+def _folders(model: ModelConfig, config: StudioConfig) -> dict[str, Path | None]:
+    variant = model.variant(model.takes_image)
+    return {part: part_folder(variant, part, config.model_dir) for part in COMPONENTS}
 
 
 def _budgets(device: torch.device, config: StudioConfig) -> Budgets:
@@ -98,10 +112,3 @@ def _budgets(device: torch.device, config: StudioConfig) -> Budgets:
         ram = config.ram_gb * GB if config.ram_gb else budgets_for(torch.device("cpu"), config).ram_bytes
         return Budgets(int((config.vram_gb or 0) * GB), int(ram))
     return budgets_for(device, config)
-
-
-def _speeds(config: StudioConfig, device: torch.device) -> Speeds:
-    """Measured where the device is here, else assumed, as the output says."""
-    if device.type == "cuda" and not torch.cuda.is_available():
-        return ASSUMED["cuda"]
-    return load_speeds(config.output_dir / CACHE_FOLDER, device)

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from studio.commands.gauges import free_vram_gb, memory_gauges
-from studio.commands.machine import engine_options, keep_speeds, studio_config
+from studio.commands.machine import engine_options, find_model, keep_speeds, studio_config
 from studio.commands.signals import stopping
 from studio.config import ROOT, ModelConfig, StudioConfig, load_camera_moves, load_models, load_presets
 from studio.engine import (
-    CACHE_FOLDER,
     EngineOptions,
     is_installed,
     open_engine,
@@ -21,7 +20,7 @@ from studio.engine import (
     pick_device,
 )
 from studio.errors import StudioError
-from studio.estimate import page_estimate
+from studio.estimate import machine_speeds, page_estimate
 from studio.events import Event, Finished
 from studio.filenames import result_name
 from studio.gallery import Gallery
@@ -29,7 +28,6 @@ from studio.jobs import Job, JobQueue
 from studio.locks import DeviceLock, runtime_folder
 from studio.log import start_log
 from studio.media import read_image
-from studio.memory.speeds import load_speeds
 from studio.pipeline import Engine, Request, generate
 from studio.prompt import Tokenizer, compose, count, unread
 from studio.settings import GenerationSettings
@@ -51,7 +49,7 @@ def run_page(options: argparse.Namespace) -> int:
     start_log(folder, "page")
     queue = JobQueue(folder, limit_megapixels=config.image_limit_megapixels)
     if (device := pick_device(engine_options(options).device)).type == "cpu":  # a GPU is measured by its worker
-        load_speeds(config.output_dir / CACHE_FOLDER, device)
+        machine_speeds(find_model(None, config), config, device)
     supervisor = Supervisor(queue, _worker_command(options, folder), purpose=f"the page on port {config.port}")
     backend = _backend(config, engine_options(options), queue, supervisor)
     page = build_page(backend)

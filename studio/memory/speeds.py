@@ -1,6 +1,7 @@
 """How fast this machine multiplies, moves and reads: measured once in under three seconds, remembered as json.
 
-A speed is what plans are timed with; none decides whether a video fits. GB/s count 10^9 bytes, as vendors do.
+A speed is what plans are timed with; none decides whether a video fits. GB/s count 10^9 bytes, as vendors do. What a
+device does and what a disk does are remembered apart: models may lie on another disk than results.
 """
 
 import json
@@ -18,7 +19,7 @@ from models.attention import attention
 from studio.memory.backends import backend_for
 
 FILE_NAME = "speeds.json"
-VERSION = 1  # of what is measured; older files are measured anew
+VERSION = 2  # of what is measured; older files are measured anew
 PART_SECONDS = 0.35  # each measurement repeats until so much time has passed
 DISK_BYTES = 128 << 20
 PIECE_BYTES = 16 << 20
@@ -31,7 +32,7 @@ class Speeds:
     work moves in the memory that is computed from. link_gbps: RAM to device. disk_gbps: past the page cache.
 
     correction: measured over predicted computation time, 1 until a run has been timed (planner.calibrate).
-    origin: where the numbers come from, for people.
+    origin: where the numbers come from, for people. disk: which disk it is (the file system's number).
     """
 
     tflops: float
@@ -41,6 +42,23 @@ class Speeds:
     disk_gbps: float
     correction: float = 1.0
     origin: str = "assumed"
+    disk: str = "none in particular"
+
+
+@dataclass(frozen=True)
+class DiskSpeed:
+    """What reading `nbytes` told of a disk. A short file tells little, so a longer one is worth another measurement."""
+
+    gbps: float
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is remembered: by device, and by disk."""
+
+    devices: dict[str, Speeds]
+    disks: dict[str, DiskSpeed]
 
 
 # Stated wherever they are used. GPU: dense bfloat16 of a large consumer card of 2022, PCIe 4 x16, an NVMe disk.
@@ -64,29 +82,42 @@ def given_speeds(base: Speeds, **values: float | None) -> Speeds:
 def load_speeds(cache: Path, device: torch.device, weights: Path | None = None) -> Speeds:
     """This machine's speeds: as remembered in the folder `cache`, else measured now and remembered there.
 
-    weights: a file of the disk that models lie on (default: the disk of `cache`). A folder that cannot be written or a
-    damaged file only means that speeds are measured again next time.
+    weights: a file of the disk that the model lies on (None: the disk of `cache`). A folder that cannot be written or
+    a damaged file only means that speeds are measured again next time.
     """
-    known, key = _read(cache), _key(device, weights or cache)
-    if key not in known:
-        known[key] = measure(cache, device, weights)
+    known, key = _read(cache), _device_key(device)
+    if key not in known.devices:
+        known.devices[key] = _measure_device(device)
         _write(cache, known)
-    return known[key]
+    return _with_disk(known.devices[key], cache, weights)
 
 
-def known_speeds(cache: Path, kind: str) -> Speeds:
-    """What was last measured or corrected on a device of this kind, else assumed. Never touches the device."""
-    known = [speeds for key, speeds in _read(cache).items() if key.startswith(f"{VERSION} {kind} ")]
-    return known[-1] if known else ASSUMED[kind]
+def known_speeds(cache: Path, kind: str, weights: Path | None = None) -> Speeds:
+    """What was last measured or corrected on a device of this kind, else assumed. Never touches the device.
+
+    weights: as in `load_speeds`; its disk is measured where it is not known yet.
+    """
+    known = [speeds for key, speeds in _read(cache).devices.items() if key.startswith(f"{VERSION} {kind} ")]
+    return _with_disk(known[-1] if known else ASSUMED[kind], cache, weights)
 
 
-def remember(cache: Path, device: torch.device, speeds: Speeds, weights: Path | None = None) -> None:
+def remember(cache: Path, device: torch.device, speeds: Speeds) -> None:
     """Keep corrected speeds for the next start."""
-    _write(cache, {**_read(cache), _key(device, weights or cache): speeds})
+    known = _read(cache)
+    known.devices[_device_key(device)] = speeds
+    if speeds.disk in known.disks:
+        known.disks[speeds.disk] = replace(known.disks[speeds.disk], gbps=speeds.disk_gbps)
+    _write(cache, known)
 
 
 def measure(cache: Path, device: torch.device, weights: Path | None = None) -> Speeds:
     """Measure everything; uses at most 0.5 GB of the device, and a temporary file in `cache` without `weights`."""
+    return replace(
+        _measure_device(device), disk_gbps=_disk_speed(cache, weights).gbps, disk=_disk_key(weights or cache)
+    )
+
+
+def _measure_device(device: torch.device) -> Speeds:
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     memory = _memory_speed(device)
     speeds = Speeds(
@@ -94,12 +125,22 @@ def measure(cache: Path, device: torch.device, weights: Path | None = None) -> S
         attention_tflops=_attention_speed(device, dtype) / 1e12,
         memory_gbps=memory / 1e9,
         link_gbps=(_link_speed(device) if device.type == "cuda" else memory) / 1e9,
-        disk_gbps=_disk_speed(cache, weights) / 1e9,
+        disk_gbps=ASSUMED["cuda"].disk_gbps,
         origin="measured on this machine",
     )
     if device.type == "cuda":
         torch.cuda.empty_cache()
     return speeds
+
+
+def _with_disk(speeds: Speeds, cache: Path, weights: Path | None) -> Speeds:
+    """The device's speeds with those of the disk, which is read where a file tells more than what is known of it."""
+    known, key = _read(cache), _disk_key(weights or cache)
+    offered = min(weights.stat().st_size, DISK_BYTES) if weights is not None and weights.exists() else DISK_BYTES
+    if key not in known.disks or known.disks[key].nbytes < offered // 2:
+        known.disks[key] = _disk_speed(cache, weights)
+        _write(cache, known)
+    return replace(speeds, disk_gbps=known.disks[key].gbps, disk=key)
 
 
 def _matrix_speed(device: torch.device, dtype: torch.dtype) -> float:
@@ -128,7 +169,7 @@ def _link_speed(device: torch.device) -> float:
     return source.nbytes / _seconds(device, lambda: target.copy_(source, non_blocking=True))
 
 
-def _disk_speed(cache: Path, weights: Path | None) -> float:
+def _disk_speed(cache: Path, weights: Path | None) -> DiskSpeed:
     """Reads past the page cache; a file system without such reads is asked to forget the file first."""
     path = weights or cache / f"speed.{os.getpid()}.tmp"
     try:
@@ -142,13 +183,13 @@ def _disk_speed(cache: Path, weights: Path | None) -> float:
                 os.fsync(file.fileno())
         return _read_speed(path)
     except OSError:
-        return ASSUMED["cuda"].disk_gbps * 1e9
+        return DiskSpeed(ASSUMED["cuda"].disk_gbps, DISK_BYTES)
     finally:
         if weights is None:
             _remove(path)
 
 
-def _read_speed(path: Path) -> float:
+def _read_speed(path: Path) -> DiskSpeed:
     try:
         file = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECT", 0))
     except OSError:
@@ -168,7 +209,7 @@ def _read_speed(path: Path) -> float:
         os.close(file)
     if not done:
         raise OSError(f"{path} is empty")
-    return done / seconds
+    return DiskSpeed(done / seconds / 1e9, done)
 
 
 def _aligned_buffer() -> memoryview:
@@ -192,28 +233,34 @@ def _seconds(device: torch.device, work: Callable[[], object]) -> float:
     return best
 
 
-def _key(device: torch.device, disk: Path) -> str:
+def _device_key(device: torch.device) -> str:
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     else:
         name = f"{platform.machine()} {os.cpu_count()} processors {torch.get_num_threads()} threads"
-    while not disk.exists():
-        disk = disk.parent
-    return f"{VERSION} {device.type} {name} torch {torch.__version__} disk {disk.stat().st_dev}"
+    return f"{VERSION} {device.type} {name} torch {torch.__version__}"
 
 
-def _read(cache: Path) -> dict[str, Speeds]:
+def _disk_key(path: Path) -> str:
+    while not path.exists():
+        path = path.parent
+    return str(path.stat().st_dev)
+
+
+def _read(cache: Path) -> _Known:
     try:
-        return {key: Speeds(**values) for key, values in json.loads((cache / FILE_NAME).read_text()).items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
+        data = json.loads((cache / FILE_NAME).read_text())
+        devices = {key: Speeds(**values) for key, values in data["devices"].items()}
+        return _Known(devices, {key: DiskSpeed(**values) for key, values in data["disks"].items()})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return _Known({}, {})
 
 
-def _write(cache: Path, known: dict[str, Speeds]) -> None:
+def _write(cache: Path, known: _Known) -> None:
     unfinished = cache / f"{FILE_NAME}.{os.getpid()}.tmp"
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(json.dumps({key: asdict(speeds) for key, speeds in known.items()}, indent=1))
+        unfinished.write_text(json.dumps(asdict(known), indent=1))
         unfinished.replace(cache / FILE_NAME)
     except OSError:
         _remove(unfinished)

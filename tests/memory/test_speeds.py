@@ -7,7 +7,16 @@ import pytest
 import torch
 
 from studio.memory import speeds
-from studio.memory.speeds import ASSUMED, FILE_NAME, given_speeds, load_speeds, measure, remember
+from studio.memory.speeds import (
+    ASSUMED,
+    FILE_NAME,
+    DiskSpeed,
+    given_speeds,
+    known_speeds,
+    load_speeds,
+    measure,
+    remember,
+)
 
 CPU = torch.device("cpu")
 NUMBERS = ("tflops", "attention_tflops", "memory_gbps", "link_gbps", "disk_gbps")
@@ -30,9 +39,10 @@ def test_measuring_everything_takes_under_three_seconds_of_processor(tmp_path):
 
 def test_measured_once_then_remembered(tmp_path, quick, monkeypatch):
     first = load_speeds(tmp_path / "cache", CPU)
-    monkeypatch.setattr(speeds, "measure", lambda *_: pytest.fail("measured again"))
+    for name in ("_measure_device", "_disk_speed"):
+        monkeypatch.setattr(speeds, name, lambda *_: pytest.fail("measured again"))
     assert load_speeds(tmp_path / "cache", CPU) == first
-    corrected = replace(first, correction=1.7)
+    corrected = replace(first, correction=1.7, disk_gbps=first.disk_gbps / 2)
     remember(tmp_path / "cache", CPU, corrected)
     assert load_speeds(tmp_path / "cache", CPU) == corrected
 
@@ -54,6 +64,50 @@ def test_the_disk_of_the_weights_is_what_is_read(tmp_path, quick):
     weights.write_bytes(bytes(5_000_001))
     assert measure(tmp_path / "cache", CPU, weights).disk_gbps > 0
     assert not (tmp_path / "cache").exists() and weights.stat().st_size == 5_000_001
+
+
+@pytest.fixture
+def disks(tmp_path, quick, monkeypatch):
+    """Folders stand for disks: "slow", "fast" and the one of the cache; reads are counted."""
+    reads = []
+
+    def read(cache, weights):
+        reads.append(weights)
+        gbps = {"slow": 0.1, "fast": 7.0}.get(weights.parent.name, 1.0) if weights else 1.0
+        return DiskSpeed(gbps, weights.stat().st_size if weights else speeds.DISK_BYTES)
+
+    monkeypatch.setattr(speeds, "_disk_speed", read)
+    monkeypatch.setattr(speeds, "_disk_key", lambda path: path.parent.name)
+    for name in ("slow", "fast"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").write_bytes(bytes(1000))
+    return reads
+
+
+def test_each_disk_has_its_speed_and_is_read_once(tmp_path, disks):
+    cache, slow, fast = tmp_path / "cache", tmp_path / "slow" / "weights", tmp_path / "fast" / "weights"
+    for _ in range(2):
+        assert load_speeds(cache, CPU, slow).disk_gbps == 0.1
+        assert load_speeds(cache, CPU, fast).disk_gbps == 7.0
+        assert load_speeds(cache, CPU).disk_gbps == 1.0
+    assert disks == [slow, fast, None]
+    assert known_speeds(cache, "cpu", slow) == load_speeds(cache, CPU, slow)
+    remember(cache, CPU, replace(load_speeds(cache, CPU, fast), disk_gbps=5.0))
+    assert [load_speeds(cache, CPU, weights).disk_gbps for weights in (slow, fast)] == [0.1, 5.0]
+    assert len(disks) == 3
+
+
+def test_a_longer_file_is_worth_another_measurement_and_a_shorter_one_is_not(tmp_path, disks):
+    short, long = tmp_path / "fast" / "weights", tmp_path / "fast" / "more"
+    long.write_bytes(bytes(100_000))
+    for weights in (short, long, short):
+        load_speeds(tmp_path / "cache", CPU, weights)
+    assert disks == [short, long]
+
+
+def test_an_unknown_device_is_assumed_but_its_disk_is_measured(tmp_path, disks):
+    found = known_speeds(tmp_path / "cache", "cuda", tmp_path / "slow" / "weights")
+    assert found == replace(ASSUMED["cuda"], disk_gbps=0.1, disk="slow")
 
 
 def test_numbers_of_the_command_line_replace_measured_ones():

@@ -135,12 +135,13 @@ def _text_problems(settings: GenerationSettings) -> list[InputError]:
 
 def _model_problems(settings: GenerationSettings, model: ModelConfig) -> list[InputError]:
     has_image = settings.first_image is not None
+    sibling = "step-video-ti2v" if model.sources else "nano"  # what takes pictures: to fetch, or built in
     if has_image and not model.takes_image:
-        return [InputError("image_unused", model=model.name, other="step-video-ti2v")]
+        return [InputError("image_unused", model=model.name, other=sibling)]
     if not has_image and not model.takes_text_alone:
         return [InputError("image_needed", model=model.name)]
     if settings.motion_score is not None and not model.variant(has_image).motion_score:
-        other = "a first image" if model.takes_image else "step-video-ti2v"
+        other = "a first image" if model.takes_image else sibling
         return [InputError("motion_unused", model=model.name, other=other)]
     return []
 

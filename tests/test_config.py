@@ -37,8 +37,8 @@ def requests(model: ModelConfig) -> list[GenerationSettings]:
     return found + ([GenerationSettings(model.name, "x", first_image="a.png")] if model.takes_image else [])
 
 
-def test_the_four_models_are_there_in_menu_order() -> None:
-    assert list(MODELS) == ["step-video-t2v", "step-video-t2v-turbo", "step-video-ti2v", "nano"]
+def test_the_five_models_are_there_in_menu_order() -> None:
+    assert list(MODELS) == ["step-video-t2v", "step-video-t2v-turbo", "step-video-ti2v", "nano", "nano-turbo"]
     assert all({"en", "zh"} <= set(model.title) and {"en", "zh"} <= set(model.summary) for model in MODELS.values())
 
 

@@ -116,6 +116,9 @@ def test_rules(change: dict, expected: list[str]) -> None:
         ("nano", None, None, []),
         ("nano", "a.png", 5.0, []),
         ("nano", None, 5.0, ["motion_unused"]),
+        ("nano-turbo", None, None, []),
+        ("nano-turbo", "a.png", None, ["image_unused"]),
+        ("nano-turbo", None, 5.0, ["motion_unused"]),
     ],
 )
 def test_pictures_and_motion(model: str, picture: str | None, motion: float | None, expected: list[str]) -> None:

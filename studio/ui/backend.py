@@ -59,9 +59,16 @@ class Backend:
     trouble: Callable[[], Failed | None] = lambda: None
 
     def menu(self) -> list[ModelConfig]:
-        """The models in the order of the menu: installed ones first."""
+        """The models in the order of the menu: installed ones first; a missing one only where it can be fetched."""
         installed = self.installed()
-        return sorted(self.models.values(), key=lambda model: (not installed[model.name], model.order))
+        found = [model for model in self.models.values() if installed[model.name] or model.sources]
+        return sorted(found, key=lambda model: (not installed[model.name], model.order))
+
+    def grey(self, has_image: bool) -> dict[str, str]:
+        """Why a model cannot be used just now, as a key of strings.py, "" where it can: model name -> reason."""
+        installed = self.installed()
+        unfit = {name: "model.text_alone" for name, model in self.models.items() if has_image and not model.takes_image}
+        return {name: unfit.get(name, "") if installed[name] else "model.missing" for name in self.models}
 
     def first_model(self) -> ModelConfig:
         """The model a new visitor finds chosen: an installed one that is not the built-in toy, else the toy."""

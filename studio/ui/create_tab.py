@@ -144,9 +144,12 @@ class CreateTab:
 
     def show(self, values: form.Values, has_image: bool, language: str, *, words: bool = False) -> Updates:
         """Put values into the form, each with the choices and the state it then has; typed words only on request."""
-        model = self.model(values)
+        model, grey = self.model(values), self.backend.grey(has_image)
         choices = {
-            "model": self._menu(language),
+            "model": [
+                (form_panels.model_words(choice, grey[choice.name], language), choice.name)
+                for choice in self.backend.menu()
+            ],
             "camera_move": [(say_move(key, language), key) for key in ("", *self.backend.camera_moves)],
             "num_frames": form.length_choices(model, values["num_frames"], language),
             "size": form.size_choices(model, values["size"], language),
@@ -167,16 +170,9 @@ class CreateTab:
             self.motion_ticks: form_panels.motion_ticks(motion.limit, motion.enabled, language),
             self.picture_title: form_panels.zone_title(say("image", language), hint, drop),
             self.restore_title: form_panels.zone_title(say("restore", language), "", say("restore.drop", language)),
-            self.model_style: form_panels.model_style(self.backend.installed()),
+            self.model_style: form_panels.model_style(name for name, reason in grey.items() if reason),
             **self.refresh(values, has_image, language),
         }
-
-    def _menu(self, language: str) -> form.Choices:
-        installed = self.backend.installed()
-        return [
-            (form_panels.model_words(model, installed[model.name], language), model.name)
-            for model in self.backend.menu()
-        ]
 
     def refresh(self, values: form.Values, has_image: bool, language: str) -> Updates:
         """What follows from the form: the preset's name, texts for the model, plan, and the copy the browser keeps."""

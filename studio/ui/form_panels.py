@@ -75,7 +75,9 @@ def plan_problem(sentences: Iterable[str]) -> str:
 
 
 def plan_missing(model: ModelConfig, language: str) -> str:
-    """The command that brings a model which is not here."""
+    """The command that brings a model which is not here; for a built-in one there is none."""
+    if not model.sources:
+        return plan_problem([say("model.lost", language, model=model.title[language])])
     command = f"python app.py download {model.name}"
     words = say("model.get", language, model=model.title[language])
     return f'<div class="plan warn"><span>{text(words)} <code data-copy>{text(command)}</code></span></div>'
@@ -107,15 +109,15 @@ def camera_note(move: CameraMove | None, language: str) -> str:
     return f'<div class="note">{text(words)}</div>'
 
 
-def model_words(model: ModelConfig, installed: bool, language: str) -> str:
-    """A choice of the model menu; the style sheet sets its first line apart."""
-    return f"{model.title[language]}\n{'' if installed else say('model.missing', language)}".strip()
+def model_words(model: ModelConfig, reason: str, language: str) -> str:
+    """A choice of the model menu, with why it is grey ("": it is not); the style sheet sets its first line apart."""
+    return f"{model.title[language]}\n{say(reason, language) if reason else ''}".strip()
 
 
-def model_style(installed: Mapping[str, bool]) -> str:
-    """Greys the models that are not here; a radio cannot say so itself."""
-    missing = ", ".join(f'#model label:has(input[value="{name}"])' for name, here in installed.items() if not here)
-    return f"<style>{missing} {{ opacity: 0.5; }}</style>" if missing else ""
+def model_style(grey: Iterable[str]) -> str:
+    """Greys models by name; a radio cannot say so itself."""
+    labels = ", ".join(f'#model label:has(input[value="{name}"])' for name in grey)
+    return f"<style>{labels} {{ opacity: 0.5; }}</style>" if labels else ""
 
 
 def zone_title(title: str, hint: str, drop: str) -> str:

@@ -92,7 +92,8 @@ class _Page:
     def open(self, language: str, stored: object) -> Updates:
         """A visitor comes (back): their language, their form as they left it, and the job that runs."""
         language = language if language in LANGUAGES else "en"
-        values = form.restored(stored, self.backend.models, self.backend.first_model())
+        offered = {model.name: model for model in self.backend.menu()}
+        values = form.restored(stored, offered, self.backend.first_model())
         updates = merge(
             self._words(language),
             self.create.show(values, False, language, words=True),

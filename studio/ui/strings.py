@@ -18,6 +18,11 @@ STRINGS: dict[str, tuple[str, str]] = {
     # the form
     "model": ("Model", "模型"),
     "model.missing": ("not installed", "未安装"),
+    "model.text_alone": ("from text alone", "只用文字生成"),
+    "model.lost": (
+        "{model} belongs to this program, but its files are not in this copy of it.",
+        "{model} 属于本程序，但这份拷贝中没有它的文件。",
+    ),
     "model.get": ("{model} is not on this machine. Get it with", "{model} 尚未安装，下载命令："),
     "model.unverified": (
         "{summary}. Not yet run with its public weights by the makers of this program.",

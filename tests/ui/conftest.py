@@ -6,7 +6,7 @@ import pytest
 from studio.ui.layout import _Page
 from tests.ui.fake_backend import FakeBackend
 
-ALL = ("nano", "step-video-t2v", "step-video-ti2v")
+ALL = ("nano", "nano-turbo", "step-video-t2v", "step-video-ti2v")
 
 
 @pytest.fixture(scope="module")

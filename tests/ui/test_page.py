@@ -12,6 +12,7 @@ from studio.settings import GenerationSettings
 from studio.ui import form
 from studio.ui.layout import _Page
 from tests.ui.clicks import EVIL, filled, message, picture, submit, upload
+from tests.ui.conftest import ALL
 
 
 def test_generate_queues_exactly_what_the_form_says(page):
@@ -71,8 +72,33 @@ def test_a_missing_model_gives_the_command_that_fetches_it(page):
 def test_installed_models_come_first_and_the_missing_are_marked(page):
     updates = page.create.show(form.fill(GenerationSettings("nano", ""), page.backend.models["nano"]), False, "en")
     choices = updates[page.create.fields["model"]]["choices"]
-    assert [value for _, value in choices] == ["step-video-t2v", "step-video-ti2v", "nano", "step-video-t2v-turbo"]
-    assert ["not installed" in words for words, _ in choices] == [False, False, False, True]
+    assert [value for _, value in choices] == [*ALL[2:], "nano", "nano-turbo", "step-video-t2v-turbo"]
+    assert ["not installed" in words for words, _ in choices] == [False, False, False, False, True]
+
+
+def test_a_built_in_model_without_its_files_is_not_offered(page, fake, monkeypatch):
+    monkeypatch.setattr(fake, "names", ("nano",))
+    updates = page.open("en", {"model": "nano-turbo"})
+    assert "nano-turbo" not in [value for _, value in updates[page.create.fields["model"]]["choices"]]
+    assert updates[page.create.fields["model"]]["value"] == "nano"
+    for language, words in (("en", "not in this copy"), ("zh", "没有它的文件")):
+        told = message(page, page.stage.generate(filled(page, "nano-turbo", language=language)))
+        assert words in told and "download" not in told
+
+
+@pytest.mark.parametrize("language, why", [("en", "from text alone"), ("zh", "只用文字生成")])
+def test_a_picture_greys_what_works_from_text_alone(page, language, why):
+    """Both Turbos and T2V alike: the menu says why, the chosen one says what to do."""
+    data = filled(page, "nano-turbo", image=picture(), language=language)
+    updates = page.events.picture_given(data)
+    words = {value: words for words, value in updates[page.create.fields["model"]]["choices"]}
+    assert [name for name in words if why in words[name]] == ["step-video-t2v", "nano-turbo"]
+    style = updates[page.create.model_style]
+    grey = {name for name in page.backend.models if f'"{name}"' in style}
+    assert grey == {"step-video-t2v", "nano-turbo", "step-video-t2v-turbo"}
+    assert ("remove it, or choose nano." if language == "en" else "改用 nano。") in updates[page.create.plan]
+    assert "step-video-t2v-turbo" in (style := page.events.picture_removed(data)[page.create.model_style])
+    assert '"nano-turbo"' not in style and '"step-video-t2v"' not in style
 
 
 @pytest.mark.parametrize(

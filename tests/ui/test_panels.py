@@ -164,6 +164,9 @@ def test_gauges_leave_out_what_is_not_known():
 
 
 def test_missing_models_are_grey_and_installed_ones_are_not():
-    style = form_panels.model_style({"nano": True, "step-video-t2v": False})
-    assert "step-video-t2v" in style and "nano" not in style
-    assert form_panels.model_words(SimpleNamespace(title={"en": "N"}), False, "en") == "N\nnot installed"
+    style = form_panels.model_style(["step-video-t2v"])
+    assert "step-video-t2v" in style and "nano" not in style and form_panels.model_style([]) == ""
+    model = SimpleNamespace(title={"en": "N", "zh": "N"})
+    assert form_panels.model_words(model, "model.missing", "en") == "N\nnot installed"
+    assert form_panels.model_words(model, "model.text_alone", "zh") == "N\n只用文字生成"
+    assert form_panels.model_words(model, "", "en") == "N"

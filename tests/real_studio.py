@@ -224,6 +224,11 @@ def ended(studio: Studio, job: Job, state: JobState) -> Job:
     return now
 
 
+def plays(page: Any, job: Job) -> None:
+    """Wait until the stage shows the job's video; right after a click it may still show an earlier one."""
+    page.wait_for_selector(f".stage.finished video[src$='/{job.id}/result']")
+
+
 def frames_of(job: Job) -> np.ndarray:
     return read_video(Path(job.result.path))
 

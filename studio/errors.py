@@ -247,5 +247,6 @@ class Cancelled(StudioError):
 
 
 def say(code: str, values: dict[str, Any], language: str = "en") -> str:
-    """The sentence of an error code in "en" or "zh"."""
-    return MESSAGES[code][language == "zh"].format(**values)
+    """The sentence of an error code in "en" or "zh"; a value may be a dict with a text for each."""
+    words = {name: value[language] if isinstance(value, dict) else value for name, value in values.items()}
+    return MESSAGES[code][language == "zh"].format(**words)

@@ -65,7 +65,7 @@ def page_estimate(
     speeds = known_speeds(config.output_dir / CACHE_FOLDER, device.type, weights_file(_folders(model, config)))
     made = _estimate(model, settings, config, replace(options, device=str(device)), budgets, speeds)
     total = made.total(settings.infer_steps) if made.plan.fits else None
-    return {**made.plan.summary(), "seconds_total": total, "remedy": made.plan.reason}
+    return {**made.plan.summary(), "seconds_total": total, "remedy": dict(made.plan.reason)}
 
 
 def machine_speeds(model: ModelConfig, config: StudioConfig, device: torch.device) -> Speeds:

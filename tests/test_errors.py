@@ -64,6 +64,12 @@ def test_an_error_speaks_and_knows_its_exit_code() -> None:
     assert (StudioError("ffmpeg_missing").exit_code, error.exit_code, Cancelled().exit_code) == (1, 2, 130)
 
 
+def test_a_value_may_have_a_text_for_each_language() -> None:
+    error = StudioError("no_plan", reason={"en": "Use less.", "zh": "请减少。"})
+    assert str(error) == "This video does not fit. Use less."
+    assert say(error.code, json.loads(json.dumps(error.values)), "zh") == "该视频超出内存预算。请减少。"
+
+
 EVENTS = [
     events.PhaseStarted("denoise"),
     events.Progress("denoise", 1, 4, 0.5, None, 3, 4),

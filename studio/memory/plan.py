@@ -79,7 +79,7 @@ class ComponentPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """How one video is made within the budgets; `reason` says what would fit where `fits` is false."""
+    """How one video is made within the budgets. `reason` where it does not fit: what would, language -> sentence."""
 
     video: VideoShape
     transformer: ComponentPlan
@@ -89,15 +89,20 @@ class Plan:
     ram_peak_bytes: int
     seconds_per_step: float
     fits: bool
-    reason: str
+    reason: Mapping[str, str]
     assumptions: Mapping[str, Any] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
-        """The plan as plain data for `app.py plan` and the page; GB is 2**30 bytes."""
+        """The plan as plain data for `app.py plan --json` and the page; GB is 2**30 bytes.
+
+        Keys stay and keep their types from version to version: fits (bool), reason (English sentence, "" where it
+        fits), vram_peak_gb, ram_peak_gb, seconds_per_step, resident_blocks, streamed_blocks, slots, sources (source ->
+        blocks), vae_slice_frames, assumptions (name -> value).
+        """
         sources = self.transformer.source
         return {
             "fits": self.fits,
-            "reason": self.reason,
+            "reason": self.reason.get("en", ""),
             "vram_peak_gb": round(self.vram_peak_bytes / GB, 3),
             "ram_peak_gb": round(self.ram_peak_bytes / GB, 3),
             "seconds_per_step": round(self.seconds_per_step, 4),

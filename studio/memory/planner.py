@@ -14,6 +14,7 @@ from studio.memory import footprint, timing
 from studio.memory.budget import CUDA_CONTEXT_BYTES
 from studio.memory.footprint import ModelSizes, NetworkSizes
 from studio.memory.plan import FRAMES_PER_CHUNK, GB, SPATIAL_STEP, Budgets, ComponentPlan, Plan, VideoShape
+from studio.memory.remedy import Shortage, Way, explain
 from studio.memory.sources import BOUNCE_BYTES
 from studio.memory.speeds import Speeds
 from studio.memory.streamer import STAGING_BUFFERS
@@ -208,7 +209,7 @@ def _compose(request: PlanRequest, choice: _Choice) -> Plan:
         ram_peak_bytes=ram,
         seconds_per_step=0.0,
         fits=vram <= request.budgets.vram_bytes and ram <= request.budgets.ram_bytes,
-        reason="",
+        reason={},
         assumptions=_assumptions(request),
     )
 
@@ -316,34 +317,25 @@ def _assumptions(request: PlanRequest) -> dict[str, Any]:
     return stated
 
 
-def _what_would_fit(request: PlanRequest, smallest: Plan) -> str:
+def _what_would_fit(request: PlanRequest, smallest: Plan) -> dict[str, str]:
     """The shortage in numbers, then every single change that was tried and found to fit."""
-    needs = [
-        (what, need, have)
-        for what, need, have in (
-            ("VRAM", smallest.vram_peak_bytes, request.budgets.vram_bytes),
-            ("RAM", smallest.ram_peak_bytes, request.budgets.ram_bytes),
-        )
-        if need > have
-    ]
-    short = " and ".join(f"{need / GB:.1f} GB of {what} ({have / GB:.1f} GB may be used)" for what, need, have in needs)
-    ways = list(_remedies(request))
-    more = " and ".join(f"--{what.lower()} {-(-need * 10 // GB) / 10:.1f}" for what, need, _ in needs)
-    return f"It needs at least {short}. It would fit with {', or with '.join([*ways, more])}."
+    vram = Shortage("VRAM", smallest.vram_peak_bytes, request.budgets.vram_bytes)
+    ram = Shortage("RAM", smallest.ram_peak_bytes, request.budgets.ram_bytes)
+    return explain((lack for lack in (vram, ram) if lack.need_bytes > lack.have_bytes), _remedies(request))
 
 
-def _remedies(request: PlanRequest) -> Iterator[str]:
+def _remedies(request: PlanRequest) -> Iterator[Way]:
     if request.offload != "auto" and _can_fit(replace(request, offload="auto")):
-        yield "--offload auto"
+        yield Way("offload")
     if request.int8_sizes is not None and _can_fit(replace(request, sizes=request.int8_sizes)):
-        yield "int8 weights (python app.py quantize MODEL, then --quantize int8)"
+        yield Way("int8")
     video = request.video
     chunks = range(video.frames // FRAMES_PER_CHUNK - 1, 0, -1)
     shorter = (replace(video, frames=FRAMES_PER_CHUNK * count) for count in chunks)
     if found := _first_fitting(request, shorter):
-        yield f"{found.frames} frames"
+        yield Way("frames", {"frames": found.frames})
     if found := _first_fitting(request, _smaller(video)):
-        yield f"{found.height}x{found.width} pixels"
+        yield Way("size", {"height": found.height, "width": found.width})
 
 
 def _smaller(video: VideoShape) -> Iterator[VideoShape]:

@@ -53,7 +53,7 @@ class Plans:
         """As `of`. Raises DoesNotFit, with what would fit."""
         plan = self.of(video)
         if not plan.fits:
-            raise DoesNotFit("no_plan", reason=plan.reason)
+            raise DoesNotFit("no_plan", reason=dict(plan.reason))
         return plan
 
     def settle(self, plan: Plan) -> None:

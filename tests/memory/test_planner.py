@@ -1,6 +1,7 @@
 """The planner: promises kept over random requests, the numbers of research/memory.md 7, plans that step down."""
 
 import json
+import re
 from dataclasses import replace
 from functools import cache
 
@@ -13,10 +14,10 @@ from models.checkpoint import network
 from models.step_llm import StepLLMParams
 from models.transformer import Transformer, TransformerParams
 from models.vae import VAE, VAEParams
-from studio.memory import footprint, planner, timing
+from studio.memory import footprint, planner
 from studio.memory.budget import CUDA_CONTEXT_BYTES
 from studio.memory.footprint import PUBLIC_CLIP, Architecture, ModelSizes, clip_parameters, decode_bytes, denoise_bytes
-from studio.memory.plan import GB, Budgets, ComponentPlan, Plan, VideoShape
+from studio.memory.plan import GB, Budgets, Plan, VideoShape
 from studio.memory.planner import (
     PlanRequest,
     calibrate,
@@ -212,9 +213,9 @@ def test_a_plan_that_fits_keeps_both_budgets_and_one_that_does_not_says_so(made)
     plan = plan_run(made)
     if plan.fits:
         assert plan.vram_peak_bytes <= made.budgets.vram_bytes and plan.ram_peak_bytes <= made.budgets.ram_bytes
-        assert plan.reason == ""
+        assert plan.reason == {}
     else:
-        assert "It needs at least" in plan.reason and "It would fit with" in plan.reason
+        assert "It needs at least" in plan.reason["en"] and "It would fit with" in plan.reason["en"]
     assert plan == plan_run(made)  # deterministic
     assert json.loads(json.dumps(plan.summary()))["fits"] == plan.fits
     assert plan.seconds_per_step > 0
@@ -294,7 +295,7 @@ def test_none_keeps_all_resident_or_refuses_with_the_remedy():
     assert plan.fits and plan.transformer.slots == plan.step_llm.slots == 0
     refused = plan_run(request(204, 48, 64, offload="none", int8_sizes=public("int8")))
     assert not refused.fits and not refused.transformer.streamed
-    assert "--offload auto" in refused.reason and "int8" in refused.reason
+    assert "--offload auto" in refused.reason["en"] and "int8" in refused.reason["en"]
 
 
 def test_blocks_streams_everything_from_ram_and_disk_everything_from_disk():
@@ -319,7 +320,7 @@ def test_on_a_cpu_ram_is_the_only_budget_and_nothing_lies_there_twice():
 
 def test_what_would_fit_does_fit_and_a_little_less_does_not():
     made = request(204, 7, 64, int8_sizes=public("int8"))
-    reason = plan_run(made).reason
+    reason = plan_run(made).reason["en"]
     frames = int(reason.split(" frames")[0].rsplit(maxsplit=1)[-1])
     height, width = map(int, reason.split(" pixels")[0].rsplit(maxsplit=1)[-1].split("x"))
     vram = float(reason.split("--vram ")[1].rstrip("."))
@@ -330,7 +331,18 @@ def test_what_would_fit_does_fit_and_a_little_less_does_not():
 
 
 def test_short_of_ram_says_ram():
-    assert "of RAM (1.0 GB may be used)" in plan_run(request(51, 24, 1)).reason
+    assert "of RAM (1.0 GB may be used)" in plan_run(request(51, 24, 1)).reason["en"]
+
+
+def test_both_languages_say_the_same_numbers_and_flags():
+    reasons = [plan_run(made).reason for made in (
+        request(204, 7, 64, int8_sizes=public("int8")), request(204, 48, 1, offload="none"),
+    )]  # fmt: skip
+    for reason in reasons:
+        english, chinese = (re.findall(r"[\d.]*\d|--[a-z0-9]+", reason[language]) for language in ("en", "zh"))
+        assert english == chinese and len(english) > 5
+        assert re.search("[\u4e00-\u9fff]", reason["zh"]) and not re.search("[\u4e00-\u9fff]", reason["en"])
+    assert "显存" in reasons[0]["zh"] and "；--vram" in reasons[0]["zh"] and "内存" in reasons[1]["zh"]
 
 
 def test_phases_take_longer_cold():
@@ -355,44 +367,6 @@ def test_evenly_begins_with_the_first_and_repeats_none(count, total):
 def test_an_unknown_mode_is_refused():
     with pytest.raises(ValueError, match="offload"):
         plan_run(request(offload="some"))
-
-
-# ---- the queues
-
-
-def component(*source: str, slots: int = 2) -> ComponentPlan:
-    resident = tuple(unit for unit, kind in enumerate(source) if kind == "resident")
-    return ComponentPlan(resident, slots, source, unit_bytes=10**9, rest_bytes=0)
-
-
-@pytest.mark.parametrize(
-    ("source", "slots", "seconds"),
-    [
-        (["resident"] * 4, 0, 4.0),
-        (["pinned"] * 4, 2, 4.0),  # copies of half a second are hidden
-        (["pinned"] * 4, 1, 6.0),  # with one slot nothing is
-        (["direct"] * 4, 2, 8.0),  # reads of two seconds are not, but copies are
-        (["resident", "direct"] * 2, 2, 4.0),  # between residents there is time for them
-    ],
-)
-def test_a_pass_takes_the_longest_queue(source, slots, seconds):
-    speeds = Speeds(1, 1, memory_gbps=1, link_gbps=2, disk_gbps=0.5)
-    took = timing.pass_seconds(component(*source, slots=slots), 1.0, speeds, on_cpu=False)
-    assert took == pytest.approx(seconds)
-
-
-def test_the_first_pass_reads_every_unit():
-    speeds = Speeds(1, 1, memory_gbps=1, link_gbps=100, disk_gbps=0.5)
-    for source in ("resident", "pinned", "direct"):
-        plan = component(*[source] * 4, slots=0 if source == "resident" else 2)
-        cold = timing.pass_seconds(plan, 1.0, speeds, on_cpu=False, cold=True)
-        assert cold == pytest.approx(4 * 2 + 1, abs=0.1)  # reading and computing overlap
-
-
-def test_on_a_cpu_one_slot_is_read_while_the_other_is_computed_from():
-    speeds = Speeds(1, 1, memory_gbps=1, link_gbps=1, disk_gbps=1)
-    assert timing.pass_seconds(component(*["direct"] * 6), 1.0, speeds, on_cpu=True) == pytest.approx(6)
-    assert timing.pass_seconds(component(*["direct"] * 6, slots=1), 1.0, speeds, on_cpu=True) == pytest.approx(12)
 
 
 def test_context_of_both_encoders_is_counted():

@@ -57,20 +57,24 @@ class CudaBackend:
         self._copies = torch.cuda.Stream(device)
 
     def mark(self) -> Event:
-        return torch.cuda.current_stream(self._device).record_event()
+        return torch.cuda.current_stream(self._device).record_event(_sleeping_event())
 
     def copy(self, source: Tensor, target: Tensor, after: Event) -> Event:
         self._copies.wait_event(after)
         with torch.cuda.stream(self._copies):
             target.copy_(source, non_blocking=True)
-        # A blocking event lets the reading thread sleep in `finish` where it would spin on a processor otherwise.
-        return self._copies.record_event(torch.cuda.Event(blocking=True))
+        return self._copies.record_event(_sleeping_event())
 
     def wait(self, event: Event) -> None:
         torch.cuda.current_stream(self._device).wait_event(event)
 
     def finish(self, event: Event | None = None) -> None:
         (event or self._copies).synchronize()
+
+
+def _sleeping_event() -> torch.cuda.Event:
+    """Who waits for it in `finish` sleeps, where an ordinary event would have it spin on a processor."""
+    return torch.cuda.Event(blocking=True)
 
 
 def backend_for(device: torch.device) -> Backend:

@@ -6,9 +6,11 @@
 
 Resident units have a slot each and are read once. The others take turns in a ring of slots: as soon as a unit has been
 used, the next one that is not yet on its way is sent for, past the end of a step into the next one. The calling thread
-never waits for the device; where units come from disk it waits for the disk. The first step reads as it computes.
+is at most AHEAD units ahead of the device, so that a cancelled step ends within a unit and the device still never waits
+for the next; where units come from disk it waits for the disk. The first step reads as it computes.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from queue import SimpleQueue
@@ -23,6 +25,7 @@ from studio.memory.slots import Layout, Slot
 from studio.memory.sources import Source
 
 STAGING_BUFFERS = 2  # one is copied from while the next is read into
+AHEAD = 2  # units that are asked for before the first of them must have been computed
 
 
 class Staging:
@@ -138,10 +141,14 @@ class Streamer:
             self._rewind()
         self._interrupted = True
         self._limit = self._place + (plan.units if last else 2 * plan.units)
+        computing: deque[Event] = deque()
         for unit in range(plan.units):
             slot = self._take()
+            if len(computing) == AHEAD:
+                self._backend.finish(computing.popleft())
             yield unit, slot.module
             slot.free, slot.busy = self._backend.mark(), False
+            computing.append(slot.free)
             self._place += 1
             self._send()
         self._interrupted = False

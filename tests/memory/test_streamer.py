@@ -1,7 +1,7 @@
 """The streamer: right bits under every plan, on a device that is as late as it may be, and bugs that are found."""
 
 import random
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -145,24 +145,41 @@ def test_resident_units_stay_when_the_plan_steps_down(toy_files):
 
 
 def test_the_first_pass_computes_while_it_reads(toy_files):
-    """A cold start takes the longer of reading and computing, not their sum."""
-    pause = 0.05
+    """A cold start takes the longer of reading and computing, not their sum: neither waits for all of the other."""
+    patience, own_reads = 30.0, 2  # seconds; a unit takes two reads here, or one and its shard's last
+    first_block, more = threading.Event(), threading.Event()
+    reads, waited = [], []
 
-    class SlowDisk(Machine):
+    class HaltingDisk(Machine):
         def read(self, file, buffers, offset):
-            time.sleep(pause / 2)  # a unit takes two reads here, or one and its shard's last
+            reads.append(offset)
+            if len(reads) > own_reads:
+                more.set()
+                waited.append(first_block.wait(patience))
             return super().read(file, buffers, offset)
 
-    toy = open_toy(toy_files[0], UNITS, machine=SlowDisk(CPU))
+    toy = open_toy(toy_files[0], UNITS, machine=HaltingDisk(CPU))
     toy.streamer.use(component_plan(["resident", "direct", "direct", "resident", "direct"], slots=2))
-    began, first = time.perf_counter(), 0.0
-    for _ in toy.streamer.blocks(last=True):
-        first = first or time.perf_counter() - began
-        time.sleep(pause)
-    seconds = time.perf_counter() - began
+    for unit, _ in toy.streamer.blocks(last=True):
+        first_block.set()
+        if unit == 0:
+            assert more.wait(patience), "the next unit is read while the first is in use"
     toy.close()
-    assert first < 3 * pause, "the first block waits for itself alone"
-    assert seconds < 8.5 * pause, "5 reads and 5 computations one after the other would take 10"
+    assert len(waited) > own_reads and all(waited), "the first block waits for itself alone"
+
+
+def test_the_caller_is_never_far_ahead_of_the_device(toy_files):
+    """Or a cancelled step would go on to its end: everything would have been asked for already."""
+    backend = FakeBackend(3)
+    toy = open_toy(toy_files[0], UNITS, backend=backend)
+    toy.streamer.use(component_plan(["resident", "pinned", "resident", "pinned", "resident"], slots=1))
+    computed, most = [], 0
+    for unit, _ in toy.streamer.blocks():
+        most = max(most, unit - len(computed))
+        backend.calculate(lambda unit=unit: computed.append(unit))
+    backend.drain()
+    toy.close()
+    assert most == 1 and computed == list(range(UNITS))
 
 
 def test_without_a_plan_there_are_no_blocks(toy_files):

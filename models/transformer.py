@@ -124,7 +124,8 @@ class Block(nn.Module):
         def qkv(part: slice) -> tuple[Tensor, Tensor, Tensor]:
             return self.attn1.qkv(modulate(self.norm1(hidden.tokens[:, part]), shift, scale), (cos[part], sin[part]))
 
-        seen = attention(*collect(qkv, hidden.tokens.shape[1], token_chunk)).flatten(2)
+        head_dim = hidden.tokens.shape[-1] // self.attn1.heads
+        seen = attention(*collect(qkv, hidden.tokens, [(self.attn1.heads, head_dim)] * 3, token_chunk)).flatten(2)
         hidden.tokens = accumulate(hidden.tokens, lambda part: gate * self.attn1.wo(seen[:, part]), token_chunk)
 
     def _attend_text(self, hidden: Hidden, token_chunk: int) -> None:
@@ -221,7 +222,7 @@ class Transformer(nn.Module):
         def velocity(part: slice) -> tuple[Tensor]:
             return (self.proj_out(modulate(self.norm_out(hidden.tokens[:, part]), shift, scale)),)
 
-        (pixels,) = collect(velocity, hidden.tokens.shape[1], token_chunk)
+        (pixels,) = collect(velocity, hidden.tokens, [(self.proj_out.out_features,)], token_chunk)
         return pixels.unflatten(1, hidden.grid).permute(0, 1, 4, 2, 3)
 
     def forward(

@@ -29,12 +29,11 @@ PUBLIC_CLIP = {
     "max_position_embeddings": 512,
     "type_vocab_size": 2,
 }
-# Tensors of chunk x D elements alive at once while q, k and v of a chunk are made (models.layers): the modulated input,
-# three projections, q, k and the swapped halves that turn k; in float32 the two terms of that turn. When they are
-# copied into whole tensors, q, k and v are left: 1 + 1 + 3, v being a part of its projection.
+# Tensors of chunk x D elements alive at once while q, k and v of a chunk are made (models.layers), beside the whole ones
+# they go into: the modulated input, three projections, q, k and the swapped halves that turn k; in float32 the two terms
+# of that turn.
 CHUNK_TENSORS = 7
 CHUNK_FLOAT_TENSORS = 2
-CHUNK_RESULT_TENSORS = 5
 ENCODE_IMAGE_TENSORS = 8  # full-size tensors of the encoder's first level, with what convolutions need beside them
 
 
@@ -121,11 +120,7 @@ def denoise_bytes(sizes: ModelSizes, video: VideoShape, conditions: int) -> int:
     chunk = min(tokens, TOKEN_CHUNK)
     whole = tokens * width * wide
     log_sums = tokens * params.heads * 4  # attention keeps one float32 per query and head
-    per_token = width * (CHUNK_TENSORS * wide + CHUNK_FLOAT_TENSORS * 4)
-    making_qkv = chunk * per_token
-    if tokens > chunk:
-        second = min(chunk, tokens - chunk) * per_token
-        making_qkv = max(making_qkv, 3 * whole + max(chunk * width * CHUNK_RESULT_TENSORS * wide, second))
+    making_qkv = chunk * width * (CHUNK_TENSORS * wide + CHUNK_FLOAT_TENSORS * 4) + (3 * whole if tokens > chunk else 0)
     attending = 4 * whole + log_sums
     rope = 2 * tokens * params.head_dim * 4
     context = CONTEXT_TOKENS * width * wide

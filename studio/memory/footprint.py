@@ -29,9 +29,9 @@ PUBLIC_CLIP = {
     "max_position_embeddings": 512,
     "type_vocab_size": 2,
 }
-# Tensors of chunk x D elements alive at once while q, k and v of a chunk are made (models.layers), beside the whole ones
-# they go into: the modulated input, three projections, q, k and the swapped halves that turn k; in float32 the two terms
-# of that turn.
+# Tensors of chunk x D elements alive at once while q, k and v of a chunk are made (models.layers), beside the whole
+# ones they go into: the modulated input, three projections, q, k and the swapped halves that turn k; in float32 the two
+# terms of that turn.
 CHUNK_TENSORS = 7
 CHUNK_FLOAT_TENSORS = 2
 ENCODE_IMAGE_TENSORS = 8  # full-size tensors of the encoder's first level, with what convolutions need beside them

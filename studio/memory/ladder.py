@@ -8,8 +8,16 @@ import torch
 
 Result = TypeVar("Result")
 
-# How PyTorch says it where it has no exception of its own for it.
-SPOKEN = ("DefaultCPUAllocator: can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+# How PyTorch says it where it has no exception of its own for it: the driver when it loads a kernel, cuBLAS when it makes
+# its handle, and convolutions when not one of cuDNN's algorithms got its workspace.
+SPOKEN = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "unable to find an engine to execute this computation",
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -263,7 +263,7 @@ class MemoryManager:
             if (smaller := self._plans.step_down(video, phase)) is not None:
                 self.notify("plan_smaller", **_sizes(smaller))
             elif tried_again:
-                raise DoesNotFit("out_of_memory", said=said.splitlines()[0])
+                raise DoesNotFit("out_of_memory", said=said.partition("\n")[0] or "out of memory")
             else:
                 tried_again = True
                 self.notify("memory_again")

@@ -9,6 +9,7 @@ import torch
 
 from studio.errors import StudioError, say
 from studio.memory.account import Machine
+from studio.memory.ladder import SPOKEN
 from studio.memory.manager import MemoryManager
 from tests.memory.tiny_model import (
     CPU,
@@ -120,8 +121,8 @@ def test_a_read_error_at_every_point_in_turn(folder, twin):
     assert failed > total / 7 / 2
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("planted"), MemoryError("planted"),
-                                   RuntimeError("DefaultCPUAllocator: can't allocate memory: planted")])  # fmt: skip
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("planted"), MemoryError(),
+                                   *(RuntimeError(f"{words}: planted") for words in SPOKEN)], ids=str)  # fmt: skip
 def test_a_step_that_runs_out_in_the_middle_is_repeated_with_the_same_bits(folder, twin, error):
     manager = open_mixed(folder)
     refusals = iter([0, 0, 1, 0, 1, 0, 0, 0, 1])
@@ -132,6 +133,17 @@ def test_a_step_that_runs_out_in_the_middle_is_repeated_with_the_same_bits(folde
         return False
 
     assert torch.equal(denoise(manager, cancelled=refuse), twin[0])
+    assert left_nothing(manager)
+
+
+def test_memory_that_stays_refused_without_a_word_is_an_error_too(folder):
+    manager = open_mixed(folder)
+
+    def refuse() -> bool:
+        raise MemoryError  # as Python itself raises it
+
+    with pytest.raises(StudioError, match="out of memory"):
+        denoise(manager, cancelled=refuse)
     assert left_nothing(manager)
 
 

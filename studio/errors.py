@@ -93,6 +93,10 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "The first image cannot be read as a picture ({reason}): use a png, jpg, webp, bmp or tiff file.",
         "无法读取首帧图片（{reason}）：请使用 png、jpg、webp、bmp 或 tiff 文件。",
     ),
+    "image_format": (
+        "The first image cannot be read as a picture: use a png, jpg, webp, bmp or tiff file.",
+        "无法读取首帧图片：请使用 png、jpg、webp、bmp 或 tiff 文件。",
+    ),
     "image_large": (
         "The first image has {megapixels} megapixels, {limit} are allowed: scale it down.",
         "首帧图片有 {megapixels} 百万像素，上限为 {limit}：请缩小图片。",
@@ -100,6 +104,10 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "image_animated": (
         "The first image is an animation of {frames} frames: save one frame of it as a png or jpg.",
         "首帧图片是包含 {frames} 帧的动画：请把其中一帧存为 png 或 jpg。",
+    ),
+    "metadata_absent": (
+        "This file holds no settings of this program: use an mp4, png or json that it wrote.",
+        "该文件中没有本程序的设置：请使用本程序写出的 mp4、png 或 json 文件。",
     ),
     "metadata_missing": (
         "No settings could be read from this file: {reason}.",

@@ -41,7 +41,7 @@ def read_image(data: bytes, limit_megapixels: float = 64) -> Image.Image:
         most = f"over {2 * Image.MAX_IMAGE_PIXELS / 1e6:.0f}"
         raise InputError("image_large", megapixels=most, limit=limit_megapixels) from None
     except UnidentifiedImageError:
-        raise InputError("image_unreadable", reason="its format is not known") from None
+        raise InputError("image_format") from None
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError("image_unreadable", reason=str(error) or type(error).__name__) from None
 
@@ -186,7 +186,7 @@ def read_metadata(data: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise InputError("metadata_missing", reason="it holds no settings of this program")
+        raise InputError("metadata_absent")
     return found
 
 

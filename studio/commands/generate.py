@@ -121,7 +121,7 @@ def _settings(
 def _read_record(path: Path) -> dict[str, Any]:
     record = read_metadata(_read_bytes(path))
     if "settings" not in record:
-        raise InputError("metadata_missing", reason="it holds no settings of this program")
+        raise InputError("metadata_absent")
     return record
 
 

@@ -9,7 +9,6 @@ from gradio.components import Component
 
 from studio.config import ModelConfig
 from studio.errors import StudioError
-from studio.errors import say as say_error
 from studio.media import IMAGE_FORMATS
 from studio.settings import GenerationSettings
 from studio.ui import form, form_panels, markup
@@ -196,13 +195,13 @@ class CreateTab:
             }
             return updates | self._plan(settings, model, language)
         except StudioError as error:
-            return updates | {self.plan: form_panels.plan_problem([say_error(error.code, error.values, language)])}
+            return updates | {self.plan: form_panels.plan_problem([markup.sentence(error, language)])}
 
     def _plan(self, settings: GenerationSettings, model: ModelConfig, language: str) -> Updates:
         if not self.backend.installed()[model.name]:
             return {self.plan: form_panels.plan_missing(model, language)}
         problems = settings.problems(model, self.backend.camera_moves)
-        if told := [say_error(p.code, p.values, language) for p in problems if p.code != "prompt_empty"]:
+        if told := [markup.sentence(p, language) for p in problems if p.code != "prompt_empty"]:
             return {self.plan: form_panels.plan_problem(told)}
         plan = self.backend.plan(settings)
         updates: Updates = {self.plan: form_panels.plan_line(plan, language)}
@@ -224,4 +223,4 @@ class CreateTab:
 
     def complain(self, errors: list[StudioError], language: str) -> Updates:
         """Sentences above the button; no error clears them."""
-        return {self.message: markup.alert([say_error(error.code, error.values, language) for error in errors])}
+        return {self.message: markup.alert([markup.sentence(error, language) for error in errors])}

@@ -7,7 +7,6 @@ import gradio as gr
 from gradio.components import Component
 
 from studio.errors import StudioError
-from studio.errors import say as say_error
 from studio.gallery import Entry
 from studio.jobs import JobState
 from studio.ui import job_panels, markup
@@ -138,7 +137,7 @@ class GalleryTab:
             if self.backend.owner():
                 act(data[self.chosen])
         except StudioError as error:
-            told = markup.alert([say_error(error.code, error.values, data[self.language])])
+            told = markup.alert([markup.sentence(error, data[self.language])])
             return self.look_again(data) | {self.message: told}
         return self.look_again(data)
 

@@ -9,21 +9,8 @@ from studio.events import PHASES
 from studio.gallery import Entry
 from studio.jobs import Job, JobState
 from studio.settings import GenerationSettings
-from studio.ui.markup import alert, media_url, seconds_words, sentence, text
+from studio.ui.markup import FIELDS, alert, media_url, plain, seconds_words, sentence, text
 from studio.ui.strings import MOVES, say, say_move, say_time
-
-FIELDS = {  # of the settings table: field -> its label's key
-    "prompt": "prompt",
-    "negative_prompt": "negative",
-    "camera_move": "camera",
-    "motion_score": "motion",
-    "infer_steps": "steps",
-    "cfg_scale": "cfg",
-    "time_shift": "shift",
-    "num_frames": "length",
-    "size": "size",
-    "seed": "seed",
-}
 
 
 def stage(job: Job, ahead: int, language: str) -> str:
@@ -196,7 +183,7 @@ def settings_table(settings: GenerationSettings, model_title: str, language: str
     """How a video was made, field by field."""
     frames = settings.num_frames or 0
     shown = {
-        **{name: getattr(settings, name) for name in FIELDS if name != "size"},
+        **{name: plain(getattr(settings, name)) for name in FIELDS if name != "size"},
         "num_frames": say("length.choice", language, seconds=seconds_words(frames), frames=frames),
         "size": f"{settings.width} × {settings.height}",
         "camera_move": say_move(settings.camera_move, language) if settings.camera_move in MOVES else None,

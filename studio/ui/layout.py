@@ -7,7 +7,6 @@ import gradio as gr
 from gradio.components import Component
 
 from studio.errors import StudioError
-from studio.errors import say as say_error
 from studio.jobs import JobState
 from studio.ui import form, markup
 from studio.ui.backend import Backend
@@ -120,7 +119,7 @@ class _Page:
         try:
             return self._look(data[self.seen], data[self.stage.focus], language) | self._new_in_gallery(data)
         except StudioError as error:
-            return {self.system.banner: markup.alert([say_error(error.code, error.values, language)])}
+            return {self.system.banner: markup.alert([markup.sentence(error, language)])}
 
     def _look(self, seen: str, focus: str, language: str) -> Updates:
         updates = self.system.look(language)

@@ -3,11 +3,30 @@
 from collections.abc import Iterable, Mapping
 from html import escape
 
-from studio.errors import MESSAGES
+from studio.errors import MESSAGES, StudioError
 from studio.errors import say as say_error
 from studio.events import Failed, Notice
 from studio.settings import FPS
 from studio.ui.strings import say, say_gb
+
+FIELDS = {  # of the form, as labels call them: field -> its label's key
+    "prompt": "prompt",
+    "negative_prompt": "negative",
+    "camera_move": "camera",
+    "motion_score": "motion",
+    "infer_steps": "steps",
+    "cfg_scale": "cfg",
+    "time_shift": "shift",
+    "num_frames": "length",
+    "size": "size",
+    "seed": "seed",
+}
+NAMES = FIELDS | {  # what a sentence may name by its name in code
+    "height": "height",
+    "width": "width",
+    "step_llm": "receives.step_llm",
+    "clip": "receives.clip",
+}
 
 
 def text(value: object) -> str:
@@ -20,12 +39,23 @@ def media_url(id: str, kind: str) -> str:
     return f"studio/media/{id}/{kind}"
 
 
-def sentence(told: Failed | Notice, language: str) -> str:
-    """What was stored, in the reader's language; its own text where the code is not known any more."""
+def sentence(told: Failed | Notice | StudioError, language: str) -> str:
+    """What happened or was stored, in the reader's language and with the names that the page uses; its own text where
+    the code is not known any more."""
+    own = str(told) if isinstance(told, StudioError) else told.text
     try:
-        return say_error(told.code, told.values, language) if told.code in MESSAGES else told.text
+        values = {
+            key: say(NAMES[value], language) if key in ("field", "encoder") and value in NAMES else plain(value)
+            for key, value in told.values.items()
+        }
+        return say_error(told.code, values, language) if told.code in MESSAGES else own
     except (KeyError, ValueError, IndexError):
-        return told.text
+        return own
+
+
+def plain(value: object) -> object:
+    """A value as people write it: a whole number without ".0"."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def alert(sentences: Iterable[str], kind: str = "bad") -> str:

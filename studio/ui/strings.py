@@ -71,6 +71,8 @@ STRINGS: dict[str, tuple[str, str]] = {
     "size.landscape": ("Landscape {width} × {height}", "横向 {width} × {height}"),
     "size.portrait": ("Portrait {width} × {height}", "纵向 {width} × {height}"),
     "size.square": ("Square {width} × {height}", "方形 {width} × {height}"),
+    "height": ("Height", "高度"),
+    "width": ("Width", "宽度"),
     "seed": ("Seed", "随机种子"),
     "seed.placeholder": ("empty: random", "留空为随机"),
     "negative": ("Negative prompt", "反向提示词"),

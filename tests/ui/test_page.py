@@ -44,9 +44,10 @@ def test_the_job_owns_the_picture_as_it_was_uploaded(page):
     [
         ({"prompt": " "}, "The prompt is empty", "提示词为空"),
         ({"prompt": "x" * 2001}, "2001 characters", "2001 个字符"),
-        ({"infer_steps": 0}, "infer_steps is 0", "infer_steps 为 0"),
-        ({"cfg_scale": float("inf")}, "cfg_scale is inf", "cfg_scale 为 inf"),
-        ({"seed": "1.5"}, "seed is '1.5'", "seed 为 '1.5'"),
+        ({"infer_steps": 0}, "Infer steps is 0", "推理步数 为 0"),
+        ({"cfg_scale": float("inf")}, "CFG scale is inf", "CFG 强度 为 inf"),
+        ({"seed": "1.5"}, "Seed is '1.5'", "随机种子 为 '1.5'"),
+        ({"time_shift": 1e9}, "Time shift is 1000000000, it must lie between 0.1 and 100.", "在 0.1 到 100 之间"),
         ({"num_frames": 100}, "use 85 or 102", "85 或 102"),
         ({"size": "100x100"}, "use 96 or 112", "96 或 112"),
         ({"model": "step-video-ti2v"}, "starts from a picture", "需要首帧图片"),

@@ -127,6 +127,8 @@ def test_a_failure_is_said_in_the_readers_language():
     assert markup.sentence(failed, "zh") == "已停止。"
     assert markup.sentence(Failed("of_the_future", {}, "told then"), "zh") == "told then"
     assert markup.sentence(Failed("disk_full", {"folder": 1}, "told then"), "zh") == "told then"
+    cut = Notice("text_cut", {"encoder": "step_llm", "limit": 320, "cut": 9}, "")
+    assert markup.sentence(cut, "en").startswith("Step LLM reads 320 tokens")
 
 
 def test_a_result_whose_file_is_gone_says_so():

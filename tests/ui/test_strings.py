@@ -12,7 +12,7 @@ from studio.events import PHASES
 from studio.jobs import JobState
 from studio.ui import form_panels
 from studio.ui.gallery_tab import FILTERS
-from studio.ui.job_panels import FIELDS
+from studio.ui.markup import NAMES
 from studio.ui.strings import LANGUAGES, MOVES, STRINGS, say, say_gb, say_move, say_time
 
 ROOM = Path(__file__).resolve().parents[2] / "studio" / "ui"
@@ -63,7 +63,7 @@ def test_every_key_is_used_and_every_used_key_is_there():
     unused = [key for key in STRINGS if key not in literal and key.rpartition(".")[0] + "." not in families]
     assert not unused
     wanted = [f"phase.{phase}" for phase in PHASES] + [f"state.{state}" for state in JobState]
-    wanted += [*FIELDS.values(), *FILTERS.values(), *form_panels.MOTION_TICKS.values()]
+    wanted += [*NAMES.values(), *FILTERS.values(), *form_panels.MOTION_TICKS.values()]
     assert set(wanted) <= set(STRINGS)
 
 

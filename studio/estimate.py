@@ -1,5 +1,6 @@
 """What a video would take before it is made: the plan and its seconds, for a card that is here or for any other."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,26 +9,28 @@ import torch
 
 from studio.config import COMPONENTS, ModelConfig, StudioConfig, part_folder
 from studio.engine import CACHE_FOLDER, EngineOptions, compute_dtype, named_device, pick_device, weights_file
+from studio.job_times import JobTimes, load_job_times, store_job_times
 from studio.memory.budget import budgets_for
 from studio.memory.plan import GB, Budgets, Plan
 from studio.memory.planner import phase_seconds, step_seconds
 from studio.memory.plans import Plans
 from studio.memory.speeds import ASSUMED, Speeds, given_speeds, known_speeds, load_speeds
 from studio.pipeline import video_shape
+from studio.preview import PICTURE_SIDE, PICTURES
 from studio.settings import GenerationSettings
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A plan and the seconds its phases take."""
+    """A plan, and the seconds of a job by phase (events.PHASES): of one with a new prompt that nothing interrupts."""
 
     plan: Plan
     seconds: dict[str, float]
 
-    def total(self, infer_steps: int) -> float:
-        """A whole generation with a new prompt, in seconds."""
-        later = (infer_steps - 1) * self.seconds["step"]
-        return self.seconds["encode_text"] + self.seconds["first_step"] + later + self.seconds["decode"]
+    @property
+    def total(self) -> float:
+        """Seconds of the whole job."""
+        return sum(self.seconds.values())
 
 
 def estimate(
@@ -43,7 +46,8 @@ def estimate(
     """
     device = named_device(options.device)
     found = given_speeds(machine_speeds(model, config, device), **speeds)
-    return _estimate(model, settings, config, replace(options, device=str(device)), _budgets(device, config), found)
+    options = replace(options, device=str(device))
+    return _foretell(settings, model, config, options, _budgets(device, config), found).expected(first=True)
 
 
 def page_estimate(
@@ -52,10 +56,13 @@ def page_estimate(
     config: StudioConfig,
     options: EngineOptions,
     free_vram_gb: float | None,
+    *,
+    first: bool = True,
 ) -> dict[str, Any]:
     """What the page shows of the plan of resolved settings. Never touches the GPU: a context would take its memory.
 
-    free_vram_gb: what the driver's own program says is free there; None on a CPU.
+    free_vram_gb: what the driver's own program says is free there; None on a CPU. first: whether the worker process
+    has made no video yet.
     """
     device = pick_device(options.device)
     budgets = budgets_for(torch.device("cpu"), config)
@@ -63,9 +70,13 @@ def page_estimate(
         free = (free_vram_gb or 0.0) - config.vram_reserve_gb
         budgets = replace(budgets, vram_bytes=int((config.vram_gb or max(free, 0.0)) * GB))
     speeds = known_speeds(config.output_dir / CACHE_FOLDER, device.type, weights_file(_folders(model, config)))
-    made = _estimate(model, settings, config, replace(options, device=str(device)), budgets, speeds)
-    total = made.total(settings.infer_steps) if made.plan.fits else None
-    return {**made.plan.summary(), "seconds_total": total, "remedy": dict(made.plan.reason)}
+    options = replace(options, device=str(device))
+    made = _foretell(settings, model, config, options, budgets, speeds).expected(first=first)
+    return {
+        **made.plan.summary(),
+        "seconds_total": made.total if made.plan.fits else None,
+        "remedy": dict(made.plan.reason),
+    }
 
 
 def machine_speeds(model: ModelConfig, config: StudioConfig, device: torch.device) -> Speeds:
@@ -75,14 +86,43 @@ def machine_speeds(model: ModelConfig, config: StudioConfig, device: torch.devic
     return load_speeds(config.output_dir / CACHE_FOLDER, device, weights_file(_folders(model, config)))
 
 
-def _estimate(
-    model: ModelConfig,
+def learn(
     settings: GenerationSettings,
+    model: ModelConfig,
+    config: StudioConfig,
+    options: EngineOptions,
+    seconds: Mapping[str, float],
+    *,
+    first: bool,
+) -> None:
+    """Remember what the phases of a finished job took. first: whether it was its process's first."""
+    device = pick_device(options.device)
+    cache, options = config.output_dir / CACHE_FOLDER, replace(options, device=str(device))
+    speeds = machine_speeds(model, config, device)
+    known = _foretell(settings, model, config, options, budgets_for(device, config), speeds)
+    store_job_times(cache, device.type, model.name, known.times.after(known.seconds, seconds, first=first))
+
+
+@dataclass(frozen=True)
+class _Foretold:
+    """A plan, its seconds by phase as far as the planner knows, and what jobs before taught."""
+
+    plan: Plan
+    seconds: dict[str, float]
+    times: JobTimes
+
+    def expected(self, *, first: bool) -> Estimate:
+        return Estimate(self.plan, self.times.expected(self.seconds, first=first))
+
+
+def _foretell(
+    settings: GenerationSettings,
+    model: ModelConfig,
     config: StudioConfig,
     options: EngineOptions,
     budgets: Budgets,
     speeds: Speeds,
-) -> Estimate:
+) -> _Foretold:
     device = torch.device(options.device)
     plans = Plans(
         {part: folder for part, folder in _folders(model, config).items() if folder is not None},
@@ -98,7 +138,16 @@ def _estimate(
     # A plan leaves room for guidance, so that it holds for every request; without guidance a step is one pass.
     request, plan = replace(plans.request(video), conditions=1 if settings.cfg_scale == 1 else 2), plans.of(video)
     plan = replace(plan, seconds_per_step=step_seconds(request, plan))
-    return Estimate(plan, phase_seconds(request, plan))
+    parts = phase_seconds(request, plan, colour_clips=(PICTURES, PICTURE_SIDE))
+    times = load_job_times(config.output_dir / CACHE_FOLDER, device.type, model.name)
+    image = parts["encode_image"] if settings.first_image is not None else 0.0
+    foretold = {
+        "encode_text": parts["encode_text"],
+        "encode_image": image + (0.0 if times.ran_before else parts["colours"]),
+        "denoise": parts["first_step"] + (settings.infer_steps - 1) * parts["step"],
+        "decode": parts["decode"],
+    }
+    return _Foretold(plan, foretold, times)
 
 
 def _folders(model: ModelConfig, config: StudioConfig) -> dict[str, Path | None]:

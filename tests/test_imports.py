@@ -17,7 +17,7 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in (*PROGRAM
 ROOMS = {
     "words": "__init__ errors events filenames config settings media prompt",
     "memory": "memory",
-    "recipe": "pipeline engine estimate latents_file output preview",
+    "recipe": "pipeline engine estimate job_times latents_file output preview",
     "queue": "database jobs locks log worker supervisor gallery",
     "files": "download download_record hubs inspect quantize",
     "nano": "nano",

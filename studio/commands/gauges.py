@@ -32,6 +32,18 @@ def free_vram_gb(queue: JobQueue, device: str) -> float | None:
     return (total - max(used - own, 0)) / GB
 
 
+def worker_is_fresh(queue: JobQueue, supervisor: Supervisor) -> bool:
+    """Whether the next job is the first that its worker process makes, which takes longer."""
+    if supervisor.pid is None:
+        return True
+    try:
+        began = psutil.Process(supervisor.pid).create_time()
+    except psutil.Error:
+        return True
+    newest = queue.list([JobState.RUNNING, JobState.FINISHED], limit=1)
+    return not newest or (newest[0].started or 0.0) < began
+
+
 def gpu_memory(device: str) -> tuple[int, int] | None:
     """(used, total) bytes of "cuda:N" by the driver's own program: a context in the page's process would cost VRAM."""
     if (program := shutil.which("nvidia-smi")) is None:

@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from studio import latents_file
-from studio.commands.machine import engine_options, find_model, keep_speeds, studio_config
+from studio.commands.machine import engine_options, find_model, learn_from, studio_config
 from studio.commands.signals import stopping
 from studio.config import StudioConfig, load_camera_moves
 from studio.engine import open_engine, pick_device
@@ -53,7 +53,9 @@ def run_generate(options: argparse.Namespace, flags: Mapping[str, Any]) -> int:
     image = _read_picture(settings.first_image, config)
     workdir = config.output_dir / ".work" / _work_name(settings, image)
     request = Request(settings, _stem(options.output, settings, config), workdir, image, options.keep_latents)
+    began = time.monotonic()
     engine = open_engine(model, image is not None, moves, config, engine_options(options))
+    seconds = {"load": round(time.monotonic() - began, 3)}
     if record is not None:
         check_rerun(record, request, engine)
         for name, (then, now) in rerun_changes(record, engine).items():
@@ -63,7 +65,8 @@ def run_generate(options: argparse.Namespace, flags: Mapping[str, Any]) -> int:
             # Looked at again: while this one waited for the device, another may have taken its name.
             request = replace(request, stem=_stem(options.output, settings, config))
             finished = generate(request, engine, bar.show, stop.is_set)
-            keep_speeds(engine, config, engine_options(options))
+            finished = replace(finished, seconds=seconds | finished.seconds)
+            learn_from(engine, settings, finished, config, engine_options(options), first=True)
         except Cancelled:
             again = f"the same command with --seed {settings.seed} goes on from the last step"
             print(f"\nStopped; {again}.", file=sys.stderr)

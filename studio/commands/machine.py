@@ -5,8 +5,11 @@ import argparse
 from studio.config import ModelConfig, StudioConfig, load_models, load_studio
 from studio.engine import CACHE_FOLDER, EngineOptions, is_installed, pick_device
 from studio.errors import InputError
+from studio.estimate import learn
+from studio.events import Finished
 from studio.memory.speeds import remember
 from studio.pipeline import Engine
+from studio.settings import GenerationSettings
 
 _CONFIG_FLAGS = {
     "model_dir": "model_dir",
@@ -42,6 +45,18 @@ def find_model(name: str | None, config: StudioConfig) -> ModelConfig:
     return models[name]
 
 
-def keep_speeds(engine: Engine, config: StudioConfig, options: EngineOptions) -> None:
-    """Remember what a finished job taught about this machine's speed: the next estimate is better."""
+def learn_from(
+    engine: Engine,
+    settings: GenerationSettings,
+    finished: Finished,
+    config: StudioConfig,
+    options: EngineOptions,
+    *,
+    first: bool,
+) -> None:
+    """Remember what a finished job taught about this machine: the next estimate is better.
+
+    first: whether it was its process's first.
+    """
     remember(config.output_dir / CACHE_FOLDER, pick_device(options.device), engine.memory.speeds)
+    learn(settings, engine.model, config, options, finished.seconds, first=first)

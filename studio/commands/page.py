@@ -5,10 +5,11 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from studio.commands.gauges import free_vram_gb, memory_gauges
-from studio.commands.machine import engine_options, find_model, keep_speeds, studio_config
+from studio.commands.gauges import free_vram_gb, memory_gauges, worker_is_fresh
+from studio.commands.machine import engine_options, find_model, learn_from, studio_config
 from studio.commands.signals import stopping
 from studio.config import ROOT, ModelConfig, StudioConfig, load_camera_moves, load_models, load_presets
 from studio.engine import (
@@ -21,7 +22,7 @@ from studio.engine import (
 )
 from studio.errors import StudioError
 from studio.estimate import machine_speeds, page_estimate
-from studio.events import Event, Finished
+from studio.events import Event, Finished, PhaseStarted
 from studio.filenames import result_name
 from studio.gallery import Gallery
 from studio.jobs import Job, JobQueue
@@ -108,6 +109,7 @@ class _Engines:
         self._models, self._moves = load_models(), load_camera_moves()
         self._key: tuple[str, bool] | None = None
         self._engine: Engine | None = None
+        self._first = True  # no video was made by this process yet
 
     def run(self, job: Job, emit: Callable[[Event], None], cancelled: Callable[[], bool]) -> Finished:
         """Make the job's video."""
@@ -116,9 +118,13 @@ class _Engines:
         if settings.first_image is not None:
             image = read_image(Path(settings.first_image).read_bytes(), self._config.image_limit_megapixels)
         stem = self._config.output_dir / f"{result_name(settings.prompt, settings.seed, job.created)}-{job.id[:6]}"
-        engine = self._open(self._models[settings.model], image is not None)
+        began = time.monotonic()
+        engine = self._open(self._models[settings.model], image is not None, emit)
+        seconds = {"load": round(time.monotonic() - began, 3)}
         finished = generate(Request(settings, stem, job.folder, image), engine, emit, cancelled)
-        keep_speeds(engine, self._config, self._options)
+        finished = replace(finished, seconds=seconds | finished.seconds)
+        learn_from(engine, settings, finished, self._config, self._options, first=self._first)
+        self._first = False
         return finished
 
     def release(self) -> None:
@@ -127,9 +133,10 @@ class _Engines:
             self._engine.memory.release()
         self._engine = self._key = None
 
-    def _open(self, model: ModelConfig, has_image: bool) -> Engine:
+    def _open(self, model: ModelConfig, has_image: bool, emit: Callable[[Event], None]) -> Engine:
         key = (model.name, has_image)
         if self._key != key:
+            emit(PhaseStarted("load"))
             self.release()
             self._engine = open_engine(model, has_image, self._moves, self._config, self._options)
             self._key = key
@@ -174,7 +181,12 @@ def _backend(config: StudioConfig, options: EngineOptions, queue: JobQueue, supe
         installed=lambda: {name: is_installed(model, config.model_dir) for name, model in models.items()},
         count_tokens=report,
         plan=lambda settings: page_estimate(
-            settings, models[settings.model], config, options, free_vram_gb(queue, str(device))
+            settings,
+            models[settings.model],
+            config,
+            options,
+            free_vram_gb(queue, str(device)),
+            first=worker_is_fresh(queue, supervisor),
         ),
         usage=lambda: memory_gauges(queue, supervisor, str(device)),
         owner=lambda: supervisor.owns,

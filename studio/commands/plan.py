@@ -22,7 +22,7 @@ def run_plan(options: argparse.Namespace) -> int:
     settings.check(model, load_camera_moves())
     speeds = {name: getattr(options, name) for name in ("tflops", "link_gbps", "disk_gbps")}
     made = estimate(settings, model, config, _engine_options(options), speeds)
-    data = {**made.plan.summary(), "seconds_total": round(made.total(settings.infer_steps), 1)}
+    data = {**made.plan.summary(), "seconds_total": round(made.total, 1)}
     print(json.dumps(data, ensure_ascii=False) if options.json else "\n".join(_lines(settings, data)))
     return 0 if data["fits"] else 1
 
@@ -44,9 +44,13 @@ def _lines(settings: GenerationSettings, data: dict[str, Any]) -> list[str]:
         f"  RAM at most      {data['ram_peak_gb']:8.1f} GB",
         f"  blocks           {sources}; {data['slots']} slots",
         f"  seconds per step {data['seconds_per_step']:8.1f}",
-        f"  in all about     {data['seconds_total'] / 60:8.1f} minutes",
+        f"  in all about     {_time(data['seconds_total'])}",
         f"  assuming         {', '.join(f'{key} {_short(value)}' for key, value in data['assumptions'].items())}",
     ]
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:8.0f} seconds" if seconds < 120 else f"{seconds / 60:8.1f} minutes"
 
 
 def _short(value: Any) -> str:

@@ -18,6 +18,8 @@ ELEMENT_PASSES = 75
 STEP_SECONDS = 0.005  # embedding, head, guidance and launches of one step
 # Decoder of the public VAE, 17 frames of 544x992 (research: memory of the VAE, counted operation by operation).
 DECODE_FLOP, DECODE_PIXELS, DECODE_WIDTH = 271.6e12, 544 * 992, 128
+# The encoder's work on 17 frames and on one, by PyTorch's FLOP counter at the public and at nano's widths.
+ENCODE_SHARE, IMAGE_SHARE = 0.3, 0.0083
 
 
 def block_seconds(sizes: ModelSizes, video: VideoShape, conditions: int, speeds: Speeds) -> float:
@@ -40,9 +42,24 @@ def layer_seconds(sizes: ModelSizes, speeds: Speeds) -> float:
 
 def decode_seconds(sizes: ModelSizes, video: VideoShape, speeds: Speeds) -> float:
     """The VAE's decoding, roughly."""
-    scale = video.height * video.width / DECODE_PIXELS * (sizes.architecture.vae.decoder_widths[0] / DECODE_WIDTH) ** 2
     chunks = max(video.latent_frames / LATENTS_PER_CHUNK, 1)
-    return chunks * scale * DECODE_FLOP / speeds.tflops / 1e12 * speeds.correction
+    return chunks * _chunk_seconds(sizes, video.height, video.width, speeds)
+
+
+def encode_seconds(sizes: ModelSizes, video: VideoShape, speeds: Speeds) -> float:
+    """The VAE's encoding of a first image, roughly."""
+    return IMAGE_SHARE * _chunk_seconds(sizes, video.height, video.width, speeds)
+
+
+def colours_seconds(sizes: ModelSizes, clips: int, side: int, speeds: Speeds) -> float:
+    """The VAE's encoding of square clips of 17 frames, from which the colours of previews are fitted, roughly."""
+    return clips * ENCODE_SHARE * _chunk_seconds(sizes, side, side, speeds)
+
+
+def _chunk_seconds(sizes: ModelSizes, height: int, width: int, speeds: Speeds) -> float:
+    """Decoding of 17 frames."""
+    scale = height * width / DECODE_PIXELS * (sizes.architecture.vae.decoder_widths[0] / DECODE_WIDTH) ** 2
+    return scale * DECODE_FLOP / speeds.tflops / 1e12 * speeds.correction
 
 
 def pass_seconds(plan: ComponentPlan, compute: float, speeds: Speeds, *, on_cpu: bool, cold: bool = False) -> float:

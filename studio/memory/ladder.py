@@ -8,8 +8,8 @@ import torch
 
 Result = TypeVar("Result")
 
-# How PyTorch says it where it has no exception of its own for it: the driver when it loads a kernel, cuBLAS when it makes
-# its handle, and convolutions when not one of cuDNN's algorithms got its workspace.
+# How PyTorch says it where it has no exception of its own for it: the driver when it loads a kernel, cuBLAS when it
+# makes its handle, and convolutions when not one of cuDNN's algorithms got its workspace.
 SPOKEN = (
     "DefaultCPUAllocator: can't allocate memory",
     "CUDA error: out of memory",

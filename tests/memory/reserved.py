@@ -67,7 +67,7 @@ class ReservedBytes(TorchDispatchMode):
         super().__init__()
         self._small, self._large = Pool(SMALL_PAGE), Pool(LARGE_PAGE)
         self._held: dict[int, tuple[StorageWeakRef, Pool, Piece]] = {}
-        self._foreign: set[int] = set()
+        self._foreign: dict[int, StorageWeakRef] = {}
 
     @property
     def reserved(self) -> int:
@@ -79,8 +79,10 @@ class ReservedBytes(TorchDispatchMode):
         for key in [key for key, (storage, _, _) in self._held.items() if storage.expired()]:
             _, pool, piece = self._held.pop(key)
             pool.give_back(piece)
-        given = {tensor.untyped_storage()._cdata for tensor in tree_leaves((args, kwargs)) if torch.is_tensor(tensor)}
-        self._foreign |= given - self._held.keys()
+        self._foreign = {key: storage for key, storage in self._foreign.items() if not storage.expired()}
+        for tensor in tree_leaves((args, kwargs)):
+            if torch.is_tensor(tensor) and (storage := tensor.untyped_storage())._cdata not in self._held:
+                self._foreign.setdefault(storage._cdata, StorageWeakRef(storage))
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if torch.is_tensor(tensor):

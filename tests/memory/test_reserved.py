@@ -2,11 +2,14 @@
 
 import pytest
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 import models.layers
 import models.transformer
+import models.vae_layers
 from models.transformer import Transformer, TransformerParams
+from models.vae import VAE
 from studio.memory import footprint, planner
 from studio.memory.footprint import Architecture, ModelSizes
 from studio.memory.plan import GB, VideoShape
@@ -29,12 +32,34 @@ def fused_rms_norm(x: Tensor, shape: tuple[int, ...], *, eps: float) -> Tensor:
     return torch.empty_like(whole)
 
 
+def cudnn_conv2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...], padding: tuple[int, ...]
+) -> Tensor:
+    """As cuDNN: pictures stay channels last, and a tap of a 3D kernel is first copied to lie that way too."""
+    assert x.is_contiguous(memory_format=torch.channels_last) and (bias is None or len(bias) == len(weight))
+    copied = weight.contiguous(memory_format=torch.channels_last)
+    sides = zip(x.shape[2:], weight.shape[2:], stride, padding, strict=True)
+    height, width = ((side + 2 * around - taps) // step + 1 for side, taps, step, around in sides)
+    size = (len(x), len(copied), height, width)
+    return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+
+
+def upsample(x: Tensor, *, scale_factor: float) -> Tensor:
+    size = (*x.shape[:2], *(round(side * scale_factor) for side in x.shape[2:]))
+    return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+
+
 @pytest.fixture
 def meta_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the meta device PyTorch takes both apart into tensors that CUDA never makes."""
-    monkeypatch.setattr(models.layers, "attention", fused_attention)
-    monkeypatch.setattr(models.transformer, "attention", fused_attention)
-    monkeypatch.setattr(models.layers.F, "rms_norm", fused_rms_norm)
+    """On the meta device PyTorch takes these apart, or lays their results out, as CUDA never does."""
+    for module in (models.layers, models.transformer, models.vae_layers):
+        monkeypatch.setattr(module, "attention", fused_attention)
+    monkeypatch.setattr(F, "rms_norm", fused_rms_norm)
+    monkeypatch.setattr(F, "conv2d", cudnn_conv2d)
+    monkeypatch.setattr(F, "interpolate", upsample)
+    monkeypatch.setattr(
+        nn.Conv2d, "forward", lambda conv, x: cudnn_conv2d(x, conv.weight, conv.bias, conv.stride, conv.padding)
+    )
 
 
 def steps_reserve(video: VideoShape, steps: int) -> list[int]:
@@ -71,6 +96,18 @@ def test_a_step_reserves_what_the_planner_says_and_the_next_no_more(meta_kernels
     sizes = ModelSizes.of(Architecture(transformer=PARAMS), torch.bfloat16)
     planned = footprint.denoise_bytes(sizes, video, 2) * (1 + planner.ALLOCATOR_SLACK["cuda"])
     assert 0.9 * planned <= second <= planned, f"{second / GB:.3f} GB reserved, {planned / GB:.3f} planned"
+
+
+@pytest.mark.parametrize("slice_frames", planner.VAE_SLICES)
+def test_a_decode_reserves_what_the_planner_says(meta_kernels, slice_frames):
+    with torch.device("meta"):
+        vae, latents = VAE().to(torch.bfloat16), torch.empty(1, 6, 64, 34, 62, dtype=torch.bfloat16)
+    with torch.no_grad(), ReservedBytes() as memory:
+        for piece in vae.decode_chunks(latents, slice_frames=slice_frames):
+            del piece
+    gaps = 1 + planner.DECODE_GAPS[slice_frames]
+    planned = gaps * vae.peak_decode_bytes(544, 992, torch.bfloat16, slice_frames)
+    assert 0.95 * planned <= memory.reserved <= planned, f"{memory.reserved / GB:.3f} GB, {planned / GB:.3f} planned"
 
 
 def test_a_pool_takes_the_smallest_gap_and_grows_in_pages():

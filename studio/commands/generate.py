@@ -20,6 +20,7 @@ from tqdm import tqdm
 from studio import latents_file
 from studio.commands.machine import engine_options, find_model, learn_from, studio_config
 from studio.commands.signals import stopping
+from studio.commands.workfolder import KEPT_DAYS, remove_leftovers, work_folder
 from studio.config import StudioConfig, load_camera_moves
 from studio.engine import open_engine, pick_device
 from studio.errors import Cancelled, InputError
@@ -60,7 +61,7 @@ def run_generate(options: argparse.Namespace, flags: Mapping[str, Any]) -> int:
         check_rerun(record, request, engine)
         for name, (then, now) in rerun_changes(record, engine).items():
             print(f"Made with {name} {then}, now {now}: the video may differ a little.", file=sys.stderr)
-    with stopping(STOPPING) as stop, _device(options, stop), _Bar() as bar:
+    with stopping(STOPPING) as stop, _work_folder(workdir, stop), _device(options, stop), _Bar() as bar:
         try:
             # Looked at again: while this one waited for the device, another may have taken its name.
             request = replace(request, stem=_stem(options.output, settings, config))
@@ -69,11 +70,11 @@ def run_generate(options: argparse.Namespace, flags: Mapping[str, Any]) -> int:
             learn_from(engine, settings, finished, config, engine_options(options), first=True)
         except Cancelled:
             again = f"the same command with --seed {settings.seed} goes on from the last step"
-            print(f"\nStopped; {again}.", file=sys.stderr)
+            print(f"\nStopped; {again} (for {KEPT_DAYS} days).", file=sys.stderr)
             return Cancelled.exit_code
         finally:
             engine.memory.release()
-    shutil.rmtree(workdir, ignore_errors=True)
+        shutil.rmtree(workdir, ignore_errors=True)
     return _tell(finished)
 
 
@@ -162,6 +163,20 @@ def _work_name(settings: GenerationSettings, image: Image.Image | None) -> str:
     """One folder per request, so that the same command finds what a stopped run left."""
     pixels = image.tobytes() if image else b""
     return hashlib.sha256(replace(settings, first_image=None).to_json().encode() + pixels).hexdigest()[:24]
+
+
+@contextmanager
+def _work_folder(folder: Path, stop: threading.Event) -> Iterator[None]:
+    """Hold the request's work folder, and remove those that nobody came back to."""
+
+    def tell(holder: str) -> None:
+        print(f"Waiting for {holder or 'another process'}, which makes the same video.", file=sys.stderr)
+
+    with work_folder(folder, tell, stop.is_set):
+        if removed := remove_leftovers(folder.parent):
+            what = f"what {len(removed)} stopped run{'s' * (len(removed) > 1)} left in {folder.parent}"
+            print(f"Removed {what}: nobody came back to it for {KEPT_DAYS} days.", file=sys.stderr)
+        yield
 
 
 @contextmanager

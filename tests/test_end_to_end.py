@@ -145,8 +145,9 @@ def test_a_killed_program_loses_no_job(own, visit, picture, undisturbed, tmp_pat
     job = generate(own, page)
     waits = generate(own, page)
     reached(own, job, 20)
-    page.context.close()
     own.kill()
+    page.wait_for_selector(".lost:visible >> text=The program does not answer")
+    page.context.close()
     cut = own.queue.get(job.id)
     assert cut.state == JobState.INTERRUPTED and 0 < saved_step(cut) < LONG.infer_steps
     own.queue.cancel(waits.id)

@@ -9,15 +9,13 @@ from gradio.components import Component
 
 from studio.config import ModelConfig
 from studio.errors import StudioError
-from studio.media import IMAGE_FORMATS
 from studio.settings import GenerationSettings
 from studio.ui import form, form_panels, markup
 from studio.ui.backend import Backend
 from studio.ui.labels import Labels, Updates, html, uploaded
 from studio.ui.strings import say, say_move
 
-PICTURE_TYPES = [f".{name.lower()}" for name in (*IMAGE_FORMATS, "jpg", "tif")]
-RESTORE_TYPES = [".mp4", ".json", ".png"]
+# No file_types: gradio would refuse other files in a box of its own, in English. page.js limits what can be chosen.
 ZONE = {"type": "binary", "container": False, "show_label": False}
 TICKS = """element.addEventListener('click', (event) => {
     const tick = event.target.closest('[data-score]');
@@ -52,9 +50,7 @@ class CreateTab:
     def _build_picture(self) -> None:
         with gr.Column(elem_id="picture", elem_classes="field"):
             self.picture_title = html()
-            self.first_image = self.labels.add(
-                gr.File(file_types=PICTURE_TYPES, elem_id="first-image", **ZONE), label="image"
-            )
+            self.first_image = self.labels.add(gr.File(elem_id="first-image", **ZONE), label="image")
             self.figure = html(visible=False, elem_id="crop")
             self.remove = self.labels.add(
                 gr.Button(size="sm", visible=False, elem_id="remove-picture"), value="image.remove"
@@ -95,7 +91,7 @@ class CreateTab:
             )
             with gr.Column(elem_classes="field"):
                 self.restore_title = html()
-                self.restore = label(gr.File(file_types=RESTORE_TYPES, elem_id="restore-file", **ZONE), label="restore")
+                self.restore = label(gr.File(elem_id="restore-file", **ZONE), label="restore")
         with label(gr.Accordion(open=False, elem_id="receives"), label="receives"):
             self.receives = html()
 

@@ -91,7 +91,8 @@ def system_bar(usage: Mapping[str, float | None], running: int, waiting: int, la
     words = " · ".join(work) or say("status.idle", language)
     gauges = "".join(_gauge(kind, usage, language) for kind in ("vram", "ram") if usage.get(f"{kind}_total_gb"))
     state = f'<span class="work{" on" if running else ""}">{words}</span>'
-    return f'<div class="system" data-language="{language}">{state}{gauges}</div>'
+    lost = f'<span class="lost" role="alert">{text(say("app.lost", language))}</span>'
+    return f'<div class="system" data-language="{language}">{state}{gauges}{lost}</div>'
 
 
 def _gauge(kind: str, usage: Mapping[str, float | None], language: str) -> str:

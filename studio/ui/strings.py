@@ -12,6 +12,10 @@ STRINGS: dict[str, tuple[str, str]] = {
         "Another Step-Video Studio works on this queue, so this page only shows. Close the other one and start again to make videos here.",
         "另一个 Step-Video Studio 正在处理此队列，本页面仅供查看。要在这里生成视频，请关闭另一个程序后重新启动。",
     ),
+    "app.lost": (
+        "The program does not answer: it was closed, or the connection is gone. This page waits for it.",
+        "程序没有响应：它已关闭，或连接中断。本页面会等待其恢复。",
+    ),
     "tab.create": ("Create", "创作"),
     "tab.gallery": ("Gallery", "作品"),
     "language": ("Language", "语言"),
@@ -144,6 +148,7 @@ STRINGS: dict[str, tuple[str, str]] = {
     "phase.load": ("Load", "载入"),
     "phase.encode_text": ("Read text", "理解文字"),
     "phase.encode_image": ("Read picture", "理解图片"),
+    "phase.prepare": ("Prepare the preview", "准备预览"),
     "phase.denoise": ("Denoise", "去噪"),
     "phase.decode": ("Decode", "解码"),
     "phase.write": ("Write file", "写入文件"),

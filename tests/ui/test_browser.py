@@ -169,6 +169,13 @@ def test_a_picture_is_cropped_as_shown_and_errors_lose_nothing(studio, visit, tm
     bad.write_bytes(b"\x89PNG\r\n\x1a\nnot really")
     page.set_input_files("#first-image input[type=file]", bad)
     page.wait_for_selector("#message .alert >> text=cannot be read")
+    page.click('#language label:has(input[value="zh"])')
+    page.wait_for_selector("#message .alert", state="detached")
+    (words := tmp_path / "words.txt").write_text("no picture")
+    page.set_input_files("#first-image input[type=file]", words)
+    page.wait_for_selector("#message .alert >> text=无法读取首帧图片")
+    assert not page.is_visible(".toast-body"), "gradio's own words are English"
+    page.click('#language label:has(input[value="en"])')
     page.set_input_files("#first-image input[type=file]", picture_file(tmp_path))
     page.wait_for_selector(".crop img")
     page.click("#advanced > button")

@@ -112,6 +112,13 @@ def test_every_phase_has_its_place(phase):
     assert page.count('class="now"') == 1 and "bar busy" in page
 
 
+def test_only_a_job_with_a_picture_reads_one():
+    without = job(phase="encode_image", progress=None)
+    assert "Prepare the preview" in job_panels.stage(without, 0, "en")
+    page = job_panels.stage(replace(without, settings=replace(without.settings, first_image="x")), 0, "en")
+    assert "Read picture" in page and "Prepare" not in page
+
+
 def test_a_job_without_a_phase_is_starting():
     page = job_panels.stage(job(phase="", progress=None), 0, "en")
     assert "Starting" in page and "Running" not in page

@@ -21,6 +21,8 @@
     }
     if (event.target.closest("#generate") && innerWidth < 860)
       setTimeout(() => find("#message .alert") || find("#stage")?.scrollIntoView({ behavior: "smooth" }), 700);
+    if (event.target.closest("#latest .card, .grid .card") && innerWidth < 860) // what it opens stands above
+      find(event.target.closest(".grid") ? "#detail" : "#stage")?.scrollIntoView({ behavior: "smooth" });
     const copy = event.target.closest("[data-copy]");
     if (copy && navigator.clipboard) {
       navigator.clipboard.writeText(copy.textContent);
@@ -57,6 +59,19 @@
     const files = event.clipboardData?.files ?? [];
     if (files.length) deliver(files[0], null);
   });
+
+  // What the pickers offer; what is dropped instead is judged by the program, in its own words.
+  const OFFERED = { "#first-image": "image/*", "#restore-file": ".mp4,.png,.json" };
+  addEventListener("click", (event) => {
+    for (const [zone, types] of Object.entries(OFFERED))
+      if (event.target.closest(zone)) find(`${zone} input[type=file]`)?.setAttribute("accept", types);
+  }, true);
+
+  // A program that ended or cannot be reached is told: no click would do anything.
+  setInterval(async () => {
+    const answer = await fetch("robots.txt", { cache: "no-store" }).catch(() => null);
+    document.body.classList.toggle("unreachable", !answer || answer.status >= 502);
+  }, 3000);
 
   // The tab says how far the video is; the page says which language it is in.
   setInterval(() => {

@@ -1,4 +1,4 @@
-"""`python -m studio.nano train|export|judge|grid`: make, ship, measure and show the built-in model."""
+"""`python -m studio.nano train|export|judge|grid|examples`: make, ship, measure and show the built-in model."""
 
 import argparse
 import json
@@ -10,6 +10,7 @@ import torch
 from models.checkpoint import load_vae
 from studio.config import ROOT
 from studio.nano.checkpoint import NanoSizes, save_checkpoint
+from studio.nano.examples import make_examples
 from studio.nano.grid import make_grid
 from studio.nano.model import Denoiser, SampleSettings, load_denoiser, text_alone
 from studio.nano.report import gates_table, marks_table, report
@@ -106,6 +107,11 @@ def grid(args: argparse.Namespace) -> None:
     make_grid(alone, both, vae, sample_settings(args), args.font, args.seed).save(args.out)
 
 
+def examples(args: argparse.Namespace) -> None:
+    """Make the first images and thumbnails of the page's examples, with what is shipped."""
+    make_examples(device=args.device)
+
+
 def sample_settings(args: argparse.Namespace) -> SampleSettings:
     """The generation settings of the command line."""
     return SampleSettings(args.infer_steps, args.cfg_scale, args.time_shift)
@@ -158,7 +164,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.choices["grid"].add_argument("--seed", type=int, default=7)
     commands.choices["grid"].add_argument("--font", type=Path, help="a font with Chinese; without one: no labels")
     commands.choices["grid"].add_argument("--out", type=Path, default=ASSETS / "grid.png")
-    for command in (one, *(commands.choices[name] for name in ("judge", "grid"))):
+    commands.add_parser("examples", help=examples.__doc__).set_defaults(run=examples)
+    for command in (one, *(commands.choices[name] for name in ("judge", "grid", "examples"))):
         command.add_argument("--device", default=device)
     return parser
 

@@ -89,7 +89,11 @@ def _machine_flags() -> argparse.ArgumentParser:
         choices=("auto", "none", "blocks", "disk"),
         help="auto (default): as free memory allows; none: all on the device; blocks: stream all; disk: from disk",
     )
-    group.add_argument("--quantize", choices=("none", "int8"), help="int8: use the weights `quantize` wrote")
+    group.add_argument(
+        "--quantize",
+        choices=("none", "int8", "int8-compute"),
+        help="int8: weights that `quantize` wrote; int8-compute: multiply in int8 too (coarser; faster on some GPUs)",
+    )
     group.add_argument("--vram", type=_above_zero, metavar="GB", help="never use more GPU memory than this")
     group.add_argument("--ram", type=_above_zero, metavar="GB", help="never use more host memory than this")
     return flags

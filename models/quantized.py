@@ -118,6 +118,8 @@ def int8_block(block: Unit, scratch: Scratch | None = None, *, compute: str = "w
     Norms and tables stay. A block on the meta device stays there. Real weights are quantised; layers that are int8
     already keep their weights and get the scratch.
     """
+    if compute == "int8":
+        _bitsandbytes()  # now: what it imports catches errors, whose frames would keep the tensors of a product alive
     for parent in list(block.modules()):
         for name, layer in list(parent.named_children()):
             if isinstance(layer, nn.Linear):
@@ -154,18 +156,24 @@ def int8_compute_available() -> bool:
 def int8_product(x: Tensor, codes: Tensor, scale: Tensor, *, limit: int = PRODUCT_ELEMENTS) -> Tensor:
     """x (..., in) times codes (out, in) in int8, each row of x quantised on the fly -> (..., out) in x's dtype.
 
-    Rows go in pieces that keep every matrix of the product below `limit` elements. Inputs pass through float16, so
-    values above 65504 are lost; that and the rounding of x make this a mode to choose, never a default.
+    Rows go in pieces that keep every matrix of the product below `limit` elements. Inputs (on CUDA outputs too) pass
+    through float16, so values above 65504 are lost; that and the rounding of x make this a mode to choose, never a
+    default.
     """
     operations = _bitsandbytes()
-    rows = x.reshape(-1, x.shape[-1])
     absmax = scale * LEVELS
-    out = rows.new_empty(rows.shape[0], codes.shape[0])
+
+    def product(rows: Tensor) -> Tensor:
+        row_codes, row_absmax, _ = operations.int8_vectorwise_quant(rows.to(torch.float16))
+        return operations.int8_scaled_mm(row_codes, codes, row_absmax, absmax, dtype=x.dtype)
+
+    rows = x.reshape(-1, x.shape[-1])
     piece = max((limit - 1) // max(codes.shape), 1)
-    for start in range(0, rows.shape[0], piece):
-        part = slice(start, start + piece)
-        row_codes, row_absmax, _ = operations.int8_vectorwise_quant(rows[part].to(torch.float16))
-        out[part] = operations.int8_scaled_mm(row_codes, codes, row_absmax, absmax, dtype=x.dtype)
+    if len(rows) <= piece:
+        return product(rows).unflatten(0, x.shape[:-1])
+    out = rows.new_empty(len(rows), len(codes))
+    for start in range(0, len(rows), piece):
+        out[start : start + piece] = product(rows[start : start + piece])
     return out.unflatten(0, x.shape[:-1])
 
 

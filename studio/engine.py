@@ -11,6 +11,7 @@ import torch
 
 from models.attention import attention_backend
 from models.checkpoint import fingerprint
+from models.quantized import int8_compute_available
 from models.tokenizers import ClipTokenizer, StepTokenizer
 from studio import __version__
 from studio.config import COMPONENT_FOLDERS, COMPONENTS, CameraMove, ModelConfig, StudioConfig, part_folder
@@ -28,7 +29,10 @@ CACHE_FOLDER = ".cache"  # inside the output folder: encoded prompts, colour map
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How a model is to run: device "auto", "cpu" or "cuda[:n]"; offload auto|none|blocks|disk; quantize none|int8."""
+    """How a model is to run: device "auto", "cpu" or "cuda[:n]"; offload auto|none|blocks|disk.
+
+    quantize: none; int8 weights; int8-compute: the transformer multiplies in int8 too, which is coarser.
+    """
 
     device: str = "auto"
     offload: str = "auto"
@@ -76,6 +80,12 @@ def is_installed(model: ModelConfig, model_dir: Path) -> bool:
     return None not in folders
 
 
+def check_quantize(options: EngineOptions) -> None:
+    """Raise InputError where products in int8 are asked for and what computes them is not installed."""
+    if options.quantize == "int8-compute" and not int8_compute_available():
+        raise InputError("int8_compute_missing")
+
+
 def weights_file(folders: Mapping[str, Path | None]) -> Path | None:
     """The largest file of the transformer's weights: what its disk's speed is measured on. None where it is absent."""
     if (folder := folders.get("transformer")) is None:
@@ -104,8 +114,9 @@ def open_engine(
     options: EngineOptions,
 ) -> Engine:
     """Everything the recipe needs, without loading a weight yet. Raises ModelMissing, and StudioError for bad files."""
+    check_quantize(options)
     folders = part_folders(model, has_image, config.model_dir)
-    if options.quantize == "int8":
+    if options.quantize != "none":
         folders = int8_folders(folders)
     device = pick_device(options.device)
     dtype = compute_dtype(device)
@@ -118,7 +129,7 @@ def open_engine(
         budgets=budgets_for(device, config),
         offload=options.offload,
         quantize=options.quantize,
-        speeds=load_speeds(cache, device, weights_file(folders)),
+        speeds=load_speeds(cache, device, weights_file(folders), int8=options.quantize == "int8-compute"),
     )
     return Engine(
         model=model,
@@ -127,7 +138,7 @@ def open_engine(
         tokenizers=open_tokenizers(folders),
         embeddings=EmbeddingCache(cache / "embeddings", config.embedding_cache_gb),
         colours_path=cache / "colours" / f"{prints['vae'][:32]}.safetensors",
-        text_fingerprint=hashlib.sha256(f"{prints['step_llm']}{prints['clip']}{options.quantize}".encode()).hexdigest(),
+        text_fingerprint=_text_fingerprint(prints, options.quantize),
         provenance={
             "version": __version__,
             "model_fingerprint": hashlib.sha256("".join(prints.values()).encode()).hexdigest(),
@@ -138,3 +149,9 @@ def open_engine(
             "attention": attention_backend(device, dtype, 128),
         },
     )
+
+
+def _text_fingerprint(prints: Mapping[str, str], quantize: str) -> str:
+    """Of encoded prompts; the language model multiplies alike in both int8 modes."""
+    weights = "none" if quantize == "none" else "int8"
+    return hashlib.sha256(f"{prints['step_llm']}{prints['clip']}{weights}".encode()).hexdigest()

@@ -148,6 +148,11 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "run python app.py quantize MODEL again.",
         "{folder} 中的 int8 权重来自另一份 {part}，与现有文件不符：请重新执行 python app.py quantize MODEL。",
     ),
+    "int8_compute_missing": (
+        "Computing in int8 needs bitsandbytes, which is not installed: pip install bitsandbytes, "
+        "or use --quantize int8, which needs it no more once the weights are written.",
+        "int8 计算需要 bitsandbytes，但未安装：请执行 pip install bitsandbytes，或改用 --quantize int8（权重生成后不再需要它）。",
+    ),
     "remove_failed": ("{file} could not be removed: {reason}.", "无法删除 {file}：{reason}。"),
     "queue_unwritable": (
         "The queue in {folder} cannot be written ({reason}; {free_gb:.2f} GB are free there): free some space, or choose another folder.",
@@ -213,6 +218,12 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "{llm_slots} language model slots, {slice_frames} latent frames decoded at once. Nothing done so far is lost.",
         "内存不足，改用更小的方案继续：常驻 {resident} 个块、{slots} 个槽位，语言模型 {llm_slots} 个槽位，"
         "每次解码 {slice_frames} 个潜变量帧。已完成的部分不会丢失。",
+    ),
+    "compute_speed": (
+        "Computing in int8, as asked: {int8:.3g} TFLOP/s on this device, where the usual type has {usual:.3g}. "
+        "It rounds more than --quantize int8, which is the better choice unless the first number is clearly larger.",
+        "已按要求使用 int8 计算：本设备上为 {int8:.3g} TFLOP/s，常用精度为 {usual:.3g}。"
+        "其舍入误差大于 --quantize int8；除非前一个数字明显更大，否则建议使用后者。",
     ),
     "memory_again": (
         "Memory was refused; trying once more after giving back what was free.",

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from models.quantized import int8_compute_available
 from studio.config import COMPONENTS, ModelConfig, StudioConfig, part_folder
 from studio.engine import CACHE_FOLDER, EngineOptions, compute_dtype, named_device, pick_device, weights_file
 from studio.job_times import JobTimes, load_job_times, store_job_times
@@ -45,7 +46,7 @@ def estimate(
     speeds: tflops, link_gbps, disk_gbps that were given (None: this machine's, else assumed).
     """
     device = named_device(options.device)
-    found = given_speeds(machine_speeds(model, config, device), **speeds)
+    found = given_speeds(machine_speeds(model, config, options), **speeds)
     options = replace(options, device=str(device))
     return _foretell(settings, model, config, options, _budgets(device, config), found).expected(first=True)
 
@@ -79,11 +80,13 @@ def page_estimate(
     }
 
 
-def machine_speeds(model: ModelConfig, config: StudioConfig, device: torch.device) -> Speeds:
+def machine_speeds(model: ModelConfig, config: StudioConfig, options: EngineOptions) -> Speeds:
     """Measured where the device is here, on the disk where the model is; else assumed, as the output says."""
+    device = named_device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         return ASSUMED["cuda"]
-    return load_speeds(config.output_dir / CACHE_FOLDER, device, weights_file(_folders(model, config)))
+    int8 = options.quantize == "int8-compute" and int8_compute_available()
+    return load_speeds(config.output_dir / CACHE_FOLDER, device, weights_file(_folders(model, config)), int8=int8)
 
 
 def learn(
@@ -98,7 +101,7 @@ def learn(
     """Remember what the phases of a finished job took. first: whether it was its process's first."""
     device = pick_device(options.device)
     cache, options = config.output_dir / CACHE_FOLDER, replace(options, device=str(device))
-    speeds = machine_speeds(model, config, device)
+    speeds = machine_speeds(model, config, options)
     known = _foretell(settings, model, config, options, budgets_for(device, config), speeds)
     store_job_times(cache, device.type, model.name, known.times.after(known.seconds, seconds, first=first))
 

@@ -7,13 +7,14 @@ import sys
 
 import pytest
 
+from studio import estimate
 from studio.config import ROOT, load_models, load_studio
 from studio.engine import CACHE_FOLDER, EngineOptions, open_engine
 from studio.errors import StudioError, say
 from studio.estimate import learn, page_estimate
 from studio.job_times import FILE_NAME
 from studio.memory import speeds
-from studio.memory.speeds import DiskSpeed
+from studio.memory.speeds import ASSUMED, DiskSpeed
 from studio.pipeline import video_shape
 from studio.settings import GenerationSettings
 
@@ -46,8 +47,10 @@ def test_what_would_fit_is_said_in_both_languages_on_the_page_and_in_english_els
 
 
 @pytest.fixture
-def made(model_dir, tmp_path):
+def made(model_dir, tmp_path, monkeypatch):
     """made(settings...) -> the page's estimate for step-video-t2v, from assumed speeds."""
+    for name in ("known_speeds", "machine_speeds"):
+        monkeypatch.setattr(estimate, name, lambda *_: ASSUMED["cpu"])
     model = load_models()["step-video-t2v"]
     config = load_studio(model_dir=str(model_dir), output_dir=str(tmp_path), ram_gb=4)
 

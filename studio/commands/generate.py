@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from studio import latents_file
-from studio.commands.machine import engine_options, find_model, learn_from, studio_config
+from studio.commands.machine import engine_options, find_model, learn_from, notices, studio_config
 from studio.commands.signals import stopping
 from studio.commands.workfolder import KEPT_DAYS, remove_leftovers, work_folder
 from studio.config import StudioConfig, load_camera_moves
@@ -65,6 +65,8 @@ def run_generate(options: argparse.Namespace, flags: Mapping[str, Any]) -> int:
         try:
             # Looked at again: while this one waited for the device, another may have taken its name.
             request = replace(request, stem=_stem(options.output, settings, config))
+            for notice in notices(engine, engine_options(options)):
+                bar.show(notice)
             finished = generate(request, engine, bar.show, stop.is_set)
             finished = replace(finished, seconds=seconds | finished.seconds)
             learn_from(engine, settings, finished, config, engine_options(options), first=True)

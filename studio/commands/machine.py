@@ -4,9 +4,9 @@ import argparse
 
 from studio.config import ModelConfig, StudioConfig, load_models, load_studio
 from studio.engine import CACHE_FOLDER, EngineOptions, is_installed, pick_device
-from studio.errors import InputError
+from studio.errors import InputError, say
 from studio.estimate import learn
-from studio.events import Finished
+from studio.events import Finished, Notice
 from studio.memory.speeds import remember
 from studio.pipeline import Engine
 from studio.settings import GenerationSettings
@@ -43,6 +43,15 @@ def find_model(name: str | None, config: StudioConfig) -> ModelConfig:
     if name not in models:
         raise InputError("model_unknown", value=name, known=", ".join(models))
     return models[name]
+
+
+def notices(engine: Engine, options: EngineOptions) -> list[Notice]:
+    """What is to be known of the options before a job: whether products in int8, if asked for, are any faster here."""
+    if options.quantize != "int8-compute":
+        return []
+    speeds = engine.memory.speeds
+    values = {"int8": speeds.int8_tflops or 0.0, "usual": speeds.tflops}
+    return [Notice("compute_speed", values, say("compute_speed", values))]
 
 
 def learn_from(

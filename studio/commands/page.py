@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from studio.commands.gauges import free_vram_gb, memory_gauges, worker_is_fresh
-from studio.commands.machine import engine_options, find_model, learn_from, studio_config
+from studio.commands.machine import engine_options, find_model, learn_from, notices, studio_config
 from studio.commands.signals import stopping
 from studio.config import ROOT, ModelConfig, StudioConfig, load_camera_moves, load_models, load_presets
 from studio.engine import (
     EngineOptions,
+    check_quantize,
     is_installed,
     open_engine,
     open_tokenizers,
@@ -49,8 +50,9 @@ def run_page(options: argparse.Namespace) -> int:
     folder = config.output_dir / QUEUE_FOLDER
     start_log(folder, "page")
     queue = JobQueue(folder, limit_megapixels=config.image_limit_megapixels)
-    if (device := pick_device(engine_options(options).device)).type == "cpu":  # a GPU is measured by its worker
-        machine_speeds(find_model(None, config), config, device)
+    check_quantize(engine_options(options))
+    if pick_device(engine_options(options).device).type == "cpu":  # a GPU is measured by its worker
+        machine_speeds(find_model(None, config), config, engine_options(options))
     supervisor = Supervisor(queue, _worker_command(options, folder), purpose=f"the page on port {config.port}")
     backend = _backend(config, engine_options(options), queue, supervisor)
     page = build_page(backend)
@@ -121,6 +123,8 @@ class _Engines:
         began = time.monotonic()
         engine = self._open(self._models[settings.model], image is not None, emit)
         seconds = {"load": round(time.monotonic() - began, 3)}
+        for notice in notices(engine, self._options):
+            emit(notice)
         finished = generate(Request(settings, stem, job.folder, image), engine, emit, cancelled)
         finished = replace(finished, seconds=seconds | finished.seconds)
         learn_from(engine, settings, finished, self._config, self._options, first=self._first)

@@ -34,6 +34,9 @@ PUBLIC_CLIP = {
 # terms of that turn.
 CHUNK_TENSORS = 7
 CHUNK_FLOAT_TENSORS = 2
+# bitsandbytes' product in int8, bytes beside the input: of each input element its float16 copy and its code; of each
+# output element the int32 sum, beside two of the result's type (CUDA: float16, then the result; CPU: two in float32).
+INT8_INPUT, INT8_OUTPUT = 3, 4
 ENCODE_IMAGE_TENSORS = 8  # full-size tensors of the encoder's first level, with what convolutions need beside them
 
 
@@ -87,7 +90,10 @@ class ModelSizes:
 
     @classmethod
     def of(cls, architecture: Architecture, dtype: torch.dtype, quantize: str = "none") -> "ModelSizes":
-        """quantize: "none" or "int8". The networks are built on the meta device; CLIP is float32 always."""
+        """quantize: "none", "int8" or "int8-compute" (the transformer's products too, which then needs no scratch).
+
+        The networks are built on the meta device; CLIP is float32 always.
+        """
         transformer, llm = architecture.transformer, architecture.step_llm
         with torch.device("meta"):
             block, layer = Block(transformer), Layer(llm)
@@ -98,7 +104,7 @@ class ModelSizes:
             dtype=dtype,
             quantize=quantize,
             transformer=_network(transformer.layers, block, around_blocks, dtype, quantize),
-            step_llm=_network(llm.layers, layer, around_layers, dtype, quantize),
+            step_llm=_network(llm.layers, layer, around_layers, dtype, "none" if quantize == "none" else "int8"),
             clip_bytes=clip_parameters(architecture.clip or PUBLIC_CLIP) * torch.float32.itemsize,
             vae_bytes=_layout_bytes(_vae(architecture.vae), dtype),
         )
@@ -120,13 +126,17 @@ def denoise_bytes(sizes: ModelSizes, video: VideoShape, conditions: int) -> int:
     chunk = min(tokens, TOKEN_CHUNK)
     whole = tokens * width * wide
     log_sums = tokens * params.heads * 4  # attention keeps one float32 per query and head
-    making_qkv = chunk * width * (CHUNK_TENSORS * wide + CHUNK_FLOAT_TENSORS * 4) + (3 * whole if tokens > chunk else 0)
+    per_token, feeding = width * (CHUNK_TENSORS * wide + CHUNK_FLOAT_TENSORS * 4), 0
+    if sizes.quantize == "int8-compute":
+        per_token = max(per_token, width * (INT8_INPUT + wide + 3 * (INT8_OUTPUT + 2 * wide)))
+        feeding = chunk * width * (INT8_INPUT + wide + 4 * (INT8_OUTPUT + 2 * wide))
+    making_qkv = chunk * per_token + (3 * whole if tokens > chunk else 0)
     attending = 4 * whole + log_sums
     rope = 2 * tokens * params.head_dim * 4
     context = CONTEXT_TOKENS * width * wide
     latents = tokens * (params.in_channels + params.out_channels) * 4
     hidden = conditions * (whole + rope + context + latents)
-    return hidden + max(making_qkv, attending) + 2 * context + 4 * latents
+    return hidden + max(making_qkv, attending, feeding) + 2 * context + 4 * latents
 
 
 def prompt_bytes(sizes: ModelSizes) -> int:
@@ -157,13 +167,13 @@ def _vae(params: VAEParams) -> VAE:
 def _network(units: int, unit: nn.Module, rest: nn.Module, dtype: torch.dtype, quantize: str) -> NetworkSizes:
     parameters = sum(parameter.numel() for parameter in unit.parameters())
     unit = unit.to(dtype)  # before the layers become int8: their scales stay float32
-    if quantize == "int8":
+    if quantize != "none":
         unit = int8_block(unit)
     return NetworkSizes(
         units=units,
         unit_bytes=Layout.of(unit.state_dict()).nbytes,
         rest_bytes=_layout_bytes(rest, dtype),
-        scratch_bytes=sum(scratch_elements(unit)) * dtype.itemsize,
+        scratch_bytes=sum(scratch_elements(unit)) * dtype.itemsize if quantize != "int8-compute" else 0,
         unit_parameters=parameters,
     )
 

@@ -73,13 +73,15 @@ class MemoryManager:
         speeds: Speeds | None = None,
         machine: Machine | None = None,
     ) -> None:
-        """parts: component -> checkpoint folder, with quantize "int8" those of the int8 files for transformer and LLM.
+        """parts: component -> checkpoint folder, those of the int8 files for transformer and LLM unless quantize is
+        "none". quantize: "int8" multiplies in dtype, "int8-compute" has the transformer's blocks multiply in int8.
 
         dtype: of transformer, LLM and VAE; CLIP computes in float32. offload: auto | none (all resident) | blocks (RAM
         to device) | disk. speeds: of this machine, else assumed. Nothing is read before it is needed.
         """
         self._parts, self._device, self._dtype = parts, device, dtype
         self._plans = Plans(parts, device, dtype, budgets, speeds=speeds, offload=offload, quantize=quantize or "none")
+        self._int8_compute = {"transformer"} if quantize == "int8-compute" else set()
         self._account = Account(machine or Machine(device))
         self._backend = backend_for(device)
         self._streamed: dict[str, StreamedNetwork] = {}
@@ -207,7 +209,9 @@ class MemoryManager:
     def _network(self, name: str) -> StreamedNetwork:
         if name not in self._streamed:
             module, files = build(self._parts[name], name)
-            self._streamed[name] = StreamedNetwork(module, files, self._dtype, self._account, self._backend)
+            self._streamed[name] = StreamedNetwork(
+                module, files, self._dtype, self._account, self._backend, int8_compute=name in self._int8_compute
+            )
         return self._streamed[name]
 
     def _bring_on(self, name: str, dtype: torch.dtype) -> nn.Module:

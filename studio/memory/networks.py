@@ -51,25 +51,36 @@ class WholeNetwork:
 class StreamedNetwork:
     """A network in two parts: `body`, the tensors outside of units, and units that a streamer brings on.
 
-    Its files may hold int8 units (models.quantized); these dequantise into one scratch that all of them share.
+    Its files may hold int8 units (models.quantized); these dequantise into one scratch that all of them share, or
+    compute in int8 and need none.
     """
 
     def __init__(
-        self, module: nn.Module, files: ComponentFiles, dtype: torch.dtype, account: Account, backend: Backend
+        self,
+        module: nn.Module,
+        files: ComponentFiles,
+        dtype: torch.dtype,
+        account: Account,
+        backend: Backend,
+        *,
+        int8_compute: bool = False,
     ) -> None:
-        """module: on the meta device, as `models.checkpoint.build` returns it. Opens files, takes no memory yet."""
+        """module: on the meta device, as `models.checkpoint.build` returns it. Opens files, takes no memory yet.
+
+        int8_compute: whether int8 units multiply in int8.
+        """
         self.name, self.dtype = files.component, dtype
         self._files, self._account = files, account
         module.to(dtype)
         units = module.get_submodule(UNITS[self.name])
         self.params, self.units, self._unit = module.params, len(units), units[0]
         if files.is_int8:
-            int8_block(self._unit)
+            int8_block(self._unit, compute="int8" if int8_compute else "weight")
         self.layout = Layout.of(self._unit.state_dict())
         module.set_submodule(UNITS[self.name], nn.ModuleList())
         self._outside = module
         self.rest_bytes = Layout.of(module.state_dict()).nbytes
-        self.scratch_bytes = sum(scratch_elements(self._unit)) * dtype.itemsize
+        self.scratch_bytes = 0 if int8_compute else sum(scratch_elements(self._unit)) * dtype.itemsize
         self._rest: WholeNetwork | None = None
         self._scratch: list[Lease] = []
         self._dequantised: Scratch | None = None

@@ -327,6 +327,8 @@ def _assumptions(request: PlanRequest) -> dict[str, Any]:
         "correction": speeds.correction,
         "process_ram_gb": HOST_BASE_BYTES[request.device] / GB,
     }
+    if request.sizes.quantize == "int8-compute":
+        stated["int8_tflops"] = speeds.int8_tflops
     if not request.on_cpu:
         stated |= {"link_gbps": speeds.link_gbps, "cuda_context_gb": CUDA_CONTEXT_BYTES / GB}
     return stated

@@ -91,7 +91,7 @@ class Plans:
 
     def request(self, video: VideoShape) -> PlanRequest:
         """What the plan of a video follows from."""
-        is_int8 = self._quantize == "int8"
+        is_int8 = self._quantize != "none"
         return PlanRequest(
             sizes=self._int8_sizes if is_int8 else self._sizes,
             video=video,
@@ -114,4 +114,4 @@ class Plans:
 
     @cached_property
     def _int8_sizes(self) -> ModelSizes:
-        return ModelSizes.of(self._architecture, self._dtype, "int8")
+        return ModelSizes.of(self._architecture, self._dtype, "int8" if self._quantize == "none" else self._quantize)

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from models.attention import attention
+from models.quantized import int8_product, quantize_rows
 from studio.memory.backends import backend_for
 
 FILE_NAME = "speeds.json"
@@ -31,6 +32,7 @@ class Speeds:
     """tflops and attention_tflops: matrix products and attention in the compute dtype. memory_gbps: what element-wise
     work moves in the memory that is computed from. link_gbps: RAM to device. disk_gbps: past the page cache.
 
+    int8_tflops: products as the mode int8-compute makes them, rounding included; None: not asked for yet.
     correction: measured over predicted computation time, 1 until a run has been timed (planner.calibrate).
     origin: where the numbers come from, for people. disk: which disk it is (the file system's number).
     """
@@ -43,6 +45,7 @@ class Speeds:
     correction: float = 1.0
     origin: str = "assumed"
     disk: str = "none in particular"
+    int8_tflops: float | None = None
 
 
 @dataclass(frozen=True)
@@ -75,19 +78,23 @@ def given_speeds(base: Speeds, **values: float | None) -> Speeds:
         return base
     origin = f"{base.origin}, with {', '.join(given)} as given"
     if "tflops" in given:
-        given["attention_tflops"] = given["tflops"]
+        given |= {"attention_tflops": given["tflops"], "int8_tflops": None}
     return replace(base, **given, origin=origin)
 
 
-def load_speeds(cache: Path, device: torch.device, weights: Path | None = None) -> Speeds:
+def load_speeds(cache: Path, device: torch.device, weights: Path | None = None, *, int8: bool = False) -> Speeds:
     """This machine's speeds: as remembered in the folder `cache`, else measured now and remembered there.
 
-    weights: a file of the disk that the model lies on (None: the disk of `cache`). A folder that cannot be written or
+    weights: a file of the disk that the model lies on (None: the disk of `cache`). int8: also how fast products in int8
+    are, which needs bitsandbytes. A folder that cannot be written or
     a damaged file only means that speeds are measured again next time.
     """
     known, key = _read(cache), _device_key(device)
     if key not in known.devices:
         known.devices[key] = _measure_device(device)
+        _write(cache, known)
+    if int8 and known.devices[key].int8_tflops is None:
+        known.devices[key] = replace(known.devices[key], int8_tflops=_int8_speed(device) / 1e12)
         _write(cache, known)
     return _with_disk(known.devices[key], cache, weights)
 
@@ -144,10 +151,22 @@ def _with_disk(speeds: Speeds, cache: Path, weights: Path | None) -> Speeds:
 
 
 def _matrix_speed(device: torch.device, dtype: torch.dtype) -> float:
-    # On a CPU a few milliseconds each, here and below: the best repetition is then one that nothing interrupted.
-    tokens, width, out = (4096, 6144, 12288) if device.type == "cuda" else (256, 1024, 1024)
+    tokens, width, out = _product_shape(device)
     x, weight = torch.randn(tokens, width, device=device).to(dtype), torch.randn(out, width, device=device).to(dtype)
     return 2 * tokens * width * out / _seconds(device, lambda: torch.nn.functional.linear(x, weight))
+
+
+def _int8_speed(device: torch.device) -> float:
+    tokens, width, out = _product_shape(device)
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    x = torch.randn(tokens, width, device=device).to(dtype)
+    codes, scale = quantize_rows(torch.randn(out, width, device=device))
+    return 2 * tokens * width * out / _seconds(device, lambda: int8_product(x, codes, scale))
+
+
+def _product_shape(device: torch.device) -> tuple[int, int, int]:
+    # On a CPU a few milliseconds each, here and below: the best repetition is then one that nothing interrupted.
+    return (4096, 6144, 12288) if device.type == "cuda" else (256, 1024, 1024)
 
 
 def _attention_speed(device: torch.device, dtype: torch.dtype) -> float:

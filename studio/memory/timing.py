@@ -30,7 +30,8 @@ def block_seconds(sizes: ModelSizes, video: VideoShape, conditions: int, speeds:
     moved = ELEMENT_PASSES * tokens * width * sizes.dtype.itemsize
     if sizes.quantize == "int8":
         moved += sizes.transformer.unit_parameters * (1 + sizes.dtype.itemsize)
-    once = linear / speeds.tflops / 1e12 + attention / speeds.attention_tflops / 1e12 + moved / speeds.memory_gbps / 1e9
+    tflops = (speeds.int8_tflops if sizes.quantize == "int8-compute" else None) or speeds.tflops
+    once = linear / tflops / 1e12 + attention / speeds.attention_tflops / 1e12 + moved / speeds.memory_gbps / 1e9
     return conditions * once * speeds.correction
 
 

@@ -82,6 +82,30 @@ def test_every_int8_plan_gives_the_bits_of_the_int8_twin(int8_parts, int8_twins,
     assert manager.usage().scratch_bytes == 0
 
 
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(blocks=sources(BLOCKS), slots=st.integers(1, 3), dtype=st.sampled_from(DTYPES))
+def test_every_plan_that_computes_in_int8_gives_the_bits_of_one_that_is_resident(int8_parts, blocks, slots, dtype):
+    latents = []
+    for sources_of in (["resident"] * BLOCKS, blocks):
+        manager = open_manager(int8_parts, dtype=dtype, quantize="int8-compute")
+        plan = with_sources(manager.plan(VIDEO), sources_of, ["direct"] * LAYERS, slots)
+        manager.use_plan(plan)
+        latents.append(denoise(manager))
+        assert plan.transformer.scratch_bytes == manager.usage().scratch_bytes == 0
+        manager.release()
+    assert torch.equal(*latents)
+
+
+def test_computing_in_int8_is_the_slow_twins_and_near_but_not_the_other_modes(int8_parts, int8_twins, twins):
+    manager = open_manager(int8_parts, quantize="int8-compute")
+    made = denoise(manager)
+    with torch.inference_mode():
+        assert torch.equal(made, slow_twin(int8_parts, torch.float32, compute="int8")[0])
+    for other in (int8_twins[torch.float32], twins[torch.float32][0]):
+        assert not torch.equal(made, other)
+        assert (made - other).norm() < 0.1 * other.norm()
+
+
 @pytest.mark.parametrize("offload", ["auto", "none", "blocks", "disk"])
 def test_every_mode_gives_the_bits_of_the_slow_twin(folder, twins, offload):
     manager = open_manager(folder, offload=offload)

@@ -167,6 +167,21 @@ def test_a_step_takes_its_arithmetic():
     assert plan.seconds_per_step == pytest.approx(38.5 + 68.0 + 0.8, rel=0.01)
 
 
+def test_products_in_int8_take_their_measured_speed():
+    speeds = Speeds(tflops=100, attention_tflops=50, memory_gbps=1e9, link_gbps=1e9, disk_gbps=1e9, int8_tflops=200)
+    for int8_tflops, linear in ((200, 38.5 / 2), (None, 38.5)):
+        made = request(102, 80, 128, "int8-compute", speeds=replace(speeds, int8_tflops=int8_tflops))
+        assert plan_run(made).seconds_per_step == pytest.approx(linear + 68.0 + 0.8, rel=0.01)
+        assert plan_run(made).assumptions["int8_tflops"] == int8_tflops
+
+
+def test_computing_in_int8_needs_no_scratch_but_room_for_its_sums():
+    weights, compute = public("int8"), public("int8-compute")
+    assert compute.transformer.scratch_bytes == 0 < weights.transformer.scratch_bytes
+    assert compute.step_llm == weights.step_llm and compute.transformer.unit_bytes == weights.transformer.unit_bytes
+    assert denoise_bytes(compute, FULL[17], 2) > denoise_bytes(weights, FULL[17], 2)
+
+
 def test_a_step_from_a_slow_disk_takes_the_reading():
     speeds = replace(ASSUMED["cuda"], disk_gbps=0.1)
     plan = plan_run(request(51, 12, 8, speeds=speeds, offload="disk"))

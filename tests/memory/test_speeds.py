@@ -66,6 +66,15 @@ def test_the_disk_of_the_weights_is_what_is_read(tmp_path, quick):
     assert not (tmp_path / "cache").exists() and weights.stat().st_size == 5_000_001
 
 
+def test_products_in_int8_are_measured_when_asked_for_and_once(tmp_path, quick, monkeypatch):
+    pytest.importorskip("bitsandbytes", reason="it computes them")
+    assert load_speeds(tmp_path, CPU).int8_tflops is None
+    found = load_speeds(tmp_path, CPU, int8=True)
+    assert found.int8_tflops > 0
+    monkeypatch.setattr(speeds, "_int8_speed", lambda *_: pytest.fail("measured again"))
+    assert load_speeds(tmp_path, CPU, int8=True) == found == load_speeds(tmp_path, CPU)
+
+
 @pytest.fixture
 def disks(tmp_path, quick, monkeypatch):
     """Folders stand for disks: "slow", "fast" and the one of the cache; reads are counted."""
@@ -119,4 +128,5 @@ def test_numbers_of_the_command_line_replace_measured_ones():
 
 def test_every_kind_of_device_has_stated_assumptions():
     assert set(ASSUMED) == {"cuda", "cpu"}
-    assert all(getattr(known, field.name) for known in ASSUMED.values() for field in fields(known))
+    stated = [field.name for field in fields(speeds.Speeds) if field.name != "int8_tflops"]  # asked for, never assumed
+    assert all(getattr(known, name) for known in ASSUMED.values() for name in stated)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from models.checkpoint import build as build_network
 from models.checkpoint import read_into
-from models.quantized import int8_network
+from models.quantized import int8_block, int8_network
 from studio.memory.account import Machine
 from studio.memory.manager import Condition, MemoryManager
 from studio.memory.plan import Budgets, ComponentPlan, Plan, VideoShape
@@ -86,13 +86,18 @@ def denoise(manager: MemoryManager, steps: int = 2, cancelled: Callable[[], bool
     return latents
 
 
-def slow_twin(parts: Path | Mapping[str, Path], dtype: torch.dtype, steps: int = 2) -> tuple[Tensor, Tensor]:
-    """The same with every network in ordinary memory."""
+def slow_twin(
+    parts: Path | Mapping[str, Path], dtype: torch.dtype, steps: int = 2, compute: str = "weight"
+) -> tuple[Tensor, Tensor]:
+    """The same with every network in ordinary memory. compute: how int8 blocks multiply."""
     folders = parts if isinstance(parts, Mapping) else dict.fromkeys(PARTS, parts)
     llm, clip, transformer, vae = (
         load(folders[name], name, torch.float32 if name == "clip" else dtype)
         for name in ("step_llm", "clip", "transformer", "vae")
     )
+    if compute == "int8":
+        for block in transformer.transformer_blocks:
+            int8_block(block, compute=compute)
     conditions = [(llm(ids), clip(*pair)) for ids, pair in zip(TEXTS, CLIP_TEXTS, strict=True)]
     latents = noise()
     for step in range(steps):

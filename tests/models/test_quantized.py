@@ -230,6 +230,16 @@ def test_int8_products_in_pieces_equal_one_product_and_are_close():
     assert 0 < relative(whole - exact, exact) <= 0.02
 
 
+@settings(max_examples=30, deadline=None)
+@given(rows=st.integers(1, 70), limit=st.integers(1, 256 * 80), dtype=st.sampled_from([torch.float32, torch.bfloat16]))
+def test_any_pieces_give_the_bits_of_one_product(rows, limit, dtype):
+    generator = torch.Generator().manual_seed(rows)
+    codes, scale = quantize_rows(heavy((64, 256), generator))
+    x = heavy((rows, 256), generator).to(dtype)
+    whole = int8_product(x, codes, scale)
+    assert whole.dtype == dtype and torch.equal(int8_product(x, codes, scale, limit=limit), whole)
+
+
 def test_int8_compute_of_a_whole_block_is_close():
     block = filled_block(normal)
     reference = update(block)

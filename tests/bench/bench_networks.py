@@ -107,17 +107,25 @@ def machine() -> dict[str, Any]:
     info = Path("/proc/cpuinfo")
     if info.exists():
         cpu = next(line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line)
-    git = partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, check=True)
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": cpu,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "load": os.getloadavg()[0],
-        "commit": git(["git", "rev-parse", "HEAD"]).stdout.strip(),
-        "uncommitted_models": bool(git(["git", "status", "--porcelain", "models"]).stdout.strip()),
+        "commit": _git("rev-parse", "HEAD"),
+        "uncommitted_models": bool(_git("status", "--porcelain", "models")),
         "command": " ".join(["python", *sys.argv]),
     }
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says of this tree; None where it is a copy without git."""
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 @torch.inference_mode()

@@ -87,6 +87,20 @@ class Preset:
 
 
 @dataclass(frozen=True)
+class Example:
+    """A request worth trying, in both languages; see studio/examples.py for its pictures.
+
+    settings: GenerationSettings fields besides model, prompt and picture. first_image: a file name, None: text alone.
+    """
+
+    key: str
+    model: str
+    prompt: Mapping[str, str]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    first_image: str | None = None
+
+
+@dataclass(frozen=True)
 class StudioConfig:
     """This machine: folders (relative: to the working directory), budgets in GB (None: what is free), server."""
 
@@ -117,6 +131,11 @@ def load_camera_moves(path: Path = ROOT / "configs" / "camera_moves.yaml") -> di
 def load_presets(path: Path = ROOT / "configs" / "presets.yaml") -> dict[str, Preset]:
     """The presets by key, in the order of the file."""
     return _entries(Preset, path)
+
+
+def load_examples(path: Path = ROOT / "configs" / "examples.yaml") -> dict[str, Example]:
+    """The examples by key, in the order of the file."""
+    return _entries(Example, path)
 
 
 def load_studio(path: Path = ROOT / "configs" / "studio.yaml", **overrides: Any) -> StudioConfig:

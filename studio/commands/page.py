@@ -11,7 +11,7 @@ from pathlib import Path
 from studio.commands.gauges import free_vram_gb, memory_gauges, worker_is_fresh
 from studio.commands.machine import engine_options, find_model, learn_from, notices, studio_config
 from studio.commands.signals import stopping
-from studio.config import ROOT, ModelConfig, StudioConfig, load_camera_moves, load_models, load_presets
+from studio.config import ROOT, ModelConfig, StudioConfig, load_camera_moves, load_examples, load_models, load_presets
 from studio.engine import (
     EngineOptions,
     check_quantize,
@@ -182,6 +182,7 @@ def _backend(config: StudioConfig, options: EngineOptions, queue: JobQueue, supe
         models=models,
         camera_moves=moves,
         presets=load_presets(),
+        examples=load_examples(),
         installed=lambda: {name: is_installed(model, config.model_dir) for name, model in models.items()},
         count_tokens=report,
         plan=lambda settings: page_estimate(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from studio.config import CameraMove, ModelConfig, Preset, StudioConfig
+from studio.config import CameraMove, Example, ModelConfig, Preset, StudioConfig
 from studio.events import Failed
 from studio.gallery import Gallery
 from studio.jobs import JobQueue
@@ -51,6 +51,7 @@ class Backend:
     models: Mapping[str, ModelConfig]
     camera_moves: Mapping[str, CameraMove]
     presets: Mapping[str, Preset]
+    examples: Mapping[str, Example]
     installed: Callable[[], Mapping[str, bool]]
     count_tokens: Callable[[GenerationSettings, str], TextReport]
     plan: Callable[[GenerationSettings], Mapping[str, Any]]

@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -30,8 +31,10 @@ class FormEvents:
         self.picture = {create.first_image, create.figure, create.remove, create.picture_size}
 
     def wire(self) -> None:
-        """Attach every handler. `input` events come from people alone, so that no answer triggers another; but gradio
-        6's text fields send them for key presses only, not for pasted, deleted or Chinese words: there it is `change`.
+        """Attach every handler. `input` events come from people alone, so that no answer triggers another. What follows
+        from the form waits for `change` of every field: gradio 6's text fields send `input` for key presses only, not
+        for pasted, deleted or Chinese words. It is one event for all: an answer fills the fields one after another, and
+        what the first of them asks for must not arrive after what the last one does.
         """
         create, fields = self.create, self.create.fields
         outputs = {*create.shown, *self.picture, create.message}
@@ -45,10 +48,8 @@ class FormEvents:
             react(zone.upload, self.settings_given, {*create.inputs, zone}, {*outputs, zone})
         react(create.fix.click, self.fixed, create.inputs, create.shown)
         react(create.motion_ticks.select, self.tick_chosen, create.inputs, create.shown)
-        for name in fields.keys() - {"model", "size"}:
-            written = isinstance(fields[name], gr.Textbox | gr.Number)
-            trigger = fields[name].change if written else fields[name].input
-            react(trigger, self.typed, create.inputs, create.refreshed, trigger_mode="always_last")
+        changes = partial(gr.on, [field.change for name, field in fields.items() if name != "model"])
+        react(changes, self.typed, create.inputs, create.refreshed, trigger_mode="always_last")
 
     def typed(self, data: Data) -> Updates:
         """Something changed: what follows from it is shown, the rest stays as it is."""

@@ -22,15 +22,11 @@ def stage(job: Job, ahead: int, language: str) -> str:
     )
 
 
-def empty_stage(small: bool, language: str) -> str:
-    """The large right half before the first job: prompts to begin with. small: such as the built-in model can draw."""
-    kind = "example.small" if small else "example"
-    examples = "".join(
-        f'<button type="button" data-example="{n}">{text(say(f"{kind}.{n}", language))}</button>' for n in (1, 2, 3)
-    )
+def empty_stage(language: str) -> str:
+    """The large right half before the first job."""
     return (
         f'<section class="stage empty"><div class="screen blank"><div><h2>{say("stage.empty", language)}</h2>'
-        f"<p>{say('stage.examples', language)}</p>{examples}</div></div></section>"
+        f"<p>{say('stage.examples', language)}</p></div></div></section>"
     )
 
 
@@ -167,17 +163,18 @@ def _job_card(job: Job, chosen: str, language: str) -> str:
     poster = job.result and filenames.beside(Path(job.result.path), ".jpg").is_file()
     picture = media_url(job.id, "poster") if poster else _preview(job)
     badge = "" if done else f'<b class="{job.state}">{_state(job, language)}</b>'
-    return _card(job.id, picture, badge, job.settings.prompt, job.id == chosen)
+    return card(job.id, picture, badge, job.settings.prompt, job.id == chosen)
 
 
 def _entry_card(entry: Entry, chosen: str, language: str) -> str:
     if entry.job:
         return _job_card(entry.job, chosen, language)
     picture = media_url(entry.id, "poster") if entry.poster else ""
-    return _card(entry.id, picture, "", entry.settings.prompt, entry.id == chosen)
+    return card(entry.id, picture, "", entry.settings.prompt, entry.id == chosen)
 
 
-def _card(id: str, picture: str, badge: str, prompt: str, chosen: bool) -> str:
+def card(id: str, picture: str, badge: str, prompt: str, chosen: bool = False) -> str:
+    """A picture with words, to be clicked; badge: html over the picture."""
     image = f'<img src="{picture}" alt="" loading="lazy">' if picture else ""
     return (
         f'<button type="button" class="card" data-id="{id}" aria-pressed="{str(chosen).lower()}">'

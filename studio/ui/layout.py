@@ -11,6 +11,7 @@ from studio.jobs import JobState
 from studio.ui import form, markup
 from studio.ui.backend import Backend
 from studio.ui.create_tab import CreateTab
+from studio.ui.examples_panel import ExamplesPanel
 from studio.ui.form_events import FormEvents
 from studio.ui.gallery_tab import GalleryTab
 from studio.ui.labels import Labels, Updates, html, merge, react
@@ -61,6 +62,7 @@ class _Page:
                     self.events = FormEvents(self.create)
                 with gr.Column(elem_id="outputs", scale=3, min_width=340):
                     self.stage = StagePanel(self.events, self.labels)
+                    self.examples = ExamplesPanel(self.events)
             with self.labels.add(gr.Tab(id="gallery"), label="tab.gallery") as self.gallery_pane:
                 self.gallery = GalleryTab(self.events, self.labels, self.tabs)
         self.clock = gr.Timer(TICK_SECONDS)
@@ -69,8 +71,10 @@ class _Page:
         """Attach every handler."""
         self.events.wire()
         self.stage.wire(self._then_look)
+        self.examples.wire()
         self.gallery.wire(self._then_look)
         words = {*self.labels.components, *self.create.shown, self.switch, self.language, self.kept_language}
+        words.add(self.examples.cards)
         everything = {*words, *self.looked, *self.gallery.outputs, *self.events.picture, self.create.message}
         react(page.load, self.open, [self.kept_language, self.kept_form], everything, js=LANGUAGE_OF_BROWSER)
         form_now = {*self.create.inputs, self.create.first_image}
@@ -96,6 +100,7 @@ class _Page:
         updates = merge(
             self._words(language),
             self.create.show(values, False, language, words=True),
+            self.examples.show(values["model"], language),
             self._look("", "", language),
             self.gallery.look("", "all", language),
         )
@@ -107,6 +112,7 @@ class _Page:
         return merge(
             self._words(language),
             self.create.show(values, bool(data[self.create.picture_size]), language),
+            self.examples.show(values["model"], language),
             self._look("", data[self.stage.focus], language),
             self.gallery.look(data[self.gallery.chosen], data[self.gallery.filter], language),
             self.events.drawn_again(data),

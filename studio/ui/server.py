@@ -18,9 +18,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from studio import filenames
 from studio.errors import InputError
+from studio.examples import thumbnail
 from studio.ui import theme
 from studio.ui.backend import Backend
-from studio.ui.strings import say
+from studio.ui.strings import LANGUAGES, say
 
 USER = "studio"  # of a generated login
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
@@ -144,7 +145,7 @@ class LoginGate:
 
 
 def media_routes(backend: Backend) -> list[Route]:
-    """GET /studio/media/{id}/{kind}: a file of a job or result, found by looking the id up."""
+    """GET /studio/media/{id}/{kind}: a file of a job, result or example, found by looking the id up."""
 
     def media(request: fastapi.Request) -> Response:
         id, kind = request.path_params["id"], request.path_params["kind"]
@@ -166,7 +167,10 @@ def media_routes(backend: Backend) -> list[Route]:
 
 
 def find_media(backend: Backend, id: str, kind: str) -> Path | None:
-    """The file behind an id: kind is result, download, poster or preview. None for anything else."""
+    """The file behind an id: kind is result, download, poster or preview, of an example a language. Else None."""
+    if kind in LANGUAGES:
+        example = backend.examples.get(id)
+        return thumbnail(example, kind) if example else None
     job = backend.queue.get(id)
     if kind == "preview":
         return job.preview if job else None

@@ -23,10 +23,6 @@ from studio.ui.strings import say
 
 LATEST = 12
 ACTIVE = (JobState.RUNNING, JobState.QUEUED)
-CLICKS = """element.addEventListener('click', (event) => {
-    const example = event.target.closest('[data-example]');
-    if (example) trigger('select', { text: example.textContent });
-})"""
 PICKS = """element.addEventListener('click', (event) => {
     const card = event.target.closest('[data-id]');
     if (card) trigger('select', { id: card.dataset.id });
@@ -40,7 +36,7 @@ class StagePanel:
     def __init__(self, events: FormEvents, labels: Labels) -> None:
         self.events, self.create, self.backend = events, events.create, events.backend
         self.focus = gr.Textbox(visible="hidden", elem_id="focus")  # the id of the job one looks at
-        self.stage = html(elem_id="stage", js_on_load=CLICKS)
+        self.stage = html(elem_id="stage")
         with gr.Row(elem_id="actions"):
             self.download = html(visible=False, elem_id="download")
             self.buttons = {
@@ -72,7 +68,6 @@ class StagePanel:
             refresh(react(self.buttons[key].click, handler, mine, {self.focus, create.message}))
         form_outputs = {*create.shown, *self.events.picture, create.message}
         react(self.buttons["reuse"].click, self.reuse, mine, form_outputs)
-        react(self.stage.select, self.example, create.inputs, {create.fields["prompt"], *create.refreshed})
 
     def look(self, focus: str, language: str) -> Updates:
         """Everything on the right as it is now."""
@@ -88,15 +83,12 @@ class StagePanel:
         # An unchanged id is not sent: the answer may arrive after a click has chosen another job.
         chosen = {} if found == focus else {self.focus: found}
         return chosen | {
-            self.stage: job_panels.stage(job, ahead, language) if job else self._welcome(language),
+            self.stage: job_panels.stage(job, ahead, language) if job else job_panels.empty_stage(language),
             self.download: gr.update(value=job_panels.download(job.id, language) if has_file else "", visible=has_file),
             self.latest: job_panels.strip(latest, found, language),
             self.create.stop: gr.update(interactive=may_act and state in ACTIVE and not job.stopping),
             **{button: gr.update(visible=visible[key]) for key, button in self.buttons.items()},
         }
-
-    def _welcome(self, language: str) -> str:
-        return job_panels.empty_stage(not self.backend.first_model().sources, language)
 
     def _focused(self, focus: str, latest: list[Job]) -> Job | None:
         """The job one looks at; for a new visitor the one that runs, else the newest."""
@@ -167,13 +159,6 @@ class StagePanel:
     def reuse(self, data: Data) -> Updates:
         job = self.backend.queue.get(data[self.focus])
         return self.events.fill_from(job.settings, job_picture(job), data[self.create.language]) if job else {}
-
-    def example(self, data: Data, event: gr.EventData) -> Updates:
-        """Put an example into the prompt."""
-        prompt = str(event.text)
-        values = {**self.create.values(data), "prompt": prompt}
-        refreshed = self.create.refresh(values, bool(data[self.create.picture_size]), data[self.create.language])
-        return refreshed | {self.create.fields["prompt"]: prompt}
 
 
 def job_picture(job: Job) -> bytes | None:

@@ -117,7 +117,14 @@ STRINGS: dict[str, tuple[str, str]] = {
     "stop": ("Stop", "停止"),
     # the stage
     "stage.empty": ("Your video appears here", "视频将显示在这里"),
-    "stage.examples": ("Not sure where to start? Try one of these.", "不知道从哪里开始？试试这些："),
+    "stage.examples": (
+        "Not sure where to start? An example below fills in the form.",
+        "不知道从哪里开始？点击下方示例即可填好表单。",
+    ),
+    "examples": ("Examples", "示例"),
+    "examples.turbo": ("Turbo", "Turbo 加速"),
+    "examples.camera": ("Camera: {move}", "运镜：{move}"),
+    "examples.picture": ("Picture, motion {score}", "图片，强度 {score}"),
     "example.1": (
         "A small boat drifts across a misty lake at sunrise, ripples spread, the camera pushes in slowly, cinematic.",
         "日出时分，一叶小舟在薄雾弥漫的湖面上漂过，水面泛起涟漪，镜头缓慢推进，电影质感。",
@@ -130,12 +137,6 @@ STRINGS: dict[str, tuple[str, str]] = {
         "Lanterns rise over an old town at night, people look up and smile, fixed camera, documentary.",
         "夜晚，古镇上空孔明灯缓缓升起，人们抬头微笑，固定镜头，纪录片风格。",
     ),
-    "example.small.1": (
-        "A red ball moves to the right on a grey background.",
-        "灰色背景上，一个红色圆球向右移动。",
-    ),
-    "example.small.2": ("A blue square moves up on a beige background.", "米色背景上，一个蓝色正方形向上移动。"),
-    "example.small.3": ("A green circle moves to the left.", "一个绿色圆形向左移动。"),
     "stage.preview": ("Preview of the unfinished video", "未完成视频的预览"),
     "stage.elapsed": ("{time} so far", "已用 {time}"),
     "stage.left": ("about {time} left", "剩余约 {time}"),

@@ -84,7 +84,7 @@ def test_the_plan_knows_that_a_step_is_one_pass(built_in: Path, tmp_path: Path) 
 
     def seconds(cfg_scale: float) -> float:
         asked = GenerationSettings("nano-turbo", "x", cfg_scale=cfg_scale, height=512, width=512).resolve(MODEL)
-        return estimate(asked, MODEL, config, EngineOptions("cpu"), SPEEDS).seconds["step"]
+        return estimate(asked, MODEL, config, EngineOptions("cpu"), SPEEDS).plan.seconds_per_step
 
     assert seconds(1.0) < 0.7 * seconds(4.0)
 

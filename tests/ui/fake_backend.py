@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from studio import filenames
-from studio.config import load_camera_moves, load_models, load_presets, load_studio
+from studio.config import load_camera_moves, load_examples, load_models, load_presets, load_studio
 from studio.events import Failed, Finished, PhaseStarted, Preview, Progress
 from studio.gallery import Gallery
 from studio.jobs import Job, JobQueue, JobState
@@ -155,6 +155,7 @@ class FakeBackend:
             models=self.models,
             camera_moves=self.moves,
             presets=load_presets(),
+            examples=load_examples(),
             installed=lambda: {name: name in self.names for name in self.models},
             count_tokens=self.count_tokens,
             plan=self.plan,

@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 import httpx
-from PIL import Image, ImageDraw
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from studio.ui.strings import say
+from studio.config import load_examples
 from tests.ui.test_browser import CHROMIUM, DESKTOP, FLAGS, PHONE, choose_nano
 from tests.ui.test_server import free_port
 
@@ -36,7 +36,7 @@ def main() -> None:
                 browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
                 page = browser.new_page(viewport=DESKTOP, locale="en-US", color_scheme="light")
                 page.goto(f"http://127.0.0.1:{port}")
-                make_videos(page, Path(folder))
+                make_videos(page)
                 save(page, "desktop-light")
                 phone = browser.new_page(
                     viewport=PHONE, locale="zh-CN", color_scheme="dark", device_scale_factor=2, has_touch=True
@@ -61,29 +61,22 @@ def wait_for(port: int) -> None:
     raise TimeoutError("the page did not start")
 
 
-def make_videos(page: Page, folder: Path) -> None:
-    """Two from text alone, the last from a picture."""
+def make_videos(page: Page) -> None:
+    """Three of the page's examples, the last from a picture."""
     page.wait_for_selector("#model label")
     choose_nano(page)
-    for n in (2, 3, 1):
-        page.fill("#prompt textarea", say(f"example.small.{n}", "en"))
-        if n == 1:
-            page.set_input_files("#first-image input[type=file]", draw_picture(folder))
-            page.wait_for_selector(".crop img")
+    for key in ("green-ball-falls", "blue-square-up", "picture-steady"):
+        page.click(f'#examples [data-id="{key}"]')
+        page.wait_for_function(
+            "(words) => document.querySelector('#prompt textarea').value === words",
+            arg=load_examples()[key].prompt["en"],
+        )
         before = page.locator(".strip .card").count()
         page.click("#generate")
         page.wait_for_function(f"document.querySelectorAll('.strip .card').length > {before}")
         page.wait_for_selector(".stage.finished video", timeout=600_000)
     page.wait_for_timeout(2500)
     page.evaluate("scrollTo(0, 0)")
-
-
-def draw_picture(folder: Path) -> Path:
-    """A red ball on grey, in a shape that is cropped a little."""
-    picture = Image.new("RGB", (960, 720), (150, 152, 156))
-    ImageDraw.Draw(picture).ellipse((170, 260, 390, 480), fill=(206, 44, 44))
-    picture.save(path := folder / "ball.png")
-    return path
 
 
 def save(page: Page, name: str) -> None:

@@ -7,11 +7,13 @@ import base64
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from studio.examples import example_settings, first_image
 from studio.jobs import JobState
 from studio.settings import GenerationSettings
 from studio.ui.layout import build_page
@@ -201,6 +203,39 @@ def test_a_dropped_file_brings_its_settings_back(studio, visit, tmp_path):
     page.wait_for_function("document.querySelector('#seed textarea, #seed input').value === '77'")
     assert page.input_value("#prompt textarea") == EVIL
     assert page.is_checked('#model input[value="nano"]') and page.is_checked('#size input[value="64x64"]')
+
+
+FILLED = """([words, seed]) => document.querySelector('#prompt textarea').value === words
+    && document.querySelector('#seed textarea, #seed input').value === seed"""
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_an_example_fills_the_form_and_generates(studio, visit, size):
+    fake, _ = studio
+    fake.play()
+    example = fake.backend.examples["camera-zoom-in"]
+    page = visit("zh-CN", size=size)
+    assert page.locator("#examples .idea").count() == 3, "the prompts of step-video-ti2v, which is chosen"
+    page.click('#model label:has(input[value="nano"])')
+    page.wait_for_selector("#plan .plan.good")
+    page.wait_for_selector("#preset label.selected:has-text('立即试用')")
+    page.click("#advanced > button")
+    page.click("#examples [data-id=camera-zoom-in]")
+    page.wait_for_function(FILLED, arg=[example.prompt["zh"], "14"])
+    page.wait_for_selector(".crop img")
+    assert page.is_checked('#camera input[value="zoom-in"]')
+    assert page.input_value("#motion input[type=number]") == "12"
+    page.wait_for_function("[...document.querySelectorAll('#examples img')].every((image) => image.naturalWidth)")
+    page.click("#generate")
+    page.wait_for_selector(".stage.finished video")
+    (job,) = fake.backend.queue.list()
+    wanted = example_settings(example, "zh").resolve(fake.models["nano"])
+    assert replace(job.settings, first_image=None) == replace(wanted, first_image=None)
+    assert Path(job.settings.first_image).read_bytes() == first_image(example).read_bytes()
+    page.click("#examples [data-id=purple-square-grows]")
+    page.wait_for_selector(".crop", state="detached")
+    page.wait_for_function(FILLED, arg=[fake.backend.examples["purple-square-grows"].prompt["zh"], "11"])
+    page.wait_for_selector("#plan .plan.good")
 
 
 DROP = """([name, type, base64, target]) => {

@@ -245,7 +245,7 @@ def test_every_handler_keeps_to_its_outputs(page, fake):
     settings_file = upload(made, b'{"model": "nano", "prompt": "a"}')
     given |= {made.create.restore: settings_file, made.create.inbox: settings_file, made.seen: ""}
     given |= {made.stage.focus: submit(made).id, made.gallery.chosen: "", made.gallery.filter: "all"}
-    events = {"tick_chosen": {"score": "5"}, "example": {"text": "a"}, "pick": {"id": "x"}}
+    events = {"tick_chosen": {"score": "5"}, "choose": {"id": "picture-lively"}, "pick": {"id": "x"}}
     for fn in blocks.fns.values():
         arguments = [{part: given[part] for part in fn.inputs}] if fn.inputs_as_dict else ["en", None][: len(fn.inputs)]
         if fn.name in events:

@@ -21,6 +21,8 @@
     }
     if (event.target.closest("#generate") && innerWidth < 860)
       setTimeout(() => find("#message .alert") || find("#stage")?.scrollIntoView({ behavior: "smooth" }), 700);
+    if (event.target.closest("#examples [data-id]") && innerWidth < 860) // what it fills stands above
+      find("#prompt")?.scrollIntoView({ behavior: "smooth" });
     if (event.target.closest("#latest .card, .grid .card") && innerWidth < 860) // what it opens stands above
       find(event.target.closest(".grid") ? "#detail" : "#stage")?.scrollIntoView({ behavior: "smooth" });
     const copy = event.target.closest("[data-copy]");

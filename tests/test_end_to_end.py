@@ -268,9 +268,11 @@ def switched(page: Any, language: str) -> list[str]:
     page.evaluate("window.notReloaded = true")
     page.click(f'#language label:has(input[value="{language}"])')
     page.wait_for_selector(f".system[data-language={language}]")
-    page.wait_for_function(
-        "word => document.querySelector('#generate').textContent.trim() === word", arg=say("generate", language)
-    )
+    for part, key in (
+        ("#generate", "generate"),
+        ("#tabs [data-tab-id=create]", "tab.create"),
+    ):  # gradio sets tabs later
+        page.wait_for_selector(f"{part} >> text=/^\\s*{say(key, language)}\\s*$/", state="attached")
     assert page.evaluate("window.notReloaded")
     return words_of(page)
 

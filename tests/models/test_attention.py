@@ -60,6 +60,7 @@ def test_wide_causal_attention_never_builds_the_square():
     [
         ("cuda", torch.bfloat16, 128, True, "flash-attn"),
         ("cuda:1", torch.float16, 256, True, "flash-attn"),
+        ("cuda:2", torch.bfloat16, 128, True, "sdpa"),  # Hopper
         ("cuda", torch.bfloat16, 512, True, "sdpa"),
         ("cuda", torch.float32, 128, True, "sdpa"),
         ("cuda", torch.bfloat16, 128, False, "sdpa"),
@@ -68,6 +69,7 @@ def test_wide_causal_attention_never_builds_the_square():
 )
 def test_choice_of_kernel(monkeypatch, device, dtype, head_dim, installed, expected):
     monkeypatch.setattr(module, "_FLASH_INSTALLED", installed)
+    monkeypatch.setattr(module, "_capability", lambda device: (9, 0) if device.index == 2 else (8, 6))
     assert attention_backend(torch.device(device), dtype, head_dim) == expected
 
 

@@ -193,8 +193,7 @@ def _pickle_table(path: Path, size: int) -> dict[str, TensorEntry]:
     (PyTorch notes, "Serialization semantics").
     """
     try:
-        with zipfile.ZipFile(path):
-            pass  # the directory at the end is there, so the file is whole
+        zipfile.ZipFile(path).close()  # the directory at the end is there, so the file is whole
         with FakeTensorMode():
             tensors = torch.load(path, weights_only=True, map_location="cpu")
         items = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}

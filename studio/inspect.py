@@ -121,15 +121,16 @@ def _look(folder: Path, component: str) -> tuple[tuple[str, ...], ComponentFiles
 
 def _broken_shards(folder: Path, component: str) -> list[str]:
     """One sentence for every weight file that cannot be used, where `build` stops at the first."""
-    found = []
     try:
-        for file in weight_files(folder, component):
-            try:
-                read_table(file)
-            except CheckpointError as problem:
-                found.append(str(problem))
+        files = weight_files(folder, component)
     except CheckpointError:
-        pass  # no list of files to go through; `build` says so
+        return []  # no list of files to go through; `build` says so
+    found = []
+    for file in files:
+        try:
+            read_table(file)
+        except CheckpointError as problem:
+            found.append(str(problem))
     return found
 
 

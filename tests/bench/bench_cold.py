@@ -35,7 +35,7 @@ from studio.memory import budget  # noqa: E402
 from studio.memory.manager import Condition, MemoryManager  # noqa: E402
 from studio.memory.plan import Budgets, VideoShape  # noqa: E402
 from tests.bench.bench_disk import CPU, MOTION, PARTS, status  # noqa: E402
-from tests.bench.bench_networks import machine  # noqa: E402
+from tests.bench.bench_networks import keep_line, machine  # noqa: E402
 from tests.memory.big_model import BIG, forget, write_big  # noqa: E402
 
 RESULTS = ROOT / "tests" / "bench" / "results" / "cold.jsonl"
@@ -188,10 +188,7 @@ def main() -> None:
         "times_sooner": round(copy_row["first_block_seconds"] / ours_row["first_block_seconds"], 2),
         "share_of_peak": round(ours_row["first_block_peak_mb"] / copy_row["first_block_peak_mb"], 3),
     }
-    line = json.dumps({**machine(), "repeats": options.repeats, "rows": rows, **ratios})
-    with open(RESULTS, "a") as file:
-        file.write(line + "\n")
-    print(line)
+    print(keep_line(RESULTS, {**machine(), "repeats": options.repeats, "rows": rows, **ratios}))
 
 
 if __name__ == "__main__":

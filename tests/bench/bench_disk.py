@@ -33,7 +33,7 @@ from models.checkpoint import LAYOUT, build, load_clip, load_vae  # noqa: E402
 from studio.memory import budget  # noqa: E402
 from studio.memory.manager import Condition, MemoryManager  # noqa: E402
 from studio.memory.plan import Budgets, VideoShape  # noqa: E402
-from tests.bench.bench_networks import machine  # noqa: E402
+from tests.bench.bench_networks import keep_line, machine  # noqa: E402
 from tests.memory.big_model import forget, write_big  # noqa: E402
 
 RESULTS = ROOT / "tests" / "bench" / "results" / "disk.jsonl"
@@ -224,10 +224,7 @@ def main() -> None:
     finally:
         if not options.folder:
             shutil.rmtree(folder.parent)
-    line = json.dumps({**machine(), "checkpoint_bytes": size, "steps": options.steps, "rows": rows})
-    with open(RESULTS, "a") as file:
-        file.write(line + "\n")
-    print(line)
+    print(keep_line(RESULTS, {**machine(), "checkpoint_bytes": size, "steps": options.steps, "rows": rows}))
 
 
 if __name__ == "__main__":

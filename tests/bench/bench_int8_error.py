@@ -7,7 +7,6 @@ with heavy tails (Student's t, 4 degrees of freedom), whose limit is 1.1 times t
 of the same weights. Also how fast the codes are made. A line goes to tests/bench/results/int8_error.jsonl.
 """
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -23,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 from models.layers import rope_tables  # noqa: E402
 from models.quantized import Scratch, int8_block  # noqa: E402
 from models.transformer import Block, Hidden, TransformerParams  # noqa: E402
-from tests.bench.bench_networks import machine  # noqa: E402
+from tests.bench.bench_networks import keep_line, machine  # noqa: E402
 
 RESULTS = ROOT / "tests" / "bench" / "results" / "int8_error.jsonl"
 GRID = (3, 4, 6)
@@ -97,11 +96,7 @@ def main() -> None:
     rows = {fill.__name__: measure(fill) for fill in (normal, heavy)}
     for name, row in rows.items():
         print(name, row)
-    line = json.dumps(machine() | {"width": TransformerParams().width, "rows": rows})
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    with RESULTS.open("a") as results:
-        results.write(line + "\n")
-    print(line)
+    print(keep_line(RESULTS, machine() | {"width": TransformerParams().width, "rows": rows}))
 
 
 if __name__ == "__main__":

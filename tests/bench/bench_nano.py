@@ -6,7 +6,6 @@ Prints the tables of assets/nano/README.md and of the README.
 """
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -21,7 +20,7 @@ from studio.config import load_models  # noqa: E402
 from studio.nano.model import SampleSettings, load_denoiser  # noqa: E402
 from studio.nano.report import gates_table, marks_table, report  # noqa: E402
 from studio.nano.world import WORLDS  # noqa: E402
-from tests.bench.bench_networks import machine  # noqa: E402
+from tests.bench.bench_networks import keep_line, machine  # noqa: E402
 
 RESULTS = ROOT / "tests" / "bench" / "results" / "nano.jsonl"
 ASSETS = ROOT / "assets" / "nano"
@@ -44,8 +43,7 @@ def main() -> None:
         WORLDS["small"], count, settings,
     )  # fmt: skip
     row = {**machine(), "world": "small", "seconds": round(time.perf_counter() - began, 1), **told}
-    with open(RESULTS, "a", encoding="utf-8") as results:
-        results.write(json.dumps(row, ensure_ascii=False) + "\n")
+    keep_line(RESULTS, row)
     print(marks_table(told), gates_table(told), told["chinese_above_english"], f"{row['seconds']} s", sep="\n\n")
 
 

@@ -119,6 +119,15 @@ def machine() -> dict[str, Any]:
     }
 
 
+def keep_line(results: Path, document: dict[str, Any]) -> str:
+    """Append a document to a results file; the line."""
+    line = json.dumps(document, ensure_ascii=False)
+    results.parent.mkdir(parents=True, exist_ok=True)
+    with results.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+    return line
+
+
 def _git(*arguments: str) -> str | None:
     """What git says of this tree; None where it is a copy without git."""
     try:
@@ -152,11 +161,7 @@ def main() -> None:
         }
         print(f"{name:30s} {seconds * 1e3:9.2f} ms   {rows[name]['percent_of_floor']:5.1f} % of floor")
     document = machine() | {"floor_gflops": round(2 * MATRIX**3 / floor / 1e9, 1), "rows": rows}
-    line = json.dumps(document)
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    with RESULTS.open("a") as results:
-        results.write(line + "\n")
-    print(line)
+    print(keep_line(RESULTS, document))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Prints markdown, states the speeds that the seconds follow from, and appends a l
 """
 
 import argparse
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +19,7 @@ from studio.memory.footprint import Architecture, ModelSizes  # noqa: E402
 from studio.memory.plan import GB, Budgets, Plan, VideoShape  # noqa: E402
 from studio.memory.planner import PlanRequest, plan_run  # noqa: E402
 from studio.memory.speeds import ASSUMED, Speeds, given_speeds  # noqa: E402
-from tests.bench.bench_networks import machine  # noqa: E402
+from tests.bench.bench_networks import keep_line, machine  # noqa: E402
 
 RESULTS = ROOT / "tests" / "bench" / "results" / "plans.jsonl"
 VRAM = (12, 16, 24, 32, 48, 80)
@@ -73,10 +72,7 @@ def main() -> None:
     plans = plan_table(ModelSizes.of(Architecture(), torch.bfloat16, quantize), speeds)
     print("\n".join(markdown(plans)))
     rows = {" ".join(map(str, key)): _row(plan) for key, plan in plans.items()}
-    line = json.dumps(machine() | {"quantize": quantize, "speeds": asdict(speeds), "vram_ram_frames": rows})
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    with RESULTS.open("a") as results:
-        results.write(line + "\n")
+    keep_line(RESULTS, machine() | {"quantize": quantize, "speeds": asdict(speeds), "vram_ram_frames": rows})
     print(f"\nSeconds follow from: {speeds}", file=sys.stderr)
 
 

@@ -31,7 +31,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.bench.bench_networks import machine  # noqa: E402
+from tests.bench.bench_networks import keep_line, machine  # noqa: E402
 from tests.bench.stream_variants import LIBRARIES, VARIANTS, Setting, floor  # noqa: E402
 from tests.memory.big_model import forget  # noqa: E402
 
@@ -103,9 +103,7 @@ def measure_all(options: argparse.Namespace, setting: Setting) -> None:
             print(f"{frames} frames {name}: {json.dumps(row)}", flush=True)
             rows[name, frames] = row
             if not options.rehearse:
-                options.results.parent.mkdir(parents=True, exist_ok=True)
-                with open(options.results, "a") as file:
-                    file.write(json.dumps(facts | {"variant": name, "frames": frames} | row) + "\n")
+                keep_line(options.results, facts | {"variant": name, "frames": frames} | row)
     print(table((name, frames, row) for (name, frames), row in rows.items()))
 
 

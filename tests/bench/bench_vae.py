@@ -10,7 +10,6 @@ line of stdout is one JSON document, and the same line is appended to tests/benc
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -23,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from models.vae import VAE, VAEParams  # noqa: E402
-from tests.bench.bench_networks import MATRIX, flops_of, machine  # noqa: E402
+from tests.bench.bench_networks import MATRIX, flops_of, keep_line, machine  # noqa: E402
 from tests.models.live_bytes import LiveBytes  # noqa: E402
 
 RESULTS = ROOT / "tests" / "bench" / "results" / "vae.jsonl"
@@ -97,11 +96,7 @@ def main() -> None:
         "whole_over_slices_peak": round(one_chunk["peak_mib"] / slices["peak_mib"], 2),
     }
     print(f"slices of 1 against the whole: {compared}")
-    line = json.dumps(machine() | {"floor_gflops": round(speed / 1e9, 1), "rows": rows} | compared)
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    with RESULTS.open("a") as results:
-        results.write(line + "\n")
-    print(line)
+    print(keep_line(RESULTS, machine() | {"floor_gflops": round(speed / 1e9, 1), "rows": rows} | compared))
 
 
 if __name__ == "__main__":

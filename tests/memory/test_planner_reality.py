@@ -47,6 +47,13 @@ def test_ram_of_a_step_is_within_ten_percent(wide):
     assert found["predicted"] == pytest.approx(found["measured"], rel=0.1)
 
 
+def test_ram_of_a_step_that_computes_in_int8_is_within_ten_percent(wide):
+    pytest.importorskip("bitsandbytes", reason="it computes in int8")
+    found = in_a_process_of_its_own("step_in_ram", wide, "int8-compute")
+    assert found["activations"] > 500 << 20
+    assert found["predicted"] == pytest.approx(found["measured"], rel=0.1)
+
+
 def test_ram_of_decoding_is_within_ten_percent(wide):
     found = in_a_process_of_its_own("decode_in_ram", wide)
     assert found["activations"] > 500 << 20
@@ -63,14 +70,20 @@ def test_time_of_a_step_is_within_15_percent_after_one_measured_run(tmp_path):
         assert predicted == pytest.approx(measured, rel=0.15), f"{frames} frames"
 
 
-def _open(folder: str):
+def _open(folder: str, quantize: str = "none"):
     import torch
 
     from studio.memory.manager import MemoryManager
     from studio.memory.plan import Budgets
+    from studio.quantize import int8_folders
+    from studio.quantize import quantize as write_int8
 
     parts = dict.fromkeys(("transformer", "step_llm", "clip", "vae"), Path(folder))
-    return MemoryManager(parts, device=torch.device("cpu"), dtype=torch.float32, budgets=Budgets(0, 12 << 30))
+    if quantize != "none":
+        write_int8(parts, lambda text: None)
+        parts = int8_folders(parts)
+    budgets = Budgets(0, 12 << 30)
+    return MemoryManager(parts, device=torch.device("cpu"), dtype=torch.float32, budgets=budgets, quantize=quantize)
 
 
 def _step(manager, video, steps: int = 1) -> list[float]:
@@ -101,11 +114,11 @@ def _above_base(manager, work) -> int:
     return manager.usage().ram_peak_bytes - base
 
 
-def step_in_ram(folder: str) -> dict:
+def step_in_ram(folder: str, quantize: str = "none") -> dict:
     from studio.memory.plan import VideoShape
     from studio.memory.planner import phase_bytes
 
-    manager, video = _open(folder), VideoShape(34, 400, 480)
+    manager, video = _open(folder, quantize), VideoShape(34, 400, 480)
     _step(manager, VideoShape(1, 64, 64))
     measured = _above_base(manager, lambda: _step(manager, video))
     predicted = phase_bytes(manager._plans.request(video), manager.plan(video))["denoise"]

@@ -86,9 +86,11 @@ def _section(inside: str, language: str) -> str:
 
 
 def _badge(example: Example, model: ModelConfig, language: str) -> str:
-    """What is special about an example, over its thumbnail."""
-    move, score = example.settings.get("camera_move"), example.settings.get("motion_score")
+    """What is special about an example, over its thumbnail, a line each."""
+    move = example.settings.get("camera_move")
+    score = example.settings.get("motion_score", model.defaults.get("motion_score", 0))
     words = [say("examples.turbo", language)] if model.turbo else []
     words += [say("examples.picture", language, score=f"{score:g}")] if example.first_image else []
     words += [say("examples.camera", language, move=say_move(move, language))] if move else []
-    return f"<b>{text(' · '.join(words))}</b>" if words else ""
+    lines = "\n".join(words)
+    return f"<b>{text(lines)}</b>" if lines else ""

@@ -297,7 +297,7 @@ def _phases(request: PlanRequest, transformer: ComponentPlan, llm: ComponentPlan
         "encode_text": _weights(llm) + working(footprint.prompt_bytes(sizes)),
         "clip": sizes.clip_bytes + working(0),
         "denoise": _weights(transformer) + working(denoise),
-        "decode": convolving(footprint.decode_bytes(sizes, video, vae_slice), DECODE_GAPS[vae_slice]),
+        "decode": convolving(footprint.decode_bytes(sizes, video, vae_slice), DECODE_GAPS[min(vae_slice, max(DECODE_GAPS))]),
     }
     if sizes.architecture.transformer.takes_image:
         phases["encode_image"] = convolving(footprint.encode_bytes(sizes, video), DECODE_GAPS[1])

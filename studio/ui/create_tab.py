@@ -41,9 +41,7 @@ class CreateTab:
         self.fields["model"] = label(gr.Radio([], elem_id="model", interactive=True), label="model")
         self.model_note = html()
         self.fields["prompt"] = label(
-            gr.Textbox(lines=4, max_lines=12, elem_id="prompt", autofocus=True, interactive=True),
-            label="prompt",
-            placeholder="prompt.placeholder",
+            gr.Textbox(lines=4, max_lines=12, elem_id="prompt", autofocus=True, interactive=True), label="prompt"
         )
         self.meters = html()
 
@@ -154,6 +152,8 @@ class CreateTab:
             for name, value in values.items()
             if words or name not in ("prompt", "seed")
         }
+        lines = say("prompt.placeholder" if model.sources else "prompt.placeholder.small", language)
+        updates[self.fields["prompt"]] = updates.get(self.fields["prompt"], gr.update()) | gr.update(placeholder=lines)
         motion = form.motion_state(model, has_image, values["motion_score"], language)
         updates[self.fields["motion_score"]] |= gr.update(
             interactive=motion.enabled, info=motion.info, maximum=motion.limit

@@ -293,11 +293,12 @@ def _phases(request: PlanRequest, transformer: ComponentPlan, llm: ComponentPlan
         return sizes.vae_bytes + int(activations * (1 + gaps)) + WORKSPACE_BYTES["cuda"] + CONVOLUTION_BYTES
 
     denoise = footprint.denoise_bytes(sizes, video, request.conditions)
+    gaps = DECODE_GAPS[min(vae_slice, max(DECODE_GAPS))]
     phases = {
         "encode_text": _weights(llm) + working(footprint.prompt_bytes(sizes)),
         "clip": sizes.clip_bytes + working(0),
         "denoise": _weights(transformer) + working(denoise),
-        "decode": convolving(footprint.decode_bytes(sizes, video, vae_slice), DECODE_GAPS[min(vae_slice, max(DECODE_GAPS))]),
+        "decode": convolving(footprint.decode_bytes(sizes, video, vae_slice), gaps),
     }
     if sizes.architecture.transformer.takes_image:
         phases["encode_image"] = convolving(footprint.encode_bytes(sizes, video), DECODE_GAPS[1])

@@ -119,7 +119,7 @@ def int8_block(block: Unit, scratch: Scratch | None = None, *, compute: str = "w
     already keep their weights and get the scratch.
     """
     if compute == "int8":
-        _bitsandbytes()  # now: what it imports catches errors, whose frames would keep the tensors of a product alive
+        _bitsandbytes()  # now: it logs an error whose frames, kept by a log handler, would keep a product's tensors
     for parent in list(block.modules()):
         for name, layer in list(parent.named_children()):
             if isinstance(layer, nn.Linear):

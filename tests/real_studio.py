@@ -27,14 +27,9 @@ from studio.latents_file import read_latents
 from studio.media import read_video
 from studio.settings import GenerationSettings
 from tests.ui.fake_backend import paint
-from tests.ui.test_browser import (
-    CHROMIUM,
-    DESKTOP,
-    FLAGS,
-    is_foreign,
-    playwright,
-)
+from tests.ui.test_browser import CHROMIUM, FLAGS, playwright
 from tests.ui.test_server import free_port
+from tests.ui.visitor import visitors
 
 EVIL = "<img src=x onerror=alert(1)>"
 PROMPT = "红衣女孩在雪中转身微笑，镜头缓慢推进"
@@ -163,26 +158,8 @@ def own(model_dir: Path, tmp_path: Path) -> Iterator[Studio]:
 @pytest.fixture
 def visit(browser: Any) -> Iterator[Callable[..., Any]]:
     """Opens a program's page as a new visitor. No page may ask another host or run what a user wrote."""
-    contexts, wrong = [], []
-
-    def open_page(studio: Studio, language: str = "en-US", dark: bool = False, size: dict[str, int] = DESKTOP) -> Any:
-        light = "dark" if dark else "light"
-        context = browser.new_context(viewport=size, locale=language, color_scheme=light, reduced_motion="reduce")
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(1000 * WAIT)
-        page.on("request", lambda asked: wrong.append(asked.url) if is_foreign(asked.url, studio.url) else None)
-        page.on("dialog", lambda dialog: wrong.append(f"script: {dialog.message}"))
-        page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
-        page.goto(studio.url)
-        page.wait_for_selector("#model label")
-        page.wait_for_selector(".system")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert wrong == []
+    with visitors(browser, WAIT) as open_page:
+        yield lambda studio, *options, **named: open_page(studio.url, *options, **named)
 
 
 def ask(page: Any, settings: GenerationSettings, picture: Path, folder: Path) -> None:

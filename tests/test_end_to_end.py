@@ -39,15 +39,8 @@ from tests.real_studio import (
     until,
     visit,
 )
-from tests.ui.test_browser import (
-    DESKTOP,
-    LATIN_IN_CHINESE,
-    PHONE,
-    own_words,
-    words_match,
-    words_of,
-    write,
-)
+from tests.ui.test_browser import LATIN_IN_CHINESE, own_words, words_match, words_of, write
+from tests.ui.visitor import DESKTOP, PHONE
 
 pytestmark = pytest.mark.browser
 

@@ -232,7 +232,7 @@ def test_any_bytes_are_settings_or_a_sentence(data: bytes, head: bytes) -> None:
 def test_a_picture_without_settings_is_a_sentence() -> None:
     file = io.BytesIO()
     Image.new("RGB", (4, 4)).save(file, "PNG")
-    with pytest.raises(InputError, match="No settings"):
+    with pytest.raises(InputError, match="no settings"):
         Gallery.settings_from_file(file.getvalue())
     with pytest.raises(InputError):
         Gallery.settings_from_file(b"[" * 100_000)

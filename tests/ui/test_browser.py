@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from studio.ui.server import ServeOptions, serve
 from studio.ui.strings import MOVES, STRINGS
 from tests.ui.fake_backend import FAIL_WORD, FakeBackend, Pace, paint
 from tests.ui.test_server import free_port
+from tests.ui.visitor import DESKTOP, PHONE, visitors
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser
@@ -33,7 +35,6 @@ FLAGS = (
 EVIL = "<img src=x onerror=alert(1)>${alert(2)}{{7*7}}`"
 # Names, units and what stands in files or at the command line.
 LATIN_IN_CHINESE = "Step-Video|Studio|English|nano|Turbo|CLIP|Step LLM|CFG|GB|VRAM|mp4|png|json|fail|num_frames|--vram"
-DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 
 
 @pytest.fixture(scope="module")
@@ -61,30 +62,8 @@ def studio(tmp_path):
 @pytest.fixture
 def visit(browser, studio):
     """Opens the page as a new visitor; fails the test where the page asks another host or runs a foreign script."""
-    contexts, foreign = [], []
-
-    def open_page(language="en-US", dark=False, size=DESKTOP, url=studio[1]):
-        light = "dark" if dark else "light"
-        context = browser.new_context(viewport=size, locale=language, color_scheme=light, reduced_motion="reduce")
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        page.on("request", lambda asked: foreign.append(asked.url) if is_foreign(asked.url, studio[1]) else None)
-        page.on("dialog", lambda dialog: foreign.append(f"script: {dialog.message}"))
-        page.on("pageerror", lambda error: foreign.append(f"error: {error}"))
-        page.goto(url)
-        page.wait_for_selector("#model label")
-        page.wait_for_selector(".system")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert foreign == []
-
-
-def is_foreign(asked, url):
-    return not asked.startswith((url, "data:", "blob:"))
+    with visitors(browser, 20) as open_page:
+        yield partial(open_page, studio[1])
 
 
 def write(page, words, field="#prompt"):

@@ -1,0 +1,40 @@
+"""Opening a program's page in a browser as a visitor, with an eye on what the page must never do."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+
+
+@contextmanager
+def visitors(browser: Any, seconds: float) -> Iterator[Callable[..., Any]]:
+    """Gives open_page(url, ...): each call a new visitor, whose page waits `seconds` for what it is asked to find.
+
+    At the end it asserts that no page asked another host, failed, or ran what a user wrote.
+    """
+    contexts, wrong = [], []
+
+    def open_page(url: str, language: str = "en-US", dark: bool = False, size: dict[str, int] = DESKTOP) -> Any:
+        light = "dark" if dark else "light"
+        context = browser.new_context(viewport=size, locale=language, color_scheme=light, reduced_motion="reduce")
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(1000 * seconds)
+        page.on("request", lambda asked: wrong.append(asked.url) if is_foreign(asked.url, url) else None)
+        page.on("dialog", lambda dialog: wrong.append(f"script: {dialog.message}"))
+        page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
+        page.goto(url)
+        page.wait_for_selector("#model label")
+        page.wait_for_selector(".system")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def is_foreign(asked: str, url: str) -> bool:
+    """Whether a request leaves the program at `url`."""
+    return not asked.startswith((url, "data:", "blob:"))

@@ -1,13 +1,16 @@
 """Shared fixtures: small checkpoints in the public layout, written once per test run."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from studio.config import load_camera_moves, load_models, load_studio
-from studio.engine import EngineOptions, open_engine
+from studio.engine import CACHE_FOLDER, EngineOptions, open_engine
+from studio.memory.speeds import load_speeds
 from studio.nano.checkpoint import write_checkpoint
 from studio.pipeline import Engine
 from tests.tiny import TINY
@@ -24,12 +27,28 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder that knows this machine's speeds, so that not every test measures them for a second."""
+    folder = tmp_path_factory.mktemp("measured")
+    load_speeds(folder, torch.device("cpu"))
+    return folder
+
+
 @pytest.fixture
-def open_tiny(model_dir: Path, tmp_path: Path) -> Callable[..., Engine]:
+def outputs(measured: Path, tmp_path: Path) -> Path:
+    """A new output folder on a machine whose speeds are known."""
+    folder = tmp_path / "outputs"
+    shutil.copytree(measured, folder / CACHE_FOLDER)
+    return folder
+
+
+@pytest.fixture
+def open_tiny(model_dir: Path, outputs: Path) -> Callable[..., Engine]:
     """Open a tiny model by name, on the CPU: open_tiny("step-video-ti2v")."""
 
     def open_model(name: str, **options: str) -> Engine:
-        config = load_studio(model_dir=str(model_dir), output_dir=str(tmp_path / "outputs"), ram_gb=4)
+        config = load_studio(model_dir=str(model_dir), output_dir=str(outputs), ram_gb=4)
         model = load_models()[name]
         return open_engine(model, model.takes_image, load_camera_moves(), config, EngineOptions("cpu", **options))
 

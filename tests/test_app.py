@@ -22,11 +22,11 @@ SIZE = ["--num-frames", "17", "--height", "64", "--width", "96", "--infer-steps"
 
 
 @pytest.fixture
-def call(model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+def call(model_dir: Path, outputs: Path, capsys: pytest.CaptureFixture):
     """call("generate", ...) -> (exit code, stdout, stderr)."""
 
     def run(*words: object) -> tuple[int, str, str]:
-        machine = ["--model-dir", model_dir, "--output-dir", tmp_path / "outputs", "--device", "cpu", "--ram", "4"]
+        machine = ["--model-dir", model_dir, "--output-dir", outputs, "--device", "cpu", "--ram", "4"]
         command, *rest = words
         capsys.readouterr()
         code = app.main([str(word) for word in (command, *machine, *rest)])

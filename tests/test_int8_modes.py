@@ -31,8 +31,8 @@ def models(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_each_mode_makes_its_own_video_and_says_which(models, tmp_path, capsys):
-    machine = ["--model-dir", str(models), "--output-dir", str(tmp_path), "--device", "cpu", "--ram", "4"]
+def test_each_mode_makes_its_own_video_and_says_which(models, outputs, tmp_path, capsys):
+    machine = ["--model-dir", str(models), "--output-dir", str(outputs), "--device", "cpu", "--ram", "4"]
     latents, told = {}, {}
     for mode in MODES:
         words = ["--model", "step-video-t2v", "--prompt", "x", *SIZE, "--keep-latents"]
@@ -49,8 +49,8 @@ def test_each_mode_makes_its_own_video_and_says_which(models, tmp_path, capsys):
     assert code == 0 and "Made with quantize int8, now int8-compute" in capsys.readouterr().err
 
 
-def test_steps_of_one_mode_are_not_gone_on_with_in_another(models, tmp_path):
-    config = load_studio(model_dir=str(models), output_dir=str(tmp_path), ram_gb=4)
+def test_steps_of_one_mode_are_not_gone_on_with_in_another(models, outputs, tmp_path):
+    config = load_studio(model_dir=str(models), output_dir=str(outputs), ram_gb=4)
     model = load_models()["step-video-t2v"]
     settings = GenerationSettings(model.name, "x", seed=1).resolve(model)
     request = Request(settings, tmp_path / "a", tmp_path / "work")

@@ -35,7 +35,7 @@ def shared_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def built_in(shared_parts: Path) -> Path:
+def built_in(shared_parts: Path, outputs: Path) -> Path:
     """The same with a Turbo of random weights."""
     write_checkpoint(shared_parts / "turbo", TINY, 2, components=("transformer",))
     return shared_parts

@@ -8,7 +8,7 @@ once and kept on disk as latents.
 import random
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -33,7 +33,11 @@ SHAPES = ((17, 64, 64, 0.7), (17, 64, 96, 0.1), (17, 96, 64, 0.1), (34, 64, 64, 
 
 @dataclass(frozen=True)
 class DenoiserSettings:
-    """What the denoiser sees. A share of draws has motion_score 5, the studio's default, whatever the clip's is."""
+    """What the denoiser sees.
+
+    Without a first image, half of the draws have motion_score 5 whatever the clip's is: text alone is served at 5 for
+    ever (`text_alone`), and must move the camera all the same. Beside an image the score is always the clip's own.
+    """
 
     loop: LoopSettings
     world: str = "small"
@@ -43,8 +47,9 @@ class DenoiserSettings:
     groups: int = 2  # a batch is made of; the captions of a group are of one length
     wordings: int = 4  # per clip and language
     text_dropout: float = 0.12
-    image_dropout: float = 0.6
-    motion_dropout: float = 0.25
+    image_dropout: float = 0.55
+    motion_dropout: float = 0.5
+    camera_share: float = 0.6  # of the clips move the camera: more than the world's, for they are harder to learn
     time_mean: float = -0.4  # of the logit of t; below 0: more often near noise, where the scene is decided
     time_deviation: float = 1.2
 
@@ -62,8 +67,9 @@ def encode_clips(vae: nn.Module, settings: DenoiserSettings, folder: Path) -> li
     """The cached clips of a run, shape by shape, rendered and encoded where their files are missing."""
     folder.mkdir(parents=True, exist_ok=True)
     sets, seed = [], LATENT_SEED
+    world = replace(WORLDS[settings.world], camera_share=settings.camera_share)
     for frames, height, width, share in settings.shapes:
-        scenes = [draw_scene(seed + i, WORLDS[settings.world]) for i in range(round(settings.clips * share))]
+        scenes = [draw_scene(seed + i, world) for i in range(round(settings.clips * share))]
         seed += len(scenes)
         name = f"{settings.world}-{frames}x{height}x{width}"
         shards = [_shard(vae, scenes[i : i + SHARD], folder / f"{name}-{i:06d}.pt", (frames, height, width))
@@ -179,7 +185,7 @@ def _group_errors(
     image = torch.zeros_like(data)
     image[seen, 0] = data[seen, 0]
     motion = clips.motion_score[rows].clone()
-    motion[torch.rand(count, generator=draw) < settings.motion_dropout] = DEFAULT_MOTION
+    motion[~seen & (torch.rand(count, generator=draw) < settings.motion_dropout)] = DEFAULT_MOTION
     mixed = noise + time[:, None, None, None, None] * (data - noise)
     given = (mixed.to(device), time.to(device), image.to(device), motion.to(device))
     velocity = functional_call(denoiser, halves, (texts, *given))

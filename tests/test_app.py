@@ -179,7 +179,7 @@ def test_decode_finishes_from_latents(call, tmp_path):
 def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(model_dir, tmp_path):
     command = [sys.executable, str(ROOT / "app.py"), "generate", "--model-dir", str(model_dir), "--device", "cpu"]
     command += ["--output-dir", str(tmp_path), "--ram", "4", "--model", "step-video-t2v", "--prompt", "x"]
-    command += ["--num-frames", "68", "--height", "128", "--width", "128", "--infer-steps", "60", "--seed", "4"]
+    command += ["--num-frames", "68", "--height", "128", "--width", "128", "--infer-steps", "200", "--seed", "4"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     work = tmp_path / ".work"
     deadline = time.monotonic() + 60

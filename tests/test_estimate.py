@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -21,7 +22,8 @@ from studio.settings import GenerationSettings
 APP = [sys.executable, str(ROOT / "app.py")]
 
 
-def test_an_engine_plans_with_the_disk_of_its_weights(open_tiny, model_dir, monkeypatch):
+def test_an_engine_plans_with_the_disk_of_its_weights(open_tiny, outputs, model_dir, monkeypatch):
+    shutil.rmtree(outputs)  # with the speeds that other tests share
     monkeypatch.setattr(speeds, "PART_SECONDS", 0.01)
 
     def read(cache, weights):

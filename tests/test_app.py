@@ -182,11 +182,11 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(model_dir, tmp_path):
     command += ["--num-frames", "68", "--height", "128", "--width", "128", "--infer-steps", "200", "--seed", "4"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     work = tmp_path / ".work"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180  # patience for a crowded machine
     while not list(work.glob("*/preview.webp")) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 130 and "--seed 4 goes on" in err, err
     assert list(work.glob("*/latents.safetensors"))
 

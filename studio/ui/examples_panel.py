@@ -13,15 +13,11 @@ from studio.config import Example, ModelConfig
 from studio.examples import example_settings, first_image, thumbnail
 from studio.ui.form_events import FormEvents
 from studio.ui.job_panels import card
-from studio.ui.labels import Updates, html, react
+from studio.ui.labels import PICKS, Updates, html, react
 from studio.ui.markup import media_url, text
 from studio.ui.strings import say, say_move
 
 PROMPTS = ("example.1", "example.2", "example.3")  # of the big models
-CLICKS = """element.addEventListener('click', (event) => {
-    const example = event.target.closest('[data-id]');
-    if (example) trigger('select', { id: example.dataset.id });
-})"""
 Data = Mapping[Component, Any]
 
 
@@ -30,7 +26,7 @@ class ExamplesPanel:
 
     def __init__(self, events: FormEvents) -> None:
         self.events, self.create, self.backend = events, events.create, events.backend
-        self.cards = html(elem_id="examples", js_on_load=CLICKS)
+        self.cards = html(elem_id="examples", js_on_load=PICKS)
 
     def wire(self) -> None:
         """Attach every handler. A model is also chosen by reused settings and files: hence `change`."""

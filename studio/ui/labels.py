@@ -10,6 +10,11 @@ from gradio.data_classes import FileData
 from studio.ui.strings import say
 
 Updates = dict[Block, Any]
+# A click on something with a data-id in it selects that.
+PICKS = """element.addEventListener('click', (event) => {
+    const card = event.target.closest('[data-id]');
+    if (card) trigger('select', { id: card.dataset.id });
+})"""
 B = TypeVar("B", bound=Block)
 
 

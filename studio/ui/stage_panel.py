@@ -18,15 +18,11 @@ from studio.jobs import Job, JobState
 from studio.settings import GenerationSettings
 from studio.ui import form_panels, job_panels, markup
 from studio.ui.form_events import FormEvents
-from studio.ui.labels import Labels, Updates, html, react
+from studio.ui.labels import PICKS, Labels, Updates, html, react
 from studio.ui.strings import say
 
 LATEST = 12
 ACTIVE = (JobState.RUNNING, JobState.QUEUED)
-PICKS = """element.addEventListener('click', (event) => {
-    const card = event.target.closest('[data-id]');
-    if (card) trigger('select', { id: card.dataset.id });
-})"""
 Data = Mapping[Component, Any]
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from studio.config import load_camera_moves, load_models, load_studio
-from studio.engine import CACHE_FOLDER, EngineOptions, open_engine
-from studio.memory.speeds import load_speeds
+from studio.memory.planning.speeds import load_speeds
 from studio.nano.checkpoint import write_checkpoint
-from studio.pipeline import Engine
+from studio.pipeline.engine import CACHE_FOLDER, EngineOptions, open_engine
+from studio.pipeline.generate import Engine
 from tests.tiny import TINY
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

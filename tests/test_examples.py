@@ -7,9 +7,9 @@ from PIL import Image
 
 from studio import examples
 from studio.config import ROOT, Example, load_camera_moves, load_examples, load_models
-from studio.engine import is_installed
 from studio.errors import InputError
 from studio.media import read_image
+from studio.pipeline.engine import is_installed
 from studio.settings import GenerationSettings
 
 EXAMPLES, MODELS, MOVES = load_examples(), load_models(), load_camera_moves()

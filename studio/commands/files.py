@@ -2,11 +2,11 @@
 
 import argparse
 
+from studio.checkpoints.download import download
+from studio.checkpoints.inspect import inspect
+from studio.checkpoints.quantize import quantize
 from studio.commands.machine import find_model, studio_config
-from studio.download import download
-from studio.engine import part_folders
-from studio.inspect import inspect
-from studio.quantize import quantize
+from studio.pipeline.engine import part_folders
 
 
 def run_inspect(options: argparse.Namespace) -> int:

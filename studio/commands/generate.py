@@ -17,18 +17,18 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from studio import latents_file
 from studio.commands.machine import engine_options, find_model, learn_from, notices, studio_config
 from studio.commands.signals import stopping
-from studio.commands.workfolder import KEPT_DAYS, remove_leftovers, work_folder
 from studio.config import StudioConfig, load_camera_moves
-from studio.engine import open_engine, pick_device
 from studio.errors import Cancelled, InputError
 from studio.events import Event, Finished, Notice, PhaseStarted, Progress
 from studio.filenames import RESULT_SUFFIXES, beside, result_name
-from studio.locks import DeviceLock, runtime_folder
 from studio.media import read_image, read_metadata
-from studio.pipeline import Request, check_rerun, decode, generate, rerun_changes
+from studio.pipeline import latents_file
+from studio.pipeline.engine import open_engine, pick_device
+from studio.pipeline.generate import Request, check_rerun, decode, generate, rerun_changes
+from studio.queue.locks import DeviceLock, runtime_folder
+from studio.queue.workfolder import KEPT_DAYS, remove_leftovers, work_folder
 from studio.settings import GenerationSettings
 
 PHASE_TITLES = {

@@ -3,12 +3,12 @@
 import argparse
 
 from studio.config import ModelConfig, StudioConfig, load_models, load_studio
-from studio.engine import CACHE_FOLDER, EngineOptions, is_installed, pick_device
 from studio.errors import InputError, say
-from studio.estimate import learn
 from studio.events import Finished, Notice
-from studio.memory.speeds import remember
-from studio.pipeline import Engine
+from studio.memory.planning.speeds import remember
+from studio.pipeline.engine import CACHE_FOLDER, EngineOptions, is_installed, pick_device
+from studio.pipeline.estimate import learn
+from studio.pipeline.generate import Engine
 from studio.settings import GenerationSettings
 
 _CONFIG_FLAGS = {

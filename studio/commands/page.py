@@ -8,11 +8,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from studio.commands.gauges import free_vram_gb, memory_gauges, worker_is_fresh
 from studio.commands.machine import engine_options, find_model, learn_from, notices, studio_config
 from studio.commands.signals import stopping
 from studio.config import ROOT, ModelConfig, StudioConfig, load_camera_moves, load_examples, load_models, load_presets
-from studio.engine import (
+from studio.errors import StudioError
+from studio.events import Event, Finished, PhaseStarted
+from studio.filenames import result_name
+from studio.media import read_image
+from studio.pipeline.engine import (
     EngineOptions,
     check_quantize,
     is_installed,
@@ -21,23 +24,20 @@ from studio.engine import (
     part_folders,
     pick_device,
 )
-from studio.errors import StudioError
-from studio.estimate import machine_speeds, page_estimate
-from studio.events import Event, Finished, PhaseStarted
-from studio.filenames import result_name
-from studio.gallery import Gallery
-from studio.jobs import Job, JobQueue
-from studio.locks import DeviceLock, runtime_folder
-from studio.log import start_log
-from studio.media import read_image
-from studio.pipeline import Engine, Request, generate
+from studio.pipeline.estimate import machine_speeds, page_estimate
+from studio.pipeline.generate import Engine, Request, generate
 from studio.prompt import Tokenizer, compose, count, unread
+from studio.queue.gallery import Gallery
+from studio.queue.jobs import Job, JobQueue
+from studio.queue.locks import DeviceLock, runtime_folder
+from studio.queue.log import start_log
+from studio.queue.supervisor import Supervisor
+from studio.queue.worker import FRESH_PROCESS, Stop, work
+from studio.service.backend import Backend, TextReport
+from studio.service.gauges import free_vram_gb, memory_gauges, worker_is_fresh
 from studio.settings import GenerationSettings
-from studio.supervisor import Supervisor
-from studio.ui.backend import Backend, TextReport
 from studio.ui.layout import build_page
 from studio.ui.server import ServeOptions, parse_login, serve
-from studio.worker import FRESH_PROCESS, Stop, work
 
 QUEUE_FOLDER = ".queue"  # inside the output folder
 POLL_SECONDS = 0.1  # between two looks at whether to close

@@ -7,8 +7,8 @@ from typing import Any
 
 from studio.commands.machine import engine_options, find_model, studio_config
 from studio.config import load_camera_moves
-from studio.engine import EngineOptions
-from studio.estimate import estimate
+from studio.pipeline.engine import EngineOptions
+from studio.pipeline.estimate import estimate
 from studio.settings import GenerationSettings
 
 

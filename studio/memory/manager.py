@@ -20,15 +20,15 @@ from torch import Tensor, nn
 
 from models.checkpoint import build
 from studio.errors import Cancelled, DoesNotFit
-from studio.memory import budget
-from studio.memory.account import ON_DEVICE, Account, IntegrityError, Kind, Machine
-from studio.memory.backends import backend_for
-from studio.memory.ladder import forget_frames, run_resiliently
+from studio.memory import usage as budget
+from studio.memory.allocator import ON_DEVICE, Account, IntegrityError, Kind, Machine
 from studio.memory.networks import StreamedNetwork, WholeNetwork
+from studio.memory.oom import forget_frames, run_resiliently
 from studio.memory.plan import Budgets, Plan, VideoShape
-from studio.memory.plans import Plans
+from studio.memory.planning.plan_cache import Plans
+from studio.memory.planning.speeds import Speeds
 from studio.memory.sessions import Condition, TransformerSession, VAESession
-from studio.memory.speeds import Speeds
+from studio.memory.streaming.backends import backend_for
 
 __all__ = ["Condition", "MemoryManager", "MemoryUsage", "VideoShape"]
 

@@ -13,12 +13,12 @@ from torch import nn
 from models.checkpoint import ComponentFiles, TensorEntry
 from models.quantized import UNITS, Scratch, int8_block, scratch_elements
 from studio.errors import StudioError
-from studio.memory.account import Account, IntegrityError, Kind, Lease
-from studio.memory.backends import Backend
+from studio.memory.allocator import Account, IntegrityError, Kind, Lease
 from studio.memory.plan import ComponentPlan
-from studio.memory.slots import Layout, Slot
-from studio.memory.sources import FileSource, PinnedSource, Source, UnitReader
-from studio.memory.streamer import Streamer
+from studio.memory.streaming.backends import Backend
+from studio.memory.streaming.layout import Layout, Slot
+from studio.memory.streaming.sources import FileSource, PinnedSource, Source, UnitReader
+from studio.memory.streaming.streamer import Streamer
 
 
 class WholeNetwork:

@@ -12,12 +12,12 @@ from PIL import Image
 
 from studio import examples
 from studio.config import Example, load_camera_moves, load_examples, load_models, load_studio
-from studio.engine import EngineOptions, is_installed, open_engine
 from studio.media import read_image, read_video, write_png
 from studio.nano.captions import LANGUAGES
 from studio.nano.render import render
 from studio.nano.world import Scene, Thing
-from studio.pipeline import Engine, Request, generate
+from studio.pipeline.engine import EngineOptions, is_installed, open_engine
+from studio.pipeline.generate import Engine, Request, generate
 
 PICTURE_SIDE, THUMBNAIL_SIDE = 256, 128  # pixels
 FRAME_MS, LAST_MS = 70, 700  # slower than the video, with a rest at its end: a row of them is to be calm

@@ -9,9 +9,9 @@ from gradio.components import Component
 
 from studio.config import ModelConfig
 from studio.errors import StudioError
+from studio.service.backend import Backend
 from studio.settings import GenerationSettings
 from studio.ui import form, form_panels, markup
-from studio.ui.backend import Backend
 from studio.ui.labels import Labels, Updates, html, uploaded
 from studio.ui.strings import say, say_move
 

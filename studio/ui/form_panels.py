@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from studio.config import CameraMove, ModelConfig
-from studio.ui.backend import TextReport, TokenMeter
+from studio.service.backend import TextReport, TokenMeter
 from studio.ui.markup import text
 from studio.ui.strings import say, say_gb, say_time
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from studio import filenames
 from studio.events import PHASES
-from studio.gallery import Entry
-from studio.jobs import Job, JobState
+from studio.queue.gallery import Entry
+from studio.queue.jobs import Job, JobState
 from studio.settings import GenerationSettings
 from studio.ui.markup import FIELDS, alert, media_url, plain, seconds_words, sentence, text
 from studio.ui.strings import MOVES, say, say_move, say_time

@@ -7,9 +7,9 @@ import gradio as gr
 from gradio.components import Component
 
 from studio.errors import StudioError
-from studio.jobs import JobState
+from studio.queue.jobs import JobState
+from studio.service.backend import Backend
 from studio.ui import form, markup
-from studio.ui.backend import Backend
 from studio.ui.create_tab import CreateTab
 from studio.ui.examples_panel import ExamplesPanel
 from studio.ui.form_events import FormEvents

@@ -19,8 +19,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from studio import filenames
 from studio.errors import InputError
 from studio.examples import thumbnail
+from studio.service.backend import Backend
 from studio.ui import theme
-from studio.ui.backend import Backend
 from studio.ui.strings import LANGUAGES, say
 
 USER = "studio"  # of a generated login

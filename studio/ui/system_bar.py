@@ -2,9 +2,9 @@
 
 import time
 
-from studio.jobs import JobState
+from studio.queue.jobs import JobState
+from studio.service.backend import Backend
 from studio.ui import markup
-from studio.ui.backend import Backend
 from studio.ui.labels import Updates, html
 from studio.ui.strings import say
 

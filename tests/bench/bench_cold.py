@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))
 
 from models.checkpoint import build_transformer  # noqa: E402
 from models.transformer import Transformer, TransformerParams  # noqa: E402
-from studio.memory import budget  # noqa: E402
+from studio.memory import usage as budget  # noqa: E402
 from studio.memory.manager import Condition, MemoryManager  # noqa: E402
 from studio.memory.plan import Budgets, VideoShape  # noqa: E402
 from tests.bench.bench_disk import CPU, MOTION, PARTS, status  # noqa: E402

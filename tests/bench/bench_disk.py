@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from models.checkpoint import LAYOUT, build, load_clip, load_vae  # noqa: E402
-from studio.memory import budget  # noqa: E402
+from studio.memory import usage as budget  # noqa: E402
 from studio.memory.manager import Condition, MemoryManager  # noqa: E402
 from studio.memory.plan import Budgets, VideoShape  # noqa: E402
 from tests.bench.bench_networks import keep_line, machine  # noqa: E402

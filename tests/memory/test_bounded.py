@@ -22,7 +22,7 @@ REPEAT = """
 import json, sys
 from pathlib import Path
 import torch
-from studio.memory import budget
+from studio.memory import usage as budget
 from tests.memory.tiny_model import generate, open_manager
 torch.set_num_threads(1)
 rows = []

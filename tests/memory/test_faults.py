@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from studio.errors import StudioError, say
-from studio.memory.account import Machine
-from studio.memory.ladder import SPOKEN
+from studio.memory.allocator import Machine
 from studio.memory.manager import MemoryManager
+from studio.memory.oom import SPOKEN
 from tests.memory.tiny_model import (
     CPU,
     LAYERS,

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from models.attention import attention
-from studio.memory.account import ON_DEVICE, Account, Kind, Machine
-from studio.memory.budget import CUDA_CONTEXT_BYTES, cap_vram
+from studio.memory.allocator import ON_DEVICE, Account, Kind, Machine
 from studio.memory.manager import Condition, MemoryManager
 from studio.memory.plan import GB, Budgets
+from studio.memory.usage import CUDA_CONTEXT_BYTES, cap_vram
 from tests.memory.tiny_model import (
     BLOCKS,
     LAYERS,

@@ -7,10 +7,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from studio.checkpoints.quantize import int8_folders, quantize
 from studio.errors import Cancelled, StudioError
-from studio.memory.account import Kind
+from studio.memory.allocator import Kind
 from studio.memory.manager import Condition, MemoryManager
-from studio.quantize import int8_folders, quantize
 from tests.memory.tiny_model import (
     BLOCKS,
     CLIP_TEXTS,

@@ -8,12 +8,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from models.weight_files import TensorEntry, read_table
-from studio.memory.account import Account, Machine
-from studio.memory.backends import Backend, CpuBackend
+from studio.memory.allocator import Account, Machine
 from studio.memory.plan import ComponentPlan
-from studio.memory.slots import Layout
-from studio.memory.sources import BOUNCE_BYTES, FileSource, PinnedSource, Source, UnitReader
-from studio.memory.streamer import Streamer
+from studio.memory.streaming.backends import Backend, CpuBackend
+from studio.memory.streaming.layout import Layout
+from studio.memory.streaming.sources import BOUNCE_BYTES, FileSource, PinnedSource, Source, UnitReader
+from studio.memory.streaming.streamer import Streamer
 
 CPU = torch.device("cpu")
 

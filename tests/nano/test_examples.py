@@ -9,10 +9,10 @@ from PIL import Image, ImageSequence
 
 from studio import examples
 from studio.config import ROOT, Example, load_examples, load_models
-from studio.engine import is_installed
 from studio.nano import examples as maker
 from studio.nano.examples import FIRST_IMAGES, draw_first_image, make_examples, write_thumbnail
 from studio.nano.judge import psnr
+from studio.pipeline.engine import is_installed
 
 EXAMPLES = load_examples()
 pytestmark = pytest.mark.skipif(

@@ -11,14 +11,14 @@ from models.checkpoint import load_transformer
 from models.transformer import Block
 from models.vae import VAE, VAEParams
 from studio.config import ROOT, load_models, load_studio
-from studio.engine import EngineOptions, is_installed
-from studio.estimate import estimate
 from studio.media import read_video
 from studio.nano import __main__ as nano
 from studio.nano import train_vae
 from studio.nano.checkpoint import write_checkpoint
 from studio.nano.model import text_alone
 from studio.nano.train_denoiser import DEFAULT_MOTION, new_denoiser
+from studio.pipeline.engine import EngineOptions, is_installed
+from studio.pipeline.estimate import estimate
 from studio.settings import GenerationSettings
 from tests.tiny import TINY
 

@@ -12,12 +12,12 @@ from PIL import Image
 from studio import filenames
 from studio.config import load_camera_moves, load_examples, load_models, load_presets, load_studio
 from studio.events import Failed, Finished, PhaseStarted, Preview, Progress
-from studio.gallery import Gallery
-from studio.jobs import Job, JobQueue, JobState
 from studio.media import VideoWriter
 from studio.prompt import EncoderCount, compose
+from studio.queue.gallery import Gallery
+from studio.queue.jobs import Job, JobQueue, JobState
+from studio.service.backend import Backend, TextReport
 from studio.settings import GenerationSettings
-from studio.ui.backend import Backend, TextReport
 
 GB = 2**30
 LIMITS = {"step_llm": 320, "clip": 77}

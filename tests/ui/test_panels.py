@@ -9,12 +9,12 @@ import pytest
 
 from studio.config import CameraMove, load_models
 from studio.events import PHASES, Failed, Finished, Notice, Progress
-from studio.gallery import Entry
-from studio.jobs import Job, JobState
 from studio.prompt import EncoderCount
+from studio.queue.gallery import Entry
+from studio.queue.jobs import Job, JobState
+from studio.service.backend import TextReport
 from studio.settings import GenerationSettings
 from studio.ui import form_panels, job_panels, markup
-from studio.ui.backend import TextReport
 
 EVIL = "<img src=x onerror=alert(1)>\"'><script>alert(2)</script>${alert(3)}`{{7*7}}&amp;"
 TAGS = set(

@@ -9,7 +9,7 @@ import pytest
 
 from studio.config import load_camera_moves, load_models, load_presets
 from studio.events import PHASES
-from studio.jobs import JobState
+from studio.queue.jobs import JobState
 from studio.ui import form_panels
 from studio.ui.gallery_tab import FILTERS
 from studio.ui.markup import NAMES

@@ -1,0 +1,185 @@
+"""`download`: the files of a model that are needed, verified, each stored once however many models share it."""
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from studio.checkpoints.download_record import Record, read_record
+from studio.checkpoints.hubs import Hub, HubFile, open_hub
+from studio.checkpoints.inspect import inspect
+from studio.config import ModelConfig
+from studio.errors import InputError, StudioError
+
+Report = Callable[[str], None]
+
+# What the studio reads of the public repositories. Not vae.safetensors (version 1), lib/ (a binary the studio does
+# without), vocab_org.txt, pictures.
+REQUIRED = (
+    "transformer/config.json",
+    "transformer/diffusion_pytorch_model*.safetensors",
+    "step_llm/config.json",
+    "step_llm/model*.safetensors",
+    "step_llm/step1_chat_tokenizer.model",
+    "hunyuan_clip/clip_text_encoder/config.json",
+    "hunyuan_clip/clip_text_encoder/pytorch_model.bin",
+    "hunyuan_clip/tokenizer/vocab.txt",
+    "hunyuan_clip/tokenizer/tokenizer_config.json",
+    "vae/vae_v2.safetensors",
+)
+OPTIONAL = (
+    "transformer/diffusion_pytorch_model.safetensors.index.json",
+    "step_llm/model.safetensors.index.json",
+    "vae/config.json",
+)
+CLIP_LICENCE = (
+    "Licence: the repository says MIT, but the files under hunyuan_clip/ come from Tencent's HunyuanDiT, whose licence "
+    "is tencent-hunyuan-community (https://github.com/Tencent/HunyuanDiT, LICENSE.txt). Read it before you use them."
+)
+SPARE_BYTES = 64 << 20  # left on the disk beside the files: indexes, records, the filesystem's own
+HASH_BYTES = 8 << 20
+
+
+def download(model: ModelConfig, source: str, to: Path, report: Report) -> None:
+    """Fetch a model's files from "hf" or "modelscope" into the checkpoint folder `to`, going on where it stopped.
+
+    Files that another folder beside `to` has already, with the same checksum, are linked rather than fetched.
+    Raises InputError for a model without a source, StudioError for a network, a checksum or a disk that fails.
+    """
+    repo = model.sources.get(source)
+    if repo is None:
+        raise InputError("download_source", model=model.name, source=source)
+    hub = open_hub(source)
+    revision, listed = hub.list(repo)
+    files = _needed(listed, repo, source)
+    to.mkdir(parents=True, exist_ok=True)
+    record = read_record(to) or Record()
+    record.source, record.repo, record.revision = source, repo, revision
+    report(f"{repo} on {source}: {len(files)} files, {_gb(sum(file.size for file in files))}, into {to}")
+    report(CLIP_LICENCE)
+
+    missing = [file for file in files if not _is_here(file, to, record)]
+    report(f"{len(files) - len(missing)} files are here and verified.")
+    missing = [file for file in missing if not _link_from_sibling(file, to, record, report)]
+    _check_space(missing, to, report)
+    for number, file in enumerate(missing, 1):
+        report(f"[{number}/{len(missing)}] {file.path}, {_gb(file.size)}")
+        _fetch(hub, file, to, record)
+    _check_result(to, report)
+
+
+def _needed(listed: list[HubFile], repo: str, source: str) -> list[HubFile]:
+    """The files to have, smallest first, so that a wrong repository shows early."""
+    wanted = [file for file in listed if any(fnmatchcase(file.path, name) for name in REQUIRED + OPTIONAL)]
+    lacking = [name for name in REQUIRED if not any(fnmatchcase(file.path, name) for file in wanted)]
+    if lacking:
+        raise StudioError("download_lacks", repo=repo, source=source, missing=", ".join(lacking))
+    return sorted(wanted, key=lambda file: (file.size, file.path))
+
+
+def _is_here(file: HubFile, to: Path, record: Record) -> bool:
+    """Whether the file is in place with the hub's checksum; a file with another one is removed."""
+    path = to / file.path
+    if not path.is_file():
+        return False
+    if file.sha256 and record.checksum(to, file.path) == file.sha256:
+        return True
+    if path.stat().st_size == file.size and (sha256 := _verified(path, file)):
+        record.note(to, file.path, sha256)
+        return True
+    path.unlink()
+    return False
+
+
+def _link_from_sibling(file: HubFile, to: Path, record: Record, report: Report) -> bool:
+    """Take the file from another model's folder where that has the same content. Small files are fetched instead."""
+    if not file.sha256 or file.size < HASH_BYTES:
+        return False
+    for folder in sorted(to.parent.iterdir()):
+        other = folder / file.path
+        if folder == to or not other.is_file() or other.stat().st_size != file.size:
+            continue
+        known = (read_record(folder) or Record()).checksum(folder, file.path)
+        if (known or _sha256(other)) == file.sha256:
+            way = _share(other.resolve(), to / file.path)
+            record.note(to, file.path, file.sha256)
+            report(f"{file.path}, {_gb(file.size)}: {way} {folder.name}")
+            return True
+    return False
+
+
+def _share(existing: Path, path: Path) -> str:
+    """One content, two names: a hard link; else a symbolic link; else a copy. Says which."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for way, make in (("shared with", os.link), ("linked to", os.symlink), ("copied from", shutil.copyfile)):
+        try:
+            make(existing, path)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            reason = error
+        else:
+            return way
+    raise StudioError("write_failed", file=path, reason=reason.strerror)
+
+
+def _check_space(files: list[HubFile], to: Path, report: Report) -> None:
+    started = sum(path.stat().st_size for path in to.rglob("*.incomplete"))
+    need = max(sum(file.size for file in files) - started, 0) + SPARE_BYTES * bool(files)
+    free = shutil.disk_usage(to).free
+    report(f"To fetch: {len(files)} files, {_gb(need)}. Free: {_gb(free)}.")
+    if need > free:
+        raise StudioError("disk_full", folder=to, free_gb=free / 1e9, need_gb=need / 1e9)
+
+
+def _fetch(hub: Hub, file: HubFile, to: Path, record: Record) -> None:
+    path = to / file.path
+    for _ in range(2):  # wrong bytes may be a passing fault of the network; twice they are the hub's
+        try:
+            hub.fetch(record.repo, record.revision, file, to)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            free = shutil.disk_usage(to).free
+            raise StudioError("disk_full", folder=to, free_gb=free / 1e9, need_gb=file.size / 1e9) from None
+        if sha256 := _verified(path, file):
+            record.note(to, file.path, sha256)
+            return
+        found = _sha256(path)
+        path.unlink()
+    promised = file.sha256 or f"git {file.git_sha1}"
+    raise StudioError("download_checksum", file=file.path, found=found, promised=promised)
+
+
+def _check_result(to: Path, report: Report) -> None:
+    result = inspect(to)
+    for line in result.lines():
+        report(line)
+    if not result.ok:
+        raise StudioError("checkpoint", reason=next(p for part in result.parts for p in part.problems))
+
+
+def _verified(path: Path, file: HubFile) -> str | None:
+    """The sha256 of a file if its content is what the hub lists, else None."""
+    sha256 = _sha256(path)
+    if file.sha256:
+        return sha256 if sha256 == file.sha256 else None
+    if file.git_sha1:  # git names a file by the SHA-1 of "blob", its length and its content
+        content = path.read_bytes()
+        own = hashlib.sha1(f"blob {len(content)}\0".encode() + content, usedforsecurity=False).hexdigest()
+        return sha256 if own == file.git_sha1 else None
+    return sha256 if path.stat().st_size == file.size else None
+
+
+def _sha256(path: Path) -> str:
+    digest, buffer = hashlib.sha256(), bytearray(HASH_BYTES)
+    with open(path, "rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(memoryview(buffer)[:count])
+    return digest.hexdigest()
+
+
+def _gb(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e7 else f"{count / 1e3:.0f} kB"

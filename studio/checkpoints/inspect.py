@@ -1,0 +1,150 @@
+"""What a checkpoint folder holds, and what is missing or corrupt in it, in plain words. Reads headers, no weights."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.checkpoint import LAYOUT, CheckpointError, ComponentFiles, build, weight_files
+from models.tokenizers import ClipTokenizer, StepTokenizer
+from models.weight_files import LFS_POINTER, read_table
+from studio.checkpoints.download_record import read_record
+from studio.config import COMPONENTS, ModelConfig, Variant, load_models, part_folder
+
+FAMILIES = {True: "Step-Video TI2V", False: "Step-Video T2V or Turbo"}
+
+
+@dataclass(frozen=True)
+class PartReport:
+    """One component. elsewhere: the folder its model's yaml takes it from, where this one has none."""
+
+    component: str
+    parameters: int = 0
+    dtypes: tuple[str, ...] = ()
+    nbytes: int = 0
+    files: int = 0
+    elsewhere: Path | None = None
+    problems: tuple[str, ...] = ()
+
+    @property
+    def present(self) -> bool:
+        """Whether the folder holds it, whole."""
+        return self.parameters > 0 and not self.problems
+
+    def line(self) -> str:
+        """One line of the report, without the problems."""
+        if self.elsewhere:
+            return f"{self.component:12} in {self.elsewhere}"
+        if not self.parameters:
+            return f"{self.component:12} not usable"
+        number = f"{self.files} file{'s' if self.files > 1 else ''}"
+        size = f"{self.nbytes / 1e9:.2f} GB" if self.nbytes >= 1e8 else f"{self.nbytes / 1e6:.1f} MB"
+        return f"{self.component:12} {self.parameters:>14,} parameters  {'+'.join(self.dtypes)}  {size}  {number}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """A whole folder. family: which Step-Video its transformer is, as far as its files tell."""
+
+    folder: Path
+    family: str
+    parts: tuple[PartReport, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every component is here, or where the model's yaml finds it, and nothing is wrong."""
+        return all(part.present or (part.elsewhere and not part.problems) for part in self.parts)
+
+    def lines(self) -> list[str]:
+        """The report as text."""
+        text = [f"{self.folder}: {self.family}"]
+        for part in self.parts:
+            text.append("  " + part.line())
+            text += [f"      {problem}" for problem in part.problems]
+        return text
+
+
+def inspect(folder: Path) -> Report:
+    """Look at every component of a checkpoint folder. Never fails for what it finds there."""
+    folder = Path(folder).expanduser().resolve()
+    models = load_models()
+    known = _known_model(folder, models)
+    parts = tuple(_inspect_part(folder, component, known[1] if known else None) for component in COMPONENTS)
+    return Report(folder, _family(folder, models, known[0] if known else None), parts)
+
+
+def _known_model(folder: Path, models: dict[str, ModelConfig]) -> tuple[ModelConfig, Variant] | None:
+    """The model whose yaml takes its transformer from this folder."""
+    for model in models.values():
+        for variant in model.variants:
+            if part_folder(variant, "transformer", folder.parent) == folder:
+                return model, variant
+    return None
+
+
+def _family(folder: Path, models: dict[str, ModelConfig], known: ModelConfig | None) -> str:
+    # T2V and Turbo have equal files, so the folder's name in a yaml or the record of a download tells them apart.
+    try:
+        config = json.loads((folder / LAYOUT["transformer"].folder / "config.json").read_bytes())
+        family = FAMILIES[bool(config["use_additional_conditions"])]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "no Step-Video transformer"
+    record = read_record(folder)
+    for model in models.values() if record else ():
+        if record.repo in model.sources.values():
+            return f"{model.title['en']} (downloaded from {record.repo})"
+    if known and known.sources and known.takes_image == (family == FAMILIES[True]):
+        return f"{known.title['en']} (by the folder's name)"
+    return family
+
+
+def _inspect_part(folder: Path, component: str, variant: Variant | None) -> PartReport:
+    if not (folder / LAYOUT[component].folder).is_dir():
+        place = part_folder(variant, component, folder.parent) if variant else None
+        if place:
+            return PartReport(component, elsewhere=place, problems=_look(place, component)[0])
+        return PartReport(component, problems=(f"{folder / LAYOUT[component].folder} is missing.",))
+    problems, files = _look(folder, component)
+    if files is None:
+        return PartReport(component, problems=problems)
+    dtypes = tuple(str(dtype).removeprefix("torch.") for dtype in files.dtypes)
+    return PartReport(component, files.parameters, dtypes, files.nbytes, len(files.files), problems=problems)
+
+
+def _look(folder: Path, component: str) -> tuple[tuple[str, ...], ComponentFiles | None]:
+    """What is wrong with a component, and its files where their weights make the network."""
+    found = _tokenizer_problems(folder, component)
+    try:
+        return tuple(found), build(folder, component)[1]
+    except CheckpointError as first:
+        return (*found, *(_broken_shards(folder, component) or [str(first)])), None
+
+
+def _broken_shards(folder: Path, component: str) -> list[str]:
+    """One sentence for every weight file that cannot be used, where `build` stops at the first."""
+    try:
+        files = weight_files(folder, component)
+    except CheckpointError:
+        return []  # no list of files to go through; `build` says so
+    found = []
+    for file in files:
+        try:
+            read_table(file)
+        except CheckpointError as problem:
+            found.append(str(problem))
+    return found
+
+
+def _tokenizer_problems(folder: Path, component: str) -> list[str]:
+    paths = [folder / name for name in LAYOUT[component].tokenizer]
+    found = [f"{path} is missing. Download it." for path in paths if not path.is_file()]
+    found += [
+        f"{path} is a Git-LFS pointer, not the tokenizer: run `git lfs pull` there, or download it."
+        for path in paths
+        if path.is_file() and path.read_bytes().startswith(LFS_POINTER)
+    ]
+    if paths and not found:
+        try:
+            (StepTokenizer if component == "step_llm" else ClipTokenizer)(paths[0].parent)
+        except (RuntimeError, ValueError, KeyError, OSError) as error:
+            found.append(f"{paths[0]} is no tokenizer ({error}). Download it again.")
+    return found

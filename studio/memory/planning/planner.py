@@ -1,0 +1,373 @@
+"""What goes where: sizes, video, budgets and speeds -> a Plan. A pure function; nothing is measured or loaded here.
+
+A generation is four phases that never share the device: the prompt is read, the first image is encoded, the latents are
+denoised, the frames are decoded. Each is checked against the budgets. As many transformer blocks stay resident as fit,
+evenly strided among the streamed ones, so that copies are spread over the whole step; streamed blocks are kept in
+pinned RAM as far as that goes and are read from disk beyond.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from studio.memory.plan import FRAMES_PER_CHUNK, GB, SPATIAL_STEP, Budgets, ComponentPlan, Plan, VideoShape
+from studio.memory.planning import footprint, timing
+from studio.memory.planning.explain import Shortage, Way, explain
+from studio.memory.planning.footprint import ModelSizes, NetworkSizes
+from studio.memory.planning.speeds import Speeds
+from studio.memory.streaming.sources import BOUNCE_BYTES
+from studio.memory.streaming.streamer import STAGING_BUFFERS
+from studio.memory.usage import CUDA_CONTEXT_BYTES
+
+OFFLOADS = ("auto", "none", "blocks", "disk")
+SLOTS = 2  # one is computed from while the other is filled; a third would serve better as a resident block
+VAE_SLICES = (2, 1)  # frames decoded at a time, coarsest first: beyond 2 the decoder passes 6.5 GB at 544x992
+# Assumptions, stated in every plan. Host: a process with PyTorch and its libraries loaded, anonymous memory alone.
+HOST_BASE_BYTES = {"cuda": 1536 << 20, "cpu": 384 << 20}
+WORKSPACE_BYTES = {"cuda": 96 << 20, "cpu": 32 << 20}  # of matrix libraries
+ALLOCATOR_SLACK = {"cuda": 0.04, "cpu": 0.02}  # of activations: what rounding and gaps between segments add
+# The same of a decode on CUDA, by frames at a time: what convolutions keep for later frames lies between gaps that fit
+# little (counted by tests/memory/test_reserved.py). cuDNN's own share is an assumption until a GPU was asked.
+DECODE_GAPS = {1: 0.18, 2: 0.25}
+CONVOLUTION_BYTES = 128 << 20
+DRIVER_PAGE = 2 << 20  # PyTorch's allocator takes memory from the driver in these
+PIECES_IN_RAM = 6  # float32 copies of a decoded slice on their way to the file
+TIE = 1e-9
+CORRECTED = ", corrected by a run"
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """Everything a plan follows from.
+
+    device: "cuda" or "cpu" (RAM is then the only budget). conditions: 2 with guidance. int8_sizes: the same model with
+    int8 units, to say whether they would help where nothing fits (None: they are in use already or cannot be).
+    """
+
+    sizes: ModelSizes
+    video: VideoShape
+    budgets: Budgets
+    speeds: Speeds
+    device: str = "cuda"
+    offload: str = "auto"
+    conditions: int = 2
+    int8_sizes: ModelSizes | None = None
+
+    @property
+    def on_cpu(self) -> bool:
+        return self.device == "cpu"
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The four decisions that a plan consists of."""
+
+    resident: int
+    slots: int
+    llm_slots: int = SLOTS
+    vae_slice: int = VAE_SLICES[-1]
+
+
+def plan_run(request: PlanRequest) -> Plan:
+    """The fastest plan within the budgets; where there is none, the smallest plan, `fits` false, and what would fit."""
+    if request.offload not in OFFLOADS:
+        raise ValueError(f"offload is {request.offload!r}, not one of {OFFLOADS}")
+    smallest = _compose(request, _smallest_choice(request))
+    if not smallest.fits:
+        return _timed(request, replace(smallest, reason=_what_would_fit(request, smallest)))
+    fitting = [_timed(request, plan) for choice in _choices(request) if (plan := _compose(request, choice)).fits]
+    best = min(plan.seconds_per_step for plan in fitting) * (1 + TIE)
+    fast = (plan for plan in fitting if plan.seconds_per_step <= best)
+    return _coarser_slices(request, max(fast, key=lambda plan: len(plan.transformer.resident)))
+
+
+def step_down(request: PlanRequest, plan: Plan, phase: str = "denoise") -> Plan | None:
+    """The next smaller plan after memory ran out in a phase ("encode_text", "denoise", "decode"); None: there is none.
+
+    Fewer resident blocks, then fewer slots; finer VAE slices; fewer LLM slots. The bits of the result do not change.
+    """
+    choice = _choice_of(plan)
+    if phase == "decode":
+        finer = [size for size in VAE_SLICES if size < choice.vae_slice]
+        smaller = [replace(choice, vae_slice=size) for size in finer]
+    elif phase == "encode_text":
+        smaller = [replace(choice, llm_slots=choice.llm_slots - 1)] if choice.llm_slots > 1 else []
+    else:
+        smaller = list(_fewer_blocks(request.sizes.transformer.units, choice))
+    return _timed(request, _compose(request, smaller[0])) if smaller else None
+
+
+def calibrate(request: PlanRequest, plan: Plan, measured_seconds: float) -> Speeds:
+    """The request's speeds, corrected so that the plan takes the measured seconds per step.
+
+    What is corrected is the queue that takes longest: computation, the link or the disk. A measurement below what the
+    others take anyway corrects it as far as it goes.
+    """
+    compute = timing.block_seconds(request.sizes, request.video, request.conditions, request.speeds)
+    queue = timing.longest_queue(plan.transformer, compute, request.speeds, on_cpu=request.on_cpu)
+    low, high = 1e-3, 1e3
+    for _ in range(40):
+        middle = (low * high) ** 0.5
+        speeds = timing.slower(request.speeds, queue, middle)
+        if step_seconds(replace(request, speeds=speeds), plan) < measured_seconds:
+            low = middle
+        else:
+            high = middle
+    origin = f"{request.speeds.origin.removesuffix(CORRECTED)}{CORRECTED}"
+    return replace(timing.slower(request.speeds, queue, high), origin=origin)
+
+
+def step_seconds(request: PlanRequest, plan: Plan, *, cold: bool = False) -> float:
+    """One denoising step in steady state; cold: the first, which reads every block from disk."""
+    compute = timing.block_seconds(request.sizes, request.video, request.conditions, request.speeds)
+    in_blocks = timing.pass_seconds(plan.transformer, compute, request.speeds, on_cpu=request.on_cpu, cold=cold)
+    return in_blocks + timing.STEP_SECONDS * request.speeds.correction
+
+
+def phase_bytes(request: PlanRequest, plan: Plan) -> dict[str, int]:
+    """Bytes that each phase takes on the device, the context apart; one phase's network is there at a time."""
+    return _phases(request, plan.transformer, plan.step_llm, plan.vae_slice_frames)
+
+
+def phase_seconds(request: PlanRequest, plan: Plan, colour_clips: tuple[int, int] = (0, 0)) -> dict[str, float]:
+    """About how long the parts of a job take, with reading their weights from disk: a new prompt, a first image, the
+    colours of previews (fitted once per VAE to so many clips of such a side), the first step, a step, decoding."""
+    sizes, speeds = request.sizes, request.speeds
+    layer = timing.layer_seconds(sizes, speeds)
+    vae = sizes.vae_bytes / speeds.disk_gbps / 1e9
+    return {
+        "encode_text": timing.pass_seconds(plan.step_llm, layer, speeds, on_cpu=request.on_cpu, cold=True)
+        + sizes.clip_bytes / speeds.disk_gbps / 1e9,
+        "encode_image": vae + timing.encode_seconds(sizes, request.video, speeds),
+        "colours": vae + timing.colours_seconds(sizes, *colour_clips, speeds),
+        "first_step": step_seconds(request, plan, cold=True),
+        "step": plan.seconds_per_step,
+        "decode": vae + timing.decode_seconds(sizes, request.video, speeds),
+    }
+
+
+def evenly(count: int, total: int) -> tuple[int, ...]:
+    """`count` of 0..total-1, spread evenly, beginning with 0."""
+    return tuple(i * total // count for i in range(count))
+
+
+def _coarser_slices(request: PlanRequest, plan: Plan) -> Plan:
+    """The coarsest VAE slices that raise no peak: memory which another phase needs anyway."""
+    for size in VAE_SLICES:
+        coarser = _compose(request, replace(_choice_of(plan), vae_slice=size))
+        if coarser.vram_peak_bytes <= plan.vram_peak_bytes and coarser.ram_peak_bytes <= plan.ram_peak_bytes:
+            return _timed(request, coarser)
+    return plan
+
+
+def _choices(request: PlanRequest) -> Iterator[_Choice]:
+    """What is compared; the last one needs least."""
+    units, llm_slots = request.sizes.transformer.units, _llm_slots(request)
+    if request.offload in ("auto", "none"):
+        yield _Choice(units, 0, llm_slots)
+    if request.offload == "auto":
+        for resident in range(units - SLOTS - 1, 0, -1):
+            yield _Choice(resident, SLOTS, llm_slots)
+    if request.offload != "none":
+        yield _Choice(0, min(SLOTS, units), llm_slots)
+        yield _smallest_choice(request)
+
+
+def _smallest_choice(request: PlanRequest) -> _Choice:
+    if request.offload == "none":
+        return _Choice(request.sizes.transformer.units, 0, llm_slots=0)
+    return _Choice(0, 1, llm_slots=1)
+
+
+def _llm_slots(request: PlanRequest) -> int:
+    """None where nothing may be streamed; one where two do not fit."""
+    if request.offload == "none":
+        return 0
+    two = _compose(request, _Choice(0, 1, llm_slots=SLOTS))
+    return SLOTS if two.fits else 1
+
+
+def _choice_of(plan: Plan) -> _Choice:
+    return _Choice(len(plan.transformer.resident), plan.transformer.slots, plan.step_llm.slots, plan.vae_slice_frames)
+
+
+def _fewer_blocks(units: int, choice: _Choice) -> Iterator[_Choice]:
+    """Choices that hold fewer blocks on the device: a quarter of the residents at a time, then one slot alone."""
+    held = choice.resident + choice.slots
+    resident = choice.resident
+    while resident:
+        resident -= max(resident // 4, 1)
+        slots = min(SLOTS, units - resident)
+        if resident + slots < held:
+            yield replace(choice, resident=resident, slots=slots)
+    if held > 1:
+        yield replace(choice, resident=0, slots=1)
+
+
+def _compose(request: PlanRequest, choice: _Choice) -> Plan:
+    """The plan of these decisions, with its peaks and whether it fits, not timed yet."""
+    network = request.sizes.step_llm
+    llm = _component(network, 0 if choice.llm_slots else network.units, choice.llm_slots, _llm_source(request))
+    transformer = _transformer(request, choice, llm)
+    vram, ram = _peaks(request, transformer, llm, choice.vae_slice)
+    return Plan(
+        video=request.video,
+        transformer=transformer,
+        step_llm=llm,
+        vae_slice_frames=choice.vae_slice,
+        vram_peak_bytes=vram,
+        ram_peak_bytes=ram,
+        seconds_per_step=0.0,
+        fits=vram <= request.budgets.vram_bytes and ram <= request.budgets.ram_bytes,
+        reason={},
+        assumptions=_assumptions(request),
+    )
+
+
+def _timed(request: PlanRequest, plan: Plan) -> Plan:
+    return replace(plan, seconds_per_step=step_seconds(request, plan))
+
+
+def _llm_source(request: PlanRequest) -> str:
+    """The LLM runs once per new prompt: its layers are worth no RAM of their own, only what the page cache leaves."""
+    return "direct" if request.offload == "disk" else "cached"
+
+
+def _transformer(request: PlanRequest, choice: _Choice, llm: ComponentPlan) -> ComponentPlan:
+    """Streamed blocks in pinned RAM as far as the budget goes, those from disk evenly among them."""
+    network = request.sizes.transformer
+    disk = "cached" if request.offload == "blocks" else "direct"
+    plan = _component(network, choice.resident, choice.slots, disk)
+    if request.offload == "disk" or (request.on_cpu and request.offload == "auto"):
+        return plan  # on a CPU a second copy in RAM would only be copied from
+    streamed = plan.streamed
+    if network.unit_bytes * len(streamed) <= request.budgets.ram_bytes:  # perhaps all of them, then nothing is staged
+        pinned = _with_source(plan, streamed, "pinned")
+        if _peaks(request, pinned, llm, choice.vae_slice)[1] <= request.budgets.ram_bytes:
+            return pinned
+    room = request.budgets.ram_bytes - _peaks(request, plan, llm, choice.vae_slice)[1]
+    count = min(max(room // network.unit_bytes, 0), max(len(streamed) - 1, 0))
+    from_disk = set(evenly(len(streamed) - count, len(streamed)))
+    return _with_source(plan, (unit for turn, unit in enumerate(streamed) if turn not in from_disk), "pinned")
+
+
+def _component(network: NetworkSizes, resident: int, slots: int, source: str) -> ComponentPlan:
+    staying = evenly(resident, network.units) if resident else ()
+    return ComponentPlan(
+        resident=staying,
+        slots=slots,
+        source=tuple("resident" if unit in set(staying) else source for unit in range(network.units)),
+        unit_bytes=network.unit_bytes,
+        rest_bytes=network.rest_bytes,
+        scratch_bytes=network.scratch_bytes,
+    )
+
+
+def _with_source(plan: ComponentPlan, units: Iterable[int], source: str) -> ComponentPlan:
+    changed = set(units)
+    return replace(plan, source=tuple(source if unit in changed else was for unit, was in enumerate(plan.source)))
+
+
+def _peaks(request: PlanRequest, transformer: ComponentPlan, llm: ComponentPlan, vae_slice: int) -> tuple[int, int]:
+    """(VRAM, RAM) at the worst moment; on a CPU all of it is RAM."""
+    on_device = {name: _segments(number) for name, number in _phases(request, transformer, llm, vae_slice).items()}
+    worst = max(on_device.values())
+    pinned = transformer.source.count("pinned") * transformer.unit_bytes
+    host = HOST_BASE_BYTES[request.device] + pinned + BOUNCE_BYTES
+    if request.on_cpu:
+        return 0, host + worst
+    frame = request.video.height * request.video.width * 3 * 4
+    transient = max(_staging(transformer), _staging(llm), PIECES_IN_RAM * vae_slice * frame)
+    return CUDA_CONTEXT_BYTES + worst, host + transient
+
+
+def _phases(request: PlanRequest, transformer: ComponentPlan, llm: ComponentPlan, vae_slice: int) -> dict[str, int]:
+    sizes, video = request.sizes, request.video
+
+    def working(activations: int) -> int:
+        return int(activations * (1 + ALLOCATOR_SLACK[request.device])) + WORKSPACE_BYTES[request.device]
+
+    def convolving(activations: int, gaps: float) -> int:
+        if request.on_cpu:
+            return sizes.vae_bytes + working(activations)
+        return sizes.vae_bytes + int(activations * (1 + gaps)) + WORKSPACE_BYTES["cuda"] + CONVOLUTION_BYTES
+
+    denoise = footprint.denoise_bytes(sizes, video, request.conditions)
+    gaps = DECODE_GAPS[min(vae_slice, max(DECODE_GAPS))]
+    phases = {
+        "encode_text": _weights(llm) + working(footprint.prompt_bytes(sizes)),
+        "clip": sizes.clip_bytes + working(0),
+        "denoise": _weights(transformer) + working(denoise),
+        "decode": convolving(footprint.decode_bytes(sizes, video, vae_slice), gaps),
+    }
+    if sizes.architecture.transformer.takes_image:
+        phases["encode_image"] = convolving(footprint.encode_bytes(sizes, video), DECODE_GAPS[1])
+    return phases
+
+
+def _weights(plan: ComponentPlan) -> int:
+    return (len(plan.resident) + plan.slots) * plan.unit_bytes + plan.rest_bytes + plan.scratch_bytes
+
+
+def _staging(plan: ComponentPlan) -> int:
+    return 0 if set(plan.source) == {"pinned"} else STAGING_BUFFERS * plan.unit_bytes
+
+
+def _segments(nbytes: int) -> int:
+    return -(-nbytes // DRIVER_PAGE) * DRIVER_PAGE
+
+
+def _assumptions(request: PlanRequest) -> dict[str, Any]:
+    speeds = request.speeds
+    stated: dict[str, Any] = {
+        "speeds": speeds.origin,
+        "tflops": speeds.tflops,
+        "attention_tflops": speeds.attention_tflops,
+        "memory_gbps": speeds.memory_gbps,
+        "disk_gbps": speeds.disk_gbps,
+        "correction": speeds.correction,
+        "process_ram_gb": HOST_BASE_BYTES[request.device] / GB,
+    }
+    if request.sizes.quantize == "int8-compute":
+        stated["int8_tflops"] = speeds.int8_tflops
+    if not request.on_cpu:
+        stated |= {"link_gbps": speeds.link_gbps, "cuda_context_gb": CUDA_CONTEXT_BYTES / GB}
+    return stated
+
+
+def _what_would_fit(request: PlanRequest, smallest: Plan) -> dict[str, str]:
+    """The shortage in numbers, then every single change that was tried and found to fit."""
+    vram = Shortage("VRAM", smallest.vram_peak_bytes, request.budgets.vram_bytes)
+    ram = Shortage("RAM", smallest.ram_peak_bytes, request.budgets.ram_bytes)
+    return explain((lack for lack in (vram, ram) if lack.need_bytes > lack.have_bytes), _remedies(request))
+
+
+def _remedies(request: PlanRequest) -> Iterator[Way]:
+    if request.offload != "auto" and _can_fit(replace(request, offload="auto")):
+        yield Way("offload")
+    if request.int8_sizes is not None and _can_fit(replace(request, sizes=request.int8_sizes)):
+        yield Way("int8")
+    video = request.video
+    chunks = range(video.frames // FRAMES_PER_CHUNK - 1, 0, -1)
+    shorter = (replace(video, frames=FRAMES_PER_CHUNK * count) for count in chunks)
+    if found := _first_fitting(request, shorter):
+        yield Way("frames", {"frames": found.frames})
+    if found := _first_fitting(request, _smaller(video)):
+        yield Way("size", {"height": found.height, "width": found.width})
+
+
+def _smaller(video: VideoShape) -> Iterator[VideoShape]:
+    """Sizes of about the same shape, in steps of the shorter side."""
+    short = min(video.height, video.width) // SPATIAL_STEP
+    for cells in range(short - 1, 3, -1):
+        scale = cells / short / SPATIAL_STEP
+        height, width = (round(side * scale) * SPATIAL_STEP for side in (video.height, video.width))
+        yield replace(video, height=height, width=width)
+
+
+def _first_fitting(request: PlanRequest, videos: Iterable[VideoShape]) -> VideoShape | None:
+    return next((video for video in videos if _can_fit(replace(request, video=video))), None)
+
+
+def _can_fit(request: PlanRequest) -> bool:
+    return _compose(request, _smallest_choice(request)).fits

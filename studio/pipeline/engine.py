@@ -1,0 +1,157 @@
+"""Opening a model on this machine: find its parts, fingerprint them, and hand the recipe what it needs."""
+
+import hashlib
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from models.attention import attention_backend
+from models.checkpoint import fingerprint
+from models.quantized import int8_compute_available
+from models.tokenizers import ClipTokenizer, StepTokenizer
+from studio import __version__
+from studio.checkpoints.quantize import int8_folders
+from studio.config import COMPONENT_FOLDERS, COMPONENTS, CameraMove, ModelConfig, StudioConfig, part_folder
+from studio.errors import InputError, ModelMissing, StudioError
+from studio.memory.manager import MemoryManager
+from studio.memory.planning.speeds import load_speeds
+from studio.memory.usage import budgets_for
+from studio.pipeline.embeddings import EmbeddingCache
+from studio.pipeline.generate import Engine, file_errors
+from studio.prompt import Tokenizer
+
+CACHE_FOLDER = ".cache"  # inside the output folder: encoded prompts, colour maps, measured speeds
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How a model is to run: device "auto", "cpu" or "cuda[:n]"; offload auto|none|blocks|disk.
+
+    quantize: none; int8 weights; int8-compute: the transformer multiplies in int8 too, which is coarser.
+    """
+
+    device: str = "auto"
+    offload: str = "auto"
+    quantize: str = "none"
+
+
+def named_device(name: str) -> torch.device:
+    """What a --device value means, here or not: "cuda" is "cuda:0", "auto" the GPU where there is one, else the CPU.
+
+    Raises InputError for any other name.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d{1,2})?", name):
+        raise InputError("device_unknown", value=name)
+    return torch.device("cuda:0" if name == "cuda" else name)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a --device value. Raises InputError where this machine has no such device."""
+    device = named_device(name)
+    if device.type == "cuda" and device.index >= (count := torch.cuda.device_count()):
+        raise InputError("device_absent", value=str(device), count=count)
+    return device
+
+
+def compute_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 on a GPU, as the models were released; float32 on a CPU, where bfloat16 is mostly slower."""
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
+def part_folders(model: ModelConfig, has_image: bool, model_dir: Path) -> dict[str, Path]:
+    """The checkpoint folder of every component. Raises ModelMissing with the download command."""
+    variant = model.variant(has_image)
+    folders = {part: part_folder(variant, part, model_dir) for part in COMPONENTS}
+    if missing := [part for part, folder in folders.items() if folder is None]:
+        expected = model_dir / variant.folders[missing[0]][0]
+        raise ModelMissing("model_missing", model=model.name, folder=expected, missing=", ".join(missing))
+    return folders  # type: ignore[return-value]
+
+
+def is_installed(model: ModelConfig, model_dir: Path) -> bool:
+    """Whether every part of every variant of the model is there."""
+    folders = [part_folder(variant, part, model_dir) for variant in model.variants for part in COMPONENTS]
+    return None not in folders
+
+
+def check_quantize(options: EngineOptions) -> None:
+    """Raise InputError where products in int8 are asked for and what computes them is not installed."""
+    if options.quantize == "int8-compute" and not int8_compute_available():
+        raise InputError("int8_compute_missing")
+
+
+def weights_file(folders: Mapping[str, Path | None]) -> Path | None:
+    """The largest file of the transformer's weights: what its disk's speed is measured on. None where it is absent."""
+    if (folder := folders.get("transformer")) is None:
+        return None
+    shards = (folder / COMPONENT_FOLDERS["transformer"]).glob("*.safetensors")
+    return max(shards, key=lambda shard: shard.stat().st_size, default=None)
+
+
+def open_tokenizers(folders: Mapping[str, Path]) -> dict[str, Tokenizer]:
+    """The tokenizers of both encoders, by component. Raises StudioError where a file of theirs is missing."""
+    try:
+        return {
+            "step_llm": StepTokenizer(folders["step_llm"] / "step_llm"),
+            "clip": ClipTokenizer(folders["clip"] / "hunyuan_clip" / "tokenizer"),
+        }
+    except FileNotFoundError as error:
+        raise StudioError("checkpoint", reason=f"{error.filename} is missing: the tokenizer needs it") from None
+
+
+@file_errors()
+def open_engine(
+    model: ModelConfig,
+    has_image: bool,
+    moves: Mapping[str, CameraMove],
+    config: StudioConfig,
+    options: EngineOptions,
+) -> Engine:
+    """Everything the recipe needs, without loading a weight yet. Raises ModelMissing, and StudioError for bad files."""
+    check_quantize(options)
+    folders = part_folders(model, has_image, config.model_dir)
+    if options.quantize != "none":
+        folders = int8_folders(folders)
+    device = pick_device(options.device)
+    dtype = compute_dtype(device)
+    prints = {part: fingerprint(folder, part, str(dtype)) for part, folder in folders.items()}
+    cache = config.output_dir / CACHE_FOLDER
+    memory = MemoryManager(
+        folders,
+        device=device,
+        dtype=dtype,
+        budgets=budgets_for(device, config),
+        offload=options.offload,
+        quantize=options.quantize,
+        speeds=load_speeds(cache, device, weights_file(folders), int8=options.quantize == "int8-compute"),
+    )
+    return Engine(
+        model=model,
+        moves=moves,
+        memory=memory,
+        tokenizers=open_tokenizers(folders),
+        embeddings=EmbeddingCache(cache / "embeddings", config.embedding_cache_gb),
+        colours_path=cache / "colours" / f"{prints['vae'][:32]}.safetensors",
+        text_fingerprint=_text_fingerprint(prints, options.quantize),
+        provenance={
+            "version": __version__,
+            "model_fingerprint": hashlib.sha256("".join(prints.values()).encode()).hexdigest(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+            "torch": torch.__version__,
+            "dtype": str(dtype).removeprefix("torch."),
+            "quantize": options.quantize,
+            "attention": attention_backend(device, dtype, 128),
+        },
+    )
+
+
+def _text_fingerprint(prints: Mapping[str, str], quantize: str) -> str:
+    """Of encoded prompts; the language model multiplies alike in both int8 modes."""
+    weights = "none" if quantize == "none" else "int8"
+    return hashlib.sha256(f"{prints['step_llm']}{prints['clip']}{weights}".encode()).hexdigest()

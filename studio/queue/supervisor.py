@@ -1,0 +1,202 @@
+"""Keeps one worker process alive from within the page's process, and says what killed it when it died."""
+
+import logging
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from studio.errors import StudioError, say
+from studio.events import Failed
+from studio.queue.jobs import JobQueue, JobState
+from studio.queue.locks import OwnerLock
+from studio.queue.worker import FRESH_PROCESS, GRACE_SECONDS
+
+POLL_SECONDS = 0.1
+RETRY_SECONDS = 1.0  # between two tries to own the queue, or to write into it
+FIRST_DELAY, LAST_DELAY = 0.5, 30.0  # seconds before the successor of a worker that could not start; doubled each time
+YOUNG_SECONDS = 20.0  # one that died younger than this, without a job, could not start
+LAST_WORDS_BYTES = 2048
+
+_log = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """Runs `command` as the one worker of `queue`, as long as this process owns the queue.
+
+    The worker inherits the owner lock, so that nobody else owns the queue while a worker still ends; it notices the
+    end of this process by its stdin. A second page owns nothing: it shows, and its jobs are worked by the owner's
+    worker; it takes over when the owner is gone.
+    """
+
+    def __init__(self, queue: JobQueue, command: Sequence[str], *, purpose: str = "the page") -> None:
+        self._queue, self._command = queue, list(command)
+        self._lock = OwnerLock(queue.folder, purpose)
+        self._wake, self._stopping, self._restarting = threading.Event(), False, False
+        self._thread: threading.Thread | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._memory = (0, 0)
+        self._words_path = queue.folder / "worker.err"
+        self.trouble: Failed | None = None  # why the worker cannot start, while that is so
+
+    @property
+    def owns(self) -> bool:
+        """Whether this process is the one that works the queue."""
+        return self._lock.held
+
+    @property
+    def holder(self) -> str:
+        """Who works the queue, in words."""
+        return self._lock.holder()
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process id, None while there is none."""
+        process = self._process
+        return process.pid if process and process.poll() is None else None
+
+    def start(self) -> None:
+        """Own the queue if it is free (see `owns`) and keep a worker from now on."""
+        self._lock.acquire()
+        self._thread = threading.Thread(target=self._loop, name="supervisor", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the worker in order (its job is INTERRUPTED) and let go of the queue."""
+        self._stopping = True
+        self._wake.set()
+        if self._thread:
+            self._thread.join()
+        self._lock.release()
+
+    def restart(self) -> None:
+        """Give the jobs a new worker process; the running job is INTERRUPTED."""
+        self._restarting = True
+        self._wake.set()
+
+    def _loop(self) -> None:
+        while not self._stopping:
+            if self._own():
+                self._end_running(None)  # whoever ran them is gone: the lock was free
+                self._keep_worker()
+            else:
+                self._pause(RETRY_SECONDS)
+
+    def _own(self) -> bool:
+        try:
+            return self._lock.acquire()
+        except StudioError as error:
+            _log.error("the queue cannot be owned: %s", error)
+            return False
+
+    def _keep_worker(self) -> None:
+        delay = 0.0
+        while not self._stopping:
+            began = time.monotonic()
+            reason = self._run_worker()
+            died_young = time.monotonic() - began < YOUNG_SECONDS
+            at_work = self._end_running(reason) > 0
+            self.trouble = reason if died_young and not at_work else None
+            delay = min(max(2 * delay, FIRST_DELAY), LAST_DELAY) if self.trouble else 0.0
+            self._pause(delay)
+
+    def _run_worker(self) -> Failed | None:
+        """One worker from start to end: why it died, None when it ended in order."""
+        self._restarting = False
+        try:
+            with self._words_path.open("wb") as words:
+                process = subprocess.Popen(
+                    self._command,
+                    stdin=subprocess.PIPE,
+                    stdout=words,
+                    stderr=words,
+                    start_new_session=True,  # Ctrl-C in the terminal reaches the page alone, which ends the worker
+                    pass_fds=(self._lock.fileno(),),
+                )
+        except OSError as error:
+            return _failed("worker_exited", status="-", words=str(error))
+        self._process, began = process, time.monotonic()
+        _log.info("worker %d started", process.pid)
+        with process.stdin:
+            while process.poll() is None and not (self._stopping or self._restarting):
+                self._memory = host_memory()
+                self._pause(POLL_SECONDS)
+                if time.monotonic() - began >= YOUNG_SECONDS:
+                    self.trouble = None
+            asked = process.poll() is None
+            if asked:
+                _end(process)
+        _log.info("worker %d ended with code %s", process.pid, process.returncode)
+        if asked or process.returncode == FRESH_PROCESS:
+            return None
+        words = self._last_words()
+        _log.error("its last words:\n%s", words or "-")
+        return self._reason(process.returncode, (words.splitlines() or ["-"])[-1])
+
+    def _end_running(self, reason: Failed | None) -> int:
+        """Running jobs have no worker any more: FAILED with the reason, INTERRUPTED without. Returns their number."""
+        while True:
+            try:
+                if reason is None:
+                    return len(self._queue.interrupt_running())
+                running = self._queue.list([JobState.RUNNING])
+                return sum(self._queue.finish(job.id, JobState.FAILED, error=reason) for job in running)
+            except StudioError as error:
+                _log.error("the end of the worker cannot be written yet: %s", error)
+                if self._stopping:
+                    return 0
+                self._pause(RETRY_SECONDS)
+
+    def _reason(self, code: int, words: str) -> Failed:
+        """An exit code as a sentence; negative ones are signals. `words`: the last line of its stderr."""
+        if code == -signal.SIGKILL:
+            used, total = self._memory
+            return _failed("worker_killed", used_gb=used / 2**30, total_gb=total / 2**30)
+        if code < 0:
+            return _failed("worker_crashed", signal=signal.strsignal(-code) or -code, words=words)
+        return _failed("worker_exited", status=code, words=words)
+
+    def _last_words(self) -> str:
+        """The end of what the worker wrote to its stderr."""
+        try:
+            return self._words_path.read_bytes()[-LAST_WORDS_BYTES:].decode("utf-8", errors="replace").strip()
+        except OSError:
+            return ""
+
+    def _pause(self, seconds: float) -> None:
+        """Sleep, unless stop or restart calls."""
+        self._wake.wait(seconds)
+        self._wake.clear()
+
+
+def host_memory() -> tuple[int, int]:
+    """Bytes of host memory in use and in all, of the container where it has a limit; (0, 0) where nobody says."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        sizes = {name: int(rest.split()[0]) * 1024 for name, rest in (line.split(":") for line in lines)}
+        total, used = sizes["MemTotal"], sizes["MemTotal"] - sizes["MemAvailable"]
+    except (OSError, KeyError, ValueError):
+        return 0, 0
+    try:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
+        return (int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii")), limit)
+    except (OSError, ValueError):  # no container, or "max": no limit
+        return used, total
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ask the worker to end, and make it end when it does not. It is the leader of a process group of its own."""
+    process.stdin.close()
+    process.terminate()
+    try:
+        process.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _failed(code: str, **values: object) -> Failed:
+    return Failed(code, values, say(code, values))

@@ -1,0 +1,78 @@
+"""What the page is handed: the queue and the functions it may call. The page knows nothing behind them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from studio.config import CameraMove, Example, ModelConfig, Preset, StudioConfig
+from studio.events import Failed
+from studio.queue.gallery import Gallery
+from studio.queue.jobs import JobQueue
+from studio.settings import GenerationSettings
+
+
+class TokenMeter(Protocol):
+    """What one encoder ("step_llm", "clip") reads of a text: `used` of `limit` tokens; `cut` more are not read."""
+
+    encoder: str
+    used: int
+    limit: int
+    cut: int
+
+
+@dataclass(frozen=True)
+class TextReport:
+    """Exactly what the model receives.
+
+    tokens: one meter per encoder for the positive text; empty where the model's tokenizers are not installed.
+    unread: encoder -> the end of the positive text that it does not read.
+    """
+
+    positive: str
+    negative: str
+    tokens: tuple[TokenMeter, ...] = ()
+    unread: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Everything behind the page.
+
+    installed: model name -> whether its files are here. count_tokens(settings, language): settings are resolved.
+    plan(settings): a plain dict: fits, vram_peak_gb, ram_peak_gb, seconds_total (None: unknown), remedy (a sentence,
+    or one per language). usage(): vram_gb, vram_total_gb, ram_gb, ram_total_gb, each of which may be missing.
+    owner(): false where another process works on the queue, so that this page only shows. trouble(): why jobs cannot
+    run at all just now.
+    """
+
+    queue: JobQueue
+    gallery: Gallery
+    config: StudioConfig
+    models: Mapping[str, ModelConfig]
+    camera_moves: Mapping[str, CameraMove]
+    presets: Mapping[str, Preset]
+    examples: Mapping[str, Example]
+    installed: Callable[[], Mapping[str, bool]]
+    count_tokens: Callable[[GenerationSettings, str], TextReport]
+    plan: Callable[[GenerationSettings], Mapping[str, Any]]
+    usage: Callable[[], Mapping[str, float | None]]
+    owner: Callable[[], bool] = lambda: True
+    trouble: Callable[[], Failed | None] = lambda: None
+
+    def menu(self) -> list[ModelConfig]:
+        """The models in the order of the menu: installed ones first; a missing one only where it can be fetched."""
+        installed = self.installed()
+        found = [model for model in self.models.values() if installed[model.name] or model.sources]
+        return sorted(found, key=lambda model: (not installed[model.name], model.order))
+
+    def grey(self, has_image: bool) -> dict[str, str]:
+        """Why a model cannot be used just now, as a key of strings.py, "" where it can: model name -> reason."""
+        installed = self.installed()
+        unfit = {name: "model.text_alone" for name, model in self.models.items() if has_image and not model.takes_image}
+        return {name: unfit.get(name, "") if installed[name] else "model.missing" for name in self.models}
+
+    def first_model(self) -> ModelConfig:
+        """The model a new visitor finds chosen: an installed one that is not the built-in toy, else the toy."""
+        menu, installed = self.menu(), self.installed()
+        grown = [model for model in menu if installed[model.name] and model.sources]
+        return (grown or [model for model in menu if installed[model.name]] or menu)[0]

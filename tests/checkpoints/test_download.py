@@ -1,0 +1,253 @@
+"""Download, against a local server that speaks the hubs' protocols: whole, resumed, verified, stored once."""
+
+import os
+import shutil
+from collections import namedtuple
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from studio.checkpoints import download as module
+from studio.checkpoints.download import download
+from studio.checkpoints.download_record import read_record
+from studio.checkpoints.inspect import inspect
+from studio.config import load_models
+from studio.errors import InputError, StudioError
+from studio.nano.checkpoint import write_checkpoint
+from tests.checkpoints.hub_server import serving
+from tests.tiny import TINY
+
+REPO = "stepfun-ai/stepvideo-t2v"
+TURBO = "stepfun-ai/stepvideo-t2v-turbo"
+SHARD = "transformer/diffusion_pytorch_model-00002-of-00002.safetensors"
+CLIP = "hunyuan_clip/clip_text_encoder"
+CLIP_FILE = f"{CLIP}/pytorch_model.bin"
+CHUNK = 10_000  # the Hugging Face client keeps whole chunks of a broken connection
+UNWANTED = ("vae/vae.safetensors", "lib/liboptimus.so", "hunyuan_clip/tokenizer/vocab_org.txt", "README.md")
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory) -> dict[str, bytes]:
+    """The files of a repository of the public layout, CLIP as a .bin, with files that nobody needs."""
+    folder = write_checkpoint(tmp_path_factory.mktemp("repo"), TINY, shards=2)
+    shards = sorted((folder / CLIP).glob("*.safetensors"))
+    torch.save({name: tensor for shard in shards for name, tensor in load_file(shard).items()}, folder / CLIP_FILE)
+    for path in (*shards, folder / CLIP / "model.safetensors.index.json"):
+        path.unlink()
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return files | dict.fromkeys(UNWANTED, b"nobody needs this")
+
+
+@pytest.fixture
+def server(content, tmp_path, monkeypatch):
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(module, "HASH_BYTES", 1000)  # what counts as large, so that tiny shards are shared
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", CHUNK)  # as the shards, smaller than in life
+    monkeypatch.setenv("MODELSCOPE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path / "cache"))
+    with serving() as server:
+        server.repos = {REPO: dict(content), TURBO: dict(content)}
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        monkeypatch.setenv("MODELSCOPE_ENDPOINT", server.url)
+        yield server
+
+
+@pytest.fixture
+def to(tmp_path) -> Path:
+    return tmp_path / "checkpoints" / "step-video-t2v"
+
+
+def _download(to: Path, name: str = "step-video-t2v", source: str = "hf") -> str:
+    lines: list[str] = []
+    download(load_models()[name], source, to, lines.append)
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("source", ["hf", "modelscope"])
+def test_a_model_arrives_whole_and_without_what_nobody_needs(server, content, to, source):
+    told = _download(to, source=source)
+    assert inspect(to).ok
+    for path, data in content.items():
+        assert (to / path).exists() == (path not in UNWANTED)
+        assert path in UNWANTED or (to / path).read_bytes() == data
+    assert "tencent-hunyuan-community" in told and "Free:" in told and SHARD in told
+    assert not any(path in server.sent for path in UNWANTED)
+
+
+@pytest.mark.parametrize("source", ["hf", "modelscope"])
+def test_a_second_run_fetches_nothing(server, to, source):
+    _download(to, source=source)
+    server.sent.clear()
+    assert "To fetch: 0 files" in _download(to, source=source)
+    assert not server.sent
+
+
+@pytest.mark.parametrize("source", ["hf", "modelscope"])
+def test_a_broken_connection_is_resumed_where_it_broke(server, content, to, source):
+    size = len(content[SHARD])
+    server.breaks[SHARD] = [size // 2]
+    _download(to, source=source)
+    assert (to / SHARD).read_bytes() == content[SHARD]
+    ((path, first),) = server.ranges
+    assert path == SHARD and size // 2 - CHUNK < first <= size // 2 and server.sent[SHARD] < size + CHUNK
+
+
+@pytest.mark.parametrize("source", ["hf", "modelscope"])
+def test_a_connection_that_is_reset_is_resumed(server, content, to, source):
+    size = len(content[SHARD])
+    server.resets[SHARD] = [size // 2]
+    _download(to, source=source)
+    assert (to / SHARD).read_bytes() == content[SHARD] and server.sent[SHARD] < 1.5 * size
+    assert [path for path, _ in server.ranges] == [SHARD]
+
+
+@pytest.mark.parametrize("source", ["hf", "modelscope"])
+def test_an_interrupted_run_is_resumed_by_the_next(server, content, to, monkeypatch, source):
+    """The first run dies in the middle of a file; the second asks for the rest alone."""
+
+    def die(*arguments, **options):
+        raise KeyboardInterrupt
+
+    size = len(content[SHARD])
+    server.breaks[SHARD] = [size // 3]
+    with monkeypatch.context() as patch:
+        # The one client waits before it tries again; the other is told not to try.
+        patch.setattr("huggingface_hub.file_download.time.sleep", die)
+        patch.setattr("modelscope_hub._download.DOWNLOAD_RETRY_TIMES", 0)
+        with pytest.raises((KeyboardInterrupt, StudioError)):
+            _download(to, source=source)
+    assert not (to / SHARD).exists()
+    _download(to, source=source)
+    assert (to / SHARD).read_bytes() == content[SHARD]
+    ((path, first),) = server.ranges
+    assert path == SHARD and size // 3 - CHUNK < first <= size // 3 and server.sent[SHARD] < size + CHUNK
+
+
+@pytest.mark.parametrize("path", [SHARD, "transformer/config.json"])
+def test_wrong_content_is_fetched_once_more_then_refused_and_removed(server, content, to, path):
+    server.lies[path] = bytes(len(content[path]))
+    with pytest.raises(StudioError, match="checksum") as caught:
+        _download(to)
+    assert caught.value.code == "download_checksum" and path in str(caught.value)
+    assert server.sent[path] == 2 * len(content[path]) and not (to / path).exists()
+    del server.lies[path]
+    _download(to)
+    assert (to / path).read_bytes() == content[path]
+
+
+def test_modelscope_content_is_verified_too(server, content, to):
+    server.lies[SHARD] = bytes(len(content[SHARD]))
+    with pytest.raises(StudioError, match="checksum"):
+        _download(to, source="modelscope")
+    assert not (to / SHARD).exists()
+
+
+def test_a_file_that_was_changed_is_fetched_again(server, content, to):
+    _download(to)
+    changed = bytearray(content[SHARD])
+    changed[-1] ^= 1
+    (to / SHARD).write_bytes(changed)
+    server.sent.clear()
+    _download(to)
+    assert server.sent == {SHARD: len(changed)} and (to / SHARD).read_bytes() == content[SHARD]
+
+
+def test_files_put_there_by_hand_are_verified_and_kept(server, content, to):
+    for path, data in content.items():
+        (to / path).parent.mkdir(parents=True, exist_ok=True)
+        (to / path).write_bytes(data)
+    _download(to)
+    assert not server.sent
+
+
+def test_a_full_disk_is_told_with_sizes_before_anything_is_fetched(server, content, to, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 10**6, 10**6))
+    with pytest.raises(StudioError, match="0.00 GB free and 0.07 GB are needed") as caught:
+        _download(to)
+    assert caught.value.code == "disk_full" and not server.sent
+
+
+def test_a_disk_that_fills_up_meanwhile_is_told(server, to, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("studio.checkpoints.hubs.HuggingFace.fetch", full)
+    with pytest.raises(StudioError) as caught:
+        _download(to)
+    assert caught.value.code == "disk_full"
+
+
+def test_a_repository_without_a_needed_file(server, to):
+    del server.repos[REPO]["vae/vae_v2.safetensors"]
+    with pytest.raises(StudioError, match="lacks vae/vae_v2.safetensors"):
+        _download(to)
+    assert not server.sent
+
+
+@pytest.mark.parametrize("source", ["hf", "modelscope"])
+def test_a_listed_file_that_is_not_there(server, to, source):
+    server.hidden.add(SHARD)
+    with pytest.raises(StudioError) as caught:
+        _download(to, source=source)
+    assert caught.value.code == "download_failed" and SHARD in str(caught.value)
+
+
+@pytest.mark.parametrize("source", ["hf", "modelscope"])
+def test_a_repository_that_is_not_there(server, to, source):
+    del server.repos[REPO]
+    with pytest.raises(StudioError) as caught:
+        _download(to, source=source)
+    assert caught.value.code == "download_failed" and REPO in str(caught.value)
+
+
+def test_a_model_without_a_source(to):
+    with pytest.raises(InputError, match="nano has no files on hf"):
+        _download(to, "nano")
+    with pytest.raises(InputError):
+        download(replace(load_models()["step-video-t2v"], sources={}), "modelscope", to, print)
+
+
+@pytest.mark.parametrize("has_record", [True, False])
+def test_files_that_another_model_has_are_stored_once(server, content, to, has_record):
+    server.repos[TURBO][SHARD] = server.repos[TURBO][SHARD][:-1] + b"\x01"  # the one file that differs
+    _download(to)
+    if not has_record:  # a folder that something else put there
+        (to / ".download.json").unlink()
+    server.sent.clear()
+    turbo = to.parent / "step-video-t2v-turbo"
+    told = _download(turbo, "step-video-t2v-turbo")
+    large = [path for path in server.sent if len(content[path]) >= 1000 and path.endswith((".safetensors", ".bin"))]
+    assert large == [SHARD]
+    assert (turbo / "vae/vae_v2.safetensors").samefile(to / "vae/vae_v2.safetensors")
+    assert "shared with step-video-t2v" in told and not (turbo / SHARD).samefile(to / SHARD)
+    assert read_record(turbo).repo == TURBO and inspect(turbo).ok
+
+
+def test_without_hard_links_a_symbolic_one_serves_and_without_any_a_copy(server, to, monkeypatch):
+    _download(to)
+    for folder, missing in (("second", {"link"}), ("third", {"link", "symlink"})):
+        with monkeypatch.context() as patch:
+            for name in missing:
+                patch.setattr(os, name, _refuse)
+            _download(to.parent / folder)
+        shared = to.parent / folder / "vae/vae_v2.safetensors"
+        assert shared.is_symlink() == (folder == "second")
+        assert shared.samefile(to / "vae/vae_v2.safetensors") == (folder == "second")
+        assert inspect(to.parent / folder).ok
+
+
+def _refuse(*arguments):
+    raise OSError(1, "Operation not permitted")
+
+
+def test_a_sibling_with_other_content_is_left_alone(server, content, to):
+    other = to.parent / "other" / SHARD
+    other.parent.mkdir(parents=True)
+    other.write_bytes(bytes(len(content[SHARD])))
+    _download(to)
+    assert (to / SHARD).read_bytes() == content[SHARD] and other.read_bytes() == bytes(len(content[SHARD]))

@@ -1,0 +1,210 @@
+"""The command line as a user types it: exit codes, sentences, files."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import app
+from studio.config import ROOT
+from studio.pipeline.latents_file import read_latents
+
+SIZE = ["--num-frames", "17", "--height", "64", "--width", "96", "--infer-steps", "3"]
+
+
+@pytest.fixture
+def call(model_dir: Path, outputs: Path, capsys: pytest.CaptureFixture):
+    """call("generate", ...) -> (exit code, stdout, stderr)."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        machine = ["--model-dir", model_dir, "--output-dir", outputs, "--device", "cpu", "--ram", "4"]
+        command, *rest = words
+        capsys.readouterr()
+        code = app.main([str(word) for word in (command, *machine, *rest)])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "picture.png"
+    Image.fromarray(np.random.default_rng(1).integers(0, 255, (80, 120, 3)).astype(np.uint8)).save(path)
+    return path
+
+
+def latents(stem: Path) -> torch.Tensor:
+    return read_latents(stem.with_name(stem.name + ".latents.safetensors")).saved.latents
+
+
+WRONG = [
+    (["--model", "step-video-t2v", "--prompt", "x", "--height", "100"], "use 96 or 112"),
+    (["--model", "step-video-t2v", "--prompt", "x", "--num-frames", "20"], "use 17 or 34"),
+    (["--model", "step-video-t2v", "--prompt", "x", "--num-frames", "5"], "use 1 or 17"),
+    (["--model", "step-video-ti2v", "--prompt", "x", "--num-frames", "136", "--first-image", "x"], "use 102 or fewer"),
+    (["--model", "step-video-t2v", "--prompt", "x", "--cfg-scale", "nan"], "not a number"),
+    (["--model", "step-video-t2v", "--prompt", "x", "--cfg-scale", "0.5"], "between 1"),
+    (["--model", "step-video-t2v", "--prompt", "x", "--infer-steps", "0"], "between 1 and 200"),
+    (["--model", "step-video-t2v", "--prompt", "x", "--seed", "-1"], "between 0"),
+    (["--model", "step-video-t2v", "--prompt", "x", "--motion-score", "5"], "has no motion score"),
+    (["--model", "step-video-t2v", "--prompt", "x", "--camera-move", "sideways"], "the moves are: fixed"),
+    (["--model", "step-video-t2v", "--prompt", "  "], "prompt is empty"),
+    (["--model", "step-video-t2v", "--prompt", "x" * 2001], "shorten it by 1"),
+    (["--model", "step-video-ti2v", "--prompt", "x"], "starts from a picture"),
+    (["--model", "step-video-ti2v", "--prompt", "x", "--first-image", "absent.png"], "cannot be read"),
+    (["--model", "step-video-t2v-turbo", "--prompt", "x"], "download step-video-t2v-turbo"),
+    (["--model", "nano-turbo", "--prompt", "x", "--first-image", "x"], "from text alone and cannot use a first image"),
+    (["--model", "nano-turbo", "--prompt", "x", "--first-image", "x"], "or choose nano."),
+    (["--model", "step-video-t2v-turbo", "--prompt", "x", "--first-image", "x"], "or choose step-video-ti2v."),
+    (["--model", "stepvideo", "--prompt", "x"], "the models are: step-video-t2v"),
+    (["--from-video", "absent.mp4"], "cannot be read"),
+    (["--model", "step-video-t2v", "--prompt", "x", "--device", "tpu"], "auto, cpu, cuda or cuda:N"),
+    (["--model", "step-video-t2v", "--prompt", "x", "--device", "cuda:98"], "cuda:98 is not on this machine"),
+]
+
+
+@pytest.mark.parametrize("words, sentence", WRONG, ids=[" ".join(words)[:60] for words, _ in WRONG])
+def test_wrong_input_is_a_sentence_and_exit_code_2(call, words, sentence):
+    code, _, err = call("generate", *words)
+    assert code == 2 and sentence in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("words", [["--ram", "nan"], ["--vram", "-3"], ["--ram", "0"], ["--num-frames", "1.5"]])
+def test_a_number_that_is_none_is_refused_by_the_parser(call, capsys, words):
+    with pytest.raises(SystemExit) as ended:
+        call("generate", "--model", "step-video-t2v", "--prompt", "x", *words)
+    assert ended.value.code == 2 and words[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("port", ["0", "-5", "65536", "x"])
+def test_a_port_that_is_none_is_refused(port, capsys):
+    with pytest.raises(SystemExit) as ended:
+        app.main(["--port", port])
+    assert ended.value.code == 2 and "--port" in capsys.readouterr().err
+
+
+def test_a_taken_port_is_a_sentence(tmp_path, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert app.main(["--output-dir", str(tmp_path), "--port", str(port)]) == 1
+    assert f"Port {port} of 127.0.0.1 cannot be used" in capsys.readouterr().err
+
+
+def test_an_image_for_a_text_model_is_refused(call, picture):
+    code, _, err = call("generate", "--model", "step-video-t2v", "--prompt", "x", "--first-image", picture)
+    assert code == 2 and "cannot use a first image" in err
+
+
+def test_a_text_file_is_no_picture(call, tmp_path):
+    (tmp_path / "note.png").write_text("hello")
+    code, _, err = call(
+        "generate", "--model", "step-video-ti2v", "--prompt", "x", "--first-image", tmp_path / "note.png"
+    )
+    assert code == 2 and "cannot be read as a picture" in err
+
+
+def test_generate_then_again_from_the_video(call, picture, tmp_path):
+    first, second = tmp_path / "first.mp4", tmp_path / "second.mp4"
+    words = ["--model", "step-video-ti2v", "--prompt", "一只猫", "--first-image", picture, "--camera-move", "orbit"]
+    code, out, _ = call("generate", *words, *SIZE, "--seed", 3, "--output", first, "--keep-latents")
+    assert code == 0 and str(first) in out and "seed 3" in out
+    code, _, err = call("generate", "--from-video", first, "--output", second, "--keep-latents")
+    assert code == 0, err
+    assert torch.equal(latents(tmp_path / "first"), latents(tmp_path / "second"))
+    assert not list((tmp_path / "outputs" / ".work").iterdir()), "a finished job leaves no working files"
+
+    code, _, err = call("generate", *words, *SIZE, "--output", first)
+    assert code == 2 and "exists already" in err
+    Image.new("RGB", (96, 64)).save(tmp_path / "first.first.png")
+    code, _, err = call("generate", "--from-video", first, "--output", tmp_path / "third.mp4")
+    assert code == 2 and "not the one this video was made from" in err
+
+    (tmp_path / "first.first.png").unlink()
+    code, _, err = call("generate", "--from-video", first, "--output", tmp_path / "third.mp4")
+    assert code == 2 and "first.first.png is not there" in err
+
+
+def test_a_rerun_says_what_else_has_changed(call, tmp_path):
+    still = ["--num-frames", 1, "--height", 64, "--width", 96, "--infer-steps", 1]
+    assert call("generate", "--model", "step-video-t2v", "--prompt", "x", *still, "--output", tmp_path / "a")[0] == 0
+    record = json.loads((tmp_path / "a.json").read_text())
+    (tmp_path / "b.json").write_text(json.dumps(record | {"torch": "0.1"}))
+    code, _, err = call("generate", "--from-video", tmp_path / "b.json")
+    assert code == 0 and f"torch 0.1, now {torch.__version__}" in err
+    (tmp_path / "c.json").write_text(json.dumps({"settings": record["settings"]}))
+    code, _, err = call("generate", "--from-video", tmp_path / "c.json")
+    assert code == 2 and "which model files" in err
+
+
+def test_no_result_replaces_another(call, tmp_path, monkeypatch):
+    """Three with one prompt and seed in one second, and a folder as --output."""
+    monkeypatch.setattr("studio.commands.generate.time.time", lambda: 1e9)
+    words = ["--model", "step-video-t2v", "--prompt", "x", "--num-frames", 1, "--height", 64, "--width", 96]
+    words += ["--infer-steps", 1, "--seed", 1, "--output", tmp_path]
+    made = {call("generate", *words)[1].splitlines()[0] for _ in range(3)}
+    assert len(made) == 3 and {Path(path).parent for path in made} == {tmp_path}
+
+
+def test_without_ffmpeg_nothing_is_begun(call, tmp_path, monkeypatch):
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "nowhere"))
+    code, _, err = call("generate", "--model", "step-video-t2v", "--prompt", "x", *SIZE)
+    assert code == 1 and "ffmpeg was not found" in err and "Reading" not in err
+
+
+def test_a_folder_that_takes_no_files_is_told_before_the_work(call, tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", Path("/proc/self")):
+        code, _, err = call("generate", "--model", "step-video-t2v", "--prompt", "x", *SIZE, "--output", folder / "a")
+        assert code == 1 and "free" not in err and "could not be written" in err and "Reading" not in err
+
+
+def test_decode_finishes_from_latents(call, tmp_path):
+    words = ["--model", "step-video-t2v", "--prompt", "a ball", "--seed", 1, *SIZE]
+    assert call("generate", *words, "--output", tmp_path / "a.mp4", "--keep-latents")[0] == 0
+    code, out, _ = call("decode", tmp_path / "a.latents.safetensors", "--output", tmp_path / "b.mp4")
+    assert code == 0 and str(tmp_path / "b.mp4") in out and (tmp_path / "b.mp4").stat().st_size > 0
+    code, _, err = call("decode", tmp_path / "a.mp4", "--output", tmp_path / "c.mp4")
+    assert code == 2 and "holds no latents" in err
+
+
+def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(model_dir, tmp_path):
+    command = [sys.executable, str(ROOT / "app.py"), "generate", "--model-dir", str(model_dir), "--device", "cpu"]
+    command += ["--output-dir", str(tmp_path), "--ram", "4", "--model", "step-video-t2v", "--prompt", "x"]
+    command += ["--num-frames", "68", "--height", "128", "--width", "128", "--infer-steps", "200", "--seed", "4"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    work = tmp_path / ".work"
+    deadline = time.monotonic() + 180  # patience for a crowded machine
+    while not list(work.glob("*/preview.webp")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130 and "--seed 4 goes on" in err, err
+    assert list(work.glob("*/latents.safetensors"))
+
+
+def test_inspect_says_what_a_folder_holds(model_dir, capsys):
+    assert app.main(["inspect", str(model_dir / "step-video-ti2v")]) == 0
+    assert "TI2V" in capsys.readouterr().out
+    assert app.main(["inspect", str(model_dir)]) == 1
+
+
+def test_plan_needs_neither_weights_nor_a_card(capsys, tmp_path):
+    words = ["plan", "--model", "step-video-ti2v", "--num-frames", "102", "--height", "544", "--width", "992"]
+    words += ["--model-dir", str(tmp_path), "--output-dir", str(tmp_path)]
+    assert app.main([*words, "--vram", "24", "--ram", "64", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    keys = {"fits", "vram_peak_gb", "ram_peak_gb", "seconds_per_step", "resident_blocks", "streamed_blocks"}
+    assert keys <= set(plan) and plan["fits"] and plan["vram_peak_gb"] <= 24 and plan["ram_peak_gb"] <= 64
+    assert plan["resident_blocks"] + plan["streamed_blocks"] == 48
+    assert app.main([*words, "--vram", "4", "--ram", "64"]) == 1
+    assert "It would fit with" in capsys.readouterr().out
+    assert app.main([*words, "--height", "100", "--vram", "4"]) == 2

@@ -1,0 +1,395 @@
+"""The planner: promises kept over random requests, the numbers of research/memory.md 7, plans that step down."""
+
+import json
+import re
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.checkpoint import network
+from models.step_llm import StepLLMParams
+from models.transformer import Transformer, TransformerParams
+from models.vae import VAE, VAEParams
+from studio.memory.plan import GB, Budgets, Plan, VideoShape
+from studio.memory.planning import footprint, planner
+from studio.memory.planning.footprint import (
+    PUBLIC_CLIP,
+    Architecture,
+    ModelSizes,
+    clip_parameters,
+    decode_bytes,
+    denoise_bytes,
+)
+from studio.memory.planning.planner import (
+    PlanRequest,
+    calibrate,
+    evenly,
+    phase_bytes,
+    phase_seconds,
+    plan_run,
+    step_down,
+    step_seconds,
+)
+from studio.memory.planning.speeds import ASSUMED, Speeds
+from studio.memory.usage import CUDA_CONTEXT_BYTES
+from tests.models.live_bytes import LiveBytes
+
+FULL = {frames: VideoShape(frames, 544, 992) for frames in (17, 51, 102, 204)}
+AMPLE = Budgets(10**15, 10**15)
+SMALL = Architecture(
+    transformer=TransformerParams(heads=2, head_dim=64, layers=7, in_channels=8, out_channels=8, llm_width=128),
+    step_llm=StepLLMParams(width=128, layers=3, heads=4, groups=2, ffn_width=256, vocabulary=64),
+    vae=VAEParams(z_channels=8, encoder_widths=(32,) * 4, decoder_widths=(32,) * 4),
+    clip={**PUBLIC_CLIP, "vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64},
+)
+
+
+@cache
+def public(quantize: str = "none", takes_image: bool = False) -> ModelSizes:
+    params = TransformerParams(takes_image=takes_image, takes_motion_score=takes_image)
+    return ModelSizes.of(Architecture(transformer=params), torch.bfloat16, quantize)
+
+
+@cache
+def small(quantize: str = "none") -> ModelSizes:
+    return ModelSizes.of(SMALL, torch.float32, quantize)
+
+
+def request(frames: int = 204, vram: float = 24, ram: float = 64, quantize: str = "none", **changes) -> PlanRequest:
+    budgets = Budgets(int(vram * GB), int(ram * GB))
+    made = PlanRequest(public(quantize), FULL[frames], budgets, ASSUMED["cuda"])
+    return replace(made, **changes)
+
+
+def weight_bytes(plan: Plan) -> int:
+    return plan.transformer.unit_bytes * (len(plan.transformer.resident) + plan.transformer.slots)
+
+
+# ---- sizes
+
+
+def test_sizes_are_those_of_the_public_checkpoints():
+    """Parameters as counted from the public key maps (research/model_facts.md 1.1), two bytes each."""
+    sizes = public(takes_image=True)
+    everything = sizes.transformer.units * sizes.transformer.unit_bytes + sizes.transformer.rest_bytes
+    assert everything == pytest.approx(2 * 29_382_205_504, rel=1e-5)  # 512-byte alignment is the difference
+    assert sizes.step_llm.units * sizes.step_llm.unit_bytes + sizes.step_llm.rest_bytes == 39_159_201_792
+    assert sizes.clip_bytes == 4 * 350_986_240
+    assert sizes.vae_bytes == pytest.approx(2 * 498_818_819, rel=1e-4)
+
+
+def test_clip_is_counted_as_transformers_builds_it():
+    module = network("clip", {**SMALL.clip, "num_attention_heads": 2})
+    assert clip_parameters(SMALL.clip) == sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_int8_takes_052():
+    for name in ("transformer", "step_llm"):
+        full, int8 = (getattr(public(quantize), name) for quantize in ("none", "int8"))
+        assert int8.unit_bytes / full.unit_bytes <= 0.52
+        assert full.scratch_bytes == 0 < int8.scratch_bytes < full.unit_bytes
+
+
+def test_configs_of_installed_components_win_over_public_sizes():
+    config = {"hidden_size": 64, "num_layers": 2, "num_attention_heads": 2, "num_attention_groups": 1,
+              "ffn_hidden_size": 96, "padded_vocab_size": 10, "layernorm_epsilon": 1e-5}  # fmt: skip
+    found = Architecture.from_configs({"step_llm": config, "vae": None}, takes_image=True)
+    assert found.step_llm.width == 64 and found.transformer == TransformerParams(
+        takes_image=True, takes_motion_score=True
+    )
+
+
+# ---- the formulas against the tensors that code makes
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("frames", "side", "conditions"), [(1, 544, 1), (17, 640, 2), (34, 576, 1)])
+def test_denoise_bytes_follow_a_step(frames, side, conditions, dtype):
+    """Less than a chunk of tokens, a chunk and a bit, and nearly two chunks."""
+    shape = VideoShape(frames, side, side)
+    params = TransformerParams(heads=2, head_dim=128, layers=1, in_channels=8, out_channels=8, llm_width=256)
+    transformer = Transformer(params).to(dtype).requires_grad_(False)
+    latents = torch.randn(1, shape.latent_frames, 8, shape.latent_height, shape.latent_width)
+    prompt, clip = torch.randn(1, footprint.PROMPT_TOKENS, 256), torch.randn(1, 77, params.clip_width)
+    with torch.no_grad(), LiveBytes() as live:
+        hiddens = [transformer.embed(latents, torch.ones(1), prompt, clip) for _ in range(conditions)]
+        for hidden in hiddens:
+            transformer.transformer_blocks[0](hidden)
+        velocities = [transformer.head(hidden).float() for hidden in hiddens]
+    assert len(velocities) == conditions
+    sizes = ModelSizes.of(replace(SMALL, transformer=params), dtype)
+    assert live.peak <= denoise_bytes(sizes, shape, conditions) <= 1.12 * live.peak
+
+
+@pytest.mark.parametrize("slice_frames", planner.VAE_SLICES)
+def test_decode_bytes_follow_the_decoder(slice_frames):
+    params = VAEParams(4, (8, 16, 32, 32), (8, 16, 32, 32), encoder_base=8, norm_groups=8)
+    vae = VAE(params).requires_grad_(False)
+    latents = torch.randn(1, 3, 4, 4, 6)
+    with LiveBytes() as live:
+        for piece in vae.decode_chunks(latents, slice_frames=slice_frames):
+            del piece
+    sizes = replace(small(), architecture=Architecture(vae=params))
+    predicted = decode_bytes(sizes, VideoShape(17, 64, 96), slice_frames)
+    assert live.peak <= predicted <= 1.15 * live.peak
+
+
+# ---- anchors (research/memory.md 7.5, issue 3): bytes of PyTorch's allocator, the context apart
+
+
+@pytest.mark.parametrize(
+    ("quantize", "offload", "most"), [("none", "none", 67), ("none", "blocks", 11), ("int8", "blocks", 8.5)]
+)
+def test_204_frames_at_full_size_need_at_most(quantize, offload, most):
+    plan = plan_run(request(204, 80, 128, quantize, offload=offload))
+    assert plan.fits and plan.vram_peak_bytes - CUDA_CONTEXT_BYTES <= most * GB
+
+
+def test_decoding_at_full_size_needs_at_most_six_and_a_half_gb():
+    assert all(decode_bytes(public(), FULL[204], size) <= 6.5 * GB for size in planner.VAE_SLICES)
+
+
+def test_from_disk_ten_gb_of_ram_are_enough():
+    assert plan_run(request(204, 80, 128, offload="disk")).ram_peak_bytes <= 10 * GB
+
+
+def test_streaming_is_hidden_behind_computation_from_51_frames_on():
+    for frames, most in ((51, 1.03), (102, 1.01), (204, 1.01)):
+        resident, streamed = (
+            plan_run(request(frames, 80, 128, offload=offload)).seconds_per_step for offload in ("none", "blocks")
+        )
+        assert resident * 0.9999 <= streamed <= most * resident
+    resident, streamed = (plan_run(request(17, 80, 128, offload=mode)).seconds_per_step for mode in ("none", "disk"))
+    assert streamed > 1.5 * resident  # a preview computes less than the disk takes to read
+
+
+def test_a_step_takes_its_arithmetic():
+    """102 frames at 544x992 are 3.85e15 linear and 3.40e15 attention FLOP a step (research/speed.md 7.1)."""
+    speeds = Speeds(tflops=100, attention_tflops=50, memory_gbps=1e9, link_gbps=1e9, disk_gbps=1e9)
+    plan = plan_run(request(102, 80, 128, speeds=speeds))
+    assert plan.seconds_per_step == pytest.approx(38.5 + 68.0 + 0.8, rel=0.01)
+
+
+def test_products_in_int8_take_their_measured_speed():
+    speeds = Speeds(tflops=100, attention_tflops=50, memory_gbps=1e9, link_gbps=1e9, disk_gbps=1e9, int8_tflops=200)
+    for int8_tflops, linear in ((200, 38.5 / 2), (None, 38.5)):
+        made = request(102, 80, 128, "int8-compute", speeds=replace(speeds, int8_tflops=int8_tflops))
+        assert plan_run(made).seconds_per_step == pytest.approx(linear + 68.0 + 0.8, rel=0.01)
+        assert plan_run(made).assumptions["int8_tflops"] == int8_tflops
+
+
+def test_computing_in_int8_needs_no_scratch_but_room_for_its_sums():
+    weights, compute = public("int8"), public("int8-compute")
+    assert compute.transformer.scratch_bytes == 0 < weights.transformer.scratch_bytes
+    assert compute.step_llm == weights.step_llm and compute.transformer.unit_bytes == weights.transformer.unit_bytes
+    assert denoise_bytes(compute, FULL[17], 2) > denoise_bytes(weights, FULL[17], 2)
+
+
+def test_a_step_from_a_slow_disk_takes_the_reading():
+    speeds = replace(ASSUMED["cuda"], disk_gbps=0.1)
+    plan = plan_run(request(51, 12, 8, speeds=speeds, offload="disk"))
+    assert plan.seconds_per_step == pytest.approx(48 * plan.transformer.unit_bytes / 0.1e9, rel=0.01)
+
+
+# ---- promises over random requests
+
+videos = st.builds(
+    VideoShape, st.integers(1, 14).map(lambda n: 17 * n), *[st.integers(8, 62).map(lambda n: 16 * n)] * 2
+)
+speeds_drawn = st.builds(
+    Speeds,
+    tflops=st.floats(1, 800),
+    attention_tflops=st.floats(1, 800),
+    memory_gbps=st.floats(10, 4000),
+    link_gbps=st.floats(1, 60),
+    disk_gbps=st.floats(0.1, 14),
+)
+
+
+@st.composite
+def requests(draw, offloads=planner.OFFLOADS):
+    is_public = draw(st.booleans())
+    quantize = draw(st.sampled_from(("none", "int8")))
+    scale = GB if is_public else 24 << 20
+    budgets = Budgets(int(draw(st.floats(2, 80)) * scale), int(draw(st.floats(2, 130)) * GB))
+    device = draw(st.sampled_from(("cuda", "cpu")))
+    return PlanRequest(
+        sizes=(public if is_public else small)(quantize),
+        video=draw(videos),
+        budgets=replace(budgets, vram_bytes=budgets.vram_bytes + CUDA_CONTEXT_BYTES),
+        speeds=draw(speeds_drawn),
+        device=device,
+        offload=draw(st.sampled_from(offloads)),
+        conditions=draw(st.integers(1, 2)),
+        int8_sizes=None if quantize == "int8" or not is_public else public("int8"),
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(requests())
+def test_a_plan_that_fits_keeps_both_budgets_and_one_that_does_not_says_so(made):
+    plan = plan_run(made)
+    if plan.fits:
+        assert plan.vram_peak_bytes <= made.budgets.vram_bytes and plan.ram_peak_bytes <= made.budgets.ram_bytes
+        assert plan.reason == {}
+    else:
+        assert "It needs at least" in plan.reason["en"] and "It would fit with" in plan.reason["en"]
+    assert plan == plan_run(made)  # deterministic
+    assert json.loads(json.dumps(plan.summary()))["fits"] == plan.fits
+    assert plan.seconds_per_step > 0
+    worst = max(phase_bytes(made, plan).values())
+    peak = plan.ram_peak_bytes if made.on_cpu else plan.vram_peak_bytes
+    assert worst <= peak
+
+
+@settings(max_examples=40, deadline=None)
+@given(requests(), st.integers(0, 20), st.integers(0, 40))
+def test_more_memory_never_makes_a_plan_slower_or_less_resident(made, more_vram, more_ram):
+    plan = plan_run(made)
+    budgets = Budgets(made.budgets.vram_bytes + more_vram * GB, made.budgets.ram_bytes + more_ram * GB)
+    larger = plan_run(replace(made, budgets=budgets))
+    if plan.fits:
+        assert larger.fits
+        assert larger.seconds_per_step <= plan.seconds_per_step * (1 + 1e-6)
+        if not more_ram:
+            assert len(larger.transformer.resident) >= len(plan.transformer.resident)
+
+
+@settings(max_examples=40, deadline=None)
+@given(requests())
+def test_residents_and_reads_from_disk_are_evenly_spread(made):
+    plan = plan_run(made).transformer
+    for chosen, among in (
+        (plan.resident, range(plan.units)),
+        ([unit for unit in plan.streamed if plan.source[unit] != "pinned"], plan.streamed),
+    ):
+        places = [list(among).index(unit) for unit in chosen]
+        gaps = [b - a for a, b in zip(places, [*places[1:], len(among) + places[0]] if places else [], strict=True)]
+        assert not gaps or max(gaps) - min(gaps) <= 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(requests(), st.sampled_from(("encode_text", "denoise", "decode")))
+def test_stepping_down_always_needs_less_and_ends(made, phase):
+    plan = plan_run(made)
+    steps = 0
+    while (smaller := step_down(made, plan, phase)) is not None:
+        assert phase_bytes(made, smaller)[phase] < phase_bytes(made, plan)[phase]
+        assert smaller.video == plan.video and smaller.seconds_per_step > 0
+        plan, steps = smaller, steps + 1
+        assert steps < 40
+    if phase == "denoise":
+        assert plan.transformer.slots + len(plan.transformer.resident) == 1
+    elif phase == "decode":
+        assert plan.vae_slice_frames == 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(requests(), st.floats(1.3, 20))
+def test_a_timed_run_corrects_the_prediction(made, factor):
+    plan = plan_run(made)
+    measured = plan.seconds_per_step * factor
+    speeds = calibrate(made, plan, measured)
+    assert step_seconds(replace(made, speeds=speeds), plan) == pytest.approx(measured, rel=1e-3)
+    again = calibrate(replace(made, speeds=speeds), plan, measured)
+    assert step_seconds(replace(made, speeds=again), plan) == pytest.approx(measured, rel=1e-3)
+    assert again.origin == speeds.origin  # said once
+
+
+def test_what_took_longest_is_what_is_corrected():
+    for offload, field in (("none", "correction"), ("disk", "disk_gbps")):
+        made = request(17, 80, 128, offload=offload)
+        speeds = calibrate(made, plan_run(made), 2 * plan_run(made).seconds_per_step)
+        changed = [name for name in ("correction", "link_gbps", "disk_gbps")
+                   if getattr(speeds, name) != getattr(made.speeds, name)]  # fmt: skip
+        assert changed == [field]
+
+
+# ---- modes
+
+
+def test_none_keeps_all_resident_or_refuses_with_the_remedy():
+    plan = plan_run(request(204, 80, 64, offload="none"))
+    assert plan.fits and plan.transformer.slots == plan.step_llm.slots == 0
+    refused = plan_run(request(204, 48, 64, offload="none", int8_sizes=public("int8")))
+    assert not refused.fits and not refused.transformer.streamed
+    assert "--offload auto" in refused.reason["en"] and "int8" in refused.reason["en"]
+
+
+def test_blocks_streams_everything_from_ram_and_disk_everything_from_disk():
+    blocks, disk = (plan_run(request(51, 80, 128, offload=offload)) for offload in ("blocks", "disk"))
+    assert set(blocks.transformer.source) == {"pinned"} and set(disk.transformer.source) == {"direct"}
+    assert blocks.ram_peak_bytes - disk.ram_peak_bytes > 50 * GB
+
+
+def test_ram_that_does_not_reach_for_all_blocks_is_used_for_some():
+    plan = plan_run(request(102, 12, 32))
+    pinned = plan.transformer.source.count("pinned")
+    assert plan.fits and 0 < pinned < len(plan.transformer.streamed)
+    assert plan.ram_peak_bytes + plan.transformer.unit_bytes > 32 * GB
+
+
+def test_on_a_cpu_ram_is_the_only_budget_and_nothing_lies_there_twice():
+    made = request(17, 0, 100, device="cpu", sizes=ModelSizes.of(Architecture(), torch.float32))
+    plan = plan_run(made)
+    assert plan.fits and plan.vram_peak_bytes == 0 and 90 * GB < plan.ram_peak_bytes <= 100 * GB
+    assert set(plan.transformer.source) == {"resident", "direct"}
+
+
+def test_what_would_fit_does_fit_and_a_little_less_does_not():
+    made = request(204, 7, 64, int8_sizes=public("int8"))
+    reason = plan_run(made).reason["en"]
+    frames = int(reason.split(" frames")[0].rsplit(maxsplit=1)[-1])
+    height, width = map(int, reason.split(" pixels")[0].rsplit(maxsplit=1)[-1].split("x"))
+    vram = float(reason.split("--vram ")[1].rstrip("."))
+    assert plan_run(replace(made, video=VideoShape(frames, 544, 992))).fits
+    assert not plan_run(replace(made, video=VideoShape(frames + 17, 544, 992))).fits
+    assert plan_run(replace(made, video=VideoShape(204, height, width))).fits
+    assert plan_run(request(204, vram, 64)).fits and not plan_run(request(204, vram - 0.2, 64)).fits
+
+
+def test_short_of_ram_says_ram():
+    assert "of RAM (1.0 GB may be used)" in plan_run(request(51, 24, 1)).reason["en"]
+
+
+def test_both_languages_say_the_same_numbers_and_flags():
+    reasons = [plan_run(made).reason for made in (
+        request(204, 7, 64, int8_sizes=public("int8")), request(204, 48, 1, offload="none"),
+    )]  # fmt: skip
+    for reason in reasons:
+        english, chinese = (re.findall(r"[\d.]*\d|--[a-z0-9]+", reason[language]) for language in ("en", "zh"))
+        assert english == chinese and len(english) > 5
+        assert re.search("[\u4e00-\u9fff]", reason["zh"]) and not re.search("[\u4e00-\u9fff]", reason["en"])
+    assert "显存" in reasons[0]["zh"] and "；--vram" in reasons[0]["zh"] and "内存" in reasons[1]["zh"]
+
+
+def test_phases_take_longer_cold():
+    made = request(17, 24, 64)
+    seconds = phase_seconds(made, plan_run(made))
+    assert seconds["first_step"] > seconds["step"] and seconds["encode_text"] == pytest.approx(39.2 / 3, rel=0.1)
+
+
+def test_coarser_slices_cost_no_memory():
+    made = request(204, 24, 64)
+    plan = plan_run(made)
+    assert plan.vae_slice_frames == max(planner.VAE_SLICES)
+    assert phase_bytes(made, plan)["decode"] <= phase_bytes(made, plan)["denoise"]
+
+
+@pytest.mark.parametrize(("count", "total"), [(1, 1), (3, 7), (7, 7), (5, 48), (47, 48)])
+def test_evenly_begins_with_the_first_and_repeats_none(count, total):
+    chosen = evenly(count, total)
+    assert len(set(chosen)) == count and chosen[0] == 0 and max(chosen) < total
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(ValueError, match="offload"):
+        plan_run(request(offload="some"))
+
+
+def test_context_of_both_encoders_is_counted():
+    assert footprint.CONTEXT_TOKENS == 320 + 77

@@ -1,0 +1,123 @@
+"""The planner's bytes against what PyTorch's CUDA allocator would reserve, at full size, without a GPU."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import models.layers
+import models.transformer
+import models.vae_layers
+from models.transformer import Transformer, TransformerParams
+from models.vae import VAE
+from studio.memory.plan import GB, VideoShape
+from studio.memory.planning import footprint, planner
+from studio.memory.planning.footprint import Architecture, ModelSizes
+from tests.memory.planning.reserved import LARGE_PAGE, STEP, Pool, ReservedBytes
+
+PARAMS = TransformerParams(layers=1, takes_image=True, takes_motion_score=True)
+
+
+def fused_attention(q: Tensor, k: Tensor, v: Tensor, **_) -> Tensor:
+    """What flash kernels allocate: the result, and one float32 per query and head."""
+    out, log_sums = torch.empty_like(q), q.new_empty(q.shape[:3], dtype=torch.float32)
+    assert log_sums.numel() * q.shape[-1] == out.numel()
+    return out
+
+
+def fused_rms_norm(x: Tensor, shape: tuple[int, ...], *, eps: float) -> Tensor:
+    """As on CUDA: one kernel, over a contiguous copy where x is a part of its projection."""
+    whole, scale = x.contiguous(), x.new_empty(x.shape[:-1], dtype=torch.float32)
+    assert eps > 0 and scale.numel() * shape[-1] == whole.numel()
+    return torch.empty_like(whole)
+
+
+def cudnn_conv2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...], padding: tuple[int, ...]
+) -> Tensor:
+    """As cuDNN: pictures stay channels last, and a tap of a 3D kernel is first copied to lie that way too."""
+    assert x.is_contiguous(memory_format=torch.channels_last) and (bias is None or len(bias) == len(weight))
+    copied = weight.contiguous(memory_format=torch.channels_last)
+    sides = zip(x.shape[2:], weight.shape[2:], stride, padding, strict=True)
+    height, width = ((side + 2 * around - taps) // step + 1 for side, taps, step, around in sides)
+    size = (len(x), len(copied), height, width)
+    return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+
+
+def upsample(x: Tensor, *, scale_factor: float) -> Tensor:
+    size = (*x.shape[:2], *(round(side * scale_factor) for side in x.shape[2:]))
+    return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+
+
+@pytest.fixture
+def meta_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the meta device PyTorch takes these apart, or lays their results out, as CUDA never does."""
+    for module in (models.layers, models.transformer, models.vae_layers):
+        monkeypatch.setattr(module, "attention", fused_attention)
+    monkeypatch.setattr(F, "rms_norm", fused_rms_norm)
+    monkeypatch.setattr(F, "conv2d", cudnn_conv2d)
+    monkeypatch.setattr(F, "interpolate", upsample)
+    monkeypatch.setattr(
+        nn.Conv2d, "forward", lambda conv, x: cudnn_conv2d(x, conv.weight, conv.bias, conv.stride, conv.padding)
+    )
+
+
+def steps_reserve(video: VideoShape, steps: int) -> list[int]:
+    """Bytes reserved after each of some steps of one block, guided; weights not counted."""
+    with torch.device("meta"):
+        transformer = Transformer(PARAMS).to(torch.bfloat16)
+        size = (1, video.latent_frames, PARAMS.in_channels, video.latent_height, video.latent_width)
+        latents, moment = torch.empty(size), torch.empty(1)
+        prompt = torch.empty(1, footprint.PROMPT_TOKENS, PARAMS.llm_width, dtype=torch.bfloat16)
+        clip = torch.empty(1, 77, PARAMS.clip_width)
+    counts = []
+    with torch.no_grad(), ReservedBytes() as memory:
+        for _ in range(steps):
+            hiddens = [
+                transformer.embed(
+                    latents.clone(), moment, prompt.clone(), clip.clone(),
+                    image_latents=latents.clone(), motion_score=5.0,
+                )
+                for _ in range(2)
+            ]  # fmt: skip
+            for hidden in hiddens * 2:
+                transformer.transformer_blocks[0](hidden)
+            velocities = [transformer.head(hidden).float() for hidden in hiddens]
+            counts.append(memory.reserved)
+            del hiddens, hidden, velocities
+    return counts
+
+
+@pytest.mark.parametrize("frames", [17, 51, 102, 204])
+def test_a_step_reserves_what_the_planner_says_and_the_next_no_more(meta_kernels, frames):
+    video = VideoShape(frames, 544, 992)
+    first, second, third = steps_reserve(video, 3)
+    assert second == third
+    sizes = ModelSizes.of(Architecture(transformer=PARAMS), torch.bfloat16)
+    planned = footprint.denoise_bytes(sizes, video, 2) * (1 + planner.ALLOCATOR_SLACK["cuda"])
+    assert 0.9 * planned <= second <= planned, f"{second / GB:.3f} GB reserved, {planned / GB:.3f} planned"
+
+
+@pytest.mark.parametrize("slice_frames", planner.VAE_SLICES)
+def test_a_decode_reserves_what_the_planner_says(meta_kernels, slice_frames):
+    with torch.device("meta"):
+        vae, latents = VAE().to(torch.bfloat16), torch.empty(1, 6, 64, 34, 62, dtype=torch.bfloat16)
+    with torch.no_grad(), ReservedBytes() as memory:
+        for piece in vae.decode_chunks(latents, slice_frames=slice_frames):
+            del piece
+    gaps = 1 + planner.DECODE_GAPS[slice_frames]
+    planned = gaps * vae.peak_decode_bytes(544, 992, torch.bfloat16, slice_frames)
+    assert 0.95 * planned <= memory.reserved <= planned, f"{memory.reserved / GB:.3f} GB, {planned / GB:.3f} planned"
+
+
+def test_a_pool_takes_the_smallest_gap_and_grows_in_pages():
+    pool = Pool(LARGE_PAGE)
+    pieces = [pool.take(size << 20) for size in (6, 2, 4, 2)]
+    assert pool.reserved == LARGE_PAGE
+    pool.give_back(pieces[0])
+    pool.give_back(pieces[2])
+    assert pool.take(3 << 20).start == pieces[2].start
+    assert pool.take(7 << 20).start == 14 << 20 and pool.reserved == 2 * LARGE_PAGE
+    pool.give_back(pieces[1])
+    assert pool.take(8 << 20).start == 0
+    assert pool.take(1).size == STEP

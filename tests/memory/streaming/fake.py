@@ -1,0 +1,108 @@
+"""A device that is as late as it may be: two queues of work that run in any order their events allow."""
+
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from studio.memory.allocator import Machine
+
+
+@dataclass
+class FakeEvent:
+    happened: bool = False
+
+
+@dataclass
+class Work:
+    """One entry of a queue: wait for an event, run something, or let an event happen."""
+
+    after: FakeEvent | None = None
+    run: Callable[[], None] | None = None
+    then: FakeEvent | None = None
+
+
+@dataclass
+class FakeBackend:
+    """Implements studio.memory.backends.Backend; at every call some of the pending work happens, drawn by chance.
+
+    forgets: planted bugs, the waits to leave out: "ready" (use before ready), "free" (overwrite before free),
+    "staging" (the reader does not wait for a copy out of its buffer).
+    """
+
+    seed: int
+    forgets: frozenset[str] = frozenset()
+    fills_slots: bool = False
+    compute: list[Work] = field(default_factory=list)
+    copies: list[Work] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._chance = random.Random(self.seed)
+        self._lock = threading.RLock()
+
+    def mark(self) -> FakeEvent:
+        event = FakeEvent()
+        self._push(self.compute, Work(then=event))
+        return event
+
+    def copy(self, source: Tensor, target: Tensor, after: FakeEvent) -> FakeEvent:
+        if "free" not in self.forgets:
+            self._push(self.copies, Work(after=after))
+        done = FakeEvent()
+        self._push(self.copies, Work(run=lambda: target.copy_(source), then=done))
+        return done
+
+    def wait(self, event: FakeEvent) -> None:
+        if "ready" not in self.forgets:
+            self._push(self.compute, Work(after=event))
+
+    def finish(self, event: FakeEvent | None = None) -> None:
+        if "staging" in self.forgets and event is not None:
+            return
+        with self._lock:
+            while not event.happened if event else self.copies:
+                if not self._advance(self.copies):
+                    self._advance(self.compute)
+
+    def calculate(self, run: Callable[[], None]) -> None:
+        """Queue a computation (what a kernel launch is)."""
+        self._push(self.compute, Work(run=run))
+
+    def drain(self) -> None:
+        with self._lock:
+            while self.compute or self.copies:
+                if not self._advance(self.compute):
+                    self._advance(self.copies)
+
+    def _push(self, queue: list[Work], work: Work) -> None:
+        with self._lock:
+            queue.append(work)
+            for _ in range(self._chance.choice((0, 0, 0, 1, 2, 8))):
+                self._advance(self._chance.choice((self.compute, self.copies)))
+
+    def _advance(self, queue: list[Work]) -> bool:
+        if not queue or (queue[0].after and not queue[0].after.happened):
+            return False
+        work = queue.pop(0)
+        if work.run:
+            work.run()
+        if work.then:
+            work.then.happened = True
+        return True
+
+
+class FakeMachine(Machine):
+    """RAM as device memory; registering succeeds unless told otherwise."""
+
+    def __init__(self, registers: bool = True) -> None:
+        super().__init__(torch.device("cpu"))
+        self.registers = registers
+
+    def register(self, memory: Tensor) -> bool:
+        return self.registers
+
+    def unregister(self, memory: Tensor) -> None:
+        return None

@@ -1,0 +1,268 @@
+"""Units from disk: the same bytes from every source, in bounded RAM, and never from a file that changed."""
+
+import errno
+import json
+import os
+import struct
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from models.weight_files import read_table
+from studio.errors import StudioError
+from studio.memory.allocator import Account, IntegrityError, Kind, Machine
+from studio.memory.streaming.layout import ALIGNMENT, Layout
+from studio.memory.streaming.sources import BLOCK, PinnedSource, Shard, UnitReader
+from tests.memory.toys import CPU, open_toy, unit_entries, write_units
+
+UNITS = 4
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def content(toy, kind: str, unit: int) -> dict[str, torch.Tensor]:
+    into = torch.zeros(toy.layout.nbytes, dtype=torch.uint8)
+    return {name: view.clone() for name, view in toy.layout.views(toy.sources[kind].fetch(unit, lambda: into)).items()}
+
+
+@pytest.mark.parametrize("stored", DTYPES)
+@pytest.mark.parametrize("wanted", DTYPES)
+def test_every_source_gives_the_tensors_cast_as_torch_casts(tmp_path, stored, wanted):
+    tensors = write_units(tmp_path, UNITS, dtype=stored, width=70)
+    toy = open_toy(tmp_path, UNITS, dtype=wanted, width=70, bounce_bytes=2 * BLOCK)
+    for kind in toy.sources:
+        for unit, part in enumerate(tensors):
+            for name, tensor in content(toy, kind, unit).items():
+                assert torch.equal(tensor, part[name].to(wanted)), (kind, unit, name)
+    toy.close()
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    sizes=st.lists(st.integers(0, 9000), min_size=1, max_size=6),
+    dtypes=st.lists(st.sampled_from((*DTYPES, torch.int8)), min_size=6, max_size=6),
+    padding=st.integers(0, 9),
+    direct=st.booleans(),
+    cast=st.booleans(),
+)
+def test_any_placement_in_the_file(tmp_path, sizes, dtypes, padding, direct, cast):
+    """Headers of any length put elements at odd offsets and across every window's edge."""
+    path = tmp_path / "odd.safetensors"
+    tensors, header, data = {}, {}, b""
+    names = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.int8: "I8"}
+    for index, (size, dtype) in enumerate(zip(sizes, dtypes, strict=False)):
+        tensor = torch.randint(-100, 100, (size,)).to(dtype)
+        raw = tensor.view(torch.uint8).numpy().tobytes() if size else b""
+        place = [len(data), len(data) + len(raw)]
+        header[f"t{index}"] = {"dtype": names[dtype], "shape": [size], "data_offsets": place}
+        tensors[f"t{index}"], data = tensor, data + raw
+    text = json.dumps(header).encode() + b" " * padding
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+    wanted = {name: tensor.to(torch.float32) if cast else tensor for name, tensor in tensors.items()}
+    layout = Layout.of(wanted)
+    table = read_table(path)
+    account = Account(Machine(CPU))
+    reader = UnitReader(layout, [[table[field.name] for field in layout.fields]], account, bounce_bytes=2 * BLOCK)
+    into = torch.zeros(layout.nbytes, dtype=torch.uint8)
+    reader.read(0, into, direct=direct)
+    for name, view in layout.views(into).items():
+        assert torch.equal(view, wanted[name])
+    reader.close()
+    account.check()
+
+
+def test_layout_is_aligned_and_gapless_but_for_that():
+    layout = Layout.of({"a": torch.empty(3), "b": torch.empty(5, 5, dtype=torch.bfloat16), "c": torch.empty(1)})
+    assert [field.offset for field in layout.fields] == [0, ALIGNMENT, 2 * ALIGNMENT]
+    assert layout.nbytes == 3 * ALIGNMENT
+    views = layout.views(torch.zeros(layout.nbytes, dtype=torch.uint8))
+    assert views["b"].shape == (5, 5) and views["b"].dtype == torch.bfloat16
+
+
+def test_layout_wastes_under_two_percent_on_public_shapes():
+    shapes = [(6, 6144), *[(6144,)] * 4, (18432, 6144), *[(6144, 6144)] * 3, (12288, 6144), *[(128,)] * 4]
+    tensors = {str(i): torch.empty(shape, dtype=torch.bfloat16, device="meta") for i, shape in enumerate(shapes)}
+    assert Layout.of(tensors).nbytes <= 1.02 * sum(tensor.nbytes for tensor in tensors.values())
+
+
+def test_arenas_take_the_bytes_of_their_units_and_pages_only(tmp_path):
+    write_units(tmp_path, UNITS, width=700)
+    toy = open_toy(tmp_path, UNITS, width=700)
+    for unit in range(UNITS):
+        content(toy, "pinned", unit)
+    stored = UNITS * (700 * 700 + 700) * 4
+    assert stored <= toy.account.held(Kind.ARENAS) <= 1.02 * stored
+    toy.sources["pinned"].keep({1})
+    assert toy.account.held(Kind.ARENAS) * UNITS == toy.layout.nbytes * UNITS
+    toy.close()
+    toy.account.check()
+
+
+def test_an_arena_is_read_once(tmp_path):
+    write_units(tmp_path, UNITS)
+    toy = open_toy(tmp_path, UNITS)
+    first = content(toy, "pinned", 2)
+    (tmp_path / "shard0.safetensors").unlink()
+    (tmp_path / "shard1.safetensors").unlink()
+    again = content(toy, "pinned", 2)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    toy.close()
+
+
+@pytest.mark.parametrize("kind", ["cached", "direct", "pinned"])
+@pytest.mark.parametrize("harm", ["cut", "grown", "rewritten", "replaced", "deleted"])
+def test_a_file_that_changed_is_never_computed_with(tmp_path, kind, harm):
+    write_units(tmp_path, UNITS)
+    toy = open_toy(tmp_path, UNITS)
+    path = tmp_path / "shard0.safetensors"
+    content(toy, kind, 0)
+    original = path.read_bytes()
+    if harm == "cut":
+        os.truncate(path, len(original) // 2)
+    elif harm == "grown":
+        path.write_bytes(original + b"0")
+    elif harm == "rewritten":
+        path.write_bytes(original[:-8] + b"xxxxxxxx")
+    elif harm == "replaced":
+        (tmp_path / "new").write_bytes(original)
+        (tmp_path / "new").replace(path)
+    else:
+        path.unlink()
+    with pytest.raises(StudioError) as caught:
+        content(toy, kind, 1)
+    assert "shard0.safetensors" in str(caught.value)
+    toy.close()
+    del caught
+    toy.account.check()
+    assert toy.account.held() == 0
+
+
+def test_a_read_error_names_the_file(tmp_path):
+    class BadDisk(Machine):
+        def read(self, file, buffers, offset):
+            raise OSError(errno.EIO, "Input/output error")
+
+    write_units(tmp_path, UNITS)
+    toy = open_toy(tmp_path, UNITS, machine=BadDisk(CPU))
+    for kind in toy.sources:
+        with pytest.raises(StudioError, match="shard0.*Input/output error"):
+            content(toy, kind, 0)
+    toy.close()
+
+
+def test_direct_reads_go_on_where_the_file_system_has_none(tmp_path):
+    class NoDirect(Machine):
+        def read(self, file, buffers, offset):
+            import fcntl
+
+            if fcntl.fcntl(file, fcntl.F_GETFL) & os.O_DIRECT:
+                raise OSError(errno.EINVAL, "Invalid argument")
+            return super().read(file, buffers, offset)
+
+    tensors = write_units(tmp_path, UNITS)
+    toy = open_toy(tmp_path, UNITS, machine=NoDirect(CPU))
+    assert torch.equal(content(toy, "direct", 3)["weight"], tensors[3]["weight"])
+    toy.close()
+
+
+@pytest.mark.parametrize("most", [1, 3, 100])
+def test_short_reads_are_completed(tmp_path, most):
+    class Trickle(Machine):
+        def read(self, file, buffers, offset):
+            return super().read(file, [buffers[0][:most]], offset)
+
+    tensors = write_units(tmp_path, UNITS)
+    toy = open_toy(tmp_path, UNITS, machine=Trickle(CPU))
+    for unit, part in enumerate(tensors):
+        assert torch.equal(content(toy, "cached", unit)["weight"], part["weight"])
+    toy.close()
+
+
+def test_refused_registration_falls_back_to_the_borrowed_buffer(tmp_path):
+    tensors = write_units(tmp_path, UNITS)
+    toy = open_toy(tmp_path, UNITS)  # a CPU registers nothing
+    into = torch.zeros(toy.layout.nbytes, dtype=torch.uint8)
+    source = toy.sources["pinned"]
+    assert source.fetch(1, lambda: into) is into and source.ready(1) is None
+    assert torch.equal(toy.layout.views(into)["weight"], tensors[1]["weight"])
+    toy.close()
+
+
+def test_a_failed_fill_keeps_no_arena(tmp_path):
+    write_units(tmp_path, UNITS)
+    toy = open_toy(tmp_path, UNITS)
+    os.truncate(tmp_path / "shard1.safetensors", 100)
+    with pytest.raises(StudioError):
+        toy.sources["pinned"].fetch(UNITS - 1, lambda: torch.empty(0))
+    assert toy.account.held(Kind.ARENAS) == 0
+    assert isinstance(toy.sources["pinned"], PinnedSource) and not toy.sources["pinned"].units
+    toy.close()
+
+
+def test_runs_join_what_lies_together(tmp_path):
+    write_units(tmp_path, UNITS)
+    toy = open_toy(tmp_path, UNITS)
+    reads = []
+
+    class Counting(Machine):
+        def read(self, file, buffers, offset):
+            reads.append(len(buffers))
+            return super().read(file, buffers, offset)
+
+    account = Account(Counting(CPU))
+    reader = UnitReader(toy.layout, unit_entries(tmp_path, UNITS, toy.layout), account)
+    reader.read(0, torch.empty(toy.layout.nbytes, dtype=torch.uint8))
+    assert reads == [2]  # both tensors with one call
+    reader.close()
+    toy.close()
+
+
+def test_shards_are_opened_once_and_closed(tmp_path):
+    write_units(tmp_path, UNITS)
+    before = len(os.listdir("/proc/self/fd"))
+    toy = open_toy(tmp_path, UNITS)
+    for unit in range(UNITS):
+        content(toy, "direct", unit)
+    assert len(os.listdir("/proc/self/fd")) - before <= 4
+    toy.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_missing_shard_is_a_sentence(tmp_path):
+    with pytest.raises(StudioError, match="cannot be opened"):
+        Shard(tmp_path / "none.safetensors")
+
+
+def test_the_account_finds_what_outlives_its_lease():
+    account = Account(Machine(CPU))
+    lease = account.take(Kind.SLOTS, 4096)
+    view = lease.memory[5:10]
+    account.check()
+    assert (account.held(Kind.SLOTS), account.alive(Kind.SLOTS)) == (4096, 4096)
+    lease.release()
+    with pytest.raises(IntegrityError, match="0 bytes counted, 4,096 alive"):
+        account.check()
+    del view
+    account.check()
+    assert account.held() == account.alive() == 0
+
+
+def test_memory_returns_to_the_system():
+    account = Account(Machine(CPU))
+
+    def resident() -> int:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    before = resident()
+    lease = account.take(Kind.ARENAS, 64 << 20)
+    lease.memory.fill_(1)
+    assert resident() - before > 60 << 20
+    lease.release()
+    assert resident() - before < 4 << 20
+
+
+def test_refused_memory_is_a_memory_error():
+    with pytest.raises(MemoryError, match="refused"):
+        Account(Machine(CPU)).take(Kind.ARENAS, 1 << 60)

@@ -1,0 +1,43 @@
+"""The cache of encoded prompts."""
+
+import os
+
+import torch
+
+from studio.pipeline.embeddings import EmbeddingCache
+
+TENSORS = {"prompt_embeds": torch.randn(1, 5, 64).bfloat16(), "clip_embeds": torch.randn(1, 77, 8)}
+
+
+def test_a_text_comes_back_bit_for_bit(tmp_path):
+    cache = EmbeddingCache(tmp_path / "c", 1)
+    assert cache.get("猫", "f") is None
+    cache.put("猫", "f", TENSORS)
+    found = cache.get("猫", "f")
+    assert all(torch.equal(found[name], tensor) for name, tensor in TENSORS.items())
+    assert cache.get("猫", "other encoder") is None and cache.get("狗", "f") is None
+
+
+def test_a_damaged_file_counts_as_absent(tmp_path):
+    cache = EmbeddingCache(tmp_path, 1)
+    cache.put("a", "f", TENSORS)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:100])
+    assert cache.get("a", "f") is None and not file.exists()
+
+
+def test_the_least_recently_used_leave_above_the_cap(tmp_path):
+    one = sum(tensor.nbytes for tensor in TENSORS.values())
+    cache = EmbeddingCache(tmp_path, 2.9 * one / 2**30)
+    for index, text in enumerate("ab"):
+        cache.put(text, "f", TENSORS)
+        os.utime(cache._path(text, "f"), (index, index))
+    assert cache.get("a", "f") is not None  # touched: now b is the oldest
+    cache.put("c", "f", TENSORS)
+    assert cache.get("b", "f") is None
+    assert cache.get("a", "f") is not None and cache.get("c", "f") is not None
+
+
+def test_a_failed_write_is_silent(tmp_path):
+    (tmp_path / "file").write_text("")
+    EmbeddingCache(tmp_path / "file" / "sub", 1).put("a", "f", TENSORS)

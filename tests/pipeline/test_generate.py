@@ -1,0 +1,259 @@
+"""The recipe on tiny checkpoints in the public layout: a file comes out, and nothing is lost on the way."""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from studio.config import load_camera_moves, load_models, load_studio
+from studio.errors import Cancelled, InputError, StudioError
+from studio.events import Notice, PhaseStarted, Preview, Progress
+from studio.media import crop_image, read_metadata, read_video
+from studio.pipeline.engine import EngineOptions, open_engine
+from studio.pipeline.generate import Request, check_rerun, decode, generate, guide, noise
+from studio.pipeline.latents_file import read_latents, save_latents
+from studio.settings import GenerationSettings
+
+SMALL = {"num_frames": 17, "height": 64, "width": 96, "infer_steps": 4}
+PICTURE = Image.fromarray(np.random.default_rng(3).integers(0, 255, (90, 70, 3)).astype(np.uint8))
+
+
+def make_request(engine, folder: Path, name: str = "clip", **fields) -> Request:
+    values = {"model": engine.model.name, "prompt": "a red ball", "seed": 5, **SMALL, **fields}
+    if engine.model.takes_image:
+        values.setdefault("first_image", "somewhere/private/picture.png")
+    settings = GenerationSettings(**values).resolve(engine.model)
+    settings.check(engine.model, engine.moves)
+    image = PICTURE if settings.first_image else None
+    return Request(settings, folder / name, folder / f"{name}.work", image, keep_latents=True)
+
+
+def run(request, engine, cancelled=lambda: False):
+    events = []
+    return generate(request, engine, events.append, cancelled), events
+
+
+def final_latents(request) -> torch.Tensor:
+    return read_latents(request.stem.with_name(request.stem.name + ".latents.safetensors")).saved.latents
+
+
+class Spy:
+    """Passes everything on to a memory manager and notes the names of what was asked for."""
+
+    def __init__(self, memory) -> None:
+        self.memory, self.asked = memory, []
+
+    def __getattr__(self, name: str):
+        self.asked.append(name)
+        return getattr(self.memory, name)
+
+
+def test_text_becomes_a_video_that_knows_itself(open_tiny, tmp_path):
+    engine = open_tiny("step-video-t2v")
+    request = make_request(engine, tmp_path)
+    finished, events = run(request, engine)
+    assert Path(finished.path) == tmp_path / "clip.mp4"
+    assert read_video(Path(finished.path)).shape == (17, 64, 96, 3)
+    record = read_metadata(Path(finished.path).read_bytes())
+    assert GenerationSettings.from_dict(record["settings"]) == request.settings
+    beside = json.loads((tmp_path / "clip.json").read_text())
+    assert set(record) < set(beside) and beside["seconds"].keys() >= {"denoise", "decode"}
+    assert {"model_fingerprint", "torch", "dtype", "device", "attention", "version"} <= set(record)
+    assert Image.open(tmp_path / "clip.jpg").size == (96, 64)
+    assert not list(tmp_path.glob("*.tmp"))
+    phases = [event.phase for event in events if isinstance(event, PhaseStarted)]
+    assert phases == ["encode_text", "encode_image", "denoise", "decode", "write"]
+    steps = [event for event in events if isinstance(event, Progress) and event.phase == "denoise"]
+    assert [event.step for event in steps] == [1, 2, 3, 4] and steps[-1].seconds_left == 0
+    previews = [event for event in events if isinstance(event, Preview)]
+    assert previews[0].step == 1 and Image.open(request.workdir / previews[0].path).n_frames == 3
+
+
+def test_picture_becomes_a_video_and_is_kept_as_used(open_tiny, tmp_path):
+    engine = open_tiny("step-video-ti2v")
+    request = make_request(engine, tmp_path, height=96, width=64)
+    finished, _ = run(request, engine)
+    record = read_metadata(Path(finished.path).read_bytes())
+    assert record["settings"]["first_image"] == "clip.first.png", "the user's own path stays private"
+    kept = Image.open(tmp_path / "clip.first.png")
+    used = crop_image(PICTURE, 96, 64)
+    assert np.array_equal(np.asarray(kept), np.asarray(used))
+    assert record["first_image_sha256"] == hashlib.sha256(used.tobytes()).hexdigest()
+
+
+def test_one_frame_is_a_png(open_tiny, tmp_path):
+    engine = open_tiny("step-video-t2v")
+    request = make_request(engine, tmp_path, num_frames=1)
+    finished, _ = run(request, engine)
+    assert finished.path.endswith("clip.png") and Image.open(finished.path).size == (96, 64)
+    assert read_metadata(Path(finished.path).read_bytes())["settings"]["seed"] == 5
+    assert not (tmp_path / "clip.mp4").exists()
+
+
+def test_the_seed_decides_the_video(open_tiny, tmp_path):
+    engine = open_tiny("step-video-t2v")
+    latents = {}
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        request = make_request(engine, tmp_path, name, seed=seed)
+        run(request, engine)
+        latents[name] = final_latents(request)
+    assert torch.equal(latents["a"], latents["b"]) and not torch.equal(latents["a"], latents["c"])
+
+
+def test_noise_is_the_same_on_every_machine():
+    settings = GenerationSettings(model="m", prompt="p", seed=42, **SMALL)
+    drawn = noise(settings, 4)
+    assert drawn.shape == (1, 3, 4, 4, 6) and drawn.dtype == torch.float32
+    assert hashlib.sha256(drawn.numpy().tobytes()).hexdigest() == GOLDEN_NOISE
+
+
+GOLDEN_NOISE = "b77cacd55a58139dcad639a76b10d438d32a1223ad7270290af8f8e27f6def7e"
+
+
+@pytest.mark.parametrize("stop_after", [0, 2])
+def test_a_stopped_run_goes_on_with_the_same_bits(open_tiny, tmp_path, stop_after):
+    engine = open_tiny("step-video-t2v")
+    whole = make_request(engine, tmp_path, "whole")
+    run(whole, engine)
+    request, steps_done = make_request(engine, tmp_path, "stopped"), []
+
+    def emit(event):
+        if isinstance(event, Progress) and event.phase == "denoise":
+            steps_done.append(event.step)
+        started.append(event)
+
+    started: list = []
+    denoising = lambda: any(e == PhaseStarted("denoise") for e in started)  # noqa: E731
+    with pytest.raises(Cancelled):
+        generate(request, engine, emit, lambda: denoising() and len(steps_done) >= stop_after)
+    assert read_latents(request.workdir / "latents.safetensors").saved.step == stop_after
+    _, events = run(request, engine)
+    resumed = [event.step for event in events if isinstance(event, Progress) and event.phase == "denoise"]
+    assert resumed == list(range(stop_after + 1, 5)), "done steps are not done again"
+    assert torch.equal(final_latents(request), final_latents(whole))
+    engine.memory.check_integrity()
+
+
+def test_latents_of_another_request_are_not_used(open_tiny, tmp_path):
+    engine = open_tiny("step-video-t2v")
+    request = make_request(engine, tmp_path)
+    run(request, engine)
+    other = dataclasses.replace(
+        request, settings=dataclasses.replace(request.settings, seed=6), stem=tmp_path / "other"
+    )
+    _, events = run(other, engine)
+    assert sum(isinstance(e, Progress) and e.phase == "denoise" for e in events) == 4
+
+
+def test_kept_latents_decode_to_the_same_video(open_tiny, tmp_path):
+    engine = open_tiny("step-video-t2v")
+    request = make_request(engine, tmp_path)
+    run(request, engine)
+    again = dataclasses.replace(request, stem=tmp_path / "again", keep_latents=False)
+    finished = decode(again, final_latents(request), engine, lambda event: None, lambda: False)
+    assert np.array_equal(read_video(Path(finished.path)), read_video(tmp_path / "clip.mp4"))
+
+
+def test_a_prompt_that_was_encoded_before_loads_no_encoder(open_tiny, tmp_path):
+    engine = open_tiny("step-video-t2v")
+    run(make_request(engine, tmp_path, "first"), engine)
+    spy = Spy(engine.memory)
+    run(make_request(engine, tmp_path, "second", seed=9), dataclasses.replace(engine, memory=spy))
+    assert "transformer" in spy.asked and not {"step_llm", "clip"} & set(spy.asked)
+
+
+def test_guidance():
+    conditional, unconditional = torch.tensor([3.0]), torch.tensor([1.0])
+    assert guide([conditional, unconditional], 9.0).item() == 1 + 9 * 2
+    assert guide([conditional], 1.0) is conditional
+
+
+def test_guidance_one_runs_the_conditional_pass_alone(open_tiny, tmp_path):
+    engine = open_tiny("step-video-t2v")
+    a, b = (make_request(engine, tmp_path, n, cfg_scale=1.0, negative_prompt=n) for n in ("a", "b"))
+    run(a, engine)
+    run(b, engine)
+    assert torch.equal(final_latents(a), final_latents(b)), "the negative prompt takes no part"
+
+
+def test_what_is_cut_off_is_said(open_tiny, tmp_path):
+    engine = open_tiny("step-video-t2v")
+    _, events = run(make_request(engine, tmp_path, prompt="a red ball moves left " * 30, infer_steps=1), engine)
+    notices = [event.text for event in events if isinstance(event, Notice)]
+    assert any(text.startswith("clip reads 77 tokens") for text in notices)
+    magic = make_request(engine, tmp_path, "b", prompt="a red ball " * 5, infer_steps=1)
+    assert not [event for event in run(magic, engine)[1] if isinstance(event, Notice)], "of magic words alone, nothing"
+
+
+def test_latents_survive_a_failure_after_them(open_tiny, tmp_path):
+    engine = open_tiny("step-video-t2v")
+    request = make_request(engine, tmp_path)
+    (tmp_path / "clip.mp4.tmp").mkdir()  # ffmpeg cannot write here
+    with pytest.raises((StudioError, OSError)):
+        run(request, engine)
+    assert read_latents(request.workdir / "latents.safetensors").saved.step == 4
+    (tmp_path / "clip.mp4.tmp").rmdir()
+    _, events = run(request, engine)
+    assert not [e for e in events if isinstance(e, Progress) and e.phase == "denoise"], "straight to the decoder"
+    assert (tmp_path / "clip.mp4").exists()
+
+
+def test_a_disk_that_is_full_for_a_while_costs_no_video(open_tiny, tmp_path, monkeypatch):
+    engine = open_tiny("step-video-t2v")
+    request = make_request(engine, tmp_path)
+
+    def save(folder, saved, settings, provenance):
+        if saved.step < settings.infer_steps:
+            raise StudioError("write_failed", file="latents", reason="no space")
+        return save_latents(folder, saved, settings, provenance)
+
+    monkeypatch.setattr("studio.pipeline.generate.save_latents", save)
+    monkeypatch.setattr("studio.pipeline.generate.SAVE_SECONDS", -1)
+    (request.workdir / "preview.webp").mkdir(parents=True)  # no preview can be put here
+    finished, events = run(request, engine)
+    assert read_video(Path(finished.path)).shape[0] == 17
+    assert not [event for event in events if isinstance(event, Preview)]
+
+
+def test_a_rerun_refuses_another_picture_or_model(open_tiny, tmp_path):
+    engine = open_tiny("step-video-ti2v")
+    request = make_request(engine, tmp_path)
+    finished, _ = run(request, engine)
+    record = read_metadata(Path(finished.path).read_bytes())
+    check_rerun(record, request, engine)
+    check_rerun(record, dataclasses.replace(request, image=Image.open(tmp_path / "clip.first.png")), engine)
+    with pytest.raises(InputError) as failure:
+        check_rerun(record, dataclasses.replace(request, image=PICTURE.rotate(180)), engine)
+    assert failure.value.code == "rerun_picture"
+    with pytest.raises(InputError) as failure:
+        check_rerun(record | {"model_fingerprint": "other"}, request, engine)
+    assert failure.value.code == "rerun_model"
+
+
+def test_a_full_disk_is_told_before_the_work(open_tiny, tmp_path, monkeypatch):
+    engine = open_tiny("step-video-t2v")
+    monkeypatch.setattr("studio.pipeline.output.shutil.disk_usage", lambda _: type("Usage", (), {"free": 1 << 20}))
+    with pytest.raises(StudioError) as failure:
+        run(make_request(engine, tmp_path), engine)
+    assert failure.value.code == "disk_full" and "0.06 GB are needed" in str(failure.value)
+
+
+def test_bad_weight_files_are_sentences(model_dir, tmp_path, open_tiny):
+    shutil.copytree(model_dir / "step-video-t2v", tmp_path / "models" / "step-video-t2v")
+    model, config = load_models()["step-video-t2v"], load_studio(model_dir=str(tmp_path / "models"), ram_gb=4)
+    options = EngineOptions("cpu")
+    for file in ("transformer/config.json", "step_llm/step1_chat_tokenizer.model"):
+        path = tmp_path / "models" / "step-video-t2v" / file
+        kept = path.read_bytes()
+        path.unlink()
+        with pytest.raises(StudioError) as failure:
+            engine = open_engine(model, False, load_camera_moves(), config, options)
+            run(make_request(engine, tmp_path), engine)
+        assert failure.value.code == "checkpoint" and path.name in str(failure.value)
+        path.write_bytes(kept)

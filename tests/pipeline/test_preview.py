@@ -1,0 +1,47 @@
+"""Previews: a linear map from latents to colour."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from studio.pipeline.preview import LatentColours, write_preview
+
+
+def linear_encoder(channels: int):
+    """A VAE whose latents are linear in colour, differently at each of the three positions."""
+    weights = torch.randn(3, channels, 3, generator=torch.Generator().manual_seed(1))
+
+    def encode(video: torch.Tensor) -> torch.Tensor:
+        pooled = F.avg_pool2d(video[0, 0], 16)
+        latents = torch.einsum("pck,khw->pchw", weights, pooled)
+        return torch.cat([latents, torch.zeros_like(latents)], 1)[None]
+
+    return encode, weights
+
+
+def test_fitted_colours_invert_a_linear_encoder(tmp_path):
+    encode, weights = linear_encoder(8)
+    colours = LatentColours.fit(encode)
+    wanted = torch.tensor([0.5, -0.5, 0.9])
+    latents = torch.einsum("pck,k->pc", weights, wanted)[None, :, :, None, None].expand(1, 3, 8, 2, 3)
+    frames = colours.frames(latents)
+    assert frames.shape == (3, 2, 3, 3) and frames.dtype == np.uint8
+    expected = (wanted.numpy() + 1) * 127.5
+    assert np.abs(frames - expected).max() < 4
+    colours.store(tmp_path / "new" / "map.safetensors")
+    assert torch.equal(LatentColours.load(tmp_path / "new" / "map.safetensors").maps, colours.maps)
+
+
+def test_no_map_or_a_damaged_one_is_none(tmp_path):
+    assert LatentColours.load(tmp_path / "absent") is None
+    (tmp_path / "bad").write_bytes(b"xx")
+    assert LatentColours.load(tmp_path / "bad") is None
+
+
+def test_preview_file_is_a_looping_picture_of_its_frames(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 255, (6, 8, 14, 3)).astype(np.uint8)
+    write_preview(tmp_path / "p.webp", frames)
+    image = Image.open(tmp_path / "p.webp")
+    assert image.n_frames == 6 and max(image.size) >= 480 and image.info["loop"] == 0
+    assert not list(tmp_path.glob("*.tmp"))

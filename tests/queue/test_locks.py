@@ -1,0 +1,111 @@
+"""Locks between processes, and the log that names jobs."""
+
+import logging
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from studio.errors import Cancelled, StudioError
+from studio.queue.locks import DeviceLock, FileLock, OwnerLock, runtime_folder
+from studio.queue.log import job_in_log, start_log
+from tests.queue.test_worker import until
+
+ROOT = Path(__file__).resolve().parents[2]
+HOLD = """
+import sys, time
+from pathlib import Path
+from studio.queue.locks import DeviceLock
+lock = DeviceLock(Path(sys.argv[1]), "cuda:0", "the page's worker")
+assert lock.acquire()
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_one_holder_at_a_time(tmp_path: Path) -> None:
+    first, second = OwnerLock(tmp_path, "page one"), OwnerLock(tmp_path, "page two")
+    assert first.acquire() and first.acquire() and first.held
+    assert not second.acquire() and not second.held
+    assert second.holder().startswith("page one (process ")
+    first.release()
+    first.release()
+    assert second.acquire() and first.holder().startswith("page two")
+
+
+def test_devices_do_not_block_each_other(tmp_path: Path) -> None:
+    names = ["cpu", "cuda:0", "cuda:1", "../../cuda:2"]
+    locks = [DeviceLock(tmp_path, name) for name in names]
+    assert all(lock.acquire() for lock in locks)
+    assert len(list(tmp_path.glob("device-*.lock"))) == len(names)
+
+
+def test_waiting_says_for_whom_and_ends_with_the_holder(tmp_path: Path) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert holder.stdout.readline() == "held\n"
+    lock, told = DeviceLock(tmp_path, "cuda:0"), []
+    waiting = threading.Thread(target=lambda: lock.wait(told.append))
+    waiting.start()
+    until(lambda: told)
+    time.sleep(0.3)  # it looks again, and does not repeat itself
+    assert not lock.held
+    holder.kill()
+    holder.communicate()
+    waiting.join(10)
+    assert lock.held and told == [f"the page's worker (process {holder.pid})"]
+
+
+def test_waiting_can_be_given_up(tmp_path: Path) -> None:
+    held, lock = FileLock(tmp_path / "a.lock"), FileLock(tmp_path / "a.lock")
+    with held:
+        with pytest.raises(Cancelled):
+            lock.wait(cancelled=lambda: True)
+    with lock:
+        assert lock.held
+    assert not lock.held
+
+
+def test_a_lock_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StudioError, match="could not be written"):
+        OwnerLock(tmp_path / "file").acquire()
+
+
+def test_the_runtime_folder_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder = runtime_folder()
+    assert folder.parent == tmp_path and folder.stat().st_mode & 0o777 == 0o700 and runtime_folder() == folder
+    folder.rmdir()
+    folder.symlink_to("/")
+    with pytest.raises(StudioError, match="another user"):
+        runtime_folder()
+
+
+def test_the_log_names_the_job_and_rotates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("studio.queue.log.MAX_BYTES", 2000)
+    root, level = logging.getLogger(), logging.getLogger().level
+    before = list(root.handlers)
+    try:
+        path = start_log(tmp_path / "logs", "worker")
+        log = logging.getLogger("studio.queue.worker")
+        log.info("started")
+        with job_in_log("0123456789abcdef"):
+            log.warning("failed: 磁盘")
+        text = path.read_text(encoding="utf-8")
+        assert "INFO [-] studio.worker: started" in text
+        assert "WARNING [0123456789abcdef] studio.worker: failed: 磁盘" in text
+        for _ in range(200):
+            log.info("x" * 100)
+        files = sorted(file.name for file in path.parent.iterdir())
+        assert files == ["worker.log", *(f"worker.log.{number}" for number in range(1, 5))]
+        assert all(file.stat().st_size <= 2000 for file in path.parent.iterdir())
+    finally:
+        for handler in set(root.handlers) - set(before):
+            root.removeHandler(handler)
+            handler.close()
+        root.setLevel(level)
+    with pytest.raises(StudioError):
+        start_log(path, "worker")

@@ -1,0 +1,68 @@
+"""A worker process whose `run` does what the job's prompt says, and a page process around it; for test_worker.py."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from studio.errors import Cancelled, StudioError
+from studio.events import Finished, PhaseStarted, Progress
+from studio.filenames import LATENTS
+from studio.queue import worker
+from studio.queue.jobs import Job, JobQueue
+from studio.queue.supervisor import Supervisor
+
+
+def command(folder: Path) -> list[str]:
+    return [sys.executable, "-m", "tests.queue.toy_worker", "worker", str(folder)]
+
+
+def run(job: Job, emit: worker.Emit, cancelled: worker.IsCancelled) -> Finished:
+    """Counts blocks in the job's latents file, which is what a resumed job goes on from."""
+    emit(PhaseStarted("denoise"))
+    match job.settings.prompt:
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "exit":
+            print("said before the end", file=sys.stderr, flush=True)
+            os._exit(3)
+        case "unexpected":
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        case "refused":
+            raise StudioError("write_failed", file="a", reason="b")
+        case "deaf":
+            time.sleep(60)
+        case "long":
+            _count(job, cancelled, blocks=10**6, emit=emit)
+    blocks = _count(job, cancelled, blocks=3, emit=emit)
+    return Finished(f"/out/{job.id}.mp4", blocks, {"process": os.getpid()}, 0, 0)
+
+
+def _count(job: Job, cancelled: worker.IsCancelled, blocks: int, emit: worker.Emit) -> int:
+    path = job.folder / LATENTS
+    done = int(path.read_text()) if path.exists() else 0
+    while done < blocks:
+        if cancelled():
+            raise Cancelled
+        done += 1
+        path.write_text(str(done))
+        emit(Progress("denoise", done, blocks, 0.0))
+        time.sleep(0.005)
+    return done
+
+
+def main(role: str, folder: Path) -> int:
+    if role == "page":
+        Supervisor(JobQueue(folder), command(folder)).start()
+        time.sleep(60)
+    worker.GRACE_SECONDS = 0.5
+    stop = worker.Stop()
+    stop.listen()
+    return worker.work(JobQueue(folder), run, lambda: None, stop=stop)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], Path(sys.argv[2])))

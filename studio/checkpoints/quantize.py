@@ -10,8 +10,8 @@ from pathlib import Path
 from models.checkpoint import LAYOUT, CheckpointError
 from models.int8_files import Int8Files, read_record, record_of
 from studio.errors import InputError, StudioError
+from studio.units import GB
 
-GB = 2**30
 FOLDER = "int8"
 NETWORKS = ("transformer", "step_llm")
 SPARE_BYTES = 64 << 20  # index files, and what a file system takes for itself

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from models.checkpoint import build
 from studio.errors import Cancelled, DoesNotFit
-from studio.memory import usage as budget
+from studio.memory import usage
 from studio.memory.allocator import ON_DEVICE, Account, IntegrityError, Kind, Machine
 from studio.memory.networks import StreamedNetwork, WholeNetwork
 from studio.memory.oom import forget_frames, run_resiliently
@@ -88,8 +88,8 @@ class MemoryManager:
         self._whole: dict[str, WholeNetwork] = {}
         # Told when a plan was stepped down: a code of studio.errors and its values.
         self.notify: Callable[..., None] = lambda code, **values: None
-        budget.cap_vram(device, budgets.vram_bytes)
-        budget.keep_heap_tight()
+        usage.cap_vram(device, budgets.vram_bytes)
+        usage.keep_heap_tight()
 
     @property
     def speeds(self) -> Speeds:
@@ -173,10 +173,10 @@ class MemoryManager:
         """What is in use now."""
         held = self._account.held
         return MemoryUsage(
-            vram_bytes=budget.process_vram(self._device),
-            ram_bytes=budget.process_ram(),
-            vram_peak_bytes=budget.peak_vram(self._device),
-            ram_peak_bytes=budget.peak_ram(),
+            vram_bytes=usage.process_vram(self._device),
+            ram_bytes=usage.process_ram(),
+            vram_peak_bytes=usage.peak_vram(self._device),
+            ram_peak_bytes=usage.peak_ram(),
             resident_bytes=held(Kind.RESIDENT),
             slot_bytes=held(Kind.SLOTS),
             scratch_bytes=held(Kind.SCRATCH),
@@ -186,7 +186,7 @@ class MemoryManager:
 
     def reset_peaks(self) -> None:
         """Begin to measure peaks anew."""
-        budget.reset_peaks(self._device)
+        usage.reset_peaks(self._device)
 
     def check_integrity(self) -> None:
         """Raise IntegrityError where structures, counts and what is alive disagree on a single byte."""
@@ -203,7 +203,7 @@ class MemoryManager:
         for name in (*self._whole, *self._streamed):
             self._discard(name)
         self._plans.forget()
-        budget.return_memory(self._device)
+        usage.return_memory(self._device)
         self.check_integrity()
 
     def _network(self, name: str) -> StreamedNetwork:
@@ -261,7 +261,7 @@ class MemoryManager:
         def step_down(said: str) -> None:
             nonlocal tried_again
             dismissed = self._dismiss_others(NETWORK_OF[phase])
-            budget.return_memory(self._device)
+            usage.return_memory(self._device)
             if dismissed:
                 return
             if (smaller := self._plans.step_down(video, phase)) is not None:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-GB = 2**30
+from studio.units import GB
+
 SPATIAL_STEP = 16  # pixels of a latent cell's side
 FRAMES_PER_CHUNK, LATENTS_PER_CHUNK = 17, 3  # the VAE turns 3 latent frames into 17 frames
 SOURCES = ("resident", "pinned", "cached", "direct")

@@ -9,12 +9,16 @@ import gc
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import torch
 
-from studio.config import StudioConfig
-from studio.memory.plan import GB, Budgets
+from studio.memory.plan import Budgets
+from studio.units import GB
+
+if TYPE_CHECKING:
+    from studio.config import StudioConfig  # needs omegaconf, which a machine with torch alone may lack
 
 # What a CUDA context with PyTorch's kernels takes beside the allocator. An assumption on the high side: the driver
 # offers no way to ask for one process's share that works inside containers.
@@ -24,7 +28,7 @@ HEAP_BLOCK_BYTES = 2 << 20
 SELF = Path("/proc/self")
 
 
-def budgets_for(device: torch.device, config: StudioConfig) -> Budgets:
+def budgets_for(device: torch.device, config: "StudioConfig") -> Budgets:
     """The promises of the config; where it makes none, what is free now less the config's reserve."""
     vram = _bytes(config.vram_gb, free_vram(device) - config.vram_reserve_gb * GB)
     ram = _bytes(config.ram_gb, free_ram() + process_ram() - config.ram_reserve_gb * GB)

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from studio.filenames import write_whole
-from studio.memory.plan import GB
+from studio.units import GB
 
 
 class EmbeddingCache:

@@ -9,7 +9,7 @@ import torch
 
 from models.quantized import int8_compute_available
 from studio.config import COMPONENTS, ModelConfig, StudioConfig, part_folder
-from studio.memory.plan import GB, Budgets, Plan
+from studio.memory.plan import Budgets, Plan
 from studio.memory.planning.plan_cache import Plans
 from studio.memory.planning.planner import phase_seconds, step_seconds
 from studio.memory.planning.speeds import ASSUMED, Speeds, given_speeds, known_speeds, load_speeds
@@ -19,6 +19,7 @@ from studio.pipeline.generate import video_shape
 from studio.pipeline.job_times import JobTimes, load_job_times, store_job_times
 from studio.pipeline.preview import PICTURE_SIDE, PICTURES
 from studio.settings import GenerationSettings
+from studio.units import GB
 
 
 @dataclass(frozen=True)

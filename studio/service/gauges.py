@@ -5,9 +5,9 @@ import subprocess
 
 import psutil
 
-from studio.memory.plan import GB
 from studio.queue.jobs import JobQueue, JobState
 from studio.queue.supervisor import Supervisor
+from studio.units import GB
 
 
 def memory_gauges(queue: JobQueue, supervisor: Supervisor, device: str) -> dict[str, float | None]:

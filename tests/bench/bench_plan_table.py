@@ -15,10 +15,11 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from studio.memory.plan import GB, Budgets, Plan, VideoShape  # noqa: E402
+from studio.memory.plan import Budgets, Plan, VideoShape  # noqa: E402
 from studio.memory.planning.footprint import Architecture, ModelSizes  # noqa: E402
 from studio.memory.planning.planner import PlanRequest, plan_run  # noqa: E402
 from studio.memory.planning.speeds import ASSUMED, Speeds, given_speeds  # noqa: E402
+from studio.units import GB  # noqa: E402
 from tests.bench.bench_networks import keep_line, machine  # noqa: E402
 
 RESULTS = ROOT / "tests" / "bench" / "results" / "plans.jsonl"

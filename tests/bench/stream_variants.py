@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from models.transformer import Transformer, TransformerParams
 from studio.memory import usage as budget
 from studio.memory.manager import Condition, MemoryManager
-from studio.memory.plan import GB, Budgets, ComponentPlan, Plan, VideoShape
+from studio.memory.plan import Budgets, ComponentPlan, Plan, VideoShape
 from studio.memory.planning import planner
 from studio.memory.planning.plan_cache import Plans
 from studio.memory.planning.speeds import load_speeds
+from studio.units import GB
 from tests.memory.big_model import write_component
 
 PUBLIC = {

@@ -9,8 +9,9 @@ import torch
 from models.attention import attention
 from studio.memory.allocator import ON_DEVICE, Account, Kind, Machine
 from studio.memory.manager import Condition, MemoryManager
-from studio.memory.plan import GB, Budgets
+from studio.memory.plan import Budgets
 from studio.memory.usage import CUDA_CONTEXT_BYTES, cap_vram
+from studio.units import GB
 from tests.memory.tiny_model import (
     BLOCKS,
     LAYERS,

@@ -9,7 +9,7 @@ import torch
 from studio.config import load_studio
 from studio.memory import usage as budget
 from studio.memory.allocator import Account, Kind, Machine
-from studio.memory.plan import GB
+from studio.units import GB
 
 CPU = torch.device("cpu")
 

@@ -18,8 +18,8 @@ from studio.queue.gallery import Gallery
 from studio.queue.jobs import Job, JobQueue, JobState
 from studio.service.backend import Backend, TextReport
 from studio.settings import GenerationSettings
+from studio.units import GB
 
-GB = 2**30
 LIMITS = {"step_llm": 320, "clip": 77}
 FAIL_WORD = "fail"  # a prompt that holds it fails
 

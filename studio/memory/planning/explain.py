@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from studio.memory.plan import GB
+from studio.units import GB
 
 LANGUAGES = ("en", "zh")
 # name: (English, Chinese), as in studio/errors.py; these are parts of the sentence that "misfit" is.

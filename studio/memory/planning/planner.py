@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from studio.memory.plan import FRAMES_PER_CHUNK, GB, SPATIAL_STEP, Budgets, ComponentPlan, Plan, VideoShape
+from studio.memory.plan import FRAMES_PER_CHUNK, SPATIAL_STEP, Budgets, ComponentPlan, Plan, VideoShape
 from studio.memory.planning import footprint, timing
 from studio.memory.planning.explain import Shortage, Way, explain
 from studio.memory.planning.footprint import ModelSizes, NetworkSizes
@@ -18,6 +18,7 @@ from studio.memory.planning.speeds import Speeds
 from studio.memory.streaming.sources import BOUNCE_BYTES
 from studio.memory.streaming.streamer import STAGING_BUFFERS
 from studio.memory.usage import CUDA_CONTEXT_BYTES
+from studio.units import GB
 
 OFFLOADS = ("auto", "none", "blocks", "disk")
 SLOTS = 2  # one is computed from while the other is filled; a third would serve better as a resident block

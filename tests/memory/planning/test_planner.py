@@ -14,7 +14,7 @@ from models.checkpoint import network
 from models.step_llm import StepLLMParams
 from models.transformer import Transformer, TransformerParams
 from models.vae import VAE, VAEParams
-from studio.memory.plan import GB, Budgets, Plan, VideoShape
+from studio.memory.plan import Budgets, Plan, VideoShape
 from studio.memory.planning import footprint, planner
 from studio.memory.planning.footprint import (
     PUBLIC_CLIP,
@@ -36,6 +36,7 @@ from studio.memory.planning.planner import (
 )
 from studio.memory.planning.speeds import ASSUMED, Speeds
 from studio.memory.usage import CUDA_CONTEXT_BYTES
+from studio.units import GB
 from tests.models.live_bytes import LiveBytes
 
 FULL = {frames: VideoShape(frames, 544, 992) for frames in (17, 51, 102, 204)}

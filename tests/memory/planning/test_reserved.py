@@ -10,9 +10,10 @@ import models.transformer
 import models.vae_layers
 from models.transformer import Transformer, TransformerParams
 from models.vae import VAE
-from studio.memory.plan import GB, VideoShape
+from studio.memory.plan import VideoShape
 from studio.memory.planning import footprint, planner
 from studio.memory.planning.footprint import Architecture, ModelSizes
+from studio.units import GB
 from tests.memory.planning.reserved import LARGE_PAGE, STEP, Pool, ReservedBytes
 
 PARAMS = TransformerParams(layers=1, takes_image=True, takes_motion_score=True)

@@ -1,10 +1,12 @@
 """What every command starts with: the machine's config, the model that is meant, the engine's options."""
 
 import argparse
+from dataclasses import replace
 
 from studio.config import ModelConfig, StudioConfig, load_models, load_studio
 from studio.errors import InputError, say
 from studio.events import Finished, Notice
+from studio.memory.plan import WeightMode
 from studio.memory.planning.speeds import remember
 from studio.pipeline.engine import CACHE_FOLDER, EngineOptions, is_installed, pick_device
 from studio.pipeline.estimate import learn
@@ -30,9 +32,10 @@ def studio_config(options: argparse.Namespace) -> StudioConfig:
 
 
 def engine_options(options: argparse.Namespace) -> EngineOptions:
-    """device, offload and quantize as given, else their defaults."""
+    """--device, --offload and --quantize as given, else their defaults."""
     given = vars(options)
-    return EngineOptions(**{name: given[name] for name in ("device", "offload", "quantize") if given.get(name)})
+    asked = EngineOptions(weights=WeightMode(given.get("quantize") or WeightMode.NONE))
+    return replace(asked, **{name: given[name] for name in ("device", "offload") if given.get(name)})
 
 
 def find_model(name: str | None, config: StudioConfig) -> ModelConfig:
@@ -47,7 +50,7 @@ def find_model(name: str | None, config: StudioConfig) -> ModelConfig:
 
 def notices(engine: Engine, options: EngineOptions) -> list[Notice]:
     """What is to be known of the options before a job: whether products in int8, if asked for, are any faster here."""
-    if options.quantize != "int8-compute":
+    if options.weights is not WeightMode.INT8_COMPUTE:
         return []
     speeds = engine.memory.speeds
     values = {"int8": speeds.int8_tflops or 0.0, "usual": speeds.tflops}

@@ -17,7 +17,7 @@ from studio.filenames import result_name
 from studio.media import read_image
 from studio.pipeline.engine import (
     EngineOptions,
-    check_quantize,
+    check_weights,
     is_installed,
     open_engine,
     open_tokenizers,
@@ -50,7 +50,7 @@ def run_page(options: argparse.Namespace) -> int:
     folder = config.output_dir / QUEUE_FOLDER
     start_log(folder, "page")
     queue = JobQueue(folder, limit_megapixels=config.image_limit_megapixels)
-    check_quantize(engine_options(options))
+    check_weights(engine_options(options))
     if pick_device(engine_options(options).device).type == "cpu":  # a GPU is measured by its worker
         machine_speeds(find_model(None, config), config, engine_options(options))
     supervisor = Supervisor(queue, _worker_command(options, folder), purpose=f"the page on port {config.port}")

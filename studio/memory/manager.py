@@ -1,6 +1,6 @@
 """The one who owns this machine's memory: brings networks on when their turn comes, lets them go, keeps the budgets.
 
-    memory = MemoryManager(folders, device=..., dtype=..., budgets=..., offload="auto", quantize="none")
+    memory = MemoryManager(folders, RuntimeConfig(device, dtype, budgets))
     with memory.transformer(video) as transformer:
         velocities = transformer.velocities(latents, time, conditions)
 
@@ -24,8 +24,8 @@ from studio.memory import usage
 from studio.memory.allocator import ON_DEVICE, Account, IntegrityError, Kind, Machine
 from studio.memory.networks import StreamedNetwork, WholeNetwork
 from studio.memory.oom import forget_frames, run_resiliently
-from studio.memory.plan import Budgets, Plan, VideoShape
-from studio.memory.planning.plan_cache import Plans
+from studio.memory.plan import Plan, RuntimeConfig, VideoShape, WeightMode
+from studio.memory.planning.plan_cache import PlanCache
 from studio.memory.planning.speeds import Speeds
 from studio.memory.sessions import Condition, TransformerSession, VAESession
 from studio.memory.streaming.backends import backend_for
@@ -61,34 +61,21 @@ class MemoryUsage:
 class MemoryManager:
     """One per process and device. Not for concurrent use; `usage` alone may be asked from another thread."""
 
-    def __init__(
-        self,
-        parts: Mapping[str, Path],
-        *,
-        device: torch.device,
-        dtype: torch.dtype,
-        budgets: Budgets,
-        offload: str = "auto",
-        quantize: str | None = "none",
-        speeds: Speeds | None = None,
-        machine: Machine | None = None,
-    ) -> None:
-        """parts: component -> checkpoint folder, those of the int8 files for transformer and LLM unless quantize is
-        "none". quantize: "int8" multiplies in dtype, "int8-compute" has the transformer's blocks multiply in int8.
-
-        dtype: of transformer, LLM and VAE; CLIP computes in float32. offload: auto | none (all resident) | blocks (RAM
-        to device) | disk. speeds: of this machine, else assumed. Nothing is read before it is needed.
+    def __init__(self, parts: Mapping[str, Path], config: RuntimeConfig, *, machine: Machine | None = None) -> None:
+        """parts: component -> checkpoint folder, that of the int8 files for transformer and Step-LLM where
+        config.weights asks for int8. Nothing is read before it is needed.
         """
-        self._parts, self._device, self._dtype = parts, device, dtype
-        self._plans = Plans(parts, device, dtype, budgets, speeds=speeds, offload=offload, quantize=quantize or "none")
-        self._int8_compute = {"transformer"} if quantize == "int8-compute" else set()
+        device = config.device
+        self._parts, self._device, self._dtype = parts, device, config.dtype
+        self._plans = PlanCache(parts, config)
+        self._int8_compute = {"transformer"} if config.weights is WeightMode.INT8_COMPUTE else set()
         self._account = Account(machine or Machine(device))
         self._backend = backend_for(device)
         self._streamed: dict[str, StreamedNetwork] = {}
         self._whole: dict[str, WholeNetwork] = {}
         # Told when a plan was stepped down: a code of studio.errors and its values.
         self.notify: Callable[..., None] = lambda code, **values: None
-        usage.cap_vram(device, budgets.vram_bytes)
+        usage.cap_vram(device, config.budgets.vram_bytes)
         usage.keep_heap_tight()
 
     @property
@@ -98,15 +85,15 @@ class MemoryManager:
 
     def plan(self, video: VideoShape) -> Plan:
         """How this video would be made, stepped down already where memory once ran out for it; see `fits`."""
-        return self._plans.of(video)
+        return self._plans.plan(video)
 
     def require(self, video: VideoShape) -> None:
         """Raise DoesNotFit, with what would fit, where no plan keeps the budgets."""
-        self._plans.fitting(video)
+        self._plans.fitting_plan(video)
 
-    def use_plan(self, plan: Plan) -> None:
+    def set_plan(self, plan: Plan) -> None:
         """Make the plan's video this way, whatever the planner would choose; until `release`."""
-        self._plans.settle(plan)
+        self._plans.set_plan(plan)
 
     def step_llm(self, texts: Sequence[Tensor], *, cancelled: Callable[[], bool] = lambda: False) -> list[Tensor]:
         """Token ids (1, l) each, valid ones alone -> (1, l, d) each, on the CPU. One load of a layer serves all texts.
@@ -146,14 +133,14 @@ class MemoryManager:
     @contextmanager
     def transformer(self, video: VideoShape) -> Iterator[TransformerSession]:
         """The video transformer for one video. Raises DoesNotFit where no plan keeps the budgets."""
-        self._plans.fitting(video)
+        self._plans.fitting_plan(video)
         with self._turn("denoise", video):
             session = TransformerSession(
                 self._network("transformer"), self._device, partial(self._resilient, "denoise", video)
             )
             yield session
             if seconds := session.step_seconds:
-                self._plans.correct(video, session.conditions, seconds)
+                self._plans.calibrate(video, session.conditions, seconds)
 
     @contextmanager
     def vae(self, video: VideoShape) -> Iterator[VAESession]:
@@ -202,7 +189,7 @@ class MemoryManager:
         """Give everything back, files and plans included; the manager may be used again."""
         for name in (*self._whole, *self._streamed):
             self._discard(name)
-        self._plans.forget()
+        self._plans.clear()
         usage.return_memory(self._device)
         self.check_integrity()
 
@@ -233,7 +220,7 @@ class MemoryManager:
             self._discard(name)  # the model's files were replaced since its last turn
         own = self._streamed[name].held() if name in self._streamed else {}
         others = sum(self._account.held(kind) - own.get(kind, 0) for kind in ON_DEVICE)
-        if others and others + self._plans.needs(video, phase) > self._plans.device_limit:
+        if others and others + self._plans.phase_bytes(video, phase) > self._plans.device_limit:
             self._dismiss_others(name)
         try:
             yield
@@ -272,7 +259,7 @@ class MemoryManager:
                 tried_again = True
                 self.notify("memory_again")
 
-        return run_resiliently(lambda: work(self._plans.fitting(video)), step_down)
+        return run_resiliently(lambda: work(self._plans.fitting_plan(video)), step_down)
 
 
 def _sizes(plan: Plan) -> dict[str, int]:

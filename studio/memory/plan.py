@@ -2,9 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
 
 from studio.units import GB
+
+if TYPE_CHECKING:
+    import torch
+
+    from studio.memory.planning.speeds import Speeds
 
 SPATIAL_STEP = 16  # pixels of a latent cell's side
 FRAMES_PER_CHUNK, LATENTS_PER_CHUNK = 17, 3  # the VAE turns 3 latent frames into 17 frames
@@ -42,6 +48,44 @@ class Budgets:
 
     vram_bytes: int
     ram_bytes: int
+
+
+class WeightMode(StrEnum):
+    """How the weights of the transformer and of Step-LLM are stored and multiplied: a value of --quantize.
+
+    INT8: int8 weights, dequantised before each product. INT8_COMPUTE: the transformer multiplies in int8, which rounds
+    more; Step-LLM works as in INT8. CLIP and VAE are never quantised.
+    """
+
+    NONE = "none"
+    INT8 = "int8"
+    INT8_COMPUTE = "int8-compute"
+
+    @property
+    def is_int8(self) -> bool:
+        """Whether the weights are int8."""
+        return self is not WeightMode.NONE
+
+    @property
+    def of_step_llm(self) -> "WeightMode":
+        """The mode of Step-LLM, which never multiplies in int8."""
+        return WeightMode.INT8 if self.is_int8 else WeightMode.NONE
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """How a model runs on this machine.
+
+    dtype: of transformer, Step-LLM and VAE; CLIP computes in float32. offload: auto | none (all resident) | blocks (RAM
+    to device) | disk. speeds: what plans are timed with; None: assumed ones.
+    """
+
+    device: "torch.device"
+    dtype: "torch.dtype"
+    budgets: Budgets
+    offload: str = "auto"
+    weights: WeightMode = WeightMode.NONE
+    speeds: "Speeds | None" = None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from studio.checkpoints.quantize import int8_folders
 from studio.config import COMPONENT_FOLDERS, COMPONENTS, CameraMove, ModelConfig, StudioConfig, part_folder
 from studio.errors import InputError, ModelMissing, StudioError
 from studio.memory.manager import MemoryManager
+from studio.memory.plan import RuntimeConfig, WeightMode
 from studio.memory.planning.speeds import load_speeds
 from studio.memory.usage import budgets_for
 from studio.pipeline.embeddings import EmbeddingCache
@@ -29,14 +30,11 @@ CACHE_FOLDER = ".cache"  # inside the output folder: encoded prompts, colour map
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How a model is to run: device "auto", "cpu" or "cuda[:n]"; offload auto|none|blocks|disk.
-
-    quantize: none; int8 weights; int8-compute: the transformer multiplies in int8 too, which is coarser.
-    """
+    """How a model is to run: device "auto", "cpu" or "cuda[:n]"; offload auto|none|blocks|disk."""
 
     device: str = "auto"
     offload: str = "auto"
-    quantize: str = "none"
+    weights: WeightMode = WeightMode.NONE
 
 
 def named_device(name: str) -> torch.device:
@@ -80,9 +78,9 @@ def is_installed(model: ModelConfig, model_dir: Path) -> bool:
     return None not in folders
 
 
-def check_quantize(options: EngineOptions) -> None:
+def check_weights(options: EngineOptions) -> None:
     """Raise InputError where products in int8 are asked for and what computes them is not installed."""
-    if options.quantize == "int8-compute" and not int8_compute_available():
+    if options.weights is WeightMode.INT8_COMPUTE and not int8_compute_available():
         raise InputError("int8_compute_missing")
 
 
@@ -114,44 +112,43 @@ def open_engine(
     options: EngineOptions,
 ) -> Engine:
     """Everything the recipe needs, without loading a weight yet. Raises ModelMissing, and StudioError for bad files."""
-    check_quantize(options)
+    check_weights(options)
     folders = part_folders(model, has_image, config.model_dir)
-    if options.quantize != "none":
+    if options.weights.is_int8:
         folders = int8_folders(folders)
     device = pick_device(options.device)
     dtype = compute_dtype(device)
     prints = {part: fingerprint(folder, part, str(dtype)) for part, folder in folders.items()}
     cache = config.output_dir / CACHE_FOLDER
-    memory = MemoryManager(
-        folders,
+    int8_compute = options.weights is WeightMode.INT8_COMPUTE
+    runtime = RuntimeConfig(
         device=device,
         dtype=dtype,
         budgets=budgets_for(device, config),
         offload=options.offload,
-        quantize=options.quantize,
-        speeds=load_speeds(cache, device, weights_file(folders), int8=options.quantize == "int8-compute"),
+        weights=options.weights,
+        speeds=load_speeds(cache, device, weights_file(folders), int8=int8_compute),
     )
     return Engine(
         model=model,
         moves=moves,
-        memory=memory,
+        memory=MemoryManager(folders, runtime),
         tokenizers=open_tokenizers(folders),
         embeddings=EmbeddingCache(cache / "embeddings", config.embedding_cache_gb),
         colours_path=cache / "colours" / f"{prints['vae'][:32]}.safetensors",
-        text_fingerprint=_text_fingerprint(prints, options.quantize),
+        text_fingerprint=_text_fingerprint(prints, options.weights),
         provenance={
             "version": __version__,
             "model_fingerprint": hashlib.sha256("".join(prints.values()).encode()).hexdigest(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
             "torch": torch.__version__,
             "dtype": str(dtype).removeprefix("torch."),
-            "quantize": options.quantize,
+            "quantize": options.weights.value,
             "attention": attention_backend(device, dtype, 128),
         },
     )
 
 
-def _text_fingerprint(prints: Mapping[str, str], quantize: str) -> str:
+def _text_fingerprint(prints: Mapping[str, str], weights: WeightMode) -> str:
     """Of encoded prompts; the language model multiplies alike in both int8 modes."""
-    weights = "none" if quantize == "none" else "int8"
-    return hashlib.sha256(f"{prints['step_llm']}{prints['clip']}{weights}".encode()).hexdigest()
+    return hashlib.sha256(f"{prints['step_llm']}{prints['clip']}{weights.of_step_llm.value}".encode()).hexdigest()

@@ -9,8 +9,8 @@ import torch
 
 from models.quantized import int8_compute_available
 from studio.config import COMPONENTS, ModelConfig, StudioConfig, part_folder
-from studio.memory.plan import Budgets, Plan
-from studio.memory.planning.plan_cache import Plans
+from studio.memory.plan import Budgets, Plan, RuntimeConfig, WeightMode
+from studio.memory.planning.plan_cache import PlanCache
 from studio.memory.planning.planner import phase_seconds, step_seconds
 from studio.memory.planning.speeds import ASSUMED, Speeds, given_speeds, known_speeds, load_speeds
 from studio.memory.usage import budgets_for
@@ -86,7 +86,7 @@ def machine_speeds(model: ModelConfig, config: StudioConfig, options: EngineOpti
     device = named_device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         return ASSUMED["cuda"]
-    int8 = options.quantize == "int8-compute" and int8_compute_available()
+    int8 = options.weights is WeightMode.INT8_COMPUTE and int8_compute_available()
     return load_speeds(config.output_dir / CACHE_FOLDER, device, weights_file(_folders(model, config)), int8=int8)
 
 
@@ -128,19 +128,12 @@ def _foretell(
     speeds: Speeds,
 ) -> _Foretold:
     device = torch.device(options.device)
-    plans = Plans(
-        {part: folder for part, folder in _folders(model, config).items() if folder is not None},
-        device,
-        compute_dtype(device),
-        budgets,
-        speeds=speeds,
-        offload=options.offload,
-        quantize=options.quantize,
-        takes_image=model.takes_image,
-    )
+    runtime = RuntimeConfig(device, compute_dtype(device), budgets, options.offload, options.weights, speeds)
+    folders = {part: folder for part, folder in _folders(model, config).items() if folder is not None}
+    plans = PlanCache(folders, runtime, takes_image=model.takes_image)
     video = video_shape(settings)
     # A plan leaves room for guidance, so that it holds for every request; without guidance a step is one pass.
-    request, plan = replace(plans.request(video), conditions=1 if settings.cfg_scale == 1 else 2), plans.of(video)
+    request, plan = replace(plans.request(video), conditions=1 if settings.cfg_scale == 1 else 2), plans.plan(video)
     plan = replace(plan, seconds_per_step=step_seconds(request, plan))
     parts = phase_seconds(request, plan, colour_clips=(PICTURES, PICTURE_SIDE))
     times = load_job_times(config.output_dir / CACHE_FOLDER, device.type, model.name)

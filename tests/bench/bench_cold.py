@@ -33,7 +33,7 @@ from models.checkpoint import build_transformer  # noqa: E402
 from models.transformer import Transformer, TransformerParams  # noqa: E402
 from studio.memory import usage as budget  # noqa: E402
 from studio.memory.manager import Condition, MemoryManager  # noqa: E402
-from studio.memory.plan import Budgets, VideoShape  # noqa: E402
+from studio.memory.plan import Budgets, RuntimeConfig, VideoShape  # noqa: E402
 from tests.bench.bench_disk import CPU, MOTION, PARTS, status  # noqa: E402
 from tests.bench.bench_networks import keep_line, machine  # noqa: E402
 from tests.memory.big_model import BIG, forget, write_big  # noqa: E402
@@ -52,9 +52,7 @@ def inputs() -> tuple[Tensor, Tensor, Tensor]:
 
 def ours(folder: Path, mark: Mark, *, offload: str) -> None:
     budgets = Budgets(vram_bytes=0, ram_bytes=RAM_BYTES)
-    memory = MemoryManager(
-        dict.fromkeys(PARTS, folder), device=CPU, dtype=torch.float32, budgets=budgets, offload=offload
-    )
+    memory = MemoryManager(dict.fromkeys(PARTS, folder), RuntimeConfig(CPU, torch.float32, budgets, offload=offload))
     latents, prompt, clip = inputs()
     calls = 0
 

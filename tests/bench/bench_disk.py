@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT))
 from models.checkpoint import LAYOUT, build, load_clip, load_vae  # noqa: E402
 from studio.memory import usage as budget  # noqa: E402
 from studio.memory.manager import Condition, MemoryManager  # noqa: E402
-from studio.memory.plan import Budgets, VideoShape  # noqa: E402
+from studio.memory.plan import Budgets, RuntimeConfig, VideoShape  # noqa: E402
 from tests.bench.bench_networks import keep_line, machine  # noqa: E402
 from tests.memory.big_model import forget, write_big  # noqa: E402
 
@@ -57,9 +57,7 @@ def guided(first: Tensor, second: Tensor) -> Tensor:
 
 def run_ours(folder: Path, steps: int, scratch: Path) -> Tensor:
     budgets = Budgets(vram_bytes=0, ram_bytes=RAM_BYTES + budget.process_ram())
-    memory = MemoryManager(
-        dict.fromkeys(PARTS, folder), device=CPU, dtype=torch.float32, budgets=budgets, offload="disk"
-    )
+    memory = MemoryManager(dict.fromkeys(PARTS, folder), RuntimeConfig(CPU, torch.float32, budgets, offload="disk"))
     prompts = memory.step_llm(TEXTS)
     conditions = [Condition(*pair) for pair in zip(prompts, memory.clip([CLIP_TEXT] * 2), strict=True)]
     latents = noise()

@@ -15,7 +15,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from studio.memory.plan import Budgets, Plan, VideoShape  # noqa: E402
+from studio.memory.plan import Budgets, Plan, VideoShape, WeightMode  # noqa: E402
 from studio.memory.planning.footprint import Architecture, ModelSizes  # noqa: E402
 from studio.memory.planning.planner import PlanRequest, plan_run  # noqa: E402
 from studio.memory.planning.speeds import ASSUMED, Speeds, given_speeds  # noqa: E402
@@ -64,7 +64,9 @@ def _cell(plan: Plan) -> str:
 def main() -> None:
     """Plan, print, append."""
     parser = argparse.ArgumentParser(description="What the planner says of every card")
-    parser.add_argument("--quantize", choices=("none", "int8"), default="none")
+    parser.add_argument(
+        "--quantize", type=WeightMode, choices=(WeightMode.NONE, WeightMode.INT8), default=WeightMode.NONE
+    )
     for name in ("tflops", "link-gbps", "disk-gbps"):
         parser.add_argument(f"--{name}", type=float)
     options = vars(parser.parse_args())

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from models.transformer import Transformer, TransformerParams
 from studio.memory import usage as budget
 from studio.memory.manager import Condition, MemoryManager
-from studio.memory.plan import Budgets, ComponentPlan, Plan, VideoShape
+from studio.memory.plan import Budgets, ComponentPlan, Plan, RuntimeConfig, VideoShape, WeightMode
 from studio.memory.planning import planner
-from studio.memory.planning.plan_cache import Plans
+from studio.memory.planning.plan_cache import PlanCache
 from studio.memory.planning.speeds import load_speeds
 from studio.units import GB
 from tests.memory.big_model import write_component
@@ -82,7 +82,7 @@ def ours(setting: Setting, frames: int, kind: str, *, int8: bool = False) -> Row
     for layers in setting.layers:
         memory, plan = open_ours(setting, frames, layers, int8=int8, budgets=Budgets(1 << 40, 1 << 40))
         plan = replace(plan, transformer=all_of(plan.transformer, kind))
-        memory.use_plan(plan)
+        memory.set_plan(plan)
         yield predicted(setting, plan, layers, int8=int8) | run_ours(setting, memory, frames, layers)
         memory.release()
 
@@ -108,7 +108,7 @@ def ti2v(setting: Setting, frames: int, vram_gb: int) -> Rows:
     """Two steps and the decoding through the whole model, given embeddings, within a budget."""
     video, budgets = setting.video(frames), Budgets(vram_gb * GB, budget.free_ram())
     parts = {"transformer": setting.files(setting.layers[1]), "vae": setting.vae_files()}
-    memory = MemoryManager(parts, device=setting.device, dtype=torch.bfloat16, budgets=budgets)
+    memory = MemoryManager(parts, RuntimeConfig(setting.device, torch.bfloat16, budgets))
     budget.reset_peaks(setting.device)
     began = time.perf_counter()
     latents, *embeds = setting.inputs(video)
@@ -134,28 +134,22 @@ def ti2v(setting: Setting, frames: int, vram_gb: int) -> Rows:
 def open_ours(
     setting: Setting, frames: int, layers: int, *, int8: bool, budgets: Budgets
 ) -> tuple[MemoryManager, Plan]:
-    memory = MemoryManager(
-        {"transformer": setting.files(layers, int8=int8)},
-        device=setting.device,
-        dtype=torch.bfloat16,
-        budgets=budgets,
-        quantize="int8" if int8 else "none",
-    )
+    weights = WeightMode.INT8 if int8 else WeightMode.NONE
+    runtime = RuntimeConfig(setting.device, torch.bfloat16, budgets, weights=weights)
+    memory = MemoryManager({"transformer": setting.files(layers, int8=int8)}, runtime)
     return memory, memory.plan(setting.video(frames))
 
 
 def predicted(setting: Setting, plan: Plan, layers: int, *, int8: bool) -> dict[str, Any]:
     """What the planner says of the same stage, with speeds measured here."""
-    plans = Plans(
-        {"transformer": setting.files(layers, int8=int8)},
-        setting.device,
-        torch.bfloat16,
-        Budgets(1 << 40, 1 << 40),
+    runtime = RuntimeConfig(
+        device=setting.device,
+        dtype=torch.bfloat16,
+        budgets=Budgets(1 << 40, 1 << 40),
+        weights=WeightMode.INT8 if int8 else WeightMode.NONE,
         speeds=load_speeds(setting.folder, setting.device),
-        offload="auto",
-        quantize="int8" if int8 else "none",
     )
-    request = plans.request(plan.video)
+    request = PlanCache({"transformer": setting.files(layers, int8=int8)}, runtime).request(plan.video)
     if layers == setting.layers[1]:
         return {"predicted_gb": round(planner.phase_bytes(request, plan)["denoise"] / GB, 2)}
     return {"predicted_block_seconds": round(planner.step_seconds(request, plan) / layers, 5)}

@@ -61,7 +61,7 @@ def twin(folder):
 
 def open_mixed(folder, machine: Machine | None = None) -> MemoryManager:
     manager = open_manager(folder, machine=machine)
-    manager.use_plan(with_sources(manager.plan(VIDEO), MIXED, ["direct", "resident", "pinned"][:LAYERS], 2, 3))
+    manager.set_plan(with_sources(manager.plan(VIDEO), MIXED, ["direct", "resident", "pinned"][:LAYERS], 2, 3))
     return manager
 
 
@@ -163,7 +163,7 @@ def test_decoding_goes_on_from_the_frame_it_came_to(folder):
     video = replace(VIDEO, frames=51)
     latents = torch.cat([noise(seed) for seed in range(3)], dim=1)
     manager = open_manager(folder)
-    manager.use_plan(replace(manager.plan(video), vae_slice_frames=1))
+    manager.set_plan(replace(manager.plan(video), vae_slice_frames=1))
     with manager.vae(video) as vae:
         wanted = torch.cat(list(vae.decode_chunks(latents)))
         chance = random.Random(0)

@@ -9,7 +9,7 @@ import torch
 from models.attention import attention
 from studio.memory.allocator import ON_DEVICE, Account, Kind, Machine
 from studio.memory.manager import Condition, MemoryManager
-from studio.memory.plan import Budgets
+from studio.memory.plan import Budgets, RuntimeConfig
 from studio.memory.usage import CUDA_CONTEXT_BYTES, cap_vram
 from studio.units import GB
 from tests.memory.tiny_model import (
@@ -40,9 +40,7 @@ def folder(tmp_path_factory):
 def open_on_gpu(folder, machine: Machine | None = None) -> MemoryManager:
     return MemoryManager(
         dict.fromkeys(PARTS, folder),
-        device=torch.device("cuda"),
-        dtype=torch.bfloat16,
-        budgets=Budgets(vram_bytes=8 * GB, ram_bytes=8 * GB),
+        RuntimeConfig(torch.device("cuda"), torch.bfloat16, Budgets(vram_bytes=8 * GB, ram_bytes=8 * GB)),
         machine=machine,
     )
 
@@ -50,12 +48,12 @@ def open_on_gpu(folder, machine: Machine | None = None) -> MemoryManager:
 def test_every_plan_gives_the_bits_of_all_resident(folder):
     manager = open_on_gpu(folder)
     base = manager.plan(VIDEO)
-    manager.use_plan(with_sources(base, ["resident"] * BLOCKS, ["resident"] * LAYERS, 0))
+    manager.set_plan(with_sources(base, ["resident"] * BLOCKS, ["resident"] * LAYERS, 0))
     wanted = denoise(manager, steps=3)
     for seed in range(20):
         chance = random.Random(seed)
         blocks, layers = ([chance.choice(SOURCES) for _ in range(count)] for count in (BLOCKS, LAYERS))
-        manager.use_plan(with_sources(base, blocks, layers, chance.randint(1, 3)))
+        manager.set_plan(with_sources(base, blocks, layers, chance.randint(1, 3)))
         assert torch.equal(denoise(manager, steps=3), wanted), (blocks, layers)
     manager.release()
 
@@ -67,7 +65,7 @@ def test_refused_registration_gives_the_same_bits(folder):
 
     wanted = denoise(open_on_gpu(folder))
     manager = open_on_gpu(folder, NeverRegisters(torch.device("cuda")))
-    manager.use_plan(with_sources(manager.plan(VIDEO), ["pinned"] * BLOCKS, ["direct"] * LAYERS, 2))
+    manager.set_plan(with_sources(manager.plan(VIDEO), ["pinned"] * BLOCKS, ["direct"] * LAYERS, 2))
     assert torch.equal(denoise(manager), wanted)
     manager.release()
 
@@ -90,7 +88,7 @@ def test_the_account_is_what_the_allocator_counts_and_steps_take_no_new_segment(
     denoise(manager)
     manager.release()
     before = requested()  # the workspaces of cuBLAS, which stay
-    manager.use_plan(with_sources(manager.plan(VIDEO), ["resident", *["pinned"] * 4], ["direct"] * LAYERS, 2))
+    manager.set_plan(with_sources(manager.plan(VIDEO), ["resident", *["pinned"] * 4], ["direct"] * LAYERS, 2))
     denoise(manager, steps=2)
     torch.cuda.synchronize()
     assert requested() - before == manager._account.held(*ON_DEVICE)
@@ -120,7 +118,7 @@ def test_decoded_frames_are_those_of_the_cpu_and_of_other_slices(folder):
         wanted = torch.cat(list(vae.decode_chunks(latents))).float()
     for slice_frames in (1, 2):
         manager = open_on_gpu(folder)
-        manager.use_plan(replace(manager.plan(VIDEO), vae_slice_frames=slice_frames))
+        manager.set_plan(replace(manager.plan(VIDEO), vae_slice_frames=slice_frames))
         with manager.vae(VIDEO) as vae:
             found = torch.cat(list(vae.decode_chunks(latents))).float()
         assert found.shape == wanted.shape and (found - wanted).abs().mean() < 2 / 256

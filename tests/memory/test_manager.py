@@ -11,6 +11,7 @@ from studio.checkpoints.quantize import int8_folders, quantize
 from studio.errors import Cancelled, StudioError
 from studio.memory.allocator import Kind
 from studio.memory.manager import Condition, MemoryManager
+from studio.memory.plan import WeightMode
 from tests.memory.tiny_model import (
     BLOCKS,
     CLIP_TEXTS,
@@ -63,7 +64,7 @@ def sources(count: int):
 @given(blocks=sources(BLOCKS), layers=sources(LAYERS), slots=st.integers(1, 3), dtype=st.sampled_from(DTYPES))
 def test_every_plan_gives_the_bits_of_the_slow_twin(folder, twins, blocks, layers, slots, dtype):
     manager = open_manager(folder, dtype=dtype)
-    manager.use_plan(with_sources(manager.plan(VIDEO), blocks, layers, slots))
+    manager.set_plan(with_sources(manager.plan(VIDEO), blocks, layers, slots))
     assert torch.equal(denoise(manager), twins[dtype][0])
     manager.release()
     assert manager.usage().arena_bytes == 0
@@ -72,9 +73,9 @@ def test_every_plan_gives_the_bits_of_the_slow_twin(folder, twins, blocks, layer
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(blocks=sources(BLOCKS), slots=st.integers(1, 3), dtype=st.sampled_from(DTYPES))
 def test_every_int8_plan_gives_the_bits_of_the_int8_twin(int8_parts, int8_twins, blocks, slots, dtype):
-    manager = open_manager(int8_parts, dtype=dtype, quantize="int8")
+    manager = open_manager(int8_parts, dtype=dtype, weights=WeightMode.INT8)
     plan = manager.plan(VIDEO)
-    manager.use_plan(with_sources(plan, blocks, ["direct"] * LAYERS, slots))
+    manager.set_plan(with_sources(plan, blocks, ["direct"] * LAYERS, slots))
     assert torch.equal(denoise(manager), int8_twins[dtype])
     if "resident" in blocks:
         assert manager.usage().scratch_bytes == plan.transformer.scratch_bytes > 0
@@ -87,9 +88,9 @@ def test_every_int8_plan_gives_the_bits_of_the_int8_twin(int8_parts, int8_twins,
 def test_every_plan_that_computes_in_int8_gives_the_bits_of_one_that_is_resident(int8_parts, blocks, slots, dtype):
     latents = []
     for sources_of in (["resident"] * BLOCKS, blocks):
-        manager = open_manager(int8_parts, dtype=dtype, quantize="int8-compute")
+        manager = open_manager(int8_parts, dtype=dtype, weights=WeightMode.INT8_COMPUTE)
         plan = with_sources(manager.plan(VIDEO), sources_of, ["direct"] * LAYERS, slots)
-        manager.use_plan(plan)
+        manager.set_plan(plan)
         latents.append(denoise(manager))
         assert plan.transformer.scratch_bytes == manager.usage().scratch_bytes == 0
         manager.release()
@@ -97,7 +98,7 @@ def test_every_plan_that_computes_in_int8_gives_the_bits_of_one_that_is_resident
 
 
 def test_computing_in_int8_is_the_slow_twins_and_near_but_not_the_other_modes(int8_parts, int8_twins, twins):
-    manager = open_manager(int8_parts, quantize="int8-compute")
+    manager = open_manager(int8_parts, weights=WeightMode.INT8_COMPUTE)
     made = denoise(manager)
     with torch.inference_mode():
         assert torch.equal(made, slow_twin(int8_parts, torch.float32, compute="int8")[0])
@@ -122,7 +123,7 @@ def test_every_mode_gives_the_bits_of_the_slow_twin(folder, twins, offload):
 def test_the_books_follow_the_plan(folder):
     manager = open_manager(folder)
     plan = with_sources(manager.plan(VIDEO), ["resident", "pinned", "direct", "pinned", "cached"], ["direct"] * 3, 2)
-    manager.use_plan(plan)
+    manager.set_plan(plan)
     prompts, clips = manager.step_llm(TEXTS), manager.clip(CLIP_TEXTS)
     assert manager.usage().slot_bytes == 0, "the encoders are gone"
     conditions = [Condition(prompt, clip) for prompt, clip in zip(prompts, clips, strict=True)]
@@ -153,7 +154,7 @@ def test_a_network_stays_for_the_next_job_and_leaves_when_another_needs_the_room
 @pytest.mark.parametrize("after", [0, 1, BLOCKS - 1, BLOCKS + 2])
 def test_cancel_takes_effect_within_a_block_and_the_next_job_is_right(folder, twins, after):
     manager = open_manager(folder)
-    manager.use_plan(with_sources(manager.plan(VIDEO), ["direct", "resident", "pinned", "direct", "cached"],
+    manager.set_plan(with_sources(manager.plan(VIDEO), ["direct", "resident", "pinned", "direct", "cached"],
                                   ["direct"] * LAYERS, 2))  # fmt: skip
     calls = []
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from models.checkpoint import read_into
 from models.quantized import int8_block, int8_network
 from studio.memory.allocator import Machine
 from studio.memory.manager import Condition, MemoryManager
-from studio.memory.plan import Budgets, ComponentPlan, Plan, VideoShape
+from studio.memory.plan import Budgets, ComponentPlan, Plan, RuntimeConfig, VideoShape
 from studio.nano.checkpoint import build, nano_vocabulary, save_checkpoint
 from tests.tiny import TINY
 
@@ -37,12 +38,12 @@ def open_manager(
     *,
     dtype: torch.dtype = torch.float32,
     machine: Machine | None = None,
-    **options: str,
+    **options: Any,
 ) -> MemoryManager:
-    """parts: one folder for all, or one each."""
+    """parts: one folder for all, or one each. options: further fields of RuntimeConfig."""
     budgets = Budgets(vram_bytes=0, ram_bytes=2 << 30)
     folders = parts if isinstance(parts, Mapping) else dict.fromkeys(PARTS, parts)
-    return MemoryManager(folders, device=CPU, dtype=dtype, budgets=budgets, machine=machine, **options)
+    return MemoryManager(folders, RuntimeConfig(CPU, dtype, budgets, **options), machine=machine)
 
 
 def noise(seed: int = 0) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 import app
 from studio.config import load_models, load_studio
 from studio.errors import InputError, say
+from studio.memory.plan import WeightMode
 from studio.pipeline import engine as engine_module
 from studio.pipeline.engine import EngineOptions, open_engine
 from studio.pipeline.generate import Request, resume_point
@@ -19,7 +20,7 @@ from studio.settings import GenerationSettings
 
 pytest.importorskip("bitsandbytes", reason="computing in int8 needs it")
 SIZE = ["--num-frames", "17", "--height", "64", "--width", "96", "--infer-steps", "2", "--seed", "5"]
-MODES = ("none", "int8", "int8-compute")
+MODES = tuple(WeightMode)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def test_steps_of_one_mode_are_not_gone_on_with_in_another(models, outputs, tmp_
     model = load_models()["step-video-t2v"]
     settings = GenerationSettings(model.name, "x", seed=1).resolve(model)
     request = Request(settings, tmp_path / "a", tmp_path / "work")
-    opened = {mode: open_engine(model, False, {}, config, EngineOptions("cpu", quantize=mode)) for mode in MODES}
+    opened = {mode: open_engine(model, False, {}, config, EngineOptions("cpu", weights=mode)) for mode in MODES}
     provenance = {**opened["int8"].provenance, "first_image_sha256": None}
     request.workdir.mkdir()
     save_latents(request.workdir, Saved(torch.zeros(1, 3, 4, 2, 2), 1), settings, provenance)
@@ -73,7 +74,7 @@ def test_without_bitsandbytes_it_is_refused_in_both_languages(models, tmp_path, 
     assert app.main([*machine, "--quantize", "int8-compute"]) == 2, "the page says it before it opens"
     assert app.main(["generate", *machine, *words, "--quantize", "int8"]) == 0
     with pytest.raises(InputError) as refused:
-        engine_module.check_quantize(EngineOptions(quantize="int8-compute"))
+        engine_module.check_weights(EngineOptions(weights=WeightMode.INT8_COMPUTE))
     assert "bitsandbytes" in say(refused.value.code, refused.value.values, "zh")
 
 

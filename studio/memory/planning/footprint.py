@@ -15,7 +15,7 @@ from models.quantized import int8_block, scratch_elements
 from models.step_llm import Layer, StepLLM, StepLLMParams
 from models.transformer import TOKEN_CHUNK, Block, Transformer, TransformerParams
 from models.vae import VAE, VAEParams
-from studio.memory.plan import VideoShape
+from studio.memory.plan import VideoShape, WeightMode
 from studio.memory.streaming.layout import Layout
 
 PROMPT_TOKENS = 320  # the most Step-LLM reads
@@ -82,18 +82,15 @@ class ModelSizes:
 
     architecture: Architecture
     dtype: torch.dtype
-    quantize: str
+    weights: WeightMode
     transformer: NetworkSizes
     step_llm: NetworkSizes
     clip_bytes: int
     vae_bytes: int
 
     @classmethod
-    def of(cls, architecture: Architecture, dtype: torch.dtype, quantize: str = "none") -> "ModelSizes":
-        """quantize: "none", "int8" or "int8-compute" (the transformer's products too, which then needs no scratch).
-
-        The networks are built on the meta device; CLIP is float32 always.
-        """
+    def of(cls, architecture: Architecture, dtype: torch.dtype, weights: WeightMode = WeightMode.NONE) -> "ModelSizes":
+        """The networks are built on the meta device; CLIP is float32 always."""
         transformer, llm = architecture.transformer, architecture.step_llm
         with torch.device("meta"):
             block, layer = Block(transformer), Layer(llm)
@@ -102,9 +99,9 @@ class ModelSizes:
         return cls(
             architecture=architecture,
             dtype=dtype,
-            quantize=quantize,
-            transformer=_network(transformer.layers, block, around_blocks, dtype, quantize),
-            step_llm=_network(llm.layers, layer, around_layers, dtype, "none" if quantize == "none" else "int8"),
+            weights=weights,
+            transformer=_network(transformer.layers, block, around_blocks, dtype, weights),
+            step_llm=_network(llm.layers, layer, around_layers, dtype, weights.of_step_llm),
             clip_bytes=clip_parameters(architecture.clip or PUBLIC_CLIP) * torch.float32.itemsize,
             vae_bytes=_layout_bytes(_vae(architecture.vae), dtype),
         )
@@ -127,7 +124,7 @@ def denoise_bytes(sizes: ModelSizes, video: VideoShape, conditions: int) -> int:
     whole = tokens * width * wide
     log_sums = tokens * params.heads * 4  # attention keeps one float32 per query and head
     per_token, feeding = width * (CHUNK_TENSORS * wide + CHUNK_FLOAT_TENSORS * 4), 0
-    if sizes.quantize == "int8-compute":
+    if sizes.weights is WeightMode.INT8_COMPUTE:
         per_token = max(per_token, width * (INT8_INPUT + wide + 3 * (INT8_OUTPUT + 2 * wide)))
         feeding = chunk * width * (INT8_INPUT + wide + 4 * (INT8_OUTPUT + 2 * wide))
     making_qkv = chunk * per_token + (3 * whole if tokens > chunk else 0)
@@ -164,16 +161,16 @@ def _vae(params: VAEParams) -> VAE:
         return VAE(params)
 
 
-def _network(units: int, unit: nn.Module, rest: nn.Module, dtype: torch.dtype, quantize: str) -> NetworkSizes:
+def _network(units: int, unit: nn.Module, rest: nn.Module, dtype: torch.dtype, weights: WeightMode) -> NetworkSizes:
     parameters = sum(parameter.numel() for parameter in unit.parameters())
     unit = unit.to(dtype)  # before the layers become int8: their scales stay float32
-    if quantize != "none":
+    if weights.is_int8:
         unit = int8_block(unit)
     return NetworkSizes(
         units=units,
         unit_bytes=Layout.of(unit.state_dict()).nbytes,
         rest_bytes=_layout_bytes(rest, dtype),
-        scratch_bytes=sum(scratch_elements(unit)) * dtype.itemsize if quantize != "int8-compute" else 0,
+        scratch_bytes=0 if weights is WeightMode.INT8_COMPUTE else sum(scratch_elements(unit)) * dtype.itemsize,
         unit_parameters=parameters,
     )
 

@@ -5,101 +5,88 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-import torch
-
 from models.checkpoint import LAYOUT
 from models.weight_files import read_json
 from studio.errors import DoesNotFit
-from studio.memory.plan import Budgets, Plan, VideoShape
+from studio.memory.plan import Plan, RuntimeConfig, VideoShape, WeightMode
 from studio.memory.planning import planner
 from studio.memory.planning.footprint import Architecture, ModelSizes
 from studio.memory.planning.planner import HOST_BASE_BYTES, PlanRequest
-from studio.memory.planning.speeds import ASSUMED, Speeds
+from studio.memory.planning.speeds import ASSUMED
 from studio.memory.streaming.sources import BOUNCE_BYTES
 from studio.memory.usage import CUDA_CONTEXT_BYTES
 
 
-class Plans:
+class PlanCache:
     """Plans by video. Nothing but config files is read."""
 
-    def __init__(
-        self,
-        parts: Mapping[str, Path],
-        device: torch.device,
-        dtype: torch.dtype,
-        budgets: Budgets,
-        *,
-        speeds: Speeds | None,
-        offload: str,
-        quantize: str,
-        takes_image: bool = False,
-    ) -> None:
+    def __init__(self, parts: Mapping[str, Path], config: RuntimeConfig, *, takes_image: bool = False) -> None:
         """parts may be empty: a model that is not installed has the public sizes, and `takes_image` tells TI2V's."""
-        self._parts, self._device, self._dtype, self._takes_image = parts, device, dtype, takes_image
-        self._budgets, self._offload, self._quantize = budgets, offload, quantize
-        self.speeds = speeds or ASSUMED[device.type]
-        self._made: dict[VideoShape, Plan] = {}
-        self._settled: dict[VideoShape, Plan] = {}
+        self._parts, self._config, self._takes_image = parts, config, takes_image
+        self.speeds = config.speeds or ASSUMED[config.device.type]
+        self._planned: dict[VideoShape, Plan] = {}
+        self._set: dict[VideoShape, Plan] = {}
 
-    def of(self, video: VideoShape) -> Plan:
+    def plan(self, video: VideoShape) -> Plan:
         """The plan in force for a video; it may say that it does not fit."""
-        if video in self._settled:
-            return self._settled[video]
-        if video not in self._made:
-            self._made[video] = planner.plan_run(self.request(video))
-        return self._made[video]
+        if video in self._set:
+            return self._set[video]
+        if video not in self._planned:
+            self._planned[video] = planner.plan_run(self.request(video))
+        return self._planned[video]
 
-    def fitting(self, video: VideoShape) -> Plan:
-        """As `of`. Raises DoesNotFit, with what would fit."""
-        plan = self.of(video)
+    def fitting_plan(self, video: VideoShape) -> Plan:
+        """As `plan`. Raises DoesNotFit, with what would fit."""
+        plan = self.plan(video)
         if not plan.fits:
             raise DoesNotFit("no_plan", reason=dict(plan.reason))
         return plan
 
-    def settle(self, plan: Plan) -> None:
+    def set_plan(self, plan: Plan) -> None:
         """Make this the plan in force for its video."""
-        self._settled[plan.video] = plan
+        self._set[plan.video] = plan
 
     def step_down(self, video: VideoShape, phase: str) -> Plan | None:
         """The next smaller plan for a phase, in force from now on; None where there is none."""
-        smaller = planner.step_down(self.request(video), self.of(video), phase)
+        smaller = planner.step_down(self.request(video), self.plan(video), phase)
         if smaller is not None:
-            self.settle(smaller)
+            self.set_plan(smaller)
         return smaller
 
-    def needs(self, video: VideoShape, phase: str) -> int:
+    def phase_bytes(self, video: VideoShape, phase: str) -> int:
         """Bytes that a phase takes on the device."""
-        return planner.phase_bytes(self.request(video), self.of(video)).get(phase, 0)
+        return planner.phase_bytes(self.request(video), self.plan(video)).get(phase, 0)
 
     @property
     def device_limit(self) -> int:
         """Bytes that all networks and activations together may take on the device."""
-        if self._device.type == "cuda":
-            return self._budgets.vram_bytes - CUDA_CONTEXT_BYTES
-        return self._budgets.ram_bytes - HOST_BASE_BYTES[self._device.type] - BOUNCE_BYTES
+        device, budgets = self._config.device.type, self._config.budgets
+        if device == "cuda":
+            return budgets.vram_bytes - CUDA_CONTEXT_BYTES
+        return budgets.ram_bytes - HOST_BASE_BYTES[device] - BOUNCE_BYTES
 
-    def correct(self, video: VideoShape, conditions: int, seconds: float) -> None:
+    def calibrate(self, video: VideoShape, conditions: int, seconds: float) -> None:
         """Learn from the time a step took in steady state."""
         request = replace(self.request(video), conditions=conditions)
-        self.speeds = planner.calibrate(request, self.of(video), seconds)
-        self._made.clear()
+        self.speeds = planner.calibrate(request, self.plan(video), seconds)
+        self._planned.clear()
 
-    def forget(self) -> None:
-        """Plan anew from here on."""
-        self._made.clear()
-        self._settled.clear()
+    def clear(self) -> None:
+        """Drop every plan, those that were set too; speeds stay."""
+        self._planned.clear()
+        self._set.clear()
 
     def request(self, video: VideoShape) -> PlanRequest:
         """What the plan of a video follows from."""
-        is_int8 = self._quantize != "none"
+        config = self._config
         return PlanRequest(
-            sizes=self._int8_sizes if is_int8 else self._sizes,
+            sizes=self._int8_sizes if config.weights.is_int8 else self._sizes,
             video=video,
-            budgets=self._budgets,
+            budgets=config.budgets,
             speeds=self.speeds,
-            device=self._device.type,
-            offload=self._offload,
-            int8_sizes=None if is_int8 else self._int8_sizes,
+            device=config.device.type,
+            offload=config.offload,
+            int8_sizes=None if config.weights.is_int8 else self._int8_sizes,
         )
 
     @cached_property
@@ -110,8 +97,9 @@ class Plans:
 
     @cached_property
     def _sizes(self) -> ModelSizes:
-        return ModelSizes.of(self._architecture, self._dtype)
+        return ModelSizes.of(self._architecture, self._config.dtype)
 
     @cached_property
     def _int8_sizes(self) -> ModelSizes:
-        return ModelSizes.of(self._architecture, self._dtype, "int8" if self._quantize == "none" else self._quantize)
+        weights = self._config.weights if self._config.weights.is_int8 else WeightMode.INT8
+        return ModelSizes.of(self._architecture, self._config.dtype, weights)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from studio.memory.plan import FRAMES_PER_CHUNK, SPATIAL_STEP, Budgets, ComponentPlan, Plan, VideoShape
+from studio.memory.plan import FRAMES_PER_CHUNK, SPATIAL_STEP, Budgets, ComponentPlan, Plan, VideoShape, WeightMode
 from studio.memory.planning import footprint, timing
 from studio.memory.planning.explain import Shortage, Way, explain
 from studio.memory.planning.footprint import ModelSizes, NetworkSizes
@@ -329,7 +329,7 @@ def _assumptions(request: PlanRequest) -> dict[str, Any]:
         "correction": speeds.correction,
         "process_ram_gb": HOST_BASE_BYTES[request.device] / GB,
     }
-    if request.sizes.quantize == "int8-compute":
+    if request.sizes.weights is WeightMode.INT8_COMPUTE:
         stated["int8_tflops"] = speeds.int8_tflops
     if not request.on_cpu:
         stated |= {"link_gbps": speeds.link_gbps, "cuda_context_gb": CUDA_CONTEXT_BYTES / GB}

@@ -6,7 +6,7 @@ staging buffer, a computation for its unit. So what a plan hides, and what it do
 
 from dataclasses import replace
 
-from studio.memory.plan import LATENTS_PER_CHUNK, ComponentPlan, VideoShape
+from studio.memory.plan import LATENTS_PER_CHUNK, ComponentPlan, VideoShape, WeightMode
 from studio.memory.planning.footprint import CONTEXT_TOKENS, PROMPT_TOKENS, ModelSizes
 from studio.memory.planning.speeds import Speeds
 from studio.memory.streaming.streamer import STAGING_BUFFERS
@@ -28,9 +28,9 @@ def block_seconds(sizes: ModelSizes, video: VideoShape, conditions: int, speeds:
     linear = 2 * width**2 * (12 * tokens + 2 * (tokens + CONTEXT_TOKENS))
     attention = 4 * tokens * (tokens + CONTEXT_TOKENS) * width
     moved = ELEMENT_PASSES * tokens * width * sizes.dtype.itemsize
-    if sizes.quantize == "int8":
+    if sizes.weights is WeightMode.INT8:
         moved += sizes.transformer.unit_parameters * (1 + sizes.dtype.itemsize)
-    tflops = (speeds.int8_tflops if sizes.quantize == "int8-compute" else None) or speeds.tflops
+    tflops = (speeds.int8_tflops if sizes.weights is WeightMode.INT8_COMPUTE else None) or speeds.tflops
     once = linear / tflops / 1e12 + attention / speeds.attention_tflops / 1e12 + moved / speeds.memory_gbps / 1e9
     return conditions * once * speeds.correction
 

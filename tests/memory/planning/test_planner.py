@@ -14,7 +14,7 @@ from models.checkpoint import network
 from models.step_llm import StepLLMParams
 from models.transformer import Transformer, TransformerParams
 from models.vae import VAE, VAEParams
-from studio.memory.plan import Budgets, Plan, VideoShape
+from studio.memory.plan import Budgets, Plan, VideoShape, WeightMode
 from studio.memory.planning import footprint, planner
 from studio.memory.planning.footprint import (
     PUBLIC_CLIP,
@@ -40,7 +40,7 @@ from studio.units import GB
 from tests.models.live_bytes import LiveBytes
 
 FULL = {frames: VideoShape(frames, 544, 992) for frames in (17, 51, 102, 204)}
-AMPLE = Budgets(10**15, 10**15)
+NONE, INT8, INT8_COMPUTE = WeightMode
 SMALL = Architecture(
     transformer=TransformerParams(heads=2, head_dim=64, layers=7, in_channels=8, out_channels=8, llm_width=128),
     step_llm=StepLLMParams(width=128, layers=3, heads=4, groups=2, ffn_width=256, vocabulary=64),
@@ -50,19 +50,19 @@ SMALL = Architecture(
 
 
 @cache
-def public(quantize: str = "none", takes_image: bool = False) -> ModelSizes:
+def public(weights: WeightMode = NONE, takes_image: bool = False) -> ModelSizes:
     params = TransformerParams(takes_image=takes_image, takes_motion_score=takes_image)
-    return ModelSizes.of(Architecture(transformer=params), torch.bfloat16, quantize)
+    return ModelSizes.of(Architecture(transformer=params), torch.bfloat16, weights)
 
 
 @cache
-def small(quantize: str = "none") -> ModelSizes:
-    return ModelSizes.of(SMALL, torch.float32, quantize)
+def small(weights: WeightMode = NONE) -> ModelSizes:
+    return ModelSizes.of(SMALL, torch.float32, weights)
 
 
-def request(frames: int = 204, vram: float = 24, ram: float = 64, quantize: str = "none", **changes) -> PlanRequest:
+def request(frames: int = 204, vram: float = 24, ram: float = 64, weights: WeightMode = NONE, **changes) -> PlanRequest:
     budgets = Budgets(int(vram * GB), int(ram * GB))
-    made = PlanRequest(public(quantize), FULL[frames], budgets, ASSUMED["cuda"])
+    made = PlanRequest(public(weights), FULL[frames], budgets, ASSUMED["cuda"])
     return replace(made, **changes)
 
 
@@ -90,7 +90,7 @@ def test_clip_is_counted_as_transformers_builds_it():
 
 def test_int8_takes_052():
     for name in ("transformer", "step_llm"):
-        full, int8 = (getattr(public(quantize), name) for quantize in ("none", "int8"))
+        full, int8 = (getattr(public(weights), name) for weights in (NONE, INT8))
         assert int8.unit_bytes / full.unit_bytes <= 0.52
         assert full.scratch_bytes == 0 < int8.scratch_bytes < full.unit_bytes
 
@@ -143,10 +143,10 @@ def test_decode_bytes_follow_the_decoder(slice_frames):
 
 
 @pytest.mark.parametrize(
-    ("quantize", "offload", "most"), [("none", "none", 67), ("none", "blocks", 11), ("int8", "blocks", 8.5)]
+    ("weights", "offload", "most"), [(NONE, "none", 67), (NONE, "blocks", 11), (INT8, "blocks", 8.5)]
 )
-def test_204_frames_at_full_size_need_at_most(quantize, offload, most):
-    plan = plan_run(request(204, 80, 128, quantize, offload=offload))
+def test_204_frames_at_full_size_need_at_most(weights, offload, most):
+    plan = plan_run(request(204, 80, 128, weights, offload=offload))
     assert plan.fits and plan.vram_peak_bytes - CUDA_CONTEXT_BYTES <= most * GB
 
 
@@ -178,16 +178,16 @@ def test_a_step_takes_its_arithmetic():
 def test_products_in_int8_take_their_measured_speed():
     speeds = Speeds(tflops=100, attention_tflops=50, memory_gbps=1e9, link_gbps=1e9, disk_gbps=1e9, int8_tflops=200)
     for int8_tflops, linear in ((200, 38.5 / 2), (None, 38.5)):
-        made = request(102, 80, 128, "int8-compute", speeds=replace(speeds, int8_tflops=int8_tflops))
+        made = request(102, 80, 128, INT8_COMPUTE, speeds=replace(speeds, int8_tflops=int8_tflops))
         assert plan_run(made).seconds_per_step == pytest.approx(linear + 68.0 + 0.8, rel=0.01)
         assert plan_run(made).assumptions["int8_tflops"] == int8_tflops
 
 
 def test_computing_in_int8_needs_no_scratch_but_room_for_its_sums():
-    weights, compute = public("int8"), public("int8-compute")
-    assert compute.transformer.scratch_bytes == 0 < weights.transformer.scratch_bytes
-    assert compute.step_llm == weights.step_llm and compute.transformer.unit_bytes == weights.transformer.unit_bytes
-    assert denoise_bytes(compute, FULL[17], 2) > denoise_bytes(weights, FULL[17], 2)
+    int8, compute = public(INT8), public(INT8_COMPUTE)
+    assert compute.transformer.scratch_bytes == 0 < int8.transformer.scratch_bytes
+    assert compute.step_llm == int8.step_llm and compute.transformer.unit_bytes == int8.transformer.unit_bytes
+    assert denoise_bytes(compute, FULL[17], 2) > denoise_bytes(int8, FULL[17], 2)
 
 
 def test_a_step_from_a_slow_disk_takes_the_reading():
@@ -214,19 +214,19 @@ speeds_drawn = st.builds(
 @st.composite
 def requests(draw, offloads=planner.OFFLOADS):
     is_public = draw(st.booleans())
-    quantize = draw(st.sampled_from(("none", "int8")))
+    weights = draw(st.sampled_from((NONE, INT8)))
     scale = GB if is_public else 24 << 20
     budgets = Budgets(int(draw(st.floats(2, 80)) * scale), int(draw(st.floats(2, 130)) * GB))
     device = draw(st.sampled_from(("cuda", "cpu")))
     return PlanRequest(
-        sizes=(public if is_public else small)(quantize),
+        sizes=(public if is_public else small)(weights),
         video=draw(videos),
         budgets=replace(budgets, vram_bytes=budgets.vram_bytes + CUDA_CONTEXT_BYTES),
         speeds=draw(speeds_drawn),
         device=device,
         offload=draw(st.sampled_from(offloads)),
         conditions=draw(st.integers(1, 2)),
-        int8_sizes=None if quantize == "int8" or not is_public else public("int8"),
+        int8_sizes=None if weights is INT8 or not is_public else public(INT8),
     )
 
 
@@ -316,7 +316,7 @@ def test_what_took_longest_is_what_is_corrected():
 def test_none_keeps_all_resident_or_refuses_with_the_remedy():
     plan = plan_run(request(204, 80, 64, offload="none"))
     assert plan.fits and plan.transformer.slots == plan.step_llm.slots == 0
-    refused = plan_run(request(204, 48, 64, offload="none", int8_sizes=public("int8")))
+    refused = plan_run(request(204, 48, 64, offload="none", int8_sizes=public(INT8)))
     assert not refused.fits and not refused.transformer.streamed
     assert "--offload auto" in refused.reason["en"] and "int8" in refused.reason["en"]
 
@@ -342,7 +342,7 @@ def test_on_a_cpu_ram_is_the_only_budget_and_nothing_lies_there_twice():
 
 
 def test_what_would_fit_does_fit_and_a_little_less_does_not():
-    made = request(204, 7, 64, int8_sizes=public("int8"))
+    made = request(204, 7, 64, int8_sizes=public(INT8))
     reason = plan_run(made).reason["en"]
     frames = int(reason.split(" frames")[0].rsplit(maxsplit=1)[-1])
     height, width = map(int, reason.split(" pixels")[0].rsplit(maxsplit=1)[-1].split("x"))
@@ -359,7 +359,7 @@ def test_short_of_ram_says_ram():
 
 def test_both_languages_say_the_same_numbers_and_flags():
     reasons = [plan_run(made).reason for made in (
-        request(204, 7, 64, int8_sizes=public("int8")), request(204, 48, 1, offload="none"),
+        request(204, 7, 64, int8_sizes=public(INT8)), request(204, 48, 1, offload="none"),
     )]  # fmt: skip
     for reason in reasons:
         english, chinese = (re.findall(r"[\d.]*\d|--[a-z0-9]+", reason[language]) for language in ("en", "zh"))

@@ -70,20 +70,21 @@ def test_time_of_a_step_is_within_15_percent_after_one_measured_run(tmp_path):
         assert predicted == pytest.approx(measured, rel=0.15), f"{frames} frames"
 
 
-def _open(folder: str, quantize: str = "none"):
+def _open(folder: str, mode: str = "none"):
     import torch
 
-    from studio.checkpoints.quantize import int8_folders
-    from studio.checkpoints.quantize import quantize as write_int8
+    from studio.checkpoints.quantize import int8_folders, quantize
     from studio.memory.manager import MemoryManager
-    from studio.memory.plan import Budgets
+    from studio.memory.plan import Budgets, RuntimeConfig, WeightMode
 
     parts = dict.fromkeys(("transformer", "step_llm", "clip", "vae"), Path(folder))
-    if quantize != "none":
-        write_int8(parts, lambda text: None)
+    weights = WeightMode(mode)
+    if weights.is_int8:
+        quantize(parts, lambda text: None)
         parts = int8_folders(parts)
-    budgets = Budgets(0, 12 << 30)
-    return MemoryManager(parts, device=torch.device("cpu"), dtype=torch.float32, budgets=budgets, quantize=quantize)
+    return MemoryManager(
+        parts, RuntimeConfig(torch.device("cpu"), torch.float32, Budgets(0, 12 << 30), weights=weights)
+    )
 
 
 def _step(manager, video, steps: int = 1) -> list[float]:
@@ -114,11 +115,11 @@ def _above_base(manager, work) -> int:
     return manager.usage().ram_peak_bytes - base
 
 
-def step_in_ram(folder: str, quantize: str = "none") -> dict:
+def step_in_ram(folder: str, mode: str = "none") -> dict:
     from studio.memory.plan import VideoShape
     from studio.memory.planning.planner import phase_bytes
 
-    manager, video = _open(folder, quantize), VideoShape(34, 400, 480)
+    manager, video = _open(folder, mode), VideoShape(34, 400, 480)
     _step(manager, VideoShape(1, 64, 64))
     measured = _above_base(manager, lambda: _step(manager, video))
     predicted = phase_bytes(manager._plans.request(video), manager.plan(video))["denoise"]

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.geometry import CHUNK_FRAMES, CHUNK_LATENTS, PIXELS_PER_LATENT, is_frame_count, is_latent_count
 from models.vae_layers import (
     CausalConv,
     ClipUpsample,
@@ -30,9 +31,6 @@ from models.vae_layers import (
     unfold,
 )
 
-CHUNK_FRAMES = 17
-CHUNK_LATENTS = 3
-STRIDE = 16  # pixels per latent, both ways
 LEVELS = 4
 TIME_LEVELS = (2, 3)  # time is halved on the way down into these, and doubled on the way up out of them
 DROPPED = 3  # the first frame is doubled twice on its way up; three of its four copies are dropped
@@ -214,10 +212,10 @@ class VAE(nn.Module):
         ValueError for other sizes.
         """
         t, height, width = video.shape[1], *video.shape[3:]
-        if (t != 1 and t % CHUNK_FRAMES) or t == 0 or height % STRIDE or width % STRIDE:
+        if not is_frame_count(t) or height % PIXELS_PER_LATENT or width % PIXELS_PER_LATENT:
             raise ValueError(
                 f"The VAE encodes 1 frame or a multiple of {CHUNK_FRAMES}, of sizes that are multiples of "
-                f"{STRIDE}; not {t} frames of {height}x{width}."
+                f"{PIXELS_PER_LATENT}; not {t} frames of {height}x{width}."
             )
         return _by_chunk(video, min(t, CHUNK_FRAMES), self.encoder)
 
@@ -283,7 +281,7 @@ class VAE(nn.Module):
 
 def _chunk_latents(latents: Tensor) -> int:
     f = latents.shape[1]
-    if (f != 1 and f % CHUNK_LATENTS) or f == 0:
+    if not is_latent_count(f):
         raise ValueError(f"The VAE decodes 1 latent frame or a multiple of {CHUNK_LATENTS}, not {f}.")
     return min(f, CHUNK_LATENTS)
 

@@ -6,12 +6,11 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
+from models.geometry import CHUNK_FRAMES, PIXELS_PER_LATENT, is_frame_count
 from studio.config import CameraMove, ModelConfig
 from studio.errors import InputError
 
 FPS = 25
-CHUNK_FRAMES = 17  # the VAE codes 17 frames as 3 latent frames
-SIZE_STEP = 16  # the VAE's spatial factor
 PROMPT_LIMIT = 2000  # characters
 MAX_SEED = 2**63 - 1
 RANGES: dict[str, tuple[float, float]] = {
@@ -163,11 +162,12 @@ def _grid_problems(settings: GenerationSettings) -> list[InputError]:
     found = []
     for name in ("height", "width"):
         value = getattr(settings, name)
-        below, above = nearest_multiples(value, SIZE_STEP)
-        if value % SIZE_STEP:
-            found.append(InputError("size_step", field=name, value=value, step=SIZE_STEP, below=below, above=above))
+        step = PIXELS_PER_LATENT
+        below, above = nearest_multiples(value, step)
+        if value % step:
+            found.append(InputError("size_step", field=name, value=value, step=step, below=below, above=above))
     frames = settings.num_frames
-    if frames != 1 and frames % CHUNK_FRAMES:
+    if not is_frame_count(frames):
         below, above = nearest_multiples(frames, CHUNK_FRAMES)
         found.append(InputError("frames_step", value=frames, below=max(below, 1), above=above))
     return found

@@ -19,18 +19,19 @@ import torch
 from torch import Tensor, nn
 
 from models.checkpoint import build
+from models.geometry import VideoShape
 from studio.errors import Cancelled, DoesNotFit
 from studio.memory import usage
 from studio.memory.allocator import ON_DEVICE, Account, IntegrityError, Kind, Machine
 from studio.memory.networks import StreamedNetwork, WholeNetwork
 from studio.memory.oom import forget_frames, run_resiliently
-from studio.memory.plan import Plan, RuntimeConfig, VideoShape, WeightMode
+from studio.memory.plan import Plan, RuntimeConfig, WeightMode
 from studio.memory.planning.plan_cache import PlanCache
 from studio.memory.planning.speeds import Speeds
 from studio.memory.sessions import Condition, TransformerSession, VAESession
 from studio.memory.streaming.backends import backend_for
 
-__all__ = ["Condition", "MemoryManager", "MemoryUsage", "VideoShape"]
+__all__ = ["Condition", "MemoryManager", "MemoryUsage"]
 
 STILL = VideoShape(1, 256, 256)  # stands for the video while text is encoded, which is the same for every video
 NETWORK_OF = {

@@ -1,10 +1,11 @@
-"""The words planner, manager and pipeline share: a video's size, budgets in bytes, and a plan for one run."""
+"""The words planner, manager and pipeline share: budgets in bytes, and a plan for one run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from models.geometry import VideoShape
 from studio.units import GB
 
 if TYPE_CHECKING:
@@ -12,34 +13,7 @@ if TYPE_CHECKING:
 
     from studio.memory.planning.speeds import Speeds
 
-SPATIAL_STEP = 16  # pixels of a latent cell's side
-FRAMES_PER_CHUNK, LATENTS_PER_CHUNK = 17, 3  # the VAE turns 3 latent frames into 17 frames
 SOURCES = ("resident", "pinned", "cached", "direct")
-
-
-@dataclass(frozen=True)
-class VideoShape:
-    """A video in frames and pixels."""
-
-    frames: int
-    height: int
-    width: int
-
-    @property
-    def latent_frames(self) -> int:
-        return max(self.frames // FRAMES_PER_CHUNK * LATENTS_PER_CHUNK, 1)
-
-    @property
-    def latent_height(self) -> int:
-        return self.height // SPATIAL_STEP
-
-    @property
-    def latent_width(self) -> int:
-        return self.width // SPATIAL_STEP
-
-    @property
-    def tokens(self) -> int:
-        return self.latent_frames * self.latent_height * self.latent_width
 
 
 @dataclass(frozen=True)

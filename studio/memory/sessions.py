@@ -9,7 +9,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from models.vae import CHUNK_FRAMES, CHUNK_LATENTS, VAE
+from models.geometry import CHUNK_FRAMES, CHUNK_LATENTS
+from models.vae import VAE
 from studio.errors import Cancelled
 from studio.memory.networks import StreamedNetwork
 from studio.memory.plan import Plan

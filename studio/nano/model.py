@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from models.checkpoint import load_clip, load_step_llm, load_transformer
+from models.geometry import CHUNK_FRAMES, VideoShape
 from models.layers import sinusoid
 from models.scheduler import FlowMatchScheduler
 from models.tokenizers import CLIP_TOKENS, ClipTokenizer, StepTokenizer
 from models.transformer import Transformer
-from models.vae import CHUNK_FRAMES, CHUNK_LATENTS, STRIDE
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,7 @@ def text_alone(transformer: Transformer, motion_score: float) -> Transformer:
 
 def noise(seeds: Sequence[int], channels: int, settings: SampleSettings) -> Tensor:
     """One clip's noise per seed, (b, f, c, h, w): the same for a seed whatever batch it is in."""
-    frames = settings.num_frames // CHUNK_FRAMES * CHUNK_LATENTS
-    shape = (frames, channels, settings.height // STRIDE, settings.width // STRIDE)
+    shape = VideoShape(settings.num_frames, settings.height, settings.width).latent_shape(channels)[1:]
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 

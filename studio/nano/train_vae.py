@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.vae import CHUNK_FRAMES, VAE, VAEParams
+from models.geometry import CHUNK_FRAMES
+from models.vae import VAE, VAEParams
 from studio.nano.render import Clips, render
 from studio.nano.train import Loop, LoopSettings, gradient_loss, step_generator
 from studio.nano.world import WORLDS, Scene, draw_scene

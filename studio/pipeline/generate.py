@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from models.checkpoint import CheckpointError
+from models.geometry import VideoShape
 from models.scheduler import FlowMatchScheduler
 from studio.config import CameraMove, ModelConfig
 from studio.errors import Cancelled, InputError, StudioError, say
@@ -21,7 +22,6 @@ from studio.events import Event, Finished, Notice, PhaseStarted, Preview, Progre
 from studio.filenames import PREVIEW
 from studio.media import crop_image, image_array
 from studio.memory.manager import Condition, MemoryManager
-from studio.memory.plan import VideoShape
 from studio.pipeline import output
 from studio.pipeline.embeddings import EmbeddingCache
 from studio.pipeline.latents_file import Saved, load_latents, save_latents
@@ -299,8 +299,7 @@ def noise(settings: GenerationSettings, channels: int) -> torch.Tensor:
 
     By numpy: torch.randn draws other numbers on a CPU without AVX2 (tests/bench/LOG.md).
     """
-    video = video_shape(settings)
-    shape = (1, video.latent_frames, channels, video.latent_height, video.latent_width)
+    shape = video_shape(settings).latent_shape(channels)
     drawn = np.random.Generator(np.random.PCG64(settings.seed)).standard_normal(shape)
     return torch.from_numpy(drawn.astype(np.float32))
 

@@ -17,9 +17,9 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from models.geometry import CHUNK_FRAMES, CHUNK_LATENTS, PIXELS_PER_LATENT
 from studio.filenames import write_whole
 
-FRAMES, LATENTS, FACTOR = 17, 3, 16  # one VAE chunk
 PICTURES, PICTURE_SIDE = 6, 64
 LONG_SIDE = 512  # pixels of the preview
 FRAME_MS = 160  # a latent frame stands for about six frames at 25 per second
@@ -35,13 +35,13 @@ class LatentColours:
     def fit(cls, encode: Callable[[torch.Tensor], torch.Tensor]) -> "LatentColours":
         """Least squares over encoded pictures. `encode`: video (1, 17, 3, H, W) in -1..1 to (1, 3, 2c, h, w)."""
         generator = torch.Generator("cpu").manual_seed(17)
-        samples: list[list[torch.Tensor]] = [[] for _ in range(LATENTS)]
+        samples: list[list[torch.Tensor]] = [[] for _ in range(CHUNK_LATENTS)]
         colours = []
         for _ in range(PICTURES):
             corners = torch.rand(1, 3, 4, 4, generator=generator) * 2 - 1
             picture = F.interpolate(corners, size=(PICTURE_SIDE, PICTURE_SIDE), mode="bilinear", align_corners=True)
-            moments = encode(picture.expand(FRAMES, -1, -1, -1)[None]).float().cpu()
-            colours.append(F.avg_pool2d(picture, FACTOR)[0].flatten(1).T)
+            moments = encode(picture.expand(CHUNK_FRAMES, -1, -1, -1)[None]).float().cpu()
+            colours.append(F.avg_pool2d(picture, PIXELS_PER_LATENT)[0].flatten(1).T)
             for position, latent in enumerate(moments[0, :, : moments.shape[2] // 2]):
                 samples[position].append(latent.flatten(1).T)
         target = torch.cat(colours).double()
@@ -63,7 +63,7 @@ class LatentColours:
     def frames(self, latents: torch.Tensor) -> np.ndarray:
         """Latents (1, f, c, h, w) -> uint8 (f, h, w, 3)."""
         latents = latents[0].float().cpu()
-        positions = torch.arange(len(latents)) % LATENTS
+        positions = torch.arange(len(latents)) % CHUNK_LATENTS
         ones = torch.ones_like(latents[:, :1])
         colours = torch.einsum("fchw,fck->fhwk", torch.cat([latents, ones], 1), self.maps[positions])
         return ((colours.clamp(-1, 1) + 1) * 127.5).byte().numpy()

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from models.geometry import frame_counts
 from studio.config import ModelConfig, Preset
 from studio.errors import InputError
-from studio.settings import CHUNK_FRAMES, RANGES, GenerationSettings
+from studio.settings import RANGES, GenerationSettings
 from studio.ui.markup import seconds_words
 from studio.ui.strings import MOVES, say
 
@@ -117,7 +118,7 @@ def preset_choices(presets: Mapping[str, Preset], model: str, language: str) -> 
 
 def length_choices(model: ModelConfig, current: object, language: str) -> Choices:
     """Every length the model was trained for, in seconds; a valid current one is never dropped."""
-    frames = {1, *range(CHUNK_FRAMES, model.max_frames + 1, CHUNK_FRAMES)}
+    frames = set(frame_counts(model.max_frames))
     if isinstance(current, int | float) and math.isfinite(current):
         frames.add(int(current))
     return [(length_words(count, language), count) for count in sorted(frames)]

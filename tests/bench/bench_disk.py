@@ -30,9 +30,10 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from models.checkpoint import LAYOUT, build, load_clip, load_vae  # noqa: E402
+from models.geometry import VideoShape  # noqa: E402
 from studio.memory import usage as budget  # noqa: E402
 from studio.memory.manager import Condition, MemoryManager  # noqa: E402
-from studio.memory.plan import Budgets, RuntimeConfig, VideoShape  # noqa: E402
+from studio.memory.plan import Budgets, RuntimeConfig  # noqa: E402
 from tests.bench.bench_networks import keep_line, machine  # noqa: E402
 from tests.memory.big_model import forget, write_big  # noqa: E402
 

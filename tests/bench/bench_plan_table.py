@@ -15,7 +15,8 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from studio.memory.plan import Budgets, Plan, VideoShape, WeightMode  # noqa: E402
+from models.geometry import VideoShape  # noqa: E402
+from studio.memory.plan import Budgets, Plan, WeightMode  # noqa: E402
 from studio.memory.planning.footprint import Architecture, ModelSizes  # noqa: E402
 from studio.memory.planning.planner import PlanRequest, plan_run  # noqa: E402
 from studio.memory.planning.speeds import ASSUMED, Speeds, given_speeds  # noqa: E402

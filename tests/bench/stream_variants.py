@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.geometry import VideoShape
 from models.transformer import Transformer, TransformerParams
 from studio.memory import usage as budget
 from studio.memory.manager import Condition, MemoryManager
-from studio.memory.plan import Budgets, ComponentPlan, Plan, RuntimeConfig, VideoShape, WeightMode
+from studio.memory.plan import Budgets, ComponentPlan, Plan, RuntimeConfig, WeightMode
 from studio.memory.planning import planner
 from studio.memory.planning.plan_cache import PlanCache
 from studio.memory.planning.speeds import load_speeds

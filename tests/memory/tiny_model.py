@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from models.checkpoint import build as build_network
 from models.checkpoint import read_into
+from models.geometry import VideoShape
 from models.quantized import int8_block, int8_network
 from studio.memory.allocator import Machine
 from studio.memory.manager import Condition, MemoryManager
-from studio.memory.plan import Budgets, ComponentPlan, Plan, RuntimeConfig, VideoShape
+from studio.memory.plan import Budgets, ComponentPlan, Plan, RuntimeConfig
 from studio.nano.checkpoint import build, nano_vocabulary, save_checkpoint
 from tests.tiny import TINY
 

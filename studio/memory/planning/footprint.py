@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from models.geometry import VideoShape
 from models.quantized import int8_block, scratch_elements
 from models.step_llm import Layer, StepLLM, StepLLMParams
 from models.transformer import TOKEN_CHUNK, Block, Transformer, TransformerParams
 from models.vae import VAE, VAEParams
-from studio.memory.plan import VideoShape, WeightMode
+from studio.memory.plan import WeightMode
 from studio.memory.streaming.layout import Layout
 
 PROMPT_TOKENS = 320  # the most Step-LLM reads

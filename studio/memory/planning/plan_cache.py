@@ -6,9 +6,10 @@ from functools import cached_property
 from pathlib import Path
 
 from models.checkpoint import LAYOUT
+from models.geometry import VideoShape
 from models.weight_files import read_json
 from studio.errors import DoesNotFit
-from studio.memory.plan import Plan, RuntimeConfig, VideoShape, WeightMode
+from studio.memory.plan import Plan, RuntimeConfig, WeightMode
 from studio.memory.planning import planner
 from studio.memory.planning.footprint import Architecture, ModelSizes
 from studio.memory.planning.planner import HOST_BASE_BYTES, PlanRequest

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from studio.memory.plan import FRAMES_PER_CHUNK, SPATIAL_STEP, Budgets, ComponentPlan, Plan, VideoShape, WeightMode
+from models.geometry import CHUNK_FRAMES, PIXELS_PER_LATENT, VideoShape
+from studio.memory.plan import Budgets, ComponentPlan, Plan, WeightMode
 from studio.memory.planning import footprint, timing
 from studio.memory.planning.explain import Shortage, Way, explain
 from studio.memory.planning.footprint import ModelSizes, NetworkSizes
@@ -349,8 +350,8 @@ def _remedies(request: PlanRequest) -> Iterator[Way]:
     if request.int8_sizes is not None and _can_fit(replace(request, sizes=request.int8_sizes)):
         yield Way("int8")
     video = request.video
-    chunks = range(video.frames // FRAMES_PER_CHUNK - 1, 0, -1)
-    shorter = (replace(video, frames=FRAMES_PER_CHUNK * count) for count in chunks)
+    chunks = range(video.chunks - 1, 0, -1)
+    shorter = (replace(video, frames=CHUNK_FRAMES * count) for count in chunks)
     if found := _first_fitting(request, shorter):
         yield Way("frames", {"frames": found.frames})
     if found := _first_fitting(request, _smaller(video)):
@@ -359,10 +360,10 @@ def _remedies(request: PlanRequest) -> Iterator[Way]:
 
 def _smaller(video: VideoShape) -> Iterator[VideoShape]:
     """Sizes of about the same shape, in steps of the shorter side."""
-    short = min(video.height, video.width) // SPATIAL_STEP
+    short = min(video.height, video.width) // PIXELS_PER_LATENT
     for cells in range(short - 1, 3, -1):
-        scale = cells / short / SPATIAL_STEP
-        height, width = (round(side * scale) * SPATIAL_STEP for side in (video.height, video.width))
+        scale = cells / short / PIXELS_PER_LATENT
+        height, width = (round(side * scale) * PIXELS_PER_LATENT for side in (video.height, video.width))
         yield replace(video, height=height, width=width)
 
 

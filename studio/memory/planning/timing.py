@@ -6,7 +6,8 @@ staging buffer, a computation for its unit. So what a plan hides, and what it do
 
 from dataclasses import replace
 
-from studio.memory.plan import LATENTS_PER_CHUNK, ComponentPlan, VideoShape, WeightMode
+from models.geometry import VideoShape
+from studio.memory.plan import ComponentPlan, WeightMode
 from studio.memory.planning.footprint import CONTEXT_TOKENS, PROMPT_TOKENS, ModelSizes
 from studio.memory.planning.speeds import Speeds
 from studio.memory.streaming.streamer import STAGING_BUFFERS
@@ -43,8 +44,7 @@ def layer_seconds(sizes: ModelSizes, speeds: Speeds) -> float:
 
 def decode_seconds(sizes: ModelSizes, video: VideoShape, speeds: Speeds) -> float:
     """The VAE's decoding, roughly."""
-    chunks = max(video.latent_frames / LATENTS_PER_CHUNK, 1)
-    return chunks * _chunk_seconds(sizes, video.height, video.width, speeds)
+    return video.chunks * _chunk_seconds(sizes, video.height, video.width, speeds)
 
 
 def encode_seconds(sizes: ModelSizes, video: VideoShape, speeds: Speeds) -> float:

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.checkpoint import network
+from models.geometry import VideoShape
 from models.step_llm import StepLLMParams
 from models.transformer import Transformer, TransformerParams
 from models.vae import VAE, VAEParams
-from studio.memory.plan import Budgets, Plan, VideoShape, WeightMode
+from studio.memory.plan import Budgets, Plan, WeightMode
 from studio.memory.planning import footprint, planner
 from studio.memory.planning.footprint import (
     PUBLIC_CLIP,

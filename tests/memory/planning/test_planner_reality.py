@@ -116,7 +116,7 @@ def _above_base(manager, work) -> int:
 
 
 def step_in_ram(folder: str, mode: str = "none") -> dict:
-    from studio.memory.plan import VideoShape
+    from models.geometry import VideoShape
     from studio.memory.planning.planner import phase_bytes
 
     manager, video = _open(folder, mode), VideoShape(34, 400, 480)
@@ -131,7 +131,7 @@ def step_in_ram(folder: str, mode: str = "none") -> dict:
 def decode_in_ram(folder: str) -> dict:
     import torch
 
-    from studio.memory.plan import VideoShape
+    from models.geometry import VideoShape
     from studio.memory.planning.planner import phase_bytes
 
     def decode(video: VideoShape) -> None:
@@ -153,7 +153,7 @@ def step_times(folder: str) -> dict:
 
     import torch
 
-    from studio.memory.plan import VideoShape
+    from models.geometry import VideoShape
     from studio.memory.planning.planner import calibrate, step_seconds
     from studio.memory.planning.speeds import measure
 

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 import models.layers
 import models.transformer
 import models.vae_layers
+from models.geometry import VideoShape
 from models.transformer import Transformer, TransformerParams
 from models.vae import VAE
-from studio.memory.plan import VideoShape
 from studio.memory.planning import footprint, planner
 from studio.memory.planning.footprint import Architecture, ModelSizes
 from studio.units import GB

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from studio.config import CameraMove, ModelConfig
-from studio.settings import GenerationSettings
+from studio.settings import ResolvedSettings
 
 SENTENCE_ENDS = '。.！!？?…；;"”』」)）'
 
@@ -46,8 +46,8 @@ class EncoderCount:
     cut: int
 
 
-def compose(settings: GenerationSettings, model: ModelConfig, moves: Mapping[str, CameraMove]) -> ModelText:
-    """The texts of resolved settings.
+def compose(settings: ResolvedSettings, model: ModelConfig, moves: Mapping[str, CameraMove]) -> ModelText:
+    """The texts that the encoders read.
 
     The official pipeline appends the magic words with no separator, so a prompt that does not end a sentence is
     closed with a full stop first. A camera move leads, in Chinese for every language: those are the words the model
@@ -58,7 +58,7 @@ def compose(settings: GenerationSettings, model: ModelConfig, moves: Mapping[str
         prompt += "。" if _has_chinese(prompt) else "."
     if settings.camera_move:
         prompt = f"{moves[settings.camera_move].phrase}，{prompt}"
-    return ModelText(prompt + model.magic_words, settings.negative_prompt or "")
+    return ModelText(prompt + model.magic_words, settings.negative_prompt)
 
 
 def count(text: str, tokenizers: Mapping[str, Tokenizer]) -> list[EncoderCount]:

@@ -1,10 +1,10 @@
-"""GenerationSettings: what a user asks for, checked, to and from json. No torch, no gradio."""
+"""What a user asks for, and the same with every number filled in and checked; to and from json. No torch, no gradio."""
 
-import dataclasses
 import json
 import secrets
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, Self, get_args, get_type_hints
 
 from models.geometry import CHUNK_FRAMES, PIXELS_PER_LATENT, is_frame_count
 from studio.config import CameraMove, ModelConfig
@@ -23,15 +23,53 @@ RANGES: dict[str, tuple[float, float]] = {
     "width": (64, 2048),
     "seed": (0, MAX_SEED),
 }
-_INTEGERS = ("infer_steps", "num_frames", "height", "width", "seed")
 
 
 @dataclass(frozen=True)
-class GenerationSettings:
-    """One generation, complete: defaults of the model are filled in by `resolve`, never later.
+class StoredSettings:
+    """Reading and writing json, the same for settings as asked and as resolved."""
 
-    first_image: path of the picture that becomes frame 1 (None: text alone). motion_score: None where the model has
-    none. camera_move: a key of configs/camera_moves.yaml or "". seed: None only before `resolve`.
+    def to_json(self) -> str:
+        """One line of json, keys in the order of the fields."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read settings back. Raises InputError for anything that is not exactly such an object of plain values."""
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InputError("settings_unreadable", reason=str(error)) from None
+        return cls.from_dict(data)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Self:
+        """As from_json, from plain data; types are checked, ranges are left to `problems`."""
+        if not isinstance(data, dict):
+            raise InputError("settings_unreadable", reason="they are not an object of fields")
+        types = TYPES[cls]
+        if unknown := sorted(map(str, set(data) - set(types))):
+            raise InputError("settings_field", fields=", ".join(unknown))
+        for name, value in data.items():
+            if not _has_type(value, types[name]):
+                raise InputError("settings_unreadable", reason=f"{name} cannot be {str(value)[:40]!r}")
+        required = (field.name for field in fields(cls) if field.default is MISSING)
+        if missing := [name for name in required if name not in data]:
+            raise InputError("settings_unreadable", reason=f"{' and '.join(missing)} missing")
+        return cls(**data)
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Self:
+        """From what a result's file says of itself ("settings" among other keys), or from settings alone."""
+        return cls.from_dict(record.get("settings", record))
+
+
+@dataclass(frozen=True)
+class GenerationSettings(StoredSettings):
+    """One generation as asked for: a field that is None takes the model's default, an empty seed is drawn.
+
+    first_image: path of the picture that becomes frame 1 (None: text alone). camera_move: a key of
+    configs/camera_moves.yaml or "".
     """
 
     model: str
@@ -48,19 +86,46 @@ class GenerationSettings:
     width: int | None = None
     seed: int | None = None
 
-    def resolve(self, model: ModelConfig) -> "GenerationSettings":
+    def resolve(self, model: ModelConfig) -> "ResolvedSettings":
         """Fill every empty field from the model's defaults and draw a seed where there is none."""
-        filled: dict[str, Any] = {name: value for name, value in model.defaults.items() if getattr(self, name) is None}
+        values = asdict(self)
+        values |= {name: default for name, default in model.defaults.items() if values[name] is None}
+        if self.motion_score is None and not model.variant(self.first_image is not None).motion_score:
+            values["motion_score"] = None
         if self.negative_prompt is None:
-            filled["negative_prompt"] = model.negative_prompt
-        if not model.variant(self.first_image is not None).motion_score:
-            filled.pop("motion_score", None)
+            values["negative_prompt"] = model.negative_prompt
         if self.seed is None:
-            filled["seed"] = secrets.randbelow(2**32)
-        return dataclasses.replace(self, **filled)
+            values["seed"] = secrets.randbelow(2**32)
+        return ResolvedSettings(**values)
 
-    def problems(self, model: ModelConfig, moves: dict[str, CameraMove]) -> list[InputError]:
-        """Everything wrong with resolved settings, in the order of the form; empty when they can run."""
+
+@dataclass(frozen=True)
+class ResolvedSettings(StoredSettings):
+    """One generation, complete: nothing is filled in later. The fields mean what they mean in GenerationSettings.
+
+    first_image: None for text alone. motion_score: None for a network that takes none. Its json has the same keys.
+    """
+
+    model: str
+    prompt: str
+    negative_prompt: str
+    first_image: str | None
+    motion_score: float | None
+    camera_move: str
+    infer_steps: int
+    cfg_scale: float
+    time_shift: float
+    num_frames: int
+    height: int
+    width: int
+    seed: int
+
+    def asked(self) -> GenerationSettings:
+        """A request for the same video: resolved again, it is equal."""
+        return GenerationSettings(**asdict(self))
+
+    def problems(self, model: ModelConfig, moves: Mapping[str, CameraMove]) -> list[InputError]:
+        """Everything wrong with the settings, in the order of the form; empty when they can run."""
         found = [*_text_problems(self), *_model_problems(self, model)]
         if self.camera_move and self.camera_move not in moves:
             found.append(InputError("camera_unknown", value=self.camera_move, known=", ".join(moves)))
@@ -72,48 +137,25 @@ class GenerationSettings:
                 found.append(InputError("frames_many", model=model.name, value=self.num_frames, limit=model.max_frames))
         return found
 
-    def check(self, model: ModelConfig, moves: dict[str, CameraMove]) -> None:
+    def check(self, model: ModelConfig, moves: Mapping[str, CameraMove]) -> None:
         """Raise the first of `problems`."""
         for problem in self.problems(model, moves):
             raise problem
 
-    def to_json(self) -> str:
-        """One line of json, keys in the order of the fields."""
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
 
-    @classmethod
-    def from_json(cls, text: str) -> "GenerationSettings":
-        """Read settings back. Raises InputError for anything that is not exactly such an object of plain values."""
-        try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise InputError("settings_unreadable", reason=str(error)) from None
-        return cls.from_dict(data)
-
-    @classmethod
-    def from_dict(cls, data: Any) -> "GenerationSettings":
-        """As from_json, from plain data; types are checked, ranges are left to `problems`."""
-        if not isinstance(data, dict):
-            raise InputError("settings_unreadable", reason="they are not an object of fields")
-        names = {field.name for field in dataclasses.fields(cls)}
-        if unknown := sorted(map(str, set(data) - names)):
-            raise InputError("settings_field", fields=", ".join(unknown))
-        for name, value in data.items():
-            if not _plain(name, value):
-                raise InputError("settings_unreadable", reason=f"{name} cannot be {str(value)[:40]!r}")
-        if missing := [name for name in ("model", "prompt") if name not in data]:
-            raise InputError("settings_unreadable", reason=f"{' and '.join(missing)} missing")
-        return cls(**data)
+# Of each class, field name -> the types that its values may have.
+TYPES: dict[type[StoredSettings], dict[str, tuple[type, ...]]] = {
+    kind: {name: get_args(hint) or (hint,) for name, hint in get_type_hints(kind).items()}
+    for kind in (GenerationSettings, ResolvedSettings)
+}
 
 
-def _plain(name: str, value: Any) -> bool:
-    if name in _INTEGERS:
-        return value is None or (isinstance(value, int) and not isinstance(value, bool))
-    if name in RANGES:
-        return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-    if name in ("model", "prompt", "camera_move"):
-        return isinstance(value, str) and _is_text(value)
-    return value is None or (isinstance(value, str) and _is_text(value))
+def _has_type(value: Any, types: tuple[type, ...]) -> bool:
+    if isinstance(value, bool):
+        return False  # an int by inheritance alone
+    if isinstance(value, str):
+        return str in types and _is_text(value)
+    return isinstance(value, types) or (float in types and isinstance(value, int))
 
 
 def _is_text(value: str) -> bool:
@@ -121,9 +163,9 @@ def _is_text(value: str) -> bool:
     return not any("\ud800" <= char <= "\udfff" for char in value)
 
 
-def _text_problems(settings: GenerationSettings) -> list[InputError]:
+def _text_problems(settings: ResolvedSettings) -> list[InputError]:
     found = [] if settings.prompt.strip() else [InputError("prompt_empty")]
-    for text in (settings.prompt, settings.negative_prompt or ""):
+    for text in (settings.prompt, settings.negative_prompt):
         if not _is_text(text):
             found.append(InputError("settings_unreadable", reason="a prompt holds half a character"))
         if (length := len(text)) > PROMPT_LIMIT:
@@ -132,7 +174,7 @@ def _text_problems(settings: GenerationSettings) -> list[InputError]:
     return found
 
 
-def _model_problems(settings: GenerationSettings, model: ModelConfig) -> list[InputError]:
+def _model_problems(settings: ResolvedSettings, model: ModelConfig) -> list[InputError]:
     has_image = settings.first_image is not None
     sibling = "step-video-ti2v" if model.sources else "nano"  # what takes pictures: to fetch, or built in
     if has_image and not model.takes_image:
@@ -153,12 +195,12 @@ def _number_problem(name: str, value: Any) -> InputError | None:
         return InputError("number_invalid", field=name, value=value)
     if not low <= value <= high:
         return InputError("number_range", field=name, value=value, low=low, high=high)
-    if name in _INTEGERS and not isinstance(value, int):
+    if float not in TYPES[ResolvedSettings][name] and not isinstance(value, int):
         return InputError("number_whole", field=name, value=value)
     return None
 
 
-def _grid_problems(settings: GenerationSettings) -> list[InputError]:
+def _grid_problems(settings: ResolvedSettings) -> list[InputError]:
     found = []
     for name in ("height", "width"):
         value = getattr(settings, name)

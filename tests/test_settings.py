@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import app
 from studio.config import load_camera_moves, load_models
 from studio.errors import InputError
-from studio.settings import MAX_SEED, RANGES, GenerationSettings, nearest_multiples
+from studio.settings import MAX_SEED, RANGES, TYPES, GenerationSettings, ResolvedSettings, nearest_multiples
 
 MODELS, MOVES = load_models(), load_camera_moves()
 FIELDS = [field.name for field in dataclasses.fields(GenerationSettings)]
@@ -40,22 +40,22 @@ valid = st.builds(
 )
 
 
-def codes(given: GenerationSettings) -> list[str]:
+def codes(given: ResolvedSettings) -> list[str]:
     return [problem.code for problem in given.problems(MODELS[given.model], MOVES)]
 
 
 def test_resolve_fills_every_empty_field_and_nothing_else() -> None:
     assert all(getattr(TI2V, name) is not None for name in FIELDS)
     own = {"infer_steps": 3, "seed": 0, "negative_prompt": "", "motion_score": 0.0}
-    resolved = replace(TI2V, **own).resolve(MODELS["step-video-ti2v"])
+    resolved = replace(TI2V.asked(), **own).resolve(MODELS["step-video-ti2v"])
     assert all(getattr(resolved, name) == value for name, value in own.items())
-    assert resolved.resolve(MODELS["step-video-ti2v"]) == resolved
+    assert resolved.asked().resolve(MODELS["step-video-ti2v"]) == resolved
     assert resolved.cfg_scale == MODELS["step-video-ti2v"].defaults["cfg_scale"]
 
 
 def test_the_motion_score_belongs_to_the_picture() -> None:
     assert NANO.motion_score is None
-    assert replace(NANO, first_image="a.png", motion_score=None).resolve(MODELS["nano"]).motion_score == 5.0
+    assert replace(NANO.asked(), first_image="a.png").resolve(MODELS["nano"]).motion_score == 5.0
 
 
 def test_an_empty_seed_is_drawn_anew() -> None:
@@ -149,7 +149,7 @@ def test_the_two_values_named_are_valid_and_nearest(height: int, width: int, fra
             assert name not in {p.values.get("field", "num_frames") for p in _problems(replace(given, **{name: value}))}
 
 
-def _problems(given: GenerationSettings) -> list[InputError]:
+def _problems(given: ResolvedSettings) -> list[InputError]:
     return given.problems(MODELS[given.model], MOVES)
 
 
@@ -160,8 +160,37 @@ def test_nearest_multiples() -> None:
 @given(given=valid)
 @settings(deadline=None)
 def test_json_keeps_every_field(given: GenerationSettings) -> None:
+    resolved = given.resolve(MODELS[given.model])
     assert GenerationSettings.from_json(given.to_json()) == given
-    assert list(json.loads(given.to_json())) == FIELDS
+    assert ResolvedSettings.from_json(resolved.to_json()) == resolved
+    assert GenerationSettings.from_record({"settings": asdict(resolved), "torch": "2"}) == resolved.asked()
+    assert list(json.loads(given.to_json())) == list(json.loads(resolved.to_json())) == FIELDS
+
+
+def test_settings_of_the_first_version_are_read_as_they_were_written() -> None:
+    """A line that version 0.1 wrote into a queue, a work folder's latents and a video."""
+    resolved = ResolvedSettings.from_json(FIRST_VERSION)
+    assert resolved.to_json() == FIRST_VERSION and (resolved.seed, resolved.cfg_scale) == (7, 5.0)
+    assert GenerationSettings.from_json(FIRST_VERSION) == resolved.asked()
+
+
+FIRST_VERSION = (
+    '{"model": "nano", "prompt": "一只猫", "negative_prompt": "", "first_image": null, "motion_score": null, '
+    '"camera_move": "orbit", "infer_steps": 20, "cfg_scale": 5.0, "time_shift": 3.0, "num_frames": 34, '
+    '"height": 128, "width": 224, "seed": 7}'
+)
+
+
+def test_resolved_settings_lack_no_number() -> None:
+    for name in FIELDS:
+        data = asdict(NANO) | {name: None}
+        if type(None) in TYPES[ResolvedSettings][name]:
+            assert ResolvedSettings.from_dict(data) == replace(NANO, **{name: None})
+        else:
+            with pytest.raises(InputError, match=name):
+                ResolvedSettings.from_dict(data)
+        with pytest.raises(InputError, match=name):
+            ResolvedSettings.from_dict({key: value for key, value in data.items() if key != name})
 
 
 @given(data=anything | st.dictionaries(st.sampled_from(FIELDS), anything))
@@ -201,8 +230,5 @@ def test_every_field_can_be_given_on_the_command_line() -> None:
 
 
 def test_every_number_has_a_range() -> None:
-    numbers = {name for name, field in GenerationSettings.__dataclass_fields__.items() if field.type in _NUMBERS}
-    assert numbers == set(RANGES)
-
-
-_NUMBERS = (int | None, float | None)
+    for types in TYPES.values():
+        assert {name for name, kinds in types.items() if {int, float} & set(kinds)} == set(RANGES)

@@ -29,7 +29,7 @@ from studio.pipeline.engine import open_engine, pick_device
 from studio.pipeline.generate import Request, check_rerun, decode, generate, rerun_changes
 from studio.queue.locks import DeviceLock, runtime_folder
 from studio.queue.workfolder import KEPT_DAYS, remove_leftovers, work_folder
-from studio.settings import GenerationSettings
+from studio.settings import GenerationSettings, ResolvedSettings
 
 PHASE_TITLES = {
     "load": "Loading",
@@ -47,9 +47,9 @@ def run_generate(options: argparse.Namespace, flags: Mapping[str, Any]) -> int:
     """Make one video. `flags`: GenerationSettings fields given on the command line (None: not given)."""
     config, moves = studio_config(options), load_camera_moves()
     record = _read_record(options.from_video) if options.from_video else None
-    settings = _settings(options, flags, config, record)
-    model = find_model(settings.model, config)
-    settings = settings.resolve(model)
+    asked = _settings(options, flags, config, record)
+    model = find_model(asked.model, config)
+    settings = asked.resolve(model)
     settings.check(model, moves)
     image = _read_picture(settings.first_image, config)
     workdir = config.output_dir / ".work" / _work_name(settings, image)
@@ -142,7 +142,7 @@ def _read_bytes(path: Path) -> bytes:
         raise InputError("file_unreadable", file=path, reason=error.strerror or str(error)) from None
 
 
-def _stem(output: Path | None, settings: GenerationSettings, config: StudioConfig) -> Path:
+def _stem(output: Path | None, settings: ResolvedSettings, config: StudioConfig) -> Path:
     """The result's path without suffix. Raises InputError where a file of the asked name stands already."""
     folder = config.output_dir if output is None else output.resolve()
     if output is None or folder.is_dir():
@@ -161,7 +161,7 @@ def _taken(stem: Path) -> Path | None:
     return next((file for file in files if os.path.exists(file)), None)
 
 
-def _work_name(settings: GenerationSettings, image: Image.Image | None) -> str:
+def _work_name(settings: ResolvedSettings, image: Image.Image | None) -> str:
     """One folder per request, so that the same command finds what a stopped run left."""
     pixels = image.tobytes() if image else b""
     return hashlib.sha256(replace(settings, first_image=None).to_json().encode() + pixels).hexdigest()[:24]

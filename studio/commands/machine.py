@@ -11,7 +11,7 @@ from studio.memory.planning.speeds import remember
 from studio.pipeline.engine import CACHE_FOLDER, EngineOptions, is_installed, pick_device
 from studio.pipeline.estimate import learn
 from studio.pipeline.generate import Engine
-from studio.settings import GenerationSettings
+from studio.settings import ResolvedSettings
 
 _CONFIG_FLAGS = {
     "model_dir": "model_dir",
@@ -59,7 +59,7 @@ def notices(engine: Engine, options: EngineOptions) -> list[Notice]:
 
 def learn_from(
     engine: Engine,
-    settings: GenerationSettings,
+    settings: ResolvedSettings,
     finished: Finished,
     config: StudioConfig,
     options: EngineOptions,

@@ -35,7 +35,7 @@ from studio.queue.supervisor import Supervisor
 from studio.queue.worker import FRESH_PROCESS, Stop, work
 from studio.service.backend import Backend, TextReport
 from studio.service.gauges import free_vram_gb, memory_gauges, worker_is_fresh
-from studio.settings import GenerationSettings
+from studio.settings import ResolvedSettings
 from studio.ui.layout import build_page
 from studio.ui.server import ServeOptions, parse_login, serve
 
@@ -161,7 +161,7 @@ def _backend(config: StudioConfig, options: EngineOptions, queue: JobQueue, supe
     models, moves, device = load_models(), load_camera_moves(), pick_device(options.device)
     tokenizers: dict[tuple[str, bool], dict[str, Tokenizer]] = {}
 
-    def report(settings: GenerationSettings, language: str) -> TextReport:
+    def report(settings: ResolvedSettings, language: str) -> TextReport:
         model, has_image = models[settings.model], settings.first_image is not None
         text = compose(settings, model, moves)
         try:

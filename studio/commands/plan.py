@@ -9,7 +9,7 @@ from studio.commands.machine import engine_options, find_model, studio_config
 from studio.config import load_camera_moves
 from studio.pipeline.engine import EngineOptions
 from studio.pipeline.estimate import estimate
-from studio.settings import GenerationSettings
+from studio.settings import GenerationSettings, ResolvedSettings
 
 
 def run_plan(options: argparse.Namespace) -> int:
@@ -33,7 +33,7 @@ def _engine_options(options: argparse.Namespace) -> EngineOptions:
     return replace(asked, device="cuda") if asked.device == "auto" and "vram" in vars(options) else asked
 
 
-def _lines(settings: GenerationSettings, data: dict[str, Any]) -> list[str]:
+def _lines(settings: ResolvedSettings, data: dict[str, Any]) -> list[str]:
     video = f"{settings.num_frames} frames of {settings.height}x{settings.width}, {settings.infer_steps} steps"
     if not data["fits"]:
         return [f"{settings.model}, {video}: does not fit.", data["reason"]]

@@ -18,7 +18,7 @@ from studio.pipeline.engine import CACHE_FOLDER, EngineOptions, compute_dtype, n
 from studio.pipeline.generate import video_shape
 from studio.pipeline.job_times import JobTimes, load_job_times, store_job_times
 from studio.pipeline.preview import PICTURE_SIDE, PICTURES
-from studio.settings import GenerationSettings
+from studio.settings import ResolvedSettings
 from studio.units import GB
 
 
@@ -36,13 +36,13 @@ class Estimate:
 
 
 def estimate(
-    settings: GenerationSettings,
+    settings: ResolvedSettings,
     model: ModelConfig,
     config: StudioConfig,
     options: EngineOptions,
     speeds: dict[str, float | None],
 ) -> Estimate:
-    """For the command line: resolved settings on `options.device`, which need not be here.
+    """For the command line: settings on `options.device`, which need not be here.
 
     speeds: tflops, link_gbps, disk_gbps that were given (None: this machine's, else assumed).
     """
@@ -53,7 +53,7 @@ def estimate(
 
 
 def page_estimate(
-    settings: GenerationSettings,
+    settings: ResolvedSettings,
     model: ModelConfig,
     config: StudioConfig,
     options: EngineOptions,
@@ -61,7 +61,7 @@ def page_estimate(
     *,
     first: bool = True,
 ) -> dict[str, Any]:
-    """What the page shows of the plan of resolved settings. Never touches the GPU: a context would take its memory.
+    """What the page shows of the plan of these settings. Never touches the GPU: a context would take its memory.
 
     free_vram_gb: what the driver's own program says is free there; None on a CPU. first: whether the worker process
     has made no video yet.
@@ -91,7 +91,7 @@ def machine_speeds(model: ModelConfig, config: StudioConfig, options: EngineOpti
 
 
 def learn(
-    settings: GenerationSettings,
+    settings: ResolvedSettings,
     model: ModelConfig,
     config: StudioConfig,
     options: EngineOptions,
@@ -120,7 +120,7 @@ class _Foretold:
 
 
 def _foretell(
-    settings: GenerationSettings,
+    settings: ResolvedSettings,
     model: ModelConfig,
     config: StudioConfig,
     options: EngineOptions,

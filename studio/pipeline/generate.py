@@ -27,7 +27,7 @@ from studio.pipeline.embeddings import EmbeddingCache
 from studio.pipeline.latents_file import Saved, load_latents, save_latents
 from studio.pipeline.preview import LatentColours, write_preview
 from studio.prompt import ModelText, Tokenizer, compose, count, unread
-from studio.settings import GenerationSettings
+from studio.settings import ResolvedSettings
 
 SAVE_SECONDS = 20  # the latents on disk are at most this plus one step old
 PREVIEW_SECONDS = 2  # between two previews, after the first steps
@@ -66,7 +66,7 @@ class Request:
     image: the upright first image at any size (media.read_image), or None.
     """
 
-    settings: GenerationSettings
+    settings: ResolvedSettings
     stem: Path
     workdir: Path
     image: Image.Image | None = None
@@ -119,7 +119,7 @@ def file_errors() -> Iterator[None]:
 
 @file_errors()
 def generate(request: Request, engine: Engine, emit: Emit, cancelled: IsCancelled) -> Finished:
-    """Make the video. Settings must be resolved and checked.
+    """Make the video. Settings must be checked.
 
     Raises StudioError (Cancelled included); the latents of the last whole step are then in `request.workdir`, and the
     same call goes on from them with the same bits.
@@ -180,7 +180,7 @@ def _run_encoders(run: _Run, texts: list[str]) -> Iterator[dict[str, torch.Tenso
         yield {"prompt_embeds": prompt_embeds, "clip_embeds": clip_embeds}
 
 
-def _encode_image(run: _Run, picture: Image.Image | None, settings: GenerationSettings) -> torch.Tensor | None:
+def _encode_image(run: _Run, picture: Image.Image | None, settings: ResolvedSettings) -> torch.Tensor | None:
     """The picture's latent in frame 0 and zeros after it: (1, f, c, h, w). Its mean, so the result is deterministic
     (the official server samples the posterior with an unseeded generator)."""
     if picture is None:
@@ -191,7 +191,7 @@ def _encode_image(run: _Run, picture: Image.Image | None, settings: GenerationSe
     return torch.cat([first, first.new_zeros(1, video.latent_frames - 1, *first.shape[2:])], 1)
 
 
-def _latent_colours(run: _Run, settings: GenerationSettings) -> LatentColours:
+def _latent_colours(run: _Run, settings: ResolvedSettings) -> LatentColours:
     path = run.engine.colours_path
     if found := LatentColours.load(path):
         return found
@@ -294,7 +294,7 @@ def resume_point(request: Request, provenance: Mapping[str, Any]) -> Saved | Non
     return found.saved if same_files and same_settings else None
 
 
-def noise(settings: GenerationSettings, channels: int) -> torch.Tensor:
+def noise(settings: ResolvedSettings, channels: int) -> torch.Tensor:
     """The starting latents of a seed: (1, f, c, h, w) float32, drawn on the CPU so that every device starts equal.
 
     By numpy: torch.randn draws other numbers on a CPU without AVX2 (tests/bench/LOG.md).
@@ -317,7 +317,7 @@ def to_uint8(frames: torch.Tensor) -> np.ndarray:
     return ((frames.float().clamp(-1, 1) + 1) * 127.5).byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def video_shape(settings: GenerationSettings) -> VideoShape:
+def video_shape(settings: ResolvedSettings) -> VideoShape:
     """The size of the video the settings ask for."""
     return VideoShape(settings.num_frames, settings.height, settings.width)
 

@@ -12,7 +12,7 @@ from safetensors.torch import save
 
 from studio.errors import InputError, StudioError
 from studio.filenames import LATENTS, write_whole
-from studio.settings import GenerationSettings
+from studio.settings import ResolvedSettings
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class LatentsFile:
     """A file's content: the latents, the settings that make them and the provenance of the model."""
 
     saved: Saved
-    settings: GenerationSettings
+    settings: ResolvedSettings
     provenance: dict[str, Any]
 
 
-def save_latents(folder: Path, saved: Saved, settings: GenerationSettings, provenance: Mapping[str, Any]) -> Path:
+def save_latents(folder: Path, saved: Saved, settings: ResolvedSettings, provenance: Mapping[str, Any]) -> Path:
     """Write `folder`/latents.safetensors in one step (.tmp, then rename). Raises StudioError when it cannot."""
     path = folder / LATENTS
     metadata = {
@@ -63,7 +63,7 @@ def read_latents(path: Path) -> LatentsFile:
             latents = file.get_tensor("latents").clone()
         provenance = json.loads(metadata["provenance"])
         step = int(metadata["step"])
-        settings = GenerationSettings.from_json(metadata["settings"])
+        settings = ResolvedSettings.from_json(metadata["settings"])
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise InputError("latents_unreadable", file=path.name, reason=str(error)) from None
     return LatentsFile(Saved(latents, step), settings, provenance)

@@ -15,17 +15,17 @@ from PIL import Image
 from studio.errors import StudioError
 from studio.filenames import LATENTS, RESULT_SUFFIXES
 from studio.media import VideoWriter, find_ffmpeg, write_png
-from studio.settings import FPS, GenerationSettings
+from studio.settings import FPS, ResolvedSettings
 
 
-def record(settings: GenerationSettings, provenance: Mapping[str, Any], stem: Path) -> dict[str, Any]:
+def record(settings: ResolvedSettings, provenance: Mapping[str, Any], stem: Path) -> dict[str, Any]:
     """What the file says of itself. The first image is named beside the result, never by the user's own path."""
     if settings.first_image is not None:
         settings = replace(settings, first_image=f"{stem.name}.first.png")
     return {"program": "step-video-studio", "settings": asdict(settings), **provenance}
 
 
-def check_place(folder: Path, settings: GenerationSettings) -> None:
+def check_place(folder: Path, settings: ResolvedSettings) -> None:
     """Raise StudioError unless the result can surely be written there: a folder that takes files, ffmpeg, and space
     (a tenth of the raw frames and 64 MB)."""
     check_folder(folder)
@@ -50,7 +50,7 @@ class ResultWriter:
     """Collects a result as .tmp files; `finish` renames them, the video last; leaving early removes them."""
 
     def __init__(
-        self, stem: Path, settings: GenerationSettings, record: dict[str, Any], picture: Image.Image | None
+        self, stem: Path, settings: ResolvedSettings, record: dict[str, Any], picture: Image.Image | None
     ) -> None:
         self.frames = 0
         self._stem, self._settings, self._record, self._picture = stem, settings, record, picture

@@ -12,7 +12,7 @@ from studio.events import Failed
 from studio.filenames import beside, remove_result
 from studio.media import read_metadata
 from studio.queue.jobs import Job, JobQueue, JobState
-from studio.settings import GenerationSettings
+from studio.settings import GenerationSettings, ResolvedSettings
 
 ENDED = (JobState.FINISHED, JobState.FAILED, JobState.CANCELLED, JobState.INTERRUPTED)
 MEDIA = (".mp4", ".png")
@@ -28,7 +28,7 @@ class Entry:
 
     id: str
     state: JobState
-    settings: GenerationSettings
+    settings: ResolvedSettings
     created: float
     path: Path | None
     poster: Path | None
@@ -58,7 +58,7 @@ class Gallery:
                 return self._entry(changed, path)
         return None
 
-    def settings(self, id: str) -> GenerationSettings | None:
+    def settings(self, id: str) -> ResolvedSettings | None:
         """What made it, without a path: the picture is `first_image(id)`."""
         entry = self.get(id)
         return replace(entry.settings, first_image=None) if entry else None
@@ -88,7 +88,7 @@ class Gallery:
 
         Types are checked here and ranges by `problems`; the name of a picture in it is dropped, never opened.
         """
-        return replace(_settings(data), first_image=None)
+        return replace(GenerationSettings.from_record(read_metadata(data)), first_image=None)
 
     def _strangers(self) -> Iterator[tuple[float, Path]]:
         """Results that no job knows, with the time of their last change: a json with its mp4 or png beside it."""
@@ -123,14 +123,9 @@ def _existing(path: Path) -> Path | None:
 
 
 @lru_cache(maxsize=1024)
-def _recorded(record: Path, changed: float) -> GenerationSettings | None:
+def _recorded(record: Path, changed: float) -> ResolvedSettings | None:
     """The settings in a result's json as it was at the time `changed`; None where it holds none of ours."""
     try:
-        return _settings(record.read_bytes())
+        return ResolvedSettings.from_record(read_metadata(record.read_bytes()))
     except (OSError, InputError):
         return None
-
-
-def _settings(data: bytes) -> GenerationSettings:
-    found = read_metadata(data)
-    return GenerationSettings.from_dict(found.get("settings", found))

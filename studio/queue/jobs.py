@@ -26,7 +26,7 @@ from studio.errors import InputError, StudioError
 from studio.events import Event, Failed, Finished, Notice, PhaseStarted, Preview, Progress
 from studio.media import read_image
 from studio.queue.database import Database, unwritable
-from studio.settings import GenerationSettings
+from studio.settings import ResolvedSettings
 
 ROW_FILE = "job.json"
 ID = re.compile(r"[0-9a-f]{16}")
@@ -46,7 +46,7 @@ COLUMNS = tuple(
     "id state settings created started ended phase progress preview notices error result attempts cancel".split()
 )
 # Changes with the tables and with every class stored in them: rows of another version are read from job.json.
-STORED = (GenerationSettings, Progress, Notice, Failed, Finished)
+STORED = (ResolvedSettings, Progress, Notice, Failed, Finished)
 VERSION = zlib.crc32(repr((SCHEMA, [[field.name for field in fields(kind)] for kind in STORED])).encode()) >> 1
 
 Work = Callable[[sqlite3.Connection], list[sqlite3.Row]]
@@ -77,7 +77,7 @@ class Job:
 
     id: str
     state: JobState
-    settings: GenerationSettings
+    settings: ResolvedSettings
     folder: Path
     created: float
     started: float | None
@@ -106,8 +106,8 @@ class JobQueue:
         self._limits = () if limit_megapixels is None else (limit_megapixels,)
         self._db = Database(self.folder / "queue.sqlite", VERSION, self._create)
 
-    def submit(self, settings: GenerationSettings, image: bytes | None = None) -> Job:
-        """Queue resolved settings with the picture they start from, as its file was uploaded.
+    def submit(self, settings: ResolvedSettings, image: bytes | None = None) -> Job:
+        """Queue settings with the picture they start from, as its file was uploaded.
 
         Raises InputError for a picture that cannot be used, or where settings name one and none is given: a path in
         settings is never opened.
@@ -117,7 +117,7 @@ class JobQueue:
         if image is not None:
             read_image(image, *self._limits)
         own = {"first_image": filenames.FIRST_IMAGE if image is not None else None}
-        settings = GenerationSettings.from_dict(asdict(settings) | own)  # what cannot be stored is refused here
+        settings = ResolvedSettings.from_dict(asdict(settings) | own)  # what cannot be stored is refused here
         row = _blank_row(settings)
         folder = self._job_folder(row["id"])
         try:
@@ -317,7 +317,7 @@ class JobQueue:
 
     def _job(self, row: Mapping[str, Any] | sqlite3.Row) -> Job:
         folder, state = self._job_folder(row["id"]), JobState(row["state"])
-        settings = GenerationSettings.from_json(row["settings"])
+        settings = ResolvedSettings.from_json(row["settings"])
         if settings.first_image is not None:
             settings = replace(settings, first_image=str(folder / filenames.FIRST_IMAGE))
         return Job(
@@ -341,7 +341,7 @@ class JobQueue:
         )
 
 
-def _blank_row(settings: GenerationSettings) -> dict[str, Any]:
+def _blank_row(settings: ResolvedSettings) -> dict[str, Any]:
     row = dict.fromkeys(COLUMNS)
     filled = {"id": secrets.token_hex(8), "state": JobState.QUEUED, "settings": settings.to_json()}
     return row | filled | {"created": time.time(), "phase": "", "notices": "[]", "attempts": 0, "cancel": 0}

@@ -8,7 +8,7 @@ from studio.config import CameraMove, Example, ModelConfig, Preset, StudioConfig
 from studio.events import Failed
 from studio.queue.gallery import Gallery
 from studio.queue.jobs import JobQueue
-from studio.settings import GenerationSettings
+from studio.settings import ResolvedSettings
 
 
 class TokenMeter(Protocol):
@@ -38,7 +38,7 @@ class TextReport:
 class Backend:
     """Everything behind the page.
 
-    installed: model name -> whether its files are here. count_tokens(settings, language): settings are resolved.
+    installed: model name -> whether its files are here. count_tokens(settings, language): what the encoders read.
     plan(settings): a plain dict: fits, vram_peak_gb, ram_peak_gb, seconds_total (None: unknown), remedy (a sentence,
     or one per language). usage(): vram_gb, vram_total_gb, ram_gb, ram_total_gb, each of which may be missing.
     owner(): false where another process works on the queue, so that this page only shows. trouble(): why jobs cannot
@@ -53,8 +53,8 @@ class Backend:
     presets: Mapping[str, Preset]
     examples: Mapping[str, Example]
     installed: Callable[[], Mapping[str, bool]]
-    count_tokens: Callable[[GenerationSettings, str], TextReport]
-    plan: Callable[[GenerationSettings], Mapping[str, Any]]
+    count_tokens: Callable[[ResolvedSettings, str], TextReport]
+    plan: Callable[[ResolvedSettings], Mapping[str, Any]]
     usage: Callable[[], Mapping[str, float | None]]
     owner: Callable[[], bool] = lambda: True
     trouble: Callable[[], Failed | None] = lambda: None

@@ -10,7 +10,7 @@ from gradio.components import Component
 from studio.config import ModelConfig
 from studio.errors import StudioError
 from studio.service.backend import Backend
-from studio.settings import GenerationSettings
+from studio.settings import ResolvedSettings
 from studio.ui import form, form_panels, markup
 from studio.ui.labels import Labels, Updates, html, uploaded
 from studio.ui.strings import say, say_move
@@ -193,7 +193,7 @@ class CreateTab:
         except StudioError as error:
             return updates | {self.plan: form_panels.plan_problem([markup.sentence(error, language)])}
 
-    def _plan(self, settings: GenerationSettings, model: ModelConfig, language: str) -> Updates:
+    def _plan(self, settings: ResolvedSettings, model: ModelConfig, language: str) -> Updates:
         if not self.backend.installed()[model.name]:
             return {self.plan: form_panels.plan_missing(model, language)}
         problems = settings.problems(model, self.backend.camera_moves)
@@ -206,12 +206,12 @@ class CreateTab:
             updates[self.fix] = gr.update(visible=True, value=words)
         return updates
 
-    def fitting_frames(self, settings: GenerationSettings, model: ModelConfig) -> int | None:
+    def fitting_frames(self, settings: ResolvedSettings, model: ModelConfig) -> int | None:
         """The longest shorter video that fits, None where none does."""
         lengths = [frames for _, frames in form.length_choices(model, None, "en") if frames < settings.num_frames]
         return next((n for n in reversed(lengths) if self.backend.plan(replace(settings, num_frames=n))["fits"]), None)
 
-    def resolved(self, data: Mapping[Component, Any], has_image: bool) -> tuple[GenerationSettings, ModelConfig]:
+    def resolved(self, data: Mapping[Component, Any], has_image: bool) -> tuple[ResolvedSettings, ModelConfig]:
         """The settings a click asks for, complete. Raises InputError."""
         settings = form.collect(self.values(data), self.backend.models, has_image)
         model = self.backend.models[settings.model]

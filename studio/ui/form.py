@@ -6,7 +6,7 @@ the seed is text (a browser's numbers end at 2**53), the picture is a file of it
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from models.geometry import frame_counts
@@ -50,21 +50,21 @@ def collect(values: Mapping[str, Any], models: Mapping[str, ModelConfig], has_im
 
 def fill(settings: GenerationSettings, model: ModelConfig) -> Values:
     """Form values of settings; what they leave open is the model's default, but for the seed, which stays open."""
-    settings = replace(settings.resolve(model), seed=settings.seed)
+    resolved = settings.resolve(model)
     return {
-        "model": settings.model,
-        "prompt": settings.prompt,
-        "camera_move": settings.camera_move,
+        "model": resolved.model,
+        "prompt": resolved.prompt,
+        "camera_move": resolved.camera_move,
         "motion_score": model.defaults.get("motion_score", 5.0)
-        if settings.motion_score is None
-        else settings.motion_score,
-        "infer_steps": settings.infer_steps,
-        "cfg_scale": settings.cfg_scale,
-        "time_shift": settings.time_shift,
-        "num_frames": settings.num_frames,
-        "size": size_value(settings.height, settings.width),
+        if resolved.motion_score is None
+        else resolved.motion_score,
+        "infer_steps": resolved.infer_steps,
+        "cfg_scale": resolved.cfg_scale,
+        "time_shift": resolved.time_shift,
+        "num_frames": resolved.num_frames,
+        "size": size_value(resolved.height, resolved.width),
         "seed": "" if settings.seed is None else str(settings.seed),
-        "negative_prompt": settings.negative_prompt,
+        "negative_prompt": resolved.negative_prompt,
     }
 
 

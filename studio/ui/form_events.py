@@ -155,8 +155,7 @@ class FormEvents:
         return read_image(data, self.backend.config.image_limit_megapixels)
 
     def _read_settings(self, data: bytes) -> GenerationSettings:
-        record = read_metadata(data)
-        settings = GenerationSettings.from_dict(record.get("settings", record))
+        settings = GenerationSettings.from_record(read_metadata(data))
         if settings.model not in self.backend.models:
             raise InputError("model_unknown", value=settings.model[:80], known=", ".join(self.backend.models))
         model = self.backend.models[settings.model]

@@ -147,7 +147,7 @@ class GalleryTab:
         if entry is None:
             return {}
         picture = self.backend.gallery.first_image(entry.id)
-        filled = self.events.fill_from(entry.settings, picture, data[self.language])
+        filled = self.events.fill_from(entry.settings.asked(), picture, data[self.language])
         return filled | {self.tabs: gr.update(selected="create")}
 
     def _play(self, entry: Entry | None, language: str) -> str:

@@ -8,7 +8,7 @@ from studio import filenames
 from studio.events import PHASES
 from studio.queue.gallery import Entry
 from studio.queue.jobs import Job, JobState
-from studio.settings import GenerationSettings
+from studio.settings import ResolvedSettings
 from studio.ui.markup import FIELDS, alert, media_url, plain, seconds_words, sentence, text
 from studio.ui.strings import MOVES, say, say_move, say_time
 
@@ -50,7 +50,7 @@ def _screen(job: Job, language: str) -> str:
     return f'<div class="screen{"" if inside else " blank"}" style="{ratio(settings)}">{inside}{blank}</div>'
 
 
-def ratio(settings: GenerationSettings) -> str:
+def ratio(settings: ResolvedSettings) -> str:
     """The shape of a video for the style sheet."""
     width, height = settings.width or 16, settings.height or 9
     return f"--ratio:{width}/{height};--width:{width}"
@@ -132,7 +132,7 @@ def _story(job: Job, language: str) -> str:
     return f'{story}<p class="words">{text(job.settings.prompt)}</p>'
 
 
-def shape_words(settings: GenerationSettings, language: str) -> str:
+def shape_words(settings: ResolvedSettings, language: str) -> str:
     """Length and size of a video in a few words."""
     frames, width, height = settings.num_frames, settings.width, settings.height
     if not (frames and width and height):
@@ -182,7 +182,7 @@ def card(id: str, picture: str, badge: str, prompt: str, chosen: bool = False) -
     )
 
 
-def settings_table(settings: GenerationSettings, model_title: str, language: str) -> str:
+def settings_table(settings: ResolvedSettings, model_title: str, language: str) -> str:
     """How a video was made, field by field."""
     frames = settings.num_frames or 0
     shown = {

@@ -15,7 +15,7 @@ from gradio.components import Component
 from studio.config import ModelConfig
 from studio.errors import InputError, StudioError
 from studio.queue.jobs import Job, JobState
-from studio.settings import GenerationSettings
+from studio.settings import GenerationSettings, ResolvedSettings
 from studio.ui import form_panels, job_panels, markup
 from studio.ui.form_events import FormEvents
 from studio.ui.labels import PICKS, Labels, Updates, html, react
@@ -119,9 +119,9 @@ class StagePanel:
         model = self.backend.models.get(job.settings.model) if job else None
         if model is None:
             return {self.create.message: markup.alert([say("gallery.gone", language)])}
-        return self._submit(change(job.settings).resolve(model), model, job_picture(job), language)
+        return self._submit(change(job.settings.asked()).resolve(model), model, job_picture(job), language)
 
-    def _submit(self, settings: GenerationSettings, model: ModelConfig, image: bytes | None, language: str) -> Updates:
+    def _submit(self, settings: ResolvedSettings, model: ModelConfig, image: bytes | None, language: str) -> Updates:
         if not self.backend.owner():
             return {self.create.message: markup.alert([say("app.watching", language)])}
         if not self.backend.installed()[model.name]:
@@ -154,7 +154,7 @@ class StagePanel:
 
     def reuse(self, data: Data) -> Updates:
         job = self.backend.queue.get(data[self.focus])
-        return self.events.fill_from(job.settings, job_picture(job), data[self.create.language]) if job else {}
+        return self.events.fill_from(job.settings.asked(), job_picture(job), data[self.create.language]) if job else {}
 
 
 def job_picture(job: Job) -> bytes | None:

@@ -18,7 +18,7 @@ from studio.media import crop_image, read_metadata, read_video
 from studio.pipeline.engine import EngineOptions, open_engine
 from studio.pipeline.generate import Request, check_rerun, decode, generate, guide, noise
 from studio.pipeline.latents_file import read_latents, save_latents
-from studio.settings import GenerationSettings
+from studio.settings import GenerationSettings, ResolvedSettings
 
 SMALL = {"num_frames": 17, "height": 64, "width": 96, "infer_steps": 4}
 PICTURE = Image.fromarray(np.random.default_rng(3).integers(0, 255, (90, 70, 3)).astype(np.uint8))
@@ -61,7 +61,7 @@ def test_text_becomes_a_video_that_knows_itself(open_tiny, tmp_path):
     assert Path(finished.path) == tmp_path / "clip.mp4"
     assert read_video(Path(finished.path)).shape == (17, 64, 96, 3)
     record = read_metadata(Path(finished.path).read_bytes())
-    assert GenerationSettings.from_dict(record["settings"]) == request.settings
+    assert ResolvedSettings.from_record(record) == request.settings
     beside = json.loads((tmp_path / "clip.json").read_text())
     assert set(record) < set(beside) and beside["seconds"].keys() >= {"denoise", "decode"}
     assert {"model_fingerprint", "torch", "dtype", "device", "attention", "version"} <= set(record)
@@ -107,7 +107,7 @@ def test_the_seed_decides_the_video(open_tiny, tmp_path):
 
 
 def test_noise_is_the_same_on_every_machine():
-    settings = GenerationSettings(model="m", prompt="p", seed=42, **SMALL)
+    settings = GenerationSettings("nano", "p", seed=42, **SMALL).resolve(load_models()["nano"])
     drawn = noise(settings, 4)
     assert drawn.shape == (1, 3, 4, 4, 6) and drawn.dtype == torch.float32
     assert hashlib.sha256(drawn.numpy().tobytes()).hexdigest() == GOLDEN_NOISE

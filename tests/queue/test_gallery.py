@@ -18,7 +18,7 @@ from studio.filenames import RESULT_SUFFIXES
 from studio.media import VideoWriter, write_png
 from studio.queue.gallery import Gallery
 from studio.queue.jobs import Job, JobQueue, JobState
-from studio.settings import GenerationSettings
+from studio.settings import ResolvedSettings
 from tests.queue.test_jobs import SETTINGS, finished, picture
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -41,7 +41,7 @@ def gallery(queue: JobQueue, outputs: Path) -> Gallery:
     return Gallery(queue, outputs)
 
 
-def write_result(path: Path, given: GenerationSettings = SETTINGS, created: float | None = None) -> Path:
+def write_result(path: Path, given: ResolvedSettings = SETTINGS, created: float | None = None) -> Path:
     """All files a result may have, as the pipeline names them; returns `path`."""
     stem = path.with_suffix("")
     for suffix in RESULT_SUFFIXES:
@@ -204,11 +204,11 @@ def _json(path: Path, record: dict) -> bytes:
 def test_settings_come_from_any_of_our_files_without_their_path(write: object, tmp_path: Path) -> None:
     given = replace(SETTINGS, prompt=f"{EVIL} 猫\nзима", first_image="/etc/passwd")
     data = write(tmp_path / "a.mp4", {"settings": asdict(given), "model_fingerprint": "x"})
-    assert Gallery.settings_from_file(data) == replace(given, first_image=None)
+    assert Gallery.settings_from_file(data) == replace(given.asked(), first_image=None)
 
 
 def test_settings_alone_are_enough() -> None:
-    assert Gallery.settings_from_file(SETTINGS.to_json().encode()) == SETTINGS
+    assert Gallery.settings_from_file(SETTINGS.to_json().encode()) == SETTINGS.asked()
 
 
 @pytest.mark.parametrize("write", [_mp4, _png, _json])

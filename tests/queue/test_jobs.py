@@ -16,10 +16,24 @@ from studio import filenames
 from studio.errors import InputError, StudioError, say
 from studio.events import Failed, Finished, Notice, PhaseStarted, Preview, Progress
 from studio.queue.jobs import RESUMABLE, JobQueue, JobState
-from studio.settings import GenerationSettings
+from studio.settings import ResolvedSettings
 
 ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = GenerationSettings(model="nano", prompt="一只猫 runs", negative_prompt="", infer_steps=4, seed=7)
+SETTINGS = ResolvedSettings(
+    model="nano",
+    prompt="一只猫 runs",
+    negative_prompt="",
+    first_image=None,
+    motion_score=None,
+    camera_move="",
+    infer_steps=4,
+    cfg_scale=5.0,
+    time_shift=3.0,
+    num_frames=17,
+    height=64,
+    width=64,
+    seed=7,
+)
 FAILURE = Failed("write_failed", {"file": "a", "reason": "b"}, "a could not be written: b.")
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def supervise(queue: JobQueue) -> Iterator[Callable[..., Supervisor]]:
 
 
 def submit(queue: JobQueue, prompt: str) -> str:
-    return queue.submit(SETTINGS.__class__(model="nano", prompt=prompt, seed=1)).id
+    return queue.submit(replace(SETTINGS, prompt=prompt, seed=1)).id
 
 
 def reaches(queue: JobQueue, id: str, state: JobState) -> Job:

@@ -10,9 +10,7 @@ import pytest
 from studio.events import Finished
 from studio.queue.jobs import JobQueue, JobState
 from studio.service.gauges import worker_is_fresh
-from studio.settings import GenerationSettings
-
-SETTINGS = GenerationSettings("nano", "x", infer_steps=1, num_frames=1, height=64, width=64, seed=1)
+from tests.queue.test_jobs import SETTINGS
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from studio.prompt import EncoderCount, compose
 from studio.queue.gallery import Gallery
 from studio.queue.jobs import Job, JobQueue, JobState
 from studio.service.backend import Backend, TextReport
-from studio.settings import GenerationSettings
+from studio.settings import ResolvedSettings
 from studio.units import GB
 
 LIMITS = {"step_llm": 320, "clip": 77}
@@ -177,7 +177,7 @@ class FakeBackend:
         self.player.start()
         return self.player
 
-    def count_tokens(self, settings: GenerationSettings, language: str) -> TextReport:
+    def count_tokens(self, settings: ResolvedSettings, language: str) -> TextReport:
         if self.token_error:
             raise self.token_error
         model = self.models[settings.model]
@@ -189,7 +189,7 @@ class FakeBackend:
             unread[name] = sent.positive[limit - 2 :]
         return TextReport(sent.positive, sent.negative, tuple(counts), unread)
 
-    def plan(self, settings: GenerationSettings) -> dict:
+    def plan(self, settings: ResolvedSettings) -> dict:
         vram = 4 + settings.num_frames * settings.height * settings.width / 544 / 992 / 204 * 11
         seconds = settings.infer_steps * settings.num_frames * settings.height * settings.width / 3e6
         return {

@@ -51,7 +51,7 @@ def by_browser(values):
 @settings(max_examples=100, deadline=None)
 def test_collect_is_the_inverse_of_fill(wanted):
     model = MODELS[wanted.model]
-    assert not wanted.problems(model, MOVES)
+    assert not wanted.resolve(model).problems(model, MOVES)
     values = by_browser(form.fill(wanted, model))
     found = form.collect(values, MODELS, wanted.first_image is not None)
     assert found == wanted

@@ -1,6 +1,7 @@
 """What the form does when something is clicked, without a browser: handlers get values and give updates."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import gradio as gr
@@ -170,10 +171,9 @@ def test_a_video_that_does_not_fit_offers_the_longest_that_does(page, fake):
     updates = page.events.typed(data)
     assert "Will not fit" in updates[page.create.plan] and updates[page.create.fix]["visible"]
     frames = page.events.fixed(data)[page.create.fields["num_frames"]]["value"]
-    assert fake.plan(GenerationSettings("", "", num_frames=frames, height=544, width=992, infer_steps=1))["fits"]
-    assert not fake.plan(GenerationSettings("", "", num_frames=frames + 17, height=544, width=992, infer_steps=1))[
-        "fits"
-    ]
+    asked = GenerationSettings("nano", "", num_frames=frames, height=544, width=992, infer_steps=1)
+    fitting = asked.resolve(page.backend.models["nano"])
+    assert fake.plan(fitting)["fits"] and not fake.plan(replace(fitting, num_frames=frames + 17))["fits"]
 
 
 def test_an_error_of_the_counter_is_shown_and_does_not_break_the_form(page, fake):

@@ -13,7 +13,7 @@ from studio.prompt import EncoderCount
 from studio.queue.gallery import Entry
 from studio.queue.jobs import Job, JobState
 from studio.service.backend import TextReport
-from studio.settings import GenerationSettings
+from studio.settings import ResolvedSettings
 from studio.ui import form_panels, job_panels, markup
 
 EVIL = "<img src=x onerror=alert(1)>\"'><script>alert(2)</script>${alert(3)}`{{7*7}}&amp;"
@@ -40,7 +40,7 @@ class Reader(HTMLParser):
 
 
 def job(state=JobState.RUNNING, **changes):
-    settings = GenerationSettings("nano", EVIL, EVIL, None, None, "orbit", 20, 4.0, 3.0, 34, 128, 224, 5)
+    settings = ResolvedSettings("nano", EVIL, EVIL, None, None, "orbit", 20, 4.0, 3.0, 34, 128, 224, 5)
     made = Job(
         id="0123456789abcdef",
         state=state,

@@ -56,7 +56,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failed:
-    """The job ended without a result; `code` and `values` make the sentence (errors.say)."""
+    """The job ended without a result; `code` and `values` make the sentence (messages.message)."""
 
     code: str
     values: dict[str, Any]

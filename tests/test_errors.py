@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from studio import errors, events
-from studio.errors import MESSAGES, Cancelled, InputError, StudioError, say
+from studio.errors import Cancelled, InputError, StudioError
+from studio.messages import MESSAGES, message
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = [ROOT / "app.py", *sorted((ROOT / "studio").rglob("*.py"))]
@@ -52,7 +53,7 @@ def test_every_error_has_a_sentence_and_gives_it_its_values() -> None:
 
 
 def test_every_sentence_is_used() -> None:
-    text = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES if path.name != "errors.py")
+    text = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES if path.name != "messages.py")
     used = {code for _, code, _ in raised()} | set(re.findall(r'"([a-z_]+)"', text)) | {"cancelled"}
     assert set(MESSAGES) <= used, f"nothing says {set(MESSAGES) - used}"
 
@@ -60,14 +61,14 @@ def test_every_sentence_is_used() -> None:
 def test_an_error_speaks_and_knows_its_exit_code() -> None:
     error = InputError("number_range", field="seed", value=-1, low=0, high=5)
     assert str(error) == "seed is -1, it must lie between 0 and 5."
-    assert say(error.code, error.values, "zh") == "seed 为 -1，必须在 0 到 5 之间。"
+    assert message(error.code, error.values, "zh") == "seed 为 -1，必须在 0 到 5 之间。"
     assert (StudioError("ffmpeg_missing").exit_code, error.exit_code, Cancelled().exit_code) == (1, 2, 130)
 
 
 def test_a_value_may_have_a_text_for_each_language() -> None:
     error = StudioError("no_plan", reason={"en": "Use less.", "zh": "请减少。"})
     assert str(error) == "This video does not fit. Use less."
-    assert say(error.code, json.loads(json.dumps(error.values)), "zh") == "该视频超出内存预算。请减少。"
+    assert message(error.code, json.loads(json.dumps(error.values)), "zh") == "该视频超出内存预算。请减少。"
 
 
 EVENTS = [

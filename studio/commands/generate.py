@@ -24,6 +24,7 @@ from studio.errors import Cancelled, InputError
 from studio.events import Event, Finished, Notice, PhaseStarted, Progress
 from studio.filenames import RESULT_SUFFIXES, beside, result_name
 from studio.media import read_image, read_metadata
+from studio.messages import phase_title
 from studio.pipeline import latents_file
 from studio.pipeline.engine import open_engine, pick_device
 from studio.pipeline.generate import Request, check_rerun, decode, generate, rerun_changes
@@ -31,14 +32,6 @@ from studio.queue.locks import DeviceLock, runtime_folder
 from studio.queue.workfolder import KEPT_DAYS, remove_leftovers, work_folder
 from studio.settings import GenerationSettings, ResolvedSettings
 
-PHASE_TITLES = {
-    "load": "Loading",
-    "encode_text": "Reading the prompt",
-    "encode_image": "Preparing pictures",
-    "denoise": "Making the video",
-    "decode": "Decoding frames",
-    "write": "Writing files",
-}
 STOPPING = "Stopping after the block in work; Ctrl-C again ends at once."
 LOG_SECONDS = 10  # between two states of the bar where nobody watches it move
 
@@ -214,7 +207,7 @@ class _Bar:
         if isinstance(event, PhaseStarted):
             self._close()
             self._phase = event.phase
-            print(f"{PHASE_TITLES[event.phase]} ...", file=sys.stderr)
+            print(f"{phase_title(event.phase)} ...", file=sys.stderr)
         elif isinstance(event, Notice):
             tqdm.write(event.text, file=sys.stderr)
         elif isinstance(event, Progress):

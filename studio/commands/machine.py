@@ -4,10 +4,11 @@ import argparse
 from dataclasses import replace
 
 from studio.config import ModelConfig, StudioConfig, load_models, load_studio
-from studio.errors import InputError, say
+from studio.errors import InputError
 from studio.events import Finished, Notice
 from studio.memory.plan import WeightMode
 from studio.memory.planning.speeds import remember
+from studio.messages import message
 from studio.pipeline.engine import CACHE_FOLDER, EngineOptions, is_installed, pick_device
 from studio.pipeline.estimate import learn
 from studio.pipeline.generate import Engine
@@ -54,7 +55,7 @@ def notices(engine: Engine, options: EngineOptions) -> list[Notice]:
         return []
     speeds = engine.memory.speeds
     values = {"int8": speeds.int8_tflops or 0.0, "usual": speeds.tflops}
-    return [Notice("compute_speed", values, say("compute_speed", values))]
+    return [Notice("compute_speed", values, message("compute_speed", values))]
 
 
 def learn_from(

@@ -17,11 +17,12 @@ from models.checkpoint import CheckpointError
 from models.geometry import VideoShape
 from models.scheduler import FlowMatchScheduler
 from studio.config import CameraMove, ModelConfig
-from studio.errors import Cancelled, InputError, StudioError, say
+from studio.errors import Cancelled, InputError, StudioError
 from studio.events import Event, Finished, Notice, PhaseStarted, Preview, Progress
 from studio.filenames import PREVIEW
 from studio.media import crop_image, image_array
 from studio.memory.manager import Condition, MemoryManager
+from studio.messages import message
 from studio.pipeline import output
 from studio.pipeline.embeddings import EmbeddingCache
 from studio.pipeline.latents_file import Saved, load_latents, save_latents
@@ -95,7 +96,7 @@ class _Run:
         self.seconds[name] = round(monotonic() - began, 3)
 
     def notify(self, code: str, **values: Any) -> None:
-        self.emit(Notice(code, values, say(code, values)))
+        self.emit(Notice(code, values, message(code, values)))
 
     def check(self) -> None:
         if self.cancelled():

@@ -9,8 +9,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from studio.errors import StudioError, say
+from studio.errors import StudioError
 from studio.events import Failed
+from studio.messages import message
 from studio.queue.jobs import JobQueue, JobState
 from studio.queue.locks import OwnerLock
 from studio.queue.worker import FRESH_PROCESS, GRACE_SECONDS
@@ -199,4 +200,4 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _failed(code: str, **values: object) -> Failed:
-    return Failed(code, values, say(code, values))
+    return Failed(code, values, message(code, values))

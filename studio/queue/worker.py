@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from studio.errors import Cancelled, StudioError, say
+from studio.errors import Cancelled, StudioError
 from studio.events import Event, Failed, Finished, Notice
+from studio.messages import message
 from studio.queue.jobs import Job, JobQueue, JobState
 from studio.queue.locks import DeviceLock
 from studio.queue.log import job_in_log
@@ -165,11 +166,11 @@ class _Attempt:
 
     def _tell_holder(self, holder: str) -> None:
         values = {"holder": holder or "?"}
-        text = say("device_busy", values)
+        text = message("device_busy", values)
         _log.info(text)
         self._emit(Notice("device_busy", values, text))
 
 
 def _unexpected(error: Exception) -> Failed:
     values = {"kind": type(error).__name__, "reason": str(error).strip() or "-"}
-    return Failed("unexpected", values, say("unexpected", values))
+    return Failed("unexpected", values, message("unexpected", values))

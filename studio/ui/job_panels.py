@@ -6,6 +6,7 @@ from pathlib import Path
 
 from studio import filenames
 from studio.events import PHASES
+from studio.messages import phase_title
 from studio.queue.gallery import Entry
 from studio.queue.jobs import Job, JobState
 from studio.settings import ResolvedSettings
@@ -81,18 +82,12 @@ def _phases(job: Job, language: str) -> str:
     for index, phase in enumerate(PHASES):
         if phase not in skipped or index == current:
             kind = "done" if index < current else "now" if index == current else "next"
-            items.append(f'<li class="{kind}">{_phase(job, phase, language)}</li>')
+            items.append(f'<li class="{kind}">{phase_title(phase, language)}</li>')
     progress = job.progress
     known = progress is not None and progress.steps > 0
     width = f"width:{100 * progress.step / progress.steps:.1f}%" if known else ""
     bar = f'<div class="bar{"" if known else " busy"}"><i style="{width}"></i></div>'
     return f'<ol class="phases">{"".join(items)}</ol>{bar}'
-
-
-def _phase(job: Job, phase: str, language: str) -> str:
-    """What happens then: without a picture the VAE only finds the colours of previews, once per model."""
-    without_picture = phase == "encode_image" and not job.settings.first_image
-    return say("phase.prepare" if without_picture else f"phase.{phase}", language)
 
 
 def _facts(job: Job, ahead: int, language: str) -> str:
@@ -118,7 +113,7 @@ def _state(job: Job, language: str) -> str:
     if job.stopping:
         return say("stage.stopping", language)
     if job.state == JobState.RUNNING:
-        return _phase(job, job.phase, language) if job.phase in PHASES else say("stage.next", language)
+        return phase_title(job.phase, language) if job.phase in PHASES else say("stage.next", language)
     return say(f"state.{job.state}", language)
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 from html import escape
 
-from studio.errors import MESSAGES, StudioError
-from studio.errors import say as say_error
+from studio.errors import StudioError
 from studio.events import Failed, Notice
+from studio.messages import MESSAGES, message
 from studio.settings import FPS
 from studio.ui.strings import say, say_gb
 
@@ -48,7 +48,7 @@ def sentence(told: Failed | Notice | StudioError, language: str) -> str:
             key: say(NAMES[value], language) if key in ("field", "encoder") and value in NAMES else plain(value)
             for key, value in told.values.items()
         }
-        return say_error(told.code, values, language) if told.code in MESSAGES else own
+        return message(told.code, values, language) if told.code in MESSAGES else own
     except (KeyError, ValueError, IndexError):
         return own
 

@@ -1,6 +1,6 @@
 """Every word of the page, in English and Chinese. `say(key, language)` is the only way to a word.
 
-Sentences about errors live in studio.errors, names of models, presets and camera moves in configs/.
+Sentences of errors and names of phases are in studio.messages, names of models, presets and camera moves in configs/.
 """
 
 LANGUAGES = {"en": "English", "zh": "中文"}
@@ -150,13 +150,6 @@ STRINGS: dict[str, tuple[str, str]] = {
     "stage.stopping": ("Stopping", "正在停止"),
     "stage.seed": ("Seed {seed}", "种子 {seed}"),
     "stage.resume_hint": ("Resume goes on from its last saved step.", "点击“继续”将从最后保存的步骤接着运行。"),
-    "phase.load": ("Load", "载入"),
-    "phase.encode_text": ("Read text", "理解文字"),
-    "phase.encode_image": ("Read picture", "理解图片"),
-    "phase.prepare": ("Prepare the preview", "准备预览"),
-    "phase.denoise": ("Denoise", "去噪"),
-    "phase.decode": ("Decode", "解码"),
-    "phase.write": ("Write file", "写入文件"),
     "state.queued": ("Queued", "排队中"),
     "state.running": ("Running", "运行中"),
     "state.finished": ("Finished", "已完成"),

@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from studio.errors import StudioError, say
+from studio.errors import StudioError
 from studio.memory.allocator import Machine
 from studio.memory.manager import MemoryManager
 from studio.memory.oom import SPOKEN
+from studio.messages import message
 from tests.memory.tiny_model import (
     CPU,
     LAYERS,
@@ -90,7 +91,7 @@ def test_one_refused_allocation_at_every_point_in_turn_is_survived(folder, twin)
         assert left_nothing(manager)
     smaller = [values for code, values in notices if code == "plan_smaller"]
     assert min(values["resident"] for values in smaller) == min(values["llm_slots"] for values in smaller) == 1
-    assert all(say(code, values) != say(code, values, "zh") for code, values in notices)
+    assert all(message(code, values) != message(code, values, "zh") for code, values in notices)
 
 
 def test_memory_that_stays_refused_is_an_error_at_every_point(folder, twin):

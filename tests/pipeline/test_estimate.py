@@ -9,9 +9,10 @@ import sys
 import pytest
 
 from studio.config import ROOT, load_models, load_studio
-from studio.errors import StudioError, say
+from studio.errors import StudioError
 from studio.memory.planning import speeds
 from studio.memory.planning.speeds import ASSUMED, DiskSpeed
+from studio.messages import message
 from studio.pipeline import estimate
 from studio.pipeline.engine import CACHE_FOLDER, EngineOptions, open_engine
 from studio.pipeline.estimate import learn, page_estimate
@@ -45,7 +46,7 @@ def test_what_would_fit_is_said_in_both_languages_on_the_page_and_in_english_els
     with pytest.raises(StudioError) as refused:
         engine.memory.require(video_shape(settings))
     assert plan["remedy"]["en"] in str(refused.value)
-    assert plan["remedy"]["zh"] in say(refused.value.code, refused.value.values, "zh")
+    assert plan["remedy"]["zh"] in message(refused.value.code, refused.value.values, "zh")
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ import torch
 
 import app
 from studio.config import load_models, load_studio
-from studio.errors import InputError, say
+from studio.errors import InputError
 from studio.memory.plan import WeightMode
+from studio.messages import message
 from studio.pipeline import engine as engine_module
 from studio.pipeline.engine import EngineOptions, open_engine
 from studio.pipeline.generate import Request, resume_point
@@ -75,7 +76,7 @@ def test_without_bitsandbytes_it_is_refused_in_both_languages(models, tmp_path, 
     assert app.main(["generate", *machine, *words, "--quantize", "int8"]) == 0
     with pytest.raises(InputError) as refused:
         engine_module.check_weights(EngineOptions(weights=WeightMode.INT8_COMPUTE))
-    assert "bitsandbytes" in say(refused.value.code, refused.value.values, "zh")
+    assert "bitsandbytes" in message(refused.value.code, refused.value.values, "zh")
 
 
 def test_plan_states_the_speed_it_computes_in_int8_with(tmp_path, capsys):

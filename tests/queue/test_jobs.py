@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from studio import filenames
-from studio.errors import InputError, StudioError, say
+from studio.errors import InputError, StudioError
 from studio.events import Failed, Finished, Notice, PhaseStarted, Preview, Progress
+from studio.messages import message
 from studio.queue.jobs import RESUMABLE, JobQueue, JobState
 from studio.settings import ResolvedSettings
 
@@ -121,7 +122,7 @@ def test_a_failure_keeps_what_its_sentence_needs(queue: JobQueue) -> None:
     values = {"folder": Path("/out"), "free_gb": 0.25, "need_gb": 2.0}
     queue.record(id, Failed("disk_full", values, "text"))
     error = queue.get(id).error
-    assert "0.25 GB" in say(error.code, error.values) and "/out" in say(error.code, error.values, "zh")
+    assert "0.25 GB" in message(error.code, error.values) and "/out" in message(error.code, error.values, "zh")
 
 
 def test_news_of_a_job_that_does_not_run_changes_nothing(queue: JobQueue) -> None:

@@ -101,7 +101,7 @@ def test_the_prompt_is_shown_as_it_was_typed():
 
 def test_a_running_job_names_its_phase_and_the_time_left():
     text = Reader(job_panels.stage(job(), 0, "en")).text
-    assert "Denoise" in text and "3 / 20" in text and "about 1 min 30 s left" in text and "Seed 5" in text
+    assert "Denoising" in text and "3 / 20" in text and "about 1 min 30 s left" in text and "Seed 5" in text
     assert 'data-title="15%"' in job_panels.stage(job(), 0, "en")
     assert "剩余约 1 分 30 秒" in Reader(job_panels.stage(job(), 0, "zh")).text
 
@@ -113,10 +113,11 @@ def test_every_phase_has_its_place(phase):
 
 
 def test_only_a_job_with_a_picture_reads_one():
-    without = job(phase="encode_image", progress=None)
-    assert "Prepare the preview" in job_panels.stage(without, 0, "en")
-    page = job_panels.stage(replace(without, settings=replace(without.settings, first_image="x")), 0, "en")
-    assert "Read picture" in page and "Prepare" not in page
+    without = job()
+    assert "Preparing images" not in job_panels.stage(without, 0, "en")
+    assert "Preparing images" in job_panels.stage(replace(without, phase="encode_image"), 0, "en")
+    picture = replace(without, settings=replace(without.settings, first_image="x"))
+    assert "Preparing images" in job_panels.stage(picture, 0, "en")
 
 
 def test_a_job_without_a_phase_is_starting():

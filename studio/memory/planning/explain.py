@@ -7,7 +7,7 @@ from typing import Any
 from studio.units import GB
 
 LANGUAGES = ("en", "zh")
-# name: (English, Chinese), as in studio/errors.py; these are parts of the sentence that "misfit" is.
+# name: (English, Chinese), as in studio/messages.py; these are parts of the sentence that "misfit" is.
 WORDS: dict[str, tuple[str, str]] = {
     "misfit": (
         "It needs at least {short}. It would fit with {ways}.",
@@ -57,12 +57,13 @@ def explain(shortages: Iterable[Shortage], ways: Iterable[Way]) -> dict[str, str
 
 
 def _explain(shortages: list[Shortage], ways: list[Way], language: str) -> str:
-    def say(name: str, **values: Any) -> str:
+    def phrase(name: str, **values: Any) -> str:
         return WORDS[name][language == "zh"].format(**values)
 
     short = [
-        say("short", what=say(lack.what), need=lack.need_bytes / GB, have=lack.have_bytes / GB) for lack in shortages
+        phrase("short", what=phrase(lack.what), need=lack.need_bytes / GB, have=lack.have_bytes / GB)
+        for lack in shortages
     ]
-    budgets = say("and").join(lack.flag for lack in shortages)
-    listed = say("or").join([*(say(way.name, **way.values) for way in ways), budgets])
-    return say("misfit", short=say("and").join(short), ways=listed)
+    budgets = phrase("and").join(lack.flag for lack in shortages)
+    listed = phrase("or").join([*(phrase(way.name, **way.values) for way in ways), budgets])
+    return phrase("misfit", short=phrase("and").join(short), ways=listed)

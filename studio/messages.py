@@ -1,0 +1,253 @@
+"""Sentences of errors and notices and the names of phases, in both languages of the page and the command line.
+
+A sentence says what happened, the numbers, and the knob to turn. Words of the page alone stand in studio.ui.strings.
+"""
+
+from typing import Any
+
+# code: (English, Chinese); {names} are the values given to the error.
+MESSAGES: dict[str, tuple[str, str]] = {
+    "prompt_empty": (
+        "The prompt is empty: describe what should happen in the video.",
+        "提示词为空：请描述视频内容。",
+    ),
+    "prompt_long": (
+        "The prompt has {length} characters, {limit} are allowed: shorten it by {over}.",
+        "提示词有 {length} 个字符，上限为 {limit}：请删去 {over} 个。",
+    ),
+    "number_range": (
+        "{field} is {value}, it must lie between {low} and {high}.",
+        "{field} 为 {value}，必须在 {low} 到 {high} 之间。",
+    ),
+    "number_invalid": ("{field} is {value!r}, which is not a number.", "{field} 为 {value!r}，不是数字。"),
+    "number_whole": ("{field} is {value}, it must be a whole number.", "{field} 为 {value}，必须是整数。"),
+    "size_step": (
+        "{field} is {value}, it must be a multiple of {step}: use {below} or {above}.",
+        "{field} 为 {value}，必须是 {step} 的倍数：请用 {below} 或 {above}。",
+    ),
+    "frames_step": (
+        "num_frames is {value}, it must be 1 or a multiple of 17: use {below} or {above}.",
+        "num_frames 为 {value}，必须是 1 或 17 的倍数：请用 {below} 或 {above}。",
+    ),
+    "frames_many": (
+        "num_frames is {value}, {model} was trained on up to {limit}: use {limit} or fewer.",
+        "num_frames 为 {value}，{model} 最多训练到 {limit} 帧：请用 {limit} 或更少。",
+    ),
+    "image_needed": (
+        "{model} starts from a picture and none was given: add a first image, or choose a text-to-video model.",
+        "{model} 需要首帧图片，但没有提供：请添加首帧图片，或改用文生视频模型。",
+    ),
+    "image_unused": (
+        "{model} makes video from text alone and cannot use a first image: remove it, or choose {other}.",
+        "{model} 只用文字生成视频，无法使用首帧图片：请移除图片，或改用 {other}。",
+    ),
+    "motion_unused": (
+        "{model} has no motion score: leave motion_score out, or choose {other}.",
+        "{model} 没有运动强度：请去掉 motion_score，或改用 {other}。",
+    ),
+    "camera_unknown": (
+        "There is no camera move named {value!r}; the moves are: {known}.",
+        "没有名为 {value!r} 的运镜；可用的有：{known}。",
+    ),
+    "model_unknown": (
+        "There is no model named {value!r}; the models are: {known}.",
+        "没有名为 {value!r} 的模型；可用的有：{known}。",
+    ),
+    "model_missing": (
+        "{model} is not installed: {folder} lacks {missing}. Get it with: python app.py download {model}",
+        "{model} 未安装：{folder} 缺少 {missing}。下载命令：python app.py download {model}",
+    ),
+    "settings_field": (
+        "The settings hold a field this version does not know: {fields}.",
+        "设置中有本版本不认识的字段：{fields}。",
+    ),
+    "settings_unreadable": ("The settings cannot be read: {reason}.", "无法读取设置：{reason}。"),
+    "config_unreadable": ("{file} cannot be used: {reason}.", "无法使用 {file}：{reason}。"),
+    "device_unknown": (
+        "There is no device {value!r}: --device takes auto, cpu, cuda or cuda:N.",
+        "没有名为 {value!r} 的设备：--device 可取 auto、cpu、cuda 或 cuda:N。",
+    ),
+    "device_absent": (
+        "{value} is not on this machine, where PyTorch finds {count} GPUs: use --device cpu, "
+        "or install the PyTorch build for your GPU and its driver.",
+        "本机没有 {value}（PyTorch 找到 {count} 块 GPU）：请用 --device cpu，或安装与 GPU 及其驱动匹配的 PyTorch。",
+    ),
+    "no_plan": ("This video does not fit. {reason}", "该视频超出内存预算。{reason}"),
+    "out_of_memory": (
+        "Memory ran out though the plan was the smallest there is ({said}). "
+        "Close other programs, or choose fewer frames or a smaller size.",
+        "内存不足，且方案已缩到最小（{said}）。请关闭其他程序，或减少帧数、缩小尺寸。",
+    ),
+    "disk_full": (
+        "{folder} has {free_gb:.2f} GB free and {need_gb:.2f} GB are needed: free some space or choose another folder.",
+        "{folder} 剩余 {free_gb:.2f} GB，需要 {need_gb:.2f} GB：请清理空间或换一个文件夹。",
+    ),
+    "ffmpeg_missing": (
+        "ffmpeg was not found, so no video can be written: pip install imageio-ffmpeg, put ffmpeg on the PATH, "
+        "or correct IMAGEIO_FFMPEG_EXE where it is set.",
+        "找不到 ffmpeg，无法写入视频：请执行 pip install imageio-ffmpeg，或把 ffmpeg 放到 PATH 中；"
+        "若设置了 IMAGEIO_FFMPEG_EXE，请改正它。",
+    ),
+    "image_unreadable": (
+        "The first image cannot be read as a picture ({reason}): use a png, jpg, webp, bmp or tiff file.",
+        "无法读取首帧图片（{reason}）：请使用 png、jpg、webp、bmp 或 tiff 文件。",
+    ),
+    "image_format": (
+        "The first image cannot be read as a picture: use a png, jpg, webp, bmp or tiff file.",
+        "无法读取首帧图片：请使用 png、jpg、webp、bmp 或 tiff 文件。",
+    ),
+    "image_large": (
+        "The first image has {megapixels} megapixels, {limit} are allowed: scale it down.",
+        "首帧图片有 {megapixels} 百万像素，上限为 {limit}：请缩小图片。",
+    ),
+    "image_animated": (
+        "The first image is an animation of {frames} frames: save one frame of it as a png or jpg.",
+        "首帧图片是包含 {frames} 帧的动画：请把其中一帧存为 png 或 jpg。",
+    ),
+    "metadata_absent": (
+        "This file holds no settings of this program: use an mp4, png or json that it wrote.",
+        "该文件中没有本程序的设置：请使用本程序写出的 mp4、png 或 json 文件。",
+    ),
+    "metadata_missing": (
+        "No settings could be read from this file: {reason}.",
+        "无法从该文件读取设置：{reason}。",
+    ),
+    "latents_unreadable": (
+        "{file} holds no latents of this program ({reason}).",
+        "{file} 不是本程序的潜变量文件（{reason}）。",
+    ),
+    "output_exists": (
+        "{file} exists already: choose another name with --output, or remove it.",
+        "{file} 已存在：请用 --output 换一个名字，或删除它。",
+    ),
+    "rerun_picture": (
+        "The first image is not the one this video was made from: keep NAME.first.png beside the video, "
+        "or give the same picture with --first-image.",
+        "首帧图片与制作该视频时的不同：请把 NAME.first.png 放在视频旁边，或用 --first-image 给出同一张图片。",
+    ),
+    "rerun_picture_absent": (
+        "This video was made from a picture, and {file} is not there: put it back, or give the picture "
+        "with --first-image.",
+        "该视频由一张图片生成，但找不到 {file}：请放回该文件，或用 --first-image 给出图片。",
+    ),
+    "rerun_model": (
+        "The files of {model} are not the ones this video was made with, so it would come out different.",
+        "{model} 的模型文件与制作该视频时的不同，结果会不一样。",
+    ),
+    "file_unreadable": ("{file} cannot be read: {reason}.", "无法读取 {file}：{reason}。"),
+    "write_failed": ("{file} could not be written: {reason}.", "无法写入 {file}：{reason}。"),
+    "checkpoint": ("{reason}", "模型文件有问题：{reason}"),
+    "int8_missing": (
+        "{folder} has no int8 weights of its {part} yet: make them with python app.py quantize MODEL, "
+        "or leave --quantize out.",
+        "{folder} 还没有 {part} 的 int8 权重：请执行 python app.py quantize MODEL，或去掉 --quantize。",
+    ),
+    "int8_outdated": (
+        "The int8 weights in {folder} were made from another {part} than lies there now: "
+        "run python app.py quantize MODEL again.",
+        "{folder} 中的 int8 权重来自另一份 {part}，与现有文件不符：请重新执行 python app.py quantize MODEL。",
+    ),
+    "int8_compute_missing": (
+        "Computing in int8 needs bitsandbytes, which is not installed: pip install bitsandbytes, "
+        "or use --quantize int8, which needs it no more once the weights are written.",
+        "int8 计算需要 bitsandbytes，但未安装：请执行 pip install bitsandbytes，或改用 --quantize int8（权重生成后不再需要它）。",
+    ),
+    "remove_failed": ("{file} could not be removed: {reason}.", "无法删除 {file}：{reason}。"),
+    "queue_unwritable": (
+        "The queue in {folder} cannot be written ({reason}; {free_gb:.2f} GB are free there): free some space, or choose another folder.",
+        "无法写入 {folder} 中的任务队列（{reason}；剩余 {free_gb:.2f} GB）：请清理空间或换一个文件夹。",
+    ),
+    "queue_busy": (
+        "The queue in {folder} was locked by another process for {seconds:.0f} seconds: try again, or end that process.",
+        "{folder} 中的任务队列被其他进程锁定了 {seconds:.0f} 秒：请重试，或结束该进程。",
+    ),
+    "job_running": ("The job is running: stop it before deleting it.", "任务正在运行：请先停止再删除。"),
+    "device_busy": (
+        "Waiting for the device, which is used by {holder}.",
+        "正在等待设备，它正被占用：{holder}。",
+    ),
+    "unexpected": (
+        "The job failed unexpectedly ({kind}: {reason}). The log has the details; Resume goes on from the last saved step.",
+        "任务意外失败（{kind}：{reason}）。详情见日志；点“继续”可从最近保存的步骤接着运行。",
+    ),
+    "worker_killed": (
+        "The worker process was killed, perhaps out of memory: {used_gb:.1f} of {total_gb:.1f} GB host memory were in use. Resume goes on from the last saved step; a smaller --ram leaves more room.",
+        "工作进程被终止，可能是内存不足：主机内存已用 {used_gb:.1f} GB，共 {total_gb:.1f} GB。点“继续”可从最近保存的步骤接着运行；调小 --ram 可留出更多内存。",
+    ),
+    "worker_crashed": (
+        "The worker process crashed ({signal}; last words: {words}). Resume goes on from the last saved step.",
+        "工作进程崩溃（{signal}；最后输出：{words}）。点“继续”可从最近保存的步骤接着运行。",
+    ),
+    "worker_exited": (
+        "The worker process ended with code {status} (last words: {words}). Resume goes on from the last saved step.",
+        "工作进程退出，代码 {status}（最后输出：{words}）。点“继续”可从最近保存的步骤接着运行。",
+    ),
+    "download_source": (
+        "{model} has no files on {source} to download.",
+        "{model} 在 {source} 上没有可下载的文件。",
+    ),
+    "download_failed": (
+        "{what} could not be fetched from {where}: {reason}. Run the command again: it goes on where it stopped.",
+        "无法从 {where} 获取 {what}：{reason}。请重新执行该命令，下载会从中断处继续。",
+    ),
+    "download_lacks": (
+        "{repo} on {source} lacks {missing}, so it is no complete Step-Video checkpoint.",
+        "{source} 上的 {repo} 缺少 {missing}，不是完整的 Step-Video 模型。",
+    ),
+    "download_checksum": (
+        "{file} arrived twice with checksum {found} where the hub promises {promised}; it was deleted. Try the other --source.",
+        "{file} 两次下载的校验和均为 {found}，应为 {promised}；文件已删除。请换一个 --source。",
+    ),
+    "port_taken": (
+        "Port {port} of {host} cannot be used ({reason}): choose another with --port, or close the program that has it.",
+        "无法使用 {host} 的端口 {port}（{reason}）：请用 --port 换一个端口，或关闭占用它的程序。",
+    ),
+    "login_invalid": (
+        "{file} holds no usable login ({reason}): write USER:PASS, one a line in a file.",
+        "{file} 中没有可用的登录信息（{reason}）：请写成 USER:PASS，文件中每行一个。",
+    ),
+    "cancelled": ("Stopped.", "已停止。"),
+    # no failures, but to be known (events.Notice)
+    "text_cut": (
+        "{encoder} reads {limit} tokens; the last {cut} of the text are not read.",
+        "{encoder} 只读取 {limit} 个词元；文字末尾的 {cut} 个不会被读取。",
+    ),
+    "plan_smaller": (
+        "Memory ran out; going on with less in it: {resident} blocks kept there and {slots} slots, "
+        "{llm_slots} language model slots, {slice_frames} latent frames decoded at once. Nothing done so far is lost.",
+        "内存不足，改用更小的方案继续：常驻 {resident} 个块、{slots} 个槽位，语言模型 {llm_slots} 个槽位，"
+        "每次解码 {slice_frames} 个潜变量帧。已完成的部分不会丢失。",
+    ),
+    "compute_speed": (
+        "Computing in int8, as asked: {int8:.3g} TFLOP/s on this device, where the usual type has {usual:.3g}. "
+        "It rounds more than --quantize int8, which is the better choice unless the first number is clearly larger.",
+        "已按要求使用 int8 计算：本设备上为 {int8:.3g} TFLOP/s，常用精度为 {usual:.3g}。"
+        "其舍入误差大于 --quantize int8；除非前一个数字明显更大，否则建议使用后者。",
+    ),
+    "memory_again": (
+        "Memory was refused; trying once more after giving back what was free.",
+        "内存申请被拒绝；已归还空闲内存，正在重试。",
+    ),
+}
+
+# A job's phases (events.PHASES) as the page and the progress bar name them. encode_image: the first image's latent, and
+# once per model the colours of previews.
+PHASE_TITLES: dict[str, tuple[str, str]] = {
+    "load": ("Loading", "载入"),
+    "encode_text": ("Encoding text", "编码文字"),
+    "encode_image": ("Preparing images", "准备图片"),
+    "denoise": ("Denoising", "去噪"),
+    "decode": ("Decoding", "解码"),
+    "write": ("Writing files", "写入文件"),
+}
+
+
+def message(code: str, values: dict[str, Any], language: str = "en") -> str:
+    """The sentence of an error or notice in "en" or "zh"; a value may be a dict with a text for each language."""
+    words = {name: value[language] if isinstance(value, dict) else value for name, value in values.items()}
+    return MESSAGES[code][language == "zh"].format(**words)
+
+
+def phase_title(phase: str, language: str = "en") -> str:
+    """The name of a phase in "en" or "zh"."""
+    return PHASE_TITLES[phase][language == "zh"]

@@ -36,7 +36,7 @@ from studio.queue.worker import FRESH_PROCESS, Stop, work
 from studio.service.backend import Backend, TextReport
 from studio.service.gauges import free_vram_gb, memory_gauges, worker_is_fresh
 from studio.settings import ResolvedSettings
-from studio.ui.layout import build_page
+from studio.ui.page import build_page
 from studio.ui.server import ServeOptions, parse_login, serve
 
 QUEUE_FOLDER = ".queue"  # inside the output folder

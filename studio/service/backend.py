@@ -65,12 +65,6 @@ class Backend:
         found = [model for model in self.models.values() if installed[model.name] or model.sources]
         return sorted(found, key=lambda model: (not installed[model.name], model.order))
 
-    def grey(self, has_image: bool) -> dict[str, str]:
-        """Why a model cannot be used just now, as a key of strings.py, "" where it can: model name -> reason."""
-        installed = self.installed()
-        unfit = {name: "model.text_alone" for name, model in self.models.items() if has_image and not model.takes_image}
-        return {name: unfit.get(name, "") if installed[name] else "model.missing" for name in self.models}
-
     def first_model(self) -> ModelConfig:
         """The model a new visitor finds chosen: an installed one that is not the built-in toy, else the toy."""
         menu, installed = self.menu(), self.installed()

@@ -137,7 +137,7 @@ class CreateTab:
 
     def show(self, values: form.Values, has_image: bool, language: str, *, words: bool = False) -> Updates:
         """Put values into the form, each with the choices and the state it then has; typed words only on request."""
-        model, grey = self.model(values), self.backend.grey(has_image)
+        model, grey = self.model(values), self._grey(has_image)
         choices = {
             "model": [
                 (form_panels.model_words(choice, grey[choice.name], language), choice.name)
@@ -168,6 +168,12 @@ class CreateTab:
             self.model_style: form_panels.model_style(name for name, reason in grey.items() if reason),
             **self.refresh(values, has_image, language),
         }
+
+    def _grey(self, has_image: bool) -> dict[str, str]:
+        """Model name -> the key of why it cannot be used just now, "" where it can."""
+        models, installed = self.backend.models, self.backend.installed()
+        unfit = {name: "model.text_alone" for name, model in models.items() if has_image and not model.takes_image}
+        return {name: unfit.get(name, "") if installed[name] else "model.missing" for name in models}
 
     def refresh(self, values: form.Values, has_image: bool, language: str) -> Updates:
         """What follows from the form: the preset's name, texts for the model, plan, and the copy the browser keeps."""

@@ -3,7 +3,7 @@
 import gradio as gr
 import pytest
 
-from studio.ui.layout import _Page
+from studio.ui.page import Page
 from tests.ui.fake_backend import FakeBackend
 
 ALL = ("nano", "nano-turbo", "step-video-t2v", "step-video-ti2v")
@@ -13,7 +13,7 @@ ALL = ("nano", "nano-turbo", "step-video-t2v", "step-video-ti2v")
 def built(tmp_path_factory):
     fake = FakeBackend(tmp_path_factory.mktemp("page"), installed=ALL)
     with gr.Blocks():
-        return fake, _Page(fake.backend)
+        return fake, Page(fake.backend)
 
 
 @pytest.fixture

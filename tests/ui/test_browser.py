@@ -17,7 +17,7 @@ from PIL import Image
 from studio.examples import example_settings, first_image
 from studio.queue.jobs import JobState
 from studio.settings import GenerationSettings
-from studio.ui.layout import build_page
+from studio.ui.page import build_page
 from studio.ui.server import ServeOptions, serve
 from studio.ui.strings import MOVES, STRINGS
 from tests.ui.fake_backend import FAIL_WORD, FakeBackend, Pace, paint

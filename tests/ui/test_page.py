@@ -11,7 +11,7 @@ from PIL import Image
 from studio.errors import InputError
 from studio.settings import GenerationSettings
 from studio.ui import form
-from studio.ui.layout import _Page
+from studio.ui.page import Page
 from tests.ui.clicks import EVIL, filled, message, picture, submit, upload
 from tests.ui.conftest import ALL
 
@@ -239,7 +239,7 @@ def test_a_returning_visitor_finds_form_and_language(page):
 def test_every_handler_keeps_to_its_outputs(page, fake):
     """Gradio refuses an update of a component that is no output: wire everything, call everything, compare."""
     with gr.Blocks() as blocks:
-        made = _Page(fake.backend)
+        made = Page(fake.backend)
         made.wire(blocks)
     given = filled(made, "nano", image=picture())
     settings_file = upload(made, b'{"model": "nano", "prompt": "a"}')

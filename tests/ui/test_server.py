@@ -12,7 +12,7 @@ from studio.errors import InputError
 from studio.queue.jobs import JobState
 from studio.settings import GenerationSettings
 from studio.ui import server
-from studio.ui.layout import build_page
+from studio.ui.page import build_page
 from studio.ui.server import OPEN_FOLDERS, OPEN_PATHS, ServeOptions, parse_login, read_logins, serve
 from tests.ui.fake_backend import FakeBackend, Pace
 

@@ -80,7 +80,7 @@ def test_keys_given_to_say_and_to_labels_exist():
 
 def test_html_holds_no_words_of_its_own():
     """Whatever stands between tags in our html comes from strings.py (or is the name of the program)."""
-    for name in ("markup.py", "form_panels.py", "job_panels.py", "examples_panel.py", "gallery_tab.py", "layout.py"):
+    for name in ("markup.py", "form_panels.py", "job_panels.py", "examples_panel.py", "gallery_tab.py", "page.py"):
         for node in ast.walk(SOURCES[name]):
             if isinstance(node, ast.JoinedStr | ast.Constant):
                 parts = node.values if isinstance(node, ast.JoinedStr) else [node]

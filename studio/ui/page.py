@@ -33,12 +33,12 @@ def build_page(backend: Backend) -> gr.Blocks:
     with gr.Blocks(
         title=say("app.title", "en"), analytics_enabled=False, delete_cache=(CACHE_SWEEP, CACHE_AGE), fill_width=True
     ) as page:
-        _Page(backend).wire(page)
+        Page(backend).wire(page)
     page.queue(api_open=False, default_concurrency_limit=None)
     return page
 
 
-class _Page:
+class Page:
     """All components, and the events that concern more than one part."""
 
     def __init__(self, backend: Backend) -> None:

@@ -1,6 +1,6 @@
-"""What a running job tells: a small vocabulary of typed events, each a plain dict when stored."""
+"""What a running job reports: a small vocabulary of typed events."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 PHASES = ("load", "encode_text", "encode_image", "denoise", "decode", "write")
@@ -64,15 +64,3 @@ class Failed:
 
 
 Event = PhaseStarted | Progress | Preview | Notice | Finished | Failed
-_KINDS = {kind.__name__: kind for kind in (PhaseStarted, Progress, Preview, Notice, Finished, Failed)}
-
-
-def to_dict(event: Event) -> dict[str, Any]:
-    """The event as plain data with its kind under "event"."""
-    return {"event": type(event).__name__, **asdict(event)}
-
-
-def from_dict(data: dict[str, Any]) -> Event:
-    """The inverse of to_dict; KeyError on an unknown kind."""
-    values = dict(data)
-    return _KINDS[values.pop("event")](**values)

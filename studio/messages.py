@@ -3,6 +3,7 @@
 A sentence says what happened, the numbers, and the knob to turn. Words of the page alone stand in studio.ui.strings.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 # code: (English, Chinese); {names} are the values given to the error.
@@ -242,7 +243,7 @@ PHASE_TITLES: dict[str, tuple[str, str]] = {
 }
 
 
-def message(code: str, values: dict[str, Any], language: str = "en") -> str:
+def message(code: str, values: Mapping[str, Any], language: str = "en") -> str:
     """The sentence of an error or notice in "en" or "zh"; a value may be a dict with a text for each language."""
     words = {name: value[language] if isinstance(value, dict) else value for name, value in values.items()}
     return MESSAGES[code][language == "zh"].format(**words)

@@ -11,7 +11,9 @@ from yaml import YAMLError
 
 from studio.errors import InputError
 
-ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parent
+# Holds configs/ and assets/: they stand beside the package in a clone, and inside it where a wheel was installed.
+ROOT = PACKAGE if (PACKAGE / "configs").is_dir() else PACKAGE.parent
 COMPONENTS = ("transformer", "step_llm", "clip", "vae")
 # Where a component lies inside a public checkpoint folder (research: layout of the three repositories).
 COMPONENT_FOLDERS = {
@@ -151,7 +153,7 @@ def load_studio(path: Path = ROOT / "configs" / "studio.yaml", **overrides: Any)
 def part_folder(variant: Variant, component: str, model_dir: Path) -> Path | None:
     """The checkpoint folder a component comes from, or None where none of the candidates has it.
 
-    "assets/..." stands for this repository's own folders, any other name for a folder of `model_dir`.
+    "assets/..." stands for this program's own folders, any other name for a folder of `model_dir`.
     """
     for name in variant.folders[component]:
         folder = ROOT / name if name.startswith("assets/") else model_dir / name

@@ -40,7 +40,8 @@ ROOMS = {
     "studio.ui": ("ui", ("service", "queue", "shared")),
     "studio.nano": ("nano", PIPELINE),
     "studio.commands": ("commands", ("ui", "service", "queue", "nano", *PIPELINE)),
-    "app": ("app", ("commands", "shared")),
+    "studio.__main__": ("app", ("commands",)),
+    "app": ("app", ("commands",)),
 }
 MAY_IMPORT = {room: {room, FACTS, *others} for room, others in ROOMS.values()}
 HAS_TORCH = {"models", "memory base", "streaming", "planning", "memory", "checkpoints", "pipeline", "nano"}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import app
+from studio.commands.cli import build_parser
 from studio.config import load_camera_moves, load_models
 from studio.errors import InputError
 from studio.settings import MAX_SEED, RANGES, TYPES, GenerationSettings, ResolvedSettings, nearest_multiples
@@ -225,7 +225,7 @@ def test_what_is_no_settings_is_a_sentence(text: str) -> None:
 def test_every_field_can_be_given_on_the_command_line() -> None:
     given = {name: "1" for name in FIELDS}
     arguments = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", value)]
-    options = vars(app.build_parser().parse_args(["generate", *arguments]))
+    options = vars(build_parser().parse_args(["generate", *arguments]))
     assert all(options[name] is not None for name in FIELDS)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
+from studio.commands.flags import SETTING_FLAGS
 from studio.commands.machine import engine_options, find_model, learn_from, notices, studio_config
 from studio.commands.signals import stopping
 from studio.config import StudioConfig, load_camera_moves
@@ -36,11 +37,11 @@ STOPPING = "Stopping after the block in work; Ctrl-C again ends at once."
 LOG_SECONDS = 10  # between two states of the bar where nobody watches it move
 
 
-def run_generate(options: argparse.Namespace, flags: Mapping[str, Any]) -> int:
-    """Make one video. `flags`: GenerationSettings fields given on the command line (None: not given)."""
+def run(options: argparse.Namespace) -> int:
+    """Make one video."""
     config, moves = studio_config(options), load_camera_moves()
     record = _read_record(options.from_video) if options.from_video else None
-    asked = _settings(options, flags, config, record)
+    asked = _settings(options, config, record)
     model = find_model(asked.model, config)
     settings = asked.resolve(model)
     settings.check(model, moves)
@@ -97,13 +98,11 @@ def _tell(finished: Finished) -> int:
 
 
 def _settings(
-    options: argparse.Namespace, flags: Mapping[str, Any], config: StudioConfig, record: Mapping[str, Any] | None
+    options: argparse.Namespace, config: StudioConfig, record: Mapping[str, Any] | None
 ) -> GenerationSettings:
     """The settings of the file that is made again, if any, with the command line's values over them."""
-    given = {name: value for name, value in flags.items() if value is not None}
-    for name in ("model", "prompt", "camera_move"):
-        if getattr(options, name) is not None:
-            given[name] = getattr(options, name)
+    given = {name: getattr(options, name) for name in ("model", "prompt", "camera_move", *SETTING_FLAGS)}
+    given = {name: value for name, value in given.items() if value is not None}
     if options.first_image is not None:
         given["first_image"] = str(options.first_image)
     if record is None:

@@ -1,49 +1,43 @@
-"""The page and its worker: two processes that meet in the queue on disk."""
+"""The page, and the worker process that it keeps beside it; the two meet in the queue on disk."""
 
 import argparse
 import socket
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-from studio.commands.machine import engine_options, find_model, learn_from, notices, studio_config
+from studio.commands.machine import engine_options, find_model, studio_config
 from studio.commands.signals import stopping
-from studio.config import ROOT, ModelConfig, StudioConfig, load_camera_moves, load_examples, load_models, load_presets
+from studio.config import ROOT, StudioConfig, load_camera_moves, load_examples, load_models, load_presets
 from studio.errors import StudioError
-from studio.events import Event, Finished, PhaseStarted
-from studio.filenames import result_name
-from studio.media import read_image
 from studio.pipeline.engine import (
     EngineOptions,
     check_weights,
     is_installed,
-    open_engine,
     open_tokenizers,
     part_folders,
     pick_device,
 )
 from studio.pipeline.estimate import machine_speeds, page_estimate
-from studio.pipeline.generate import Engine, Request, generate
 from studio.prompt import Tokenizer, compose, count, unread
 from studio.queue.gallery import Gallery
-from studio.queue.jobs import Job, JobQueue
-from studio.queue.locks import DeviceLock, runtime_folder
+from studio.queue.jobs import JobQueue
 from studio.queue.log import start_log
 from studio.queue.supervisor import Supervisor
-from studio.queue.worker import FRESH_PROCESS, Stop, work
 from studio.service.backend import Backend, TextReport
 from studio.service.gauges import free_vram_gb, memory_gauges, worker_is_fresh
 from studio.settings import ResolvedSettings
 from studio.ui.page import build_page
 from studio.ui.server import ServeOptions, parse_login, serve
 
+# Starts the worker: app.py in a clone, else the installed module (-P: never one that lies in the working directory).
+SCRIPT = ROOT / "app.py"
+PROGRAM = [sys.executable, str(SCRIPT)] if SCRIPT.is_file() else [sys.executable, "-P", "-m", "studio"]
 QUEUE_FOLDER = ".queue"  # inside the output folder
 POLL_SECONDS = 0.1  # between two looks at whether to close
 
 
-def run_page(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Open the page and keep a worker beside it until the page ends."""
     config = studio_config(options)
     _check_port(config)
@@ -80,76 +74,9 @@ def _check_port(config: StudioConfig) -> None:
         raise StudioError("port_taken", port=config.port, host=config.host, reason=reason) from None
 
 
-def run_worker(options: argparse.Namespace) -> int:
-    """Work the queue; started by the page, ends with it."""
-    config = studio_config(options)
-    engines = _Engines(config, engine_options(options))
-    start_log(options.queue, "worker")
-    stop = Stop()
-    stop.listen()
-    queue = JobQueue(options.queue, limit_megapixels=config.image_limit_megapixels)
-    device = str(pick_device(engine_options(options).device))
-    lock = DeviceLock(runtime_folder(), device, "the page's worker")
-    left = False
-
-    def idle() -> None:
-        """Give everything back. What a CUDA context takes goes with its process alone, so that one leaves."""
-        nonlocal left
-        engines.release()
-        if device != "cpu" and not stop.asked:
-            left = stop.asked = True
-
-    code = work(queue, engines.run, idle, stop=stop, device=lock)
-    return FRESH_PROCESS if left else code
-
-
-class _Engines:
-    """The worker's opened model: kept from job to job while the same one is asked for."""
-
-    def __init__(self, config: StudioConfig, options: EngineOptions) -> None:
-        self._config, self._options = config, options
-        self._models, self._moves = load_models(), load_camera_moves()
-        self._key: tuple[str, bool] | None = None
-        self._engine: Engine | None = None
-        self._first = True  # no video was made by this process yet
-
-    def run(self, job: Job, emit: Callable[[Event], None], cancelled: Callable[[], bool]) -> Finished:
-        """Make the job's video."""
-        settings = job.settings
-        image = None
-        if settings.first_image is not None:
-            image = read_image(Path(settings.first_image).read_bytes(), self._config.image_limit_megapixels)
-        stem = self._config.output_dir / f"{result_name(settings.prompt, settings.seed, job.created)}-{job.id[:6]}"
-        began = time.monotonic()
-        engine = self._open(self._models[settings.model], image is not None, emit)
-        seconds = {"load": round(time.monotonic() - began, 3)}
-        for notice in notices(engine, self._options):
-            emit(notice)
-        finished = generate(Request(settings, stem, job.folder, image), engine, emit, cancelled)
-        finished = replace(finished, seconds=seconds | finished.seconds)
-        learn_from(engine, settings, finished, self._config, self._options, first=self._first)
-        self._first = False
-        return finished
-
-    def release(self) -> None:
-        """Give everything back."""
-        if self._engine is not None:
-            self._engine.memory.release()
-        self._engine = self._key = None
-
-    def _open(self, model: ModelConfig, has_image: bool, emit: Callable[[Event], None]) -> Engine:
-        key = (model.name, has_image)
-        if self._key != key:
-            emit(PhaseStarted("load"))
-            self.release()
-            self._engine = open_engine(model, has_image, self._moves, self._config, self._options)
-            self._key = key
-        return self._engine
-
-
 def _worker_command(options: argparse.Namespace, folder: Path) -> list[str]:
-    """The command line of the worker: this one's flags about the machine."""
-    command = [sys.executable, str(ROOT / "app.py"), "worker", "--queue", str(folder)]
+    """The command line of the worker: this program's, with this one's flags about the machine."""
+    command = [*PROGRAM, "worker", "--queue", str(folder)]
     for name in ("model_dir", "output_dir", "device", "offload", "quantize", "vram", "ram"):
         if (value := vars(options).get(name)) is not None:
             command += [f"--{name.replace('_', '-')}", str(value)]

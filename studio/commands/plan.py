@@ -12,7 +12,7 @@ from studio.pipeline.estimate import estimate
 from studio.settings import GenerationSettings, ResolvedSettings
 
 
-def run_plan(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Print the plan; 1 when nothing fits."""
     config = studio_config(options)
     model = find_model(options.model, config)

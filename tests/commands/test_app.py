@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-import app
+from studio.commands.cli import main
 from studio.config import ROOT
 from studio.pipeline.latents_file import read_latents
 
@@ -29,7 +29,7 @@ def call(model_dir: Path, outputs: Path, capsys: pytest.CaptureFixture):
         machine = ["--model-dir", model_dir, "--output-dir", outputs, "--device", "cpu", "--ram", "4"]
         command, *rest = words
         capsys.readouterr()
-        code = app.main([str(word) for word in (command, *machine, *rest)])
+        code = main([str(word) for word in (command, *machine, *rest)])
         return code, *capsys.readouterr()
 
     return run
@@ -88,14 +88,14 @@ def test_a_number_that_is_none_is_refused_by_the_parser(call, capsys, words):
 @pytest.mark.parametrize("port", ["0", "-5", "65536", "x"])
 def test_a_port_that_is_none_is_refused(port, capsys):
     with pytest.raises(SystemExit) as ended:
-        app.main(["--port", port])
+        main(["--port", port])
     assert ended.value.code == 2 and "--port" in capsys.readouterr().err
 
 
 def test_a_taken_port_is_a_sentence(tmp_path, capsys):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        assert app.main(["--output-dir", str(tmp_path), "--port", str(port)]) == 1
+        assert main(["--output-dir", str(tmp_path), "--port", str(port)]) == 1
     assert f"Port {port} of 127.0.0.1 cannot be used" in capsys.readouterr().err
 
 
@@ -192,19 +192,19 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(model_dir, tmp_path):
 
 
 def test_inspect_says_what_a_folder_holds(model_dir, capsys):
-    assert app.main(["inspect", str(model_dir / "step-video-ti2v")]) == 0
+    assert main(["inspect", str(model_dir / "step-video-ti2v")]) == 0
     assert "TI2V" in capsys.readouterr().out
-    assert app.main(["inspect", str(model_dir)]) == 1
+    assert main(["inspect", str(model_dir)]) == 1
 
 
 def test_plan_needs_neither_weights_nor_a_card(capsys, tmp_path):
     words = ["plan", "--model", "step-video-ti2v", "--num-frames", "102", "--height", "544", "--width", "992"]
     words += ["--model-dir", str(tmp_path), "--output-dir", str(tmp_path)]
-    assert app.main([*words, "--vram", "24", "--ram", "64", "--json"]) == 0
+    assert main([*words, "--vram", "24", "--ram", "64", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     keys = {"fits", "vram_peak_gb", "ram_peak_gb", "seconds_per_step", "resident_blocks", "streamed_blocks"}
     assert keys <= set(plan) and plan["fits"] and plan["vram_peak_gb"] <= 24 and plan["ram_peak_gb"] <= 64
     assert plan["resident_blocks"] + plan["streamed_blocks"] == 48
-    assert app.main([*words, "--vram", "4", "--ram", "64"]) == 1
+    assert main([*words, "--vram", "4", "--ram", "64"]) == 1
     assert "It would fit with" in capsys.readouterr().out
-    assert app.main([*words, "--height", "100", "--vram", "4"]) == 2
+    assert main([*words, "--height", "100", "--vram", "4"]) == 2

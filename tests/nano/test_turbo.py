@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-import app
 from models.checkpoint import load_transformer
 from models.transformer import Block
 from models.vae import VAE, VAEParams
+from studio.commands.cli import main
 from studio.config import ROOT, load_models, load_studio
 from studio.media import read_video
 from studio.nano import __main__ as nano
@@ -58,7 +58,7 @@ def generate(folder: Path, *words: object) -> Path:
     made = folder / "made.mp4"
     machine = ["--output-dir", folder / "outputs", "--device", "cpu", "--ram", 4, "--output", made]
     wanted = ["--model", "nano-turbo", "--prompt", "a red circle", *words]
-    assert app.main([str(word) for word in ("generate", *machine, *wanted)]) == 0
+    assert main([str(word) for word in ("generate", *machine, *wanted)]) == 0
     return made
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import app
+from studio.commands.cli import main
 from studio.config import load_models, load_studio
 from studio.errors import InputError
 from studio.memory.plan import WeightMode
@@ -29,7 +29,7 @@ def models(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder with int8 weights."""
     folder = tmp_path_factory.mktemp("models")
     shutil.copytree(model_dir / "step-video-t2v", folder / "step-video-t2v")
-    assert app.main(["quantize", "--model-dir", str(folder), "step-video-t2v"]) == 0
+    assert main(["quantize", "--model-dir", str(folder), "step-video-t2v"]) == 0
     return folder
 
 
@@ -39,7 +39,7 @@ def test_each_mode_makes_its_own_video_and_says_which(models, outputs, tmp_path,
     for mode in MODES:
         words = ["--model", "step-video-t2v", "--prompt", "x", *SIZE, "--keep-latents"]
         stem = tmp_path / mode
-        assert app.main(["generate", *machine, *words, "--quantize", mode, "--output", str(stem)]) == 0
+        assert main(["generate", *machine, *words, "--quantize", mode, "--output", str(stem)]) == 0
         told[mode] = capsys.readouterr().err
         latents[mode] = read_latents(tmp_path / f"{mode}.latents.safetensors").saved.latents
         assert json.loads((tmp_path / f"{mode}.json").read_text())["quantize"] == mode
@@ -47,7 +47,7 @@ def test_each_mode_makes_its_own_video_and_says_which(models, outputs, tmp_path,
         apart = (latents[one] - latents[other]).norm() / latents["none"].norm()
         assert 0 < apart < 0.1, f"{one} and {other}"
     assert ["Computing in int8, as asked" in told[mode] for mode in MODES] == [False, False, True]
-    code = app.main(["generate", *machine, "--from-video", str(tmp_path / "int8.json"), "--quantize", "int8-compute"])
+    code = main(["generate", *machine, "--from-video", str(tmp_path / "int8.json"), "--quantize", "int8-compute"])
     assert code == 0 and "Made with quantize int8, now int8-compute" in capsys.readouterr().err
 
 
@@ -70,10 +70,10 @@ def test_without_bitsandbytes_it_is_refused_in_both_languages(models, tmp_path, 
     monkeypatch.setattr(engine_module, "int8_compute_available", lambda: False)
     machine = ["--model-dir", str(models), "--output-dir", str(tmp_path), "--device", "cpu"]
     words = ["--model", "step-video-t2v", "--prompt", "x", *SIZE]
-    assert app.main(["generate", *machine, *words, "--quantize", "int8-compute"]) == 2
+    assert main(["generate", *machine, *words, "--quantize", "int8-compute"]) == 2
     assert "pip install bitsandbytes" in capsys.readouterr().err
-    assert app.main([*machine, "--quantize", "int8-compute"]) == 2, "the page says it before it opens"
-    assert app.main(["generate", *machine, *words, "--quantize", "int8"]) == 0
+    assert main([*machine, "--quantize", "int8-compute"]) == 2, "the page says it before it opens"
+    assert main(["generate", *machine, *words, "--quantize", "int8"]) == 0
     with pytest.raises(InputError) as refused:
         engine_module.check_weights(EngineOptions(weights=WeightMode.INT8_COMPUTE))
     assert "bitsandbytes" in message(refused.value.code, refused.value.values, "zh")
@@ -83,7 +83,7 @@ def test_plan_states_the_speed_it_computes_in_int8_with(tmp_path, capsys):
     words = ["plan", "--model", "step-video-t2v", "--model-dir", str(tmp_path), "--output-dir", str(tmp_path), "--json"]
     plans = {}
     for mode in MODES:
-        assert app.main([*words, "--vram", "24", "--ram", "64", "--quantize", mode]) == 0
+        assert main([*words, "--vram", "24", "--ram", "64", "--quantize", mode]) == 0
         plans[mode] = json.loads(capsys.readouterr().out)
     assert "int8_tflops" not in plans["int8"]["assumptions"] and "int8_tflops" in plans["int8-compute"]["assumptions"]
     assert plans["none"]["resident_blocks"] < plans["int8"]["resident_blocks"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import app
+from studio.commands.cli import main
 from studio.config import ROOT
 from studio.errors import Cancelled
 from studio.queue import workfolder
@@ -43,7 +43,7 @@ def test_a_folder_in_use_stays_however_old_it_is(tmp_path):
     """The holder is another process; when it is killed, its lock goes with it."""
     folder = left(tmp_path, "old", OLD)
     code = (
-        "import sys, time; from pathlib import Path; from studio.commands.workfolder import FolderLock\n"
+        "import sys, time; from pathlib import Path; from studio.queue.workfolder import FolderLock\n"
         "lock = FolderLock(Path(sys.argv[1])); print(lock.acquire(), flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -125,6 +125,6 @@ def test_generate_removes_what_nobody_came_back_to_and_says_so(model_dir, tmp_pa
     old, young = left(tmp_path / ".work", "old", OLD), left(tmp_path / ".work", "young", DAY)
     words = ["--model", "step-video-t2v", "--prompt", "x", "--num-frames", "1", "--height", "64", "--width", "96"]
     machine = ["--model-dir", str(model_dir), "--output-dir", str(tmp_path), "--device", "cpu", "--ram", "4"]
-    assert app.main(["generate", *machine, *words, "--infer-steps", "1"]) == 0
+    assert main(["generate", *machine, *words, "--infer-steps", "1"]) == 0
     assert "Removed what 1 stopped run left" in capsys.readouterr().err
     assert not old.exists() and list((tmp_path / ".work").iterdir()) == [young]

@@ -1,0 +1,97 @@
+"""The command line: parses it and runs the command, whose file is imported only then, so that `--help` needs no torch.
+
+Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+from studio import __version__
+from studio.commands.flags import SETTING_FLAGS, machine_flags, port, positive
+from studio.config import load_camera_moves
+from studio.errors import StudioError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = build_parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = import_module(f"studio.commands.{options.command or 'page'}").run
+    try:
+        return run(options)
+    except StudioError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Command NAME is `run` of studio/commands/NAME.py. A value not given stays so: defaults stand in configs/."""
+    machine = machine_flags()
+    parser = argparse.ArgumentParser(
+        prog=_program(), description="Video with Step-Video's 30B models on one GPU.", parents=[machine]
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    _page_flags(parser)
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    _generate_flags(commands.add_parser("generate", help="make a video", parents=[machine]))
+
+    decode = commands.add_parser("decode", help="finish a video from saved latents", parents=[machine])
+    decode.add_argument("latents", type=Path, help="a NAME.latents.safetensors or a job's latents.safetensors")
+    decode.add_argument("--first-image", type=Path, help="the picture the latents were made from, to keep it beside")
+    decode.add_argument("--output", type=Path)
+
+    plan = commands.add_parser("plan", help="say how a video would fit a card, without owning it", parents=[machine])
+    plan.add_argument("--model", required=True)
+    for name in ("num-frames", "height", "width"):
+        plan.add_argument(f"--{name}", type=int)
+    for name in ("tflops", "link-gbps", "disk-gbps"):
+        plan.add_argument(f"--{name}", type=positive, help="instead of this machine's measured speed")
+    plan.add_argument("--json", action="store_true", help="print json instead of a table")
+
+    inspect = commands.add_parser("inspect", help="say what a checkpoint folder holds")
+    inspect.add_argument("folder", type=Path)
+
+    download = commands.add_parser("download", help="fetch a model's files", parents=[machine])
+    download.add_argument("model")
+    download.add_argument("--source", choices=("hf", "modelscope"), default="hf")
+    download.add_argument("--to", type=Path, help="the folder (default: MODEL_DIR/MODEL)")
+
+    quantize = commands.add_parser("quantize", help="write int8 weights beside a model's own", parents=[machine])
+    quantize.add_argument("model")
+
+    worker = commands.add_parser("worker", parents=[machine])  # started by the page, not by people
+    worker.add_argument("--queue", type=Path, required=True)
+    return parser
+
+
+def _program() -> str:
+    """How this program was called: "app.py", or the installed command; `python -m studio` has a file's name for it."""
+    name = os.path.basename(sys.argv[0])
+    return "python -m studio" if name == "__main__.py" else name
+
+
+def _page_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("page")
+    group.add_argument("--listen", action="store_true", help="serve the network, not this machine alone")
+    group.add_argument("--port", type=port, help="1 to 65535 (default 7860)")
+    group.add_argument("--share", action="store_true", help="make a public link (asks for a password)")
+    group.add_argument("--auth", metavar="USER:PASS", help="ask for this login")
+    group.add_argument("--auth-file", type=Path, help="a file of USER:PASS lines")
+    group.add_argument("--inbrowser", action="store_true", help="open the browser")
+
+
+def _generate_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", help="default: the one installed, else nano")
+    parser.add_argument("--prompt")
+    parser.add_argument("--first-image", type=Path)
+    parser.add_argument("--camera-move", help=", ".join(load_camera_moves()))
+    for name, kind in SETTING_FLAGS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind)
+    parser.add_argument("--output", type=Path, help="NAME.mp4, or a folder (default: OUTPUT_DIR/date-prompt-seed.mp4)")
+    parser.add_argument("--keep-latents", action="store_true", help="keep NAME.latents.safetensors beside the video")
+    parser.add_argument("--from-video", type=Path, help="make this program's video (or its json) again")

@@ -1,0 +1,59 @@
+"""Flags that several commands share, and the values they take. Nothing here imports torch."""
+
+import argparse
+import math
+from pathlib import Path
+
+SETTING_FLAGS = {
+    "negative_prompt": str,
+    "motion_score": float,
+    "infer_steps": int,
+    "cfg_scale": float,
+    "time_shift": float,
+    "num_frames": int,
+    "height": int,
+    "width": int,
+    "seed": int,
+}
+
+
+def machine_flags() -> argparse.ArgumentParser:
+    """The flags about this machine, as a parent of each command's parser. A flag that is not given sets nothing."""
+    flags = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    group = flags.add_argument_group("this machine")
+    group.add_argument("--model-dir", type=Path, help="where models lie (default ./checkpoints)")
+    group.add_argument("--output-dir", type=Path, help="where results go (default ./outputs)")
+    group.add_argument("--device", help="auto, cpu, cuda or cuda:N")
+    group.add_argument(
+        "--offload",
+        nargs="?",
+        const="auto",
+        choices=("auto", "none", "blocks", "disk"),
+        help="auto (default): as free memory allows; none: all on the device; blocks: stream all; disk: from disk",
+    )
+    group.add_argument(
+        "--quantize",
+        choices=("none", "int8", "int8-compute"),
+        help="int8: weights that `quantize` wrote; int8-compute: multiply in int8 too (coarser; faster on some GPUs)",
+    )
+    group.add_argument("--vram", type=positive, metavar="GB", help="never use more GPU memory than this")
+    group.add_argument("--ram", type=positive, metavar="GB", help="never use more host memory than this")
+    return flags
+
+
+def positive(text: str) -> float:
+    """A finite number above 0. Raises ArgumentTypeError."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no number above 0")
+    return number
+
+
+def port(text: str) -> int:
+    """A port number. Raises ArgumentTypeError."""
+    if not (text.isdecimal() and 0 < int(text) < 2**16):
+        raise argparse.ArgumentTypeError(f"{text} is no port: they go from 1 to 65535")
+    return int(text)

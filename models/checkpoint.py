@@ -6,13 +6,13 @@ assigned. `build` stops before the reading, for those who place the tensors them
 
 import copy
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
+from models.layout import LAYOUT
 from models.quantized import int8_network
 from models.step_llm import StepLLM, StepLLMParams
 from models.transformer import Transformer, TransformerParams
@@ -29,7 +29,6 @@ from models.weight_files import (
 )
 
 __all__ = [
-    "LAYOUT",
     "CheckpointError",
     "ComponentFiles",
     "TensorEntry",
@@ -39,6 +38,7 @@ __all__ = [
     "build_transformer",
     "build_vae",
     "check",
+    "find_weight_files",
     "fingerprint",
     "load_clip",
     "load_step_llm",
@@ -46,7 +46,6 @@ __all__ = [
     "load_vae",
     "network",
     "read_into",
-    "weight_files",
 ]
 
 SAMPLES = 64
@@ -54,38 +53,7 @@ SAMPLE_BYTES = 64 << 10
 Network = TypeVar("Network", bound=nn.Module)
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Where a component's files lie in a checkpoint folder.
-
-    weights: names of an unsharded file, best first; a file of the first name may be sharded through its index.
-    prefix: of the keys that belong to the network; others in the file are left alone ("": every key belongs).
-    tokenizer: files beside the weights that decide token ids, from the checkpoint folder on.
-    """
-
-    folder: str
-    weights: tuple[str, ...]
-    config_required: bool = True
-    prefix: str = ""
-    tokenizer: tuple[str, ...] = ()
-
-
-LAYOUT = {
-    "transformer": Layout("transformer", ("diffusion_pytorch_model.safetensors",)),
-    "step_llm": Layout("step_llm", ("model.safetensors",), tokenizer=("step_llm/step1_chat_tokenizer.model",)),
-    # The public .bin is a whole CN-CLIP: picture tower and projections beside the text tower `bert.*`.
-    "clip": Layout(
-        "hunyuan_clip/clip_text_encoder",
-        ("model.safetensors", "pytorch_model.bin"),
-        prefix="bert.",
-        tokenizer=("hunyuan_clip/tokenizer/vocab.txt", "hunyuan_clip/tokenizer/tokenizer_config.json"),
-    ),
-    # The public VAE has no config: its sizes are the defaults of VAEParams. vae.safetensors beside it is version 1.
-    "vae": Layout("vae", ("vae_v2.safetensors",), config_required=False),
-}
-
-
-def weight_files(folder: Path | str, component: str) -> tuple[Path, ...]:
+def find_weight_files(folder: Path | str, component: str) -> tuple[Path, ...]:
     """The files that hold a component's weights, in order. Raises CheckpointError where there are none."""
     layout = LAYOUT[component]
     place = Path(folder) / layout.folder
@@ -112,7 +80,7 @@ class ComponentFiles:
         place = self.folder / layout.folder
         config = place / "config.json"
         self.config: dict[str, Any] = read_json(config) if layout.config_required or config.exists() else {}
-        self.files = weight_files(self.folder, component)
+        self.files = find_weight_files(self.folder, component)
         found: dict[str, TensorEntry] = {}
         for file in self.files:
             table = read_table(file)

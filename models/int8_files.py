@@ -16,7 +16,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from models.checkpoint import LAYOUT, CheckpointError, build, fingerprint
+from models.checkpoint import CheckpointError, build, fingerprint
+from models.layout import LAYOUT
 from models.quantized import SCALE_KEY, UNITS, int8_network, quantize_rows
 from models.weight_files import DTYPES, TensorEntry, read_into
 
@@ -24,11 +25,11 @@ CODES_VERSION = 1  # of the quantiser: other codes for the same weights would ra
 RECORD = "int8.json"
 PIECE_ELEMENTS = 8 << 20  # of a weight that are in RAM at once
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
-Report = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Output:
+class OutputTensor:
     """A tensor to write. `source` is copied, or quantised where dtype is int8; None: scales, written with the codes."""
 
     name: str
@@ -54,7 +55,7 @@ class Int8Files:
             raise CheckpointError(f"{folder} holds int8 weights already. Quantise the original files.")
         self._place = target / LAYOUT[component].folder
         self._unfinished = self._place.with_name(f"{self._place.name}.tmp")
-        self._record = record_of(folder, component)
+        self._record = int8_record_of(folder, component)
         wanted = int8_network(module, component).state_dict()
         self._files = list(self._plan(wanted, UNITS[component]).items())
 
@@ -71,9 +72,9 @@ class Int8Files:
     @property
     def is_current(self) -> bool:
         """Whether the target is there and was made from exactly these files."""
-        return read_record(self._place) == self._record
+        return read_int8_record(self._place) == self._record
 
-    def write(self, report: Report = lambda done, total: None) -> None:
+    def write(self, report: OnProgress = lambda done, total: None) -> None:
         """Write what is missing; the target appears when all of it is on the disk. report: files done, files in all.
 
         Raises CheckpointError for weights that cannot be read or are not finite; OSError for a target that cannot be
@@ -98,14 +99,14 @@ class Int8Files:
         shutil.rmtree(self._place, ignore_errors=True)
         self._unfinished.replace(self._place)
 
-    def _plan(self, wanted: dict[str, Tensor], units: str) -> dict[str, list[Output]]:
+    def _plan(self, wanted: dict[str, Tensor], units: str) -> dict[str, list[OutputTensor]]:
         """File name -> its tensors, wide types before narrow ones, so that all of them are aligned."""
-        groups: dict[int, list[Output]] = {}
+        groups: dict[int, list[OutputTensor]] = {}
         for name, tensor in wanted.items():
             source = self._source.entries.get(name)
             dtype = source.dtype if source and tensor.dtype != torch.int8 else tensor.dtype
             unit = int(name.removeprefix(f"{units}.").split(".")[0]) if name.startswith(f"{units}.") else -1
-            groups.setdefault(unit, []).append(Output(name, dtype, tuple(tensor.shape), source))
+            groups.setdefault(unit, []).append(OutputTensor(name, dtype, tuple(tensor.shape), source))
         stem = LAYOUT[self._source.component].weights[0].removesuffix(".safetensors")
         return {
             f"{stem}-{number + 1:05d}-of-{len(groups):05d}.safetensors": sorted(
@@ -114,19 +115,19 @@ class Int8Files:
             for number, unit in enumerate(sorted(groups))
         }
 
-    def _paths(self) -> Iterator[tuple[Path, list[Output]]]:
+    def _paths(self) -> Iterator[tuple[Path, list[OutputTensor]]]:
         return ((self._unfinished / name, outputs) for name, outputs in self._files)
 
     def _can_go_on(self) -> bool:
-        return read_record(self._unfinished) == self._record
+        return read_int8_record(self._unfinished) == self._record
 
 
-def record_of(folder: Path, component: str) -> dict[str, Any]:
+def int8_record_of(folder: Path, component: str) -> dict[str, Any]:
     """What int8 files made from this folder now would say of their origin."""
     return {"codes_version": CODES_VERSION, "source_fingerprint": fingerprint(folder, component, torch.int8)}
 
 
-def read_record(place: Path) -> dict[str, Any] | None:
+def read_int8_record(place: Path) -> dict[str, Any] | None:
     """The record in a folder of int8 files; None where there is none that can be read."""
     try:
         return json.loads((place / RECORD).read_text())
@@ -134,7 +135,7 @@ def read_record(place: Path) -> dict[str, Any] | None:
         return None
 
 
-def _write_file(path: Path, outputs: list[Output]) -> None:
+def _write_file(path: Path, outputs: list[OutputTensor]) -> None:
     unfinished = path.with_name(f"{path.name}.tmp")
     header = _header(outputs)
     sizes = [output.nbytes for output in outputs]
@@ -149,7 +150,7 @@ def _write_file(path: Path, outputs: list[Output]) -> None:
     unfinished.replace(path)
 
 
-def _header(outputs: list[Output]) -> bytes:
+def _header(outputs: list[OutputTensor]) -> bytes:
     """Of a safetensors file: its length as u64, then json, padded so that the data begin aligned."""
     table, end = {}, 0
     for output in outputs:
@@ -201,11 +202,11 @@ def _pieces(entry: TensorEntry) -> Iterator[TensorEntry]:
         yield replace(entry, shape=(count, *entry.shape[1:]), offset=place, nbytes=size)
 
 
-def _size(outputs: list[Output]) -> int:
+def _size(outputs: list[OutputTensor]) -> int:
     return sum(output.nbytes for output in outputs)
 
 
-def _is_done(path: Path, outputs: list[Output]) -> bool:
+def _is_done(path: Path, outputs: list[OutputTensor]) -> bool:
     """Files get their names when they are complete and on the disk."""
     return path.is_file() and path.stat().st_size == len(_header(outputs)) + _size(outputs)
 

@@ -175,7 +175,7 @@ class FeedForward(nn.Module):
         return self.net(x)
 
 
-class _Attention(nn.Module):
+class _NormedAttention(nn.Module):
     """What self- and cross-attention share: the output projection and the norms of queries and keys, per head."""
 
     def __init__(self, heads: int, head_dim: int, eps: float):
@@ -186,7 +186,7 @@ class _Attention(nn.Module):
         self.k_norm = RMSNorm(head_dim, eps)
 
 
-class SelfAttention(_Attention):
+class SelfAttention(_NormedAttention):
     """Attention of all tokens to all tokens. The rows of `wqkv` are interleaved: [q | k | v] head by head."""
 
     def __init__(self, heads: int, head_dim: int, eps: float):
@@ -199,7 +199,7 @@ class SelfAttention(_Attention):
         return rotate(self.q_norm(q), rope), rotate(self.k_norm(k), rope), v
 
 
-class CrossAttention(_Attention):
+class CrossAttention(_NormedAttention):
     """Attention of tokens to the text. The rows of `wkv` are interleaved: [k | v] head by head."""
 
     def __init__(self, heads: int, head_dim: int, eps: float):

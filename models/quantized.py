@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LEVELS = 127  # codes are -127..127
+MAX_CODE = 127  # codes are -127..127
 SCALE_KEY = "weight_scale"  # beside each int8 "weight"
 PRODUCT_ELEMENTS = 2**31  # bitsandbytes' kernels count the elements of a product in 32 bits
 UNITS = {"transformer": "transformer_blocks", "step_llm": "transformer.layers"}  # where a network keeps its units
@@ -33,8 +33,8 @@ def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     absmax = half.abs().amax(dim=1)
     if not absmax.isfinite().all():
         raise ValueError("a weight is not finite in float16")
-    inverse = torch.where(absmax > 0, LEVELS / absmax, 0.0)
-    return half.mul_(inverse[:, None]).round_().to(torch.int8), absmax / LEVELS
+    inverse = torch.where(absmax > 0, MAX_CODE / absmax, 0.0)
+    return half.mul_(inverse[:, None]).round_().to(torch.int8), absmax / MAX_CODE
 
 
 def dequantize_rows(codes: Tensor, scale: Tensor, out: Tensor) -> Tensor:
@@ -161,7 +161,7 @@ def int8_product(x: Tensor, codes: Tensor, scale: Tensor, *, limit: int = PRODUC
     default.
     """
     operations = _bitsandbytes()
-    absmax = scale * LEVELS
+    absmax = scale * MAX_CODE
 
     def product(rows: Tensor) -> Tensor:
         row_codes, row_absmax, _ = operations.int8_vectorwise_quant(rows.to(torch.float16))

@@ -72,7 +72,7 @@ def sqrt_alibi(heads: int, length: int, device: torch.device | None = None) -> T
     return -torch.tensor(alibi_slopes(heads), device=device)[:, None, None] * distance
 
 
-class Attention(nn.Module):
+class GroupedAttention(nn.Module):
     """Causal attention of grouped heads. Rows of `wqkv`: all queries, then [k | v] group by group."""
 
     def __init__(self, params: StepLLMParams):
@@ -91,7 +91,7 @@ class Attention(nn.Module):
         return self.wo(attention(q, k, v, causal=True, bias=bias).flatten(2))
 
 
-class FeedForward(nn.Module):
+class SwiGLU(nn.Module):
     """SwiGLU; the first half of `w1` is the gate."""
 
     def __init__(self, params: StepLLMParams):
@@ -109,8 +109,8 @@ class Layer(nn.Module):
 
     def __init__(self, params: StepLLMParams):
         super().__init__()
-        self.attention = Attention(params)
-        self.feed_forward = FeedForward(params)
+        self.attention = GroupedAttention(params)
+        self.feed_forward = SwiGLU(params)
         self.attention_norm = RMSNorm(params.width, params.norm_eps)
         self.ffn_norm = RMSNorm(params.width, params.norm_eps)
 

@@ -17,9 +17,9 @@ from models.geometry import CHUNK_FRAMES, CHUNK_LATENTS, PIXELS_PER_LATENT, is_f
 from models.vae_layers import (
     CausalConv,
     ClipUpsample,
+    ConvCache,
     FrameNorm,
     Inner,
-    Memory,
     Mid,
     PictureDownsample,
     PictureUpsample,
@@ -160,12 +160,12 @@ class Decoder(nn.Module):
     def slices(self, latents: Tensor, slice_frames: int) -> Iterator[Tensor]:
         """The same frames in order, never more than `slice_frames` of them on any stage. Not differentiable."""
         low, middle, high = self._stages()
-        memory: Memory = {}
+        cache: ConvCache = {}
         dropped = 0
         for first in self._middle(latents).split(slice_frames, dim=1):
-            for second in _doubled(self._through(low, first, memory)).split(slice_frames, dim=1):
-                for frames in _doubled(self._through(middle, second, memory)).split(slice_frames, dim=1):
-                    frames = self._picture(self._through(high, frames, memory), memory)
+            for second in _doubled(self._through(low, first, cache)).split(slice_frames, dim=1):
+                for frames in _doubled(self._through(middle, second, cache)).split(slice_frames, dim=1):
+                    frames = self._picture(self._through(high, frames, cache), cache)
                     kept = frames[:, max(DROPPED - dropped, 0) :]
                     dropped += frames.shape[1] - kept.shape[1]
                     if kept.shape[1]:
@@ -183,13 +183,13 @@ class Decoder(nn.Module):
         high = [up[2].upsample, *up[1].block, up[1].upsample, *up[0].block]
         return [*up[3].block], [up[3].upsample, *up[2].block], high
 
-    def _through(self, stage: list[nn.Module], frames: Tensor, memory: Memory | None = None) -> Tensor:
+    def _through(self, stage: list[nn.Module], frames: Tensor, cache: ConvCache | None = None) -> Tensor:
         for step in stage:  # one flat loop: a nested call would keep its arguments alive
-            frames = step(frames, memory)
+            frames = step(frames, cache)
         return frames
 
-    def _picture(self, frames: Tensor, memory: Memory | None = None) -> Tensor:
-        return self.conv_out(self.norm_out(frames, silu=True), memory)
+    def _picture(self, frames: Tensor, cache: ConvCache | None = None) -> Tensor:
+        return self.conv_out(self.norm_out(frames, silu=True), cache)
 
 
 def _doubled(frames: Tensor) -> Tensor:

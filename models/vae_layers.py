@@ -3,7 +3,7 @@
 Frames are (b, t, c, h, w) everywhere, laid out channels-last, so that one buffer is a batch of pictures to 2D kernels
 and a clip to 3D ones. Every convolution is causal: it sees a frame and the two before it, and zeros before the first.
 
-A layer that is given a `memory` sees only the next few frames of a clip, and keeps in it what later frames still need:
+A layer that is given a `cache` sees only the next few frames of a clip, and keeps in it what later frames still need:
 for each convolution the sums that the last two frames already owe to the two frames that follow. Slices therefore add
 up to exactly the whole clip, at no extra work. Memory belongs to one clip and to one pass through it.
 """
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from models.attention import attention
 
-Memory = dict[nn.Module, list[Tensor]]
+ConvCache = dict[nn.Module, list[Tensor]]
 
 
 def pictures(frames: Tensor) -> Tensor:
@@ -46,12 +46,12 @@ class CausalConv(nn.Conv3d):
     def __init__(self, channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1) -> None:
         super().__init__(channels_in, channels_out, kernel, stride, padding=(0, kernel // 2, kernel // 2))
 
-    def forward(self, frames: Tensor, memory: Memory | None = None) -> Tensor:
-        """(b, t, c, h, w) -> (b, t', c', h', w'), t' = ceil(t / stride). With a memory the stride must be 1."""
+    def forward(self, frames: Tensor, cache: ConvCache | None = None) -> Tensor:
+        """(b, t, c, h, w) -> (b, t', c', h', w'), t' = ceil(t / stride). With a cache the stride must be 1."""
         if self.kernel_size[0] == 1:
             return self._tap(frames)
-        if memory is not None:
-            return self._next(frames, memory)
+        if cache is not None:
+            return self._next(frames, cache)
         if frames.shape[1] == 1:
             return self._tap(frames)  # the past is zeros: a third of the work
         clip = F.pad(frames.transpose(1, 2), (0, 0, 0, 0, 2, 0)).contiguous(memory_format=torch.channels_last_3d)
@@ -63,10 +63,10 @@ class CausalConv(nn.Conv3d):
         bias = None if ahead else self.bias
         return each_picture(frames, lambda x: F.conv2d(x, weight, bias, self.stride[1:], self.padding[1:]))
 
-    def _next(self, frames: Tensor, memory: Memory) -> Tensor:
+    def _next(self, frames: Tensor, cache: ConvCache) -> Tensor:
         """One conv2d per tap: faster on a CPU than conv3d over so few frames, and nothing is copied together."""
         count = frames.shape[1]
-        owed = memory.pop(self, [])  # each sum is let go as soon as it is paid
+        owed = cache.pop(self, [])  # each sum is let go as soon as it is paid
         out = self._tap(frames)
         for i in range(min(count, len(owed))):
             out[:, i].add_(owed.pop(0))
@@ -80,7 +80,7 @@ class CausalConv(nn.Conv3d):
         out[:, 2:].add_(given[:, :-2])
         if count > 1:
             due.add_(given[:, -2])
-        memory[self] = [due, _alone(given[:, -1])]
+        cache[self] = [due, _alone(given[:, -1])]
         return out
 
 
@@ -96,9 +96,9 @@ class Inner(nn.Module):
         super().__init__()
         self.conv = conv
 
-    def forward(self, frames: Tensor, memory: Memory | None = None) -> Tensor:
+    def forward(self, frames: Tensor, cache: ConvCache | None = None) -> Tensor:
         """Whatever the layer does."""
-        return self.conv(frames) if memory is None else self.conv(frames, memory)
+        return self.conv(frames) if cache is None else self.conv(frames, cache)
 
 
 def conv(channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1) -> Inner:
@@ -128,12 +128,12 @@ class ResBlock(nn.Module):
         self.conv2 = conv(channels_out, channels_out)
         self.nin_shortcut = conv(channels_in, channels_out, kernel=1) if channels_in != channels_out else None
 
-    def forward(self, frames: Tensor, memory: Memory | None = None) -> Tensor:
+    def forward(self, frames: Tensor, cache: ConvCache | None = None) -> Tensor:
         """(b, t, c_in, h, w) -> (b, t, c_out, h, w). One name per value, so that each is freed by the next."""
         h = self.norm1(frames, silu=True)
-        h = self.conv1(h, memory)
+        h = self.conv1(h, cache)
         h = self.norm2(h, silu=True)
-        h = self.conv2(h, memory)
+        h = self.conv2(h, cache)
         return add(h, self.nin_shortcut(frames) if self.nin_shortcut else frames)
 
 
@@ -192,8 +192,8 @@ class PictureUpsample(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, frames: Tensor, memory: Memory | None = None) -> Tensor:
-        """(b, t, c, h, w) -> (b, t, c, 2h, 2w). Needs no memory: no frame looks at another."""
+    def forward(self, frames: Tensor, cache: ConvCache | None = None) -> Tensor:
+        """(b, t, c, h, w) -> (b, t, c, 2h, 2w). Needs no cache: no frame looks at another."""
         return each_picture(frames, lambda x: self.conv(F.interpolate(x, scale_factor=2.0)))
 
 
@@ -213,13 +213,13 @@ class ClipUpsample(nn.Module):
         super().__init__()
         self.conv3d = _Refine(channels, groups)
 
-    def forward(self, frames: Tensor, memory: Memory | None = None) -> Tensor:
+    def forward(self, frames: Tensor, cache: ConvCache | None = None) -> Tensor:
         """(b, t, c, h, w) -> (b, t, c, 2h, 2w). The upsampled frames are added twice, as in the public network."""
         refine = self.conv3d
         big = each_picture(frames, lambda x: F.interpolate(x, scale_factor=2.0))
-        h = refine.conv1(big, memory)
+        h = refine.conv1(big, cache)
         h = refine.norm1(h, silu=True)
-        h = refine.conv2(h, memory)
+        h = refine.conv2(h, cache)
         h = refine.norm2(h)
         h = F.silu(add(h, big), inplace=not torch.is_grad_enabled())
         return add(h, big)

@@ -9,19 +9,12 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from models.layout import COMPONENTS, LAYOUT
 from studio.errors import InputError
 
 PACKAGE = Path(__file__).resolve().parent
 # Holds configs/ and assets/: they stand beside the package in a clone, and inside it where a wheel was installed.
 ROOT = PACKAGE if (PACKAGE / "configs").is_dir() else PACKAGE.parent
-COMPONENTS = ("transformer", "step_llm", "clip", "vae")
-# Where a component lies inside a public checkpoint folder (research: layout of the three repositories).
-COMPONENT_FOLDERS = {
-    "transformer": "transformer",
-    "step_llm": "step_llm",
-    "clip": "hunyuan_clip/clip_text_encoder",
-    "vae": "vae",
-}
 
 
 @dataclass(frozen=True)
@@ -157,7 +150,7 @@ def part_folder(variant: Variant, component: str, model_dir: Path) -> Path | Non
     """
     for name in variant.folders[component]:
         folder = ROOT / name if name.startswith("assets/") else model_dir / name
-        if (folder / COMPONENT_FOLDERS[component]).is_dir():
+        if (folder / LAYOUT[component].folder).is_dir():
             return folder
     return None
 

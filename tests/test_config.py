@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from models.layout import COMPONENTS, LAYOUT
 from studio.config import (
-    COMPONENT_FOLDERS,
-    COMPONENTS,
     ROOT,
     ModelConfig,
     Preset,
@@ -122,9 +121,9 @@ def test_parts_come_from_the_first_folder_that_has_them(tmp_path: Path) -> None:
     variant = MODELS["step-video-t2v-turbo"].variant(False)
     assert set(variant.folders) == set(COMPONENTS)
     assert part_folder(variant, "clip", tmp_path) is None
-    (tmp_path / "step-video-t2v" / COMPONENT_FOLDERS["clip"]).mkdir(parents=True)
+    (tmp_path / "step-video-t2v" / LAYOUT["clip"].folder).mkdir(parents=True)
     assert part_folder(variant, "clip", tmp_path) == tmp_path / "step-video-t2v"
-    (tmp_path / "step-video-t2v-turbo" / COMPONENT_FOLDERS["clip"]).mkdir(parents=True)
+    (tmp_path / "step-video-t2v-turbo" / LAYOUT["clip"].folder).mkdir(parents=True)
     assert part_folder(variant, "clip", tmp_path) == tmp_path / "step-video-t2v-turbo"
     (tmp_path / "step-video-t2v" / "transformer").mkdir()
     assert part_folder(variant, "transformer", tmp_path) is None, "another model's transformer is not this one's"

@@ -25,6 +25,7 @@ PIPELINE = ("pipeline", "checkpoints", *MEMORY)
 ROOMS = {
     "models": ("models", ()),
     "models.geometry": (FACTS, ()),
+    "models.layout": (FACTS, ()),
     "studio": ("shared", ()),
     "studio.memory.allocator": ("memory base", ("models", "shared")),
     "studio.memory.oom": ("memory base", ("models", "shared")),

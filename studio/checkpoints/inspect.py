@@ -4,11 +4,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.checkpoint import LAYOUT, CheckpointError, ComponentFiles, build, weight_files
+from models.checkpoint import CheckpointError, ComponentFiles, build, find_weight_files
+from models.layout import COMPONENTS, LAYOUT
 from models.tokenizers import ClipTokenizer, StepTokenizer
 from models.weight_files import LFS_POINTER, read_table
 from studio.checkpoints.download_record import read_record
-from studio.config import COMPONENTS, ModelConfig, Variant, load_models, part_folder
+from studio.config import ModelConfig, Variant, load_models, part_folder
 
 FAMILIES = {True: "Step-Video TI2V", False: "Step-Video T2V or Turbo"}
 
@@ -122,7 +123,7 @@ def _look(folder: Path, component: str) -> tuple[tuple[str, ...], ComponentFiles
 def _broken_shards(folder: Path, component: str) -> list[str]:
     """One sentence for every weight file that cannot be used, where `build` stops at the first."""
     try:
-        files = weight_files(folder, component)
+        files = find_weight_files(folder, component)
     except CheckpointError:
         return []  # no list of files to go through; `build` says so
     found = []

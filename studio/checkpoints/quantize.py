@@ -7,8 +7,9 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from models.checkpoint import LAYOUT, CheckpointError
-from models.int8_files import Int8Files, read_record, record_of
+from models.checkpoint import CheckpointError
+from models.int8_files import Int8Files, int8_record_of, read_int8_record
+from models.layout import LAYOUT
 from studio.errors import InputError, StudioError
 from studio.units import GB
 
@@ -46,11 +47,11 @@ def int8_folders(folders: Mapping[str, Path]) -> dict[str, Path]:
 
 def _int8_folder(folder: Path, component: str) -> Path:
     target = folder / FOLDER
-    record = read_record(target / LAYOUT[component].folder)
+    record = read_int8_record(target / LAYOUT[component].folder)
     if record is None:
         raise InputError("int8_missing", folder=folder, part=component)
     try:
-        if record != record_of(folder, component):
+        if record != int8_record_of(folder, component):
             raise InputError("int8_outdated", folder=folder, part=component)
     except CheckpointError as error:
         raise StudioError("checkpoint", reason=str(error)) from None

@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from models.checkpoint import LAYOUT, network
-from studio.config import COMPONENTS
+from models.checkpoint import network
+from models.layout import COMPONENTS, LAYOUT
 from studio.nano.captions import corpus as captions
 from studio.nano.vocabulary import Vocabulary, make_vocabulary
 from studio.nano.world import WorldSettings

@@ -11,11 +11,12 @@ import torch
 
 from models.attention import attention_backend
 from models.checkpoint import fingerprint
+from models.layout import COMPONENTS, LAYOUT
 from models.quantized import int8_compute_available
 from models.tokenizers import ClipTokenizer, StepTokenizer
 from studio import __version__
 from studio.checkpoints.quantize import int8_folders
-from studio.config import COMPONENT_FOLDERS, COMPONENTS, CameraMove, ModelConfig, StudioConfig, part_folder
+from studio.config import CameraMove, ModelConfig, StudioConfig, part_folder
 from studio.errors import InputError, ModelMissing, StudioError
 from studio.memory.manager import MemoryManager
 from studio.memory.plan import RuntimeConfig, WeightMode
@@ -88,7 +89,7 @@ def weights_file(folders: Mapping[str, Path | None]) -> Path | None:
     """The largest file of the transformer's weights: what its disk's speed is measured on. None where it is absent."""
     if (folder := folders.get("transformer")) is None:
         return None
-    shards = (folder / COMPONENT_FOLDERS["transformer"]).glob("*.safetensors")
+    shards = (folder / LAYOUT["transformer"].folder).glob("*.safetensors")
     return max(shards, key=lambda shard: shard.stat().st_size, default=None)
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from models.layout import COMPONENTS
 from models.quantized import int8_compute_available
-from studio.config import COMPONENTS, ModelConfig, StudioConfig, part_folder
+from studio.config import ModelConfig, StudioConfig, part_folder
 from studio.memory.plan import Budgets, Plan, RuntimeConfig, WeightMode
 from studio.memory.planning.plan_cache import PlanCache
 from studio.memory.planning.planner import phase_seconds, step_seconds

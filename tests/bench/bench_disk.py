@@ -29,8 +29,9 @@ from torch import Tensor, nn
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from models.checkpoint import LAYOUT, build, load_clip, load_vae  # noqa: E402
+from models.checkpoint import build, load_clip, load_vae  # noqa: E402
 from models.geometry import VideoShape  # noqa: E402
+from models.layout import LAYOUT  # noqa: E402
 from studio.memory import usage as budget  # noqa: E402
 from studio.memory.manager import Condition, MemoryManager  # noqa: E402
 from studio.memory.plan import Budgets, RuntimeConfig  # noqa: E402

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from app import main
+from models.layout import COMPONENTS
 from studio.checkpoints.download_record import Record
 from studio.checkpoints.inspect import inspect
-from studio.config import COMPONENTS, ROOT
+from studio.config import ROOT
 from studio.nano.checkpoint import write_checkpoint
 from tests.tiny import TINY
 

@@ -12,18 +12,18 @@ from safetensors.torch import load_file
 
 from models import checkpoint, int8_files
 from models.checkpoint import CheckpointError, ComponentFiles, build, load_step_llm, load_transformer, read_into
-from models.int8_files import Int8Files, read_record
+from models.int8_files import Int8Files, read_int8_record
+from models.layout import COMPONENTS, LAYOUT
 from models.quantized import UNITS, Int8Linear, int8_block, int8_network, quantize_rows
 from studio.checkpoints import quantize as studio_quantize
 from studio.checkpoints.quantize import NETWORKS, int8_folders, quantize
-from studio.config import COMPONENTS
 from studio.errors import InputError, StudioError
 from studio.nano.checkpoint import write_checkpoint
 from studio.pipeline.engine import open_tokenizers
 from tests.tiny import TINY
 
 LOADERS = {"transformer": load_transformer, "step_llm": load_step_llm}
-PLACES = {name: checkpoint.LAYOUT[name].folder for name in NETWORKS}
+PLACES = {name: LAYOUT[name].folder for name in NETWORKS}
 
 
 @pytest.fixture(scope="module")
@@ -232,7 +232,7 @@ def test_the_tokenizer_comes_along(made):
 
 
 def test_the_record_says_what_the_files_were_made_from(made):
-    record = read_record(made["transformer"] / "int8" / "transformer")
+    record = read_int8_record(made["transformer"] / "int8" / "transformer")
     assert record["codes_version"] == int8_files.CODES_VERSION and len(record["source_fingerprint"]) == 32
 
 

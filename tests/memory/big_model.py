@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.checkpoint import LAYOUT, network
+from models.checkpoint import network
+from models.layout import LAYOUT
 from models.quantized import UNITS, int8_network
 from models.weight_files import DTYPES
 from studio.nano.checkpoint import NanoSizes, nano_vocabulary

@@ -5,8 +5,8 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from models.checkpoint import LAYOUT
 from models.geometry import VideoShape
+from models.layout import LAYOUT
 from models.weight_files import read_json
 from studio.errors import DoesNotFit
 from studio.memory.plan import Plan, RuntimeConfig, WeightMode

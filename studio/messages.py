@@ -162,6 +162,12 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "The queue in {folder} was locked by another process for {seconds:.0f} seconds: try again, or end that process.",
         "{folder} 中的任务队列被其他进程锁定了 {seconds:.0f} 秒：请重试，或结束该进程。",
     ),
+    "queue_newer": (
+        "The queue in {folder} was written by a newer version of this program (its tables are version {found}, "
+        "this program knows {known}): update the program, or choose another --output-dir.",
+        "{folder} 中的任务队列由本程序的更新版本写入（表版本为 {found}，本程序只认识到 {known}）："
+        "请更新程序，或用 --output-dir 选择其他文件夹。",
+    ),
     "job_running": ("The job is running: stop it before deleting it.", "任务正在运行：请先停止再删除。"),
     "device_busy": (
         "Waiting for the device, which is used by {holder}.",

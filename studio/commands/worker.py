@@ -13,7 +13,8 @@ from studio.filenames import result_name
 from studio.media import read_image
 from studio.pipeline.engine import EngineOptions, open_engine, pick_device
 from studio.pipeline.generate import Engine, Request, generate
-from studio.queue.jobs import Job, JobQueue
+from studio.queue.job import Job
+from studio.queue.jobs import JobQueue
 from studio.queue.locks import DeviceLock, runtime_folder
 from studio.queue.log import start_log
 from studio.queue.worker import FRESH_PROCESS, Stop, work

@@ -1,7 +1,7 @@
 """An SQLite file that survives what happens to files: many processes, kill -9, a full disk, damage.
 
-Write-ahead log, so that readers never wait; one connection per thread. A damaged file, or one of another version, is
-set aside under a dated name and a new one is made by the owner of the data (`create`).
+Write-ahead log, so that readers never wait; one connection per thread. A file of an older version is migrated; a
+damaged one is set aside under a dated name, and a new one is made from what the owner of the data knows elsewhere.
 """
 
 import logging
@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,15 +28,30 @@ UNWRITABLE = (
 )
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
+MOST_VERSIONS = 10_000  # a larger user_version was a checksum, in development before f100660: as good as damaged
+
+Restore = Callable[[sqlite3.Connection, int], None]
 _log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
 class Database:
-    """`create(connection)` makes the tables and fills them with what is known; `version` changes with the tables."""
+    """A file whose tables are made by `migrations`: statements per version, from none to the last.
 
-    def __init__(self, path: Path, version: int, create: Callable[[sqlite3.Connection], None]) -> None:
-        self.path, self._version, self._create = path, version, create
+    `user_version` says how many of them a file has had; `renamed` gives the number of files that say another. A file
+    of an older version gets the rest of them. `restored()` is called for a new file that takes the place of a lost
+    one: it gives a function that, after each migration, adds what is known of the data in that version elsewhere.
+    Raises StudioError where the file is of a newer version, which is left as it is.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        migrations: Sequence[Sequence[str]],
+        restored: Callable[[], Restore],
+        renamed: Mapping[int, int] | None = None,
+    ) -> None:
+        self.path, self._migrations, self._restored, self._renamed = path, migrations, restored, dict(renamed or {})
         self._local = threading.local()
         self._retrying(self._prepare)
 
@@ -95,35 +110,74 @@ class Database:
         return self._local.db
 
     def _prepare(self) -> None:
-        """Leave a sound file at `path`. One process at a time; a new file appears there complete."""
+        """Leave a sound file of this version at `path`. One process at a time; a new file appears there complete."""
         with FileLock(self.path.with_suffix(".lock"), "opening the queue"):
-            if self.path.exists() and self._is_sound():
+            version = self._found_version()
+            if version == len(self._migrations):
                 return
-            self._set_aside()
-            fresh = self.path.with_suffix(".new")
-            fresh.unlink(missing_ok=True)
-            db = _connect(fresh)
-            try:
-                db.execute("BEGIN")
-                with db:
-                    self._create(db)
-                    db.execute(f"PRAGMA user_version = {self._version}")
-                db.execute("PRAGMA journal_mode = WAL")
-            finally:
-                db.close()
-            fresh.replace(self.path)
+            if version is None or not self._migrated(version):
+                self._set_aside()
+                self._make_new()
 
-    def _is_sound(self) -> bool:
+    def _found_version(self) -> int | None:
+        """How many migrations the file at `path` has had; None where there is none that can be used."""
+        if not self.path.exists():
+            return None
         db = _connect(self.path)
         try:
             version = db.execute("PRAGMA user_version").fetchone()[0]
-            return version == self._version and db.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
+            version = self._renamed.get(version, version)
+            if len(self._migrations) < version < MOST_VERSIONS:
+                raise StudioError(
+                    "queue_newer", folder=str(self.path.parent), found=version, known=len(self._migrations)
+                )
+            sound = db.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
+            return version if sound and 0 < version < MOST_VERSIONS else None
         except sqlite3.DatabaseError as error:
             if _code(error) in DAMAGED:
-                return False
+                return None
             raise
         finally:
             db.close()
+
+    def _migrated(self, version: int) -> bool:
+        """Bring the file from `version` to the newest, wholly or not at all; False where it is not what it says."""
+        db = _connect(self.path)
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            with db:
+                for number in range(version, len(self._migrations)):
+                    self._migrate(db, number)
+        except sqlite3.DatabaseError as error:
+            if _code(error) in (*BUSY, *UNWRITABLE):
+                raise
+            _log.warning("%s cannot be brought from version %d on: %s", self.path, version, error)
+            return False
+        finally:
+            db.close()
+        _log.info("%s is of version %d now, it was of %d", self.path, len(self._migrations), version)
+        return True
+
+    def _make_new(self) -> None:
+        fresh = self.path.with_suffix(".new")
+        fresh.unlink(missing_ok=True)
+        restore = self._restored()
+        db = _connect(fresh)
+        try:
+            db.execute("BEGIN")
+            with db:
+                for number in range(len(self._migrations)):
+                    self._migrate(db, number)
+                    restore(db, number + 1)
+            db.execute("PRAGMA journal_mode = WAL")
+        finally:
+            db.close()
+        fresh.replace(self.path)
+
+    def _migrate(self, db: sqlite3.Connection, number: int) -> None:
+        for statement in self._migrations[number]:
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version = {number + 1}")
 
     def _set_aside(self) -> None:
         """Keep what is left of the old file under a dated name; its log must never meet the new file."""
@@ -132,7 +186,7 @@ class Database:
             part = self.path.with_name(self.path.name + suffix)
             if part.exists():
                 part.replace(part.with_name(kept + suffix))
-                _log.warning("%s cannot be used (damage, or another version): kept as %s", part, kept + suffix)
+                _log.warning("%s cannot be used: kept as %s", part, kept + suffix)
 
     def _explain(self, error: sqlite3.DatabaseError) -> Exception:
         code, folder = _code(error), self.path.parent

@@ -11,10 +11,10 @@ from studio.errors import InputError, StudioError
 from studio.events import Failed
 from studio.filenames import beside, remove_result
 from studio.media import read_metadata
-from studio.queue.jobs import Job, JobQueue, JobState
+from studio.queue.job import ENDED, Job, JobState
+from studio.queue.jobs import JobQueue
 from studio.settings import GenerationSettings, ResolvedSettings
 
-ENDED = (JobState.FINISHED, JobState.FAILED, JobState.CANCELLED, JobState.INTERRUPTED)
 MEDIA = (".mp4", ".png")
 
 

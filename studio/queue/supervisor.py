@@ -12,7 +12,8 @@ from pathlib import Path
 from studio.errors import StudioError
 from studio.events import Failed
 from studio.messages import message
-from studio.queue.jobs import JobQueue, JobState
+from studio.queue.job import JobState
+from studio.queue.jobs import JobQueue
 from studio.queue.locks import OwnerLock
 from studio.queue.worker import FRESH_PROCESS, GRACE_SECONDS
 

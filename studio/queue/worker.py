@@ -16,7 +16,8 @@ from types import FrameType
 from studio.errors import Cancelled, StudioError
 from studio.events import Event, Failed, Finished, Notice
 from studio.messages import message
-from studio.queue.jobs import Job, JobQueue, JobState
+from studio.queue.job import Job, JobState
+from studio.queue.jobs import JobQueue
 from studio.queue.locks import DeviceLock
 from studio.queue.log import job_in_log
 

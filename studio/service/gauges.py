@@ -5,7 +5,8 @@ import subprocess
 
 import psutil
 
-from studio.queue.jobs import JobQueue, JobState
+from studio.queue.job import JobState
+from studio.queue.jobs import JobQueue
 from studio.queue.supervisor import Supervisor
 from studio.units import GB
 

@@ -8,7 +8,7 @@ from gradio.components import Component
 
 from studio.errors import StudioError
 from studio.queue.gallery import Entry
-from studio.queue.jobs import JobState
+from studio.queue.job import JobState
 from studio.ui import job_panels, markup
 from studio.ui.form_events import FormEvents
 from studio.ui.labels import Labels, Updates, html, react

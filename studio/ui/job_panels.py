@@ -8,7 +8,7 @@ from studio import filenames
 from studio.events import PHASES
 from studio.messages import phase_title
 from studio.queue.gallery import Entry
-from studio.queue.jobs import Job, JobState
+from studio.queue.job import Job, JobState
 from studio.settings import ResolvedSettings
 from studio.ui.markup import FIELDS, alert, media_url, plain, seconds_words, sentence, text
 from studio.ui.strings import MOVES, say, say_move, say_time

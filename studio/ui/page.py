@@ -7,7 +7,7 @@ import gradio as gr
 from gradio.components import Component
 
 from studio.errors import StudioError
-from studio.queue.jobs import JobState
+from studio.queue.job import JobState
 from studio.service.backend import Backend
 from studio.ui import form, markup
 from studio.ui.create_tab import CreateTab

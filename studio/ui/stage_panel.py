@@ -14,7 +14,7 @@ from gradio.components import Component
 
 from studio.config import ModelConfig
 from studio.errors import InputError, StudioError
-from studio.queue.jobs import Job, JobState
+from studio.queue.job import Job, JobState
 from studio.settings import GenerationSettings, ResolvedSettings
 from studio.ui import form_panels, job_panels, markup
 from studio.ui.form_events import FormEvents

@@ -2,7 +2,7 @@
 
 import time
 
-from studio.queue.jobs import JobState
+from studio.queue.job import JobState
 from studio.service.backend import Backend
 from studio.ui import markup
 from studio.ui.labels import Updates, html

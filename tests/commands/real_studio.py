@@ -24,7 +24,8 @@ from studio.config import ROOT
 from studio.filenames import LATENTS
 from studio.media import read_video
 from studio.pipeline.latents_file import read_latents
-from studio.queue.jobs import Job, JobQueue, JobState
+from studio.queue.job import Job, JobState
+from studio.queue.jobs import JobQueue
 from studio.settings import GenerationSettings
 from tests.ui.fake_backend import paint
 from tests.ui.test_browser import CHROMIUM, FLAGS, playwright

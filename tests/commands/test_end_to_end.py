@@ -15,7 +15,7 @@ import pytest
 from studio.config import load_camera_moves, load_models
 from studio.media import read_metadata, read_video
 from studio.prompt import compose
-from studio.queue.jobs import JobState
+from studio.queue.job import JobState
 from studio.ui.strings import say
 from tests.commands.real_studio import (
     EVIL,

@@ -17,7 +17,8 @@ from studio.events import Failed
 from studio.filenames import RESULT_SUFFIXES
 from studio.media import VideoWriter, write_png
 from studio.queue.gallery import Gallery
-from studio.queue.jobs import Job, JobQueue, JobState
+from studio.queue.job import Job, JobState
+from studio.queue.jobs import JobQueue
 from studio.settings import ResolvedSettings
 from tests.queue.test_jobs import SETTINGS, finished, picture
 

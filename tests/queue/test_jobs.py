@@ -16,7 +16,8 @@ from studio import filenames
 from studio.errors import InputError, StudioError
 from studio.events import Failed, Finished, Notice, PhaseStarted, Preview, Progress
 from studio.messages import message
-from studio.queue.jobs import RESUMABLE, JobQueue, JobState
+from studio.queue.job import RESUMABLE, JobState
+from studio.queue.jobs import JobQueue
 from studio.settings import ResolvedSettings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -19,7 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from studio import filenames
 from studio.errors import StudioError
 from studio.queue import database
-from studio.queue.jobs import RESUMABLE, JobQueue, JobState
+from studio.queue.job import RESUMABLE, JobState
+from studio.queue.jobs import JobQueue
 from tests.queue.test_jobs import FAILURE, SETTINGS, finished, picture
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,8 +39,8 @@ def in_process(code: str, *arguments: object) -> subprocess.CompletedProcess[str
 def test_two_processes_claim_every_job_once(queue: JobQueue) -> None:
     ids = {queue.submit(SETTINGS).id for _ in range(60)}
     code = (
-        "import pathlib, sys, time, studio.jobs\n"
-        "queue = studio.jobs.JobQueue(pathlib.Path(sys.argv[1]))\n"
+        "import pathlib, sys, time, studio.queue.jobs\n"
+        "queue = studio.queue.jobs.JobQueue(pathlib.Path(sys.argv[1]))\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "while job := queue.claim(): print(job.id, flush=True); time.sleep(0.001)\n"
     )
@@ -107,12 +108,17 @@ def _cut(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
 
-def _other_version(path: Path) -> None:
+def _another_checksum(path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 1234567890")
+
+
+def _older_than_it_says(path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 1")
 
 
-@pytest.mark.parametrize("harm", [_break_in_place, _cut, _other_version, Path.unlink])
+@pytest.mark.parametrize("harm", [_break_in_place, _cut, _another_checksum, _older_than_it_says, Path.unlink])
 def test_a_lost_database_is_made_again_from_the_folders(tmp_path: Path, harm: object) -> None:
     queue, other = JobQueue(tmp_path / "queue"), JobQueue(tmp_path / "queue")
     before, version = _some_jobs(queue, tmp_path), queue.version()
@@ -204,7 +210,7 @@ for number in range(400):
         if len(errors) == 3:
             break
 assert errors and all(error.code == "queue_unwritable" for error in errors), errors
-assert len(queue.list(limit=999)) == done + 1 == len(list(queue.folder.glob("jobs/*")))
+assert len(queue.list()) == done + 1 == len(list(queue.folder.glob("jobs/*")))
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 queue.submit(SETTINGS)
 assert queue.claim().id == first.id
@@ -237,7 +243,7 @@ def test_a_row_that_cannot_be_copied_does_not_keep_a_job_from_ending(
 
 def test_kill_9_keeps_what_was_acknowledged(tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib; from studio.jobs import JobQueue; from tests.test_jobs import *\n"
+        "import sys, pathlib; from studio.queue.jobs import JobQueue; from tests.queue.test_jobs import *\n"
         "queue = JobQueue(pathlib.Path(sys.argv[1]))\n"
         "while True: print(queue.submit(SETTINGS).id, flush=True)\n"
     )
@@ -245,7 +251,7 @@ def test_kill_9_keeps_what_was_acknowledged(tmp_path: Path) -> None:
     acknowledged = [process.stdout.readline().strip() for _ in range(30)]
     process.kill()
     acknowledged += process.communicate()[0].split("\n")[:-1]
-    found = {job.id for job in JobQueue(tmp_path).list(limit=100_000)}
+    found = {job.id for job in JobQueue(tmp_path).list()}
     assert set(acknowledged) <= found and len(acknowledged) >= 30
 
 

@@ -95,8 +95,8 @@ def test_the_log_names_the_job_and_rotates(tmp_path: Path, monkeypatch: pytest.M
         with job_in_log("0123456789abcdef"):
             log.warning("failed: 磁盘")
         text = path.read_text(encoding="utf-8")
-        assert "INFO [-] studio.worker: started" in text
-        assert "WARNING [0123456789abcdef] studio.worker: failed: 磁盘" in text
+        assert "INFO [-] studio.queue.worker: started" in text
+        assert "WARNING [0123456789abcdef] studio.queue.worker: failed: 磁盘" in text
         for _ in range(200):
             log.info("x" * 100)
         files = sorted(file.name for file in path.parent.iterdir())

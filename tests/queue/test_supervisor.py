@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from studio.queue import supervisor as module
-from studio.queue.jobs import Job, JobQueue, JobState
+from studio.queue.job import Job, JobState
+from studio.queue.jobs import JobQueue
 from studio.queue.locks import OwnerLock
 from studio.queue.supervisor import Supervisor
 from tests.queue import toy_worker

@@ -10,7 +10,8 @@ import pytest
 from studio.errors import Cancelled, StudioError
 from studio.events import Finished, Notice, PhaseStarted
 from studio.queue import worker
-from studio.queue.jobs import Job, JobQueue, JobState
+from studio.queue.job import Job, JobState
+from studio.queue.jobs import JobQueue
 from studio.queue.locks import DeviceLock
 from studio.queue.worker import FRESH_PROCESS, Stop, work
 from tests.queue.test_jobs import SETTINGS, finished

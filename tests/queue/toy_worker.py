@@ -10,7 +10,8 @@ from studio.errors import Cancelled, StudioError
 from studio.events import Finished, PhaseStarted, Progress
 from studio.filenames import LATENTS
 from studio.queue import worker
-from studio.queue.jobs import Job, JobQueue
+from studio.queue.job import Job
+from studio.queue.jobs import JobQueue
 from studio.queue.supervisor import Supervisor
 
 

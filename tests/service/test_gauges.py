@@ -8,7 +8,8 @@ import psutil
 import pytest
 
 from studio.events import Finished
-from studio.queue.jobs import JobQueue, JobState
+from studio.queue.job import JobState
+from studio.queue.jobs import JobQueue
 from studio.service.gauges import worker_is_fresh
 from tests.queue.test_jobs import SETTINGS
 

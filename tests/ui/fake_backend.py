@@ -15,7 +15,8 @@ from studio.events import Failed, Finished, PhaseStarted, Preview, Progress
 from studio.media import VideoWriter
 from studio.prompt import EncoderCount, compose
 from studio.queue.gallery import Gallery
-from studio.queue.jobs import Job, JobQueue, JobState
+from studio.queue.job import Job, JobState
+from studio.queue.jobs import JobQueue
 from studio.service.backend import Backend, TextReport
 from studio.settings import ResolvedSettings
 from studio.units import GB

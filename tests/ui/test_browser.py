@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from studio.examples import example_settings, first_image
-from studio.queue.jobs import JobState
+from studio.queue.job import JobState
 from studio.settings import GenerationSettings
 from studio.ui.page import build_page
 from studio.ui.server import ServeOptions, serve

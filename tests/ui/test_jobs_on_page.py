@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 from studio.errors import StudioError
 from studio.events import Failed, PhaseStarted
-from studio.queue.jobs import JobState
+from studio.queue.job import JobState
 from studio.settings import GenerationSettings
 from tests.ui.clicks import EVIL, filled, finish, message, picture, submit
 

@@ -11,7 +11,7 @@ from studio.config import CameraMove, load_models
 from studio.events import PHASES, Failed, Finished, Notice, Progress
 from studio.prompt import EncoderCount
 from studio.queue.gallery import Entry
-from studio.queue.jobs import Job, JobState
+from studio.queue.job import Job, JobState
 from studio.service.backend import TextReport
 from studio.settings import ResolvedSettings
 from studio.ui import form_panels, job_panels, markup

@@ -9,7 +9,7 @@ import pytest
 from gradio import networking
 
 from studio.errors import InputError
-from studio.queue.jobs import JobState
+from studio.queue.job import JobState
 from studio.settings import GenerationSettings
 from studio.ui import server
 from studio.ui.page import build_page

@@ -8,7 +8,7 @@ from string import Formatter
 import pytest
 
 from studio.config import load_camera_moves, load_models, load_presets
-from studio.queue.jobs import JobState
+from studio.queue.job import JobState
 from studio.ui import form_panels
 from studio.ui.gallery_tab import FILTERS
 from studio.ui.markup import NAMES

@@ -1,0 +1,116 @@
+"""One job as it stood when read from its row: what it makes, its state, how far it is."""
+
+import json
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from studio import filenames
+from studio.events import Failed, Finished, Notice, Progress
+from studio.queue.schema import Row
+from studio.settings import ResolvedSettings
+
+
+class JobKind(StrEnum):
+    """What a job makes; each kind has its own settings."""
+
+    VIDEO = "video"
+
+
+class JobState(StrEnum):
+    """QUEUED -> RUNNING -> one of the others; those but FINISHED may be resumed."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+
+
+class Request(StrEnum):
+    """What a person asks of a running job; its worker looks between blocks."""
+
+    NONE = ""
+    CANCEL = "cancel"
+
+
+RESUMABLE = (JobState.FAILED, JobState.CANCELLED, JobState.INTERRUPTED)
+ENDED = (JobState.FINISHED, *RESUMABLE)
+SETTINGS_OF = {JobKind.VIDEO: ResolvedSettings}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as it stood when read. Times in Unix seconds; `started` is the latest attempt's.
+
+    settings.first_image is the picture's path inside `folder`, or None. `attempts` counts how often it ran,
+    `version` grows with every change of it. Queued jobs run in the order of `position`, which is the time of
+    submitting until somebody changes it. `worker`: who runs it or ran it last, "" for nobody. `project`, `tags` and
+    `favourite` are a person's own.
+    """
+
+    id: str
+    state: JobState
+    settings: ResolvedSettings
+    folder: Path
+    created: float
+    started: float | None
+    ended: float | None
+    phase: str
+    progress: Progress | None
+    preview: Path | None
+    notices: tuple[Notice, ...]
+    error: Failed | None
+    result: Finished | None
+    attempts: int
+    resumable: bool
+    version: int
+    stopping: bool = False
+    kind: JobKind = JobKind.VIDEO
+    position: float = 0.0
+    worker: str = ""
+    project: str = ""
+    favourite: bool = False
+    tags: tuple[str, ...] = ()
+
+
+def job_of_row(row: Row, folder: Path) -> Job:
+    """A row of the table as a job; `folder` is the job's own.
+
+    Raises ValueError, TypeError, KeyError or StudioError where the row does not hold one.
+    """
+    state, kind = JobState(row["state"]), JobKind(row["kind"])
+    settings = SETTINGS_OF[kind].from_json(row["settings"])
+    if settings.first_image is not None:
+        settings = replace(settings, first_image=str(folder / filenames.FIRST_IMAGE))
+    return Job(
+        id=row["id"],
+        kind=kind,
+        state=state,
+        settings=settings,
+        folder=folder,
+        created=row["created"],
+        started=row["started"],
+        ended=row["ended"],
+        phase=row["phase"],
+        progress=_object(Progress, row["progress"]),
+        preview=folder / row["preview"] if row["preview"] else None,
+        notices=tuple(Notice(**notice) for notice in json.loads(row["notices"])),
+        error=_object(Failed, row["error"]),
+        result=_object(Finished, row["result"]),
+        attempts=row["attempts"],
+        resumable=state in RESUMABLE,
+        version=row["version"],
+        stopping=state == JobState.RUNNING and row["request"] == Request.CANCEL,
+        position=row["position"],
+        worker=row["worker"],
+        project=row["project"],
+        favourite=bool(row["favourite"]),
+        tags=tuple(json.loads(row["tags"])),
+    )
+
+
+def _object(kind: type, text: str | None) -> Any:
+    return None if text is None else kind(**json.loads(text))

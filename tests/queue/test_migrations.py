@@ -1,0 +1,188 @@
+"""Folders of older versions, which open with every job, video and setting; of newer ones, which are left alone.
+
+A new entry of MIGRATIONS needs: a line in STORED, and a test that opens a folder written by the version before.
+"""
+
+import json
+import shutil
+import sqlite3
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import pytest
+
+from studio.errors import StudioError
+from studio.events import Failed, Finished, Notice, Progress
+from studio.media import read_metadata
+from studio.queue import schema
+from studio.queue.gallery import Gallery
+from studio.queue.job import Job, JobKind, JobState
+from studio.queue.jobs import JobQueue
+from studio.settings import ResolvedSettings
+from tests.queue.test_jobs import SETTINGS
+
+OLD = Path(__file__).parent / "f100660"
+MADE_AT = "/tmp/f100660/folder"  # the paths in it begin so
+# What each version stores besides columns. Another field here is another version: older programs would stumble on it.
+SETTINGS_FIELDS = "model prompt negative_prompt first_image motion_score camera_move infer_steps cfg_scale time_shift"
+STORED = {
+    1: {
+        ResolvedSettings: f"{SETTINGS_FIELDS} num_frames height width seed",
+        Progress: "phase step steps seconds seconds_left vram_bytes ram_bytes",
+        Notice: "code values text",
+        Failed: "code values text",
+        Finished: "path seed seconds vram_peak_bytes ram_peak_bytes",
+    },
+}
+STORED[2] = STORED[1]
+
+
+def test_what_is_stored_changes_with_the_version_alone() -> None:
+    now = {kind: " ".join(field.name for field in fields(kind)) for kind in STORED[schema.VERSION]}
+    assert now == STORED[schema.VERSION], "another field: add an entry to MIGRATIONS, and its line to STORED"
+    assert list(STORED) == list(range(1, schema.VERSION + 1))
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A copy of the folder, with the paths in it leading to the copy."""
+    folder = tmp_path / "folder"
+    shutil.copytree(OLD / "folder", folder)
+    with sqlite3.connect(folder / ".queue" / "queue.sqlite") as db:
+        db.execute("UPDATE jobs SET result = replace(result, ?, ?)", (MADE_AT, str(folder)))
+    db.close()
+    for path in folder.glob(".queue/jobs/*/job.json"):
+        path.write_text(path.read_text(encoding="utf-8").replace(MADE_AT, str(folder)), encoding="utf-8")
+    return folder
+
+
+def told(job: Job) -> dict:
+    """A job as jobs.json tells it: names instead of paths."""
+    told = asdict(job)
+    told["settings"]["first_image"] = told["settings"]["first_image"] and Path(told["settings"]["first_image"]).name
+    told |= {"folder": job.folder.name, "preview": job.preview and job.preview.name, "notices": list(told["notices"])}
+    if told["result"]:
+        told["result"]["path"] = Path(told["result"]["path"]).name
+    return told
+
+
+def check_jobs(found: list[Job], *lost: str) -> None:
+    """Against what the old program itself said of them, apart from the fields `lost`."""
+    known = json.loads((OLD / "jobs.json").read_text(encoding="utf-8"))
+    assert len(found) == len(known) == 9 and {job["state"] for job in known} == set(JobState)
+    for job, before in zip(found, known, strict=True):
+        now = told(job)
+        assert {name: now[name] for name in before if name not in lost} == {
+            name: value for name, value in before.items() if name not in lost
+        }
+        added = {name: value for name, value in now.items() if name not in before}
+        blank = {"kind": JobKind.VIDEO, "worker": "", "project": "", "favourite": False, "tags": ()}
+        assert added == blank | {"position": job.created}
+
+
+def check_gallery(queue: JobQueue, folder: Path) -> None:
+    """Every video and picture is there, with the settings it was made with; those of the command line too."""
+    entries = Gallery(queue, folder).list()
+    files = {path for path in folder.rglob("*.*") if path.suffix in (".mp4", ".png") and ".first" not in path.name}
+    made = [entry for entry in entries if entry.path]
+    assert {entry.path for entry in made} == files and len(files) == 4 and sum(entry.job is None for entry in made) == 2
+    for entry in made:
+        record = ResolvedSettings.from_dict(read_metadata(entry.path.read_bytes())["settings"])
+        assert asdict(entry.settings) | {"first_image": None} == asdict(record) | {"first_image": None}
+        assert entry.poster and bool(record.first_image) == bool(Gallery(queue, folder).first_image(entry.id))
+
+
+def test_a_folder_of_f100660_opens_with_everything(old: Path) -> None:
+    database = old / ".queue" / "queue.sqlite"
+    queue = JobQueue(old / ".queue")
+    check_jobs(queue.list())
+    check_gallery(queue, old)
+    assert sqlite3.connect(database).execute("PRAGMA user_version").fetchone() == (schema.VERSION,)
+    assert not list(database.parent.glob("queue.sqlite.*")), "nothing was set aside"
+    left = next(job for job in queue.list() if job.state == JobState.RUNNING)
+    assert left.stopping and queue.cancel_requested(left.id)
+    queue.interrupt_running()
+    prompts = [queue.claim().settings.prompt for _ in range(queue.count([JobState.QUEUED]))]
+    assert prompts == ["failed and queued again", "waits"]
+    assert queue.resume(left.id) and queue.claim().id == left.id and not queue.cancel_requested(left.id)
+    queue.close()
+    assert JobQueue(old / ".queue").count() == 9
+
+
+def test_a_lost_database_of_f100660_comes_back_from_its_folders(old: Path) -> None:
+    """A job.json is written at turns alone: how far the running job was is not in it."""
+    (old / ".queue" / "queue.sqlite").write_bytes(b"not a database" * 500)
+    queue = JobQueue(old / ".queue")
+    check_jobs(queue.list(), "version", "phase", "progress", "preview", "notices")
+    check_gallery(queue, old)
+
+
+def test_folders_of_two_versions_are_restored_together(old: Path) -> None:
+    queue = JobQueue(old / ".queue")
+    queue.submit(SETTINGS)
+    queue.interrupt_running()
+    before = queue.list()
+    formats = [json.loads(path.read_bytes()).get("format", 1) for path in queue.folder.glob("jobs/*/job.json")]
+    assert sorted(formats) == [1] * 8 + [2] * 2
+    queue.close()
+    (queue.folder / "queue.sqlite").unlink()
+    kept = [(job.id, job.state, job.position, job.settings, job.result, job.error) for job in before]
+    again = [(job.id, job.state, job.position, job.settings, job.result, job.error) for job in queue.list()]
+    assert again == kept
+
+
+def test_what_does_not_fit_its_version_is_left_out(old: Path) -> None:
+    queue = JobQueue(old / ".queue")
+    job = queue.submit(SETTINGS)
+    queue.close()
+    (queue.folder / "queue.sqlite").unlink()
+    row = json.loads((job.folder / "job.json").read_bytes())
+    for change in (
+        {"format": 1},
+        {"format": 0},
+        {"format": "2"},
+        {"kind": "sound"},
+        {"state": "?"},
+        {"tags": 3},
+        {"x": 1},
+    ):
+        (job.folder / "job.json").write_text(json.dumps(row | change))
+        assert queue.count() == 9, change
+        queue.close()
+        (queue.folder / "queue.sqlite").unlink()
+    (job.folder / "job.json").write_text(json.dumps(row))
+    assert queue.count() == 10
+
+
+def test_a_folder_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    queue = JobQueue(tmp_path)
+    job = queue.submit(SETTINGS)
+    queue.close()
+    file, newer = tmp_path / "queue.sqlite", schema.VERSION + 1
+    with sqlite3.connect(file) as db:
+        db.execute("ALTER TABLE jobs ADD COLUMN stars INTEGER")
+        db.execute(f"PRAGMA user_version = {newer}")
+    db.close()
+    before = file.read_bytes()
+    with pytest.raises(StudioError, match=f"newer version.*version {newer}.*knows {schema.VERSION}.*--output-dir"):
+        JobQueue(tmp_path)
+    assert file.read_bytes() == before and not list(tmp_path.glob("queue.sqlite.*"))
+    row = json.loads((job.folder / "job.json").read_bytes())
+    (job.folder / "job.json").write_text(json.dumps(row | {"format": newer, "stars": 5}))
+    file.unlink()
+    with pytest.raises(StudioError, match="newer version"):
+        JobQueue(tmp_path)
+    assert not file.exists() and not list(tmp_path.glob("queue.sqlite*"))
+
+
+def test_a_migration_is_whole_or_not_at_all(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that the disk is too full for leaves the old version, with which the next start begins again."""
+    file = old / ".queue" / "queue.sqlite"
+    broken = (*schema.MIGRATIONS[1][:8], "PRAGMA max_page_count = 1", "CREATE TABLE big (a)")
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "MIGRATIONS", (schema.MIGRATIONS[0], broken))
+        with pytest.raises(StudioError, match="cannot be written"):
+            JobQueue(old / ".queue")
+    names = {row[1] for row in sqlite3.connect(file).execute("PRAGMA table_info(jobs)")}
+    assert "cancel" in names and "kind" not in names and not list(file.parent.glob("queue.sqlite.2*"))
+    check_jobs(JobQueue(old / ".queue").list())

@@ -1,7 +1,7 @@
-"""The memory runtime: networks larger than the card, within budgets that are promises.
+"""The memory runtime: runs networks that are larger than the GPU's memory within budgets of VRAM and RAM.
 
-PyTorch's CUDA allocator reads its settings once, at its first use: segments that grow in place keep what it reserves
-close to what is in use, and reserved memory is what the driver counts.
+PyTorch's CUDA allocator reads its settings at its first use. With expandable segments it reserves little more than is
+in use, and reserved memory is what the driver counts.
 """
 
 import os

@@ -1,11 +1,11 @@
-"""The one who owns this machine's memory: brings networks on when their turn comes, lets them go, keeps the budgets.
+"""Loads and offloads networks so that VRAM and RAM stay within their budgets.
 
     memory = MemoryManager(folders, RuntimeConfig(device, dtype, budgets))
     with memory.transformer(video) as transformer:
         velocities = transformer.velocities(latents, time, conditions)
 
-A network stays where it is after its use, for the next job, until another one needs the room or `release` is called.
-Out of memory is not the end: what ran is repeated with a smaller plan, with the same bits.
+A network stays on the device after its use, for the next job, until another network needs the memory or `release` is
+called. After an out-of-memory error the operation is retried with a smaller plan; results are bit-identical.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,18 +22,18 @@ from models.checkpoint import build
 from models.geometry import VideoShape
 from studio.errors import Cancelled, DoesNotFit
 from studio.memory import usage
-from studio.memory.allocator import ON_DEVICE, Account, IntegrityError, Kind, Machine
-from studio.memory.networks import StreamedNetwork, WholeNetwork
-from studio.memory.oom import forget_frames, run_resiliently
+from studio.memory.allocator import ON_DEVICE, Allocator, BufferKind, IntegrityError, Machine
+from studio.memory.networks import ResidentNetwork, StreamedNetwork
+from studio.memory.oom import clear_frames, retry_on_oom
 from studio.memory.plan import Plan, RuntimeConfig, WeightMode
 from studio.memory.planning.plan_cache import PlanCache
 from studio.memory.planning.speeds import Speeds
 from studio.memory.sessions import Condition, TransformerSession, VAESession
-from studio.memory.streaming.backends import backend_for
+from studio.memory.streaming.backends import device_backend
 
 __all__ = ["Condition", "MemoryManager", "MemoryUsage"]
 
-STILL = VideoShape(1, 256, 256)  # stands for the video while text is encoded, which is the same for every video
+STILL = VideoShape(1, 256, 256)  # the video of plans that encode text: any video would give the same
 NETWORK_OF = {
     "encode_text": "step_llm",
     "clip": "clip",
@@ -46,7 +46,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class MemoryUsage:
-    """Bytes. vram and ram are the whole process, now and at most since reset_peaks; the others this room's buffers."""
+    """Bytes. vram and ram: of the whole process, now and at most since reset_peaks. The others: buffers by kind."""
 
     vram_bytes: int
     ram_bytes: int
@@ -55,56 +55,57 @@ class MemoryUsage:
     resident_bytes: int
     slot_bytes: int
     scratch_bytes: int
-    arena_bytes: int
+    pinned_bytes: int
     staging_bytes: int
 
 
 class MemoryManager:
-    """One per process and device. Not for concurrent use; `usage` alone may be asked from another thread."""
+    """One instance per process and device. Only `usage` is thread-safe."""
 
     def __init__(self, parts: Mapping[str, Path], config: RuntimeConfig, *, machine: Machine | None = None) -> None:
-        """parts: component -> checkpoint folder, that of the int8 files for transformer and Step-LLM where
-        config.weights asks for int8. Nothing is read before it is needed.
+        """parts: component -> checkpoint folder; where config.weights is int8, the folders of the int8 files for
+        transformer and Step-LLM. Files are opened when they are needed.
         """
         device = config.device
         self._parts, self._device, self._dtype = parts, device, config.dtype
         self._plans = PlanCache(parts, config)
         self._int8_compute = {"transformer"} if config.weights is WeightMode.INT8_COMPUTE else set()
-        self._account = Account(machine or Machine(device))
-        self._backend = backend_for(device)
+        self._allocator = Allocator(machine or Machine(device))
+        self._backend = device_backend(device)
         self._streamed: dict[str, StreamedNetwork] = {}
-        self._whole: dict[str, WholeNetwork] = {}
-        # Told when a plan was stepped down: a code of studio.errors and its values.
+        self._resident: dict[str, ResidentNetwork] = {}
+        # Called when a plan was stepped down, with a code of studio.errors and its values.
         self.notify: Callable[..., None] = lambda code, **values: None
         usage.cap_vram(device, config.budgets.vram_bytes)
-        usage.keep_heap_tight()
+        usage.limit_heap_gaps()
 
     @property
     def speeds(self) -> Speeds:
-        """What plans are timed with; corrected by every job that ran."""
+        """The speeds that plans are timed with; each finished job corrects them."""
         return self._plans.speeds
 
     def plan(self, video: VideoShape) -> Plan:
-        """How this video would be made, stepped down already where memory once ran out for it; see `fits`."""
+        """The current plan for a video. Its `fits` says whether it keeps the budgets."""
         return self._plans.plan(video)
 
     def require(self, video: VideoShape) -> None:
-        """Raise DoesNotFit, with what would fit, where no plan keeps the budgets."""
+        """Raise DoesNotFit, with the changes that would fit, where no plan keeps the budgets."""
         self._plans.fitting_plan(video)
 
     def set_plan(self, plan: Plan) -> None:
-        """Make the plan's video this way, whatever the planner would choose; until `release`."""
+        """Use this plan for its video, in place of the planner's, until `release`."""
         self._plans.set_plan(plan)
 
     def step_llm(self, texts: Sequence[Tensor], *, cancelled: Callable[[], bool] = lambda: False) -> list[Tensor]:
-        """Token ids (1, l) each, valid ones alone -> (1, l, d) each, on the CPU. One load of a layer serves all texts.
+        """Token ids (1, l) without padding per text -> hidden states (1, l, d) per text, on the CPU.
 
-        The language model is gone afterwards. Raises Cancelled between layers.
+        Each layer is loaded once and computes all texts. Step-LLM is released at the end. Raises Cancelled between
+        layers.
         """
 
         def encode(plan: Plan) -> list[Tensor]:
             network = self._network("step_llm")
-            network.use(plan.step_llm)
+            network.set_plan(plan.step_llm)
             states = [network.body.embed(ids.to(self._device)) for ids in texts]
             for _, layer in network.blocks(last=True):
                 if cancelled():
@@ -112,32 +113,35 @@ class MemoryManager:
                 states = [layer(state) for state in states]
             return [state.cpu() for state in states]
 
-        with self._turn("encode_text", STILL), torch.no_grad():
+        with self._phase("encode_text", STILL), torch.no_grad():
             try:
-                return self._resilient("encode_text", STILL, encode)
+                return self._retry("encode_text", STILL, encode)
             finally:
-                self._discard("step_llm")
+                self._release("step_llm")
 
     def clip(self, texts: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
-        """(input_ids (1, 77), attention_mask (1, 77)) each -> (1, 77, d) float32 each, on the CPU. Gone afterwards."""
+        """(input_ids (1, 77), attention_mask (1, 77)) per text -> (1, 77, d) float32 per text, on the CPU.
+
+        CLIP is released at the end.
+        """
 
         def encode(_: Plan) -> list[Tensor]:
-            clip = self._bring_on("clip", torch.float32)
+            clip = self._load("clip", torch.float32)
             return [clip(ids.to(self._device), mask.to(self._device)).cpu() for ids, mask in texts]
 
-        with self._turn("clip", STILL), torch.no_grad():
+        with self._phase("clip", STILL), torch.no_grad():
             try:
-                return self._resilient("clip", STILL, encode)
+                return self._retry("clip", STILL, encode)
             finally:
-                self._discard("clip")
+                self._release("clip")
 
     @contextmanager
     def transformer(self, video: VideoShape) -> Iterator[TransformerSession]:
-        """The video transformer for one video. Raises DoesNotFit where no plan keeps the budgets."""
+        """The video transformer for one video; it stays on the device. DoesNotFit where no plan keeps the budgets."""
         self._plans.fitting_plan(video)
-        with self._turn("denoise", video):
+        with self._phase("denoise", video):
             session = TransformerSession(
-                self._network("transformer"), self._device, partial(self._resilient, "denoise", video)
+                self._network("transformer"), self._device, partial(self._retry, "denoise", video)
             )
             yield session
             if seconds := session.step_seconds:
@@ -145,126 +149,130 @@ class MemoryManager:
 
     @contextmanager
     def vae(self, video: VideoShape) -> Iterator[VAESession]:
-        """The VAE for one video; gone afterwards."""
-        with self._turn("decode", video):
+        """The VAE for one video; released at the end."""
+        with self._phase("decode", video):
             try:
                 yield VAESession(
-                    partial(self._bring_on, "vae", self._dtype),
+                    partial(self._load, "vae", self._dtype),
                     self._device,
                     self._dtype,
-                    partial(self._resilient, "decode", video),
+                    partial(self._retry, "decode", video),
                 )
             finally:
-                self._discard("vae")
+                self._release("vae")
 
     def usage(self) -> MemoryUsage:
-        """What is in use now."""
-        held = self._account.held
+        """Memory in use now."""
+        allocated = self._allocator.allocated
         return MemoryUsage(
             vram_bytes=usage.process_vram(self._device),
             ram_bytes=usage.process_ram(),
             vram_peak_bytes=usage.peak_vram(self._device),
             ram_peak_bytes=usage.peak_ram(),
-            resident_bytes=held(Kind.RESIDENT),
-            slot_bytes=held(Kind.SLOTS),
-            scratch_bytes=held(Kind.SCRATCH),
-            arena_bytes=held(Kind.ARENAS),
-            staging_bytes=held(Kind.STAGING),
+            resident_bytes=allocated(BufferKind.RESIDENT),
+            slot_bytes=allocated(BufferKind.SLOTS),
+            scratch_bytes=allocated(BufferKind.SCRATCH),
+            pinned_bytes=allocated(BufferKind.PINNED),
+            staging_bytes=allocated(BufferKind.STAGING),
         )
 
     def reset_peaks(self) -> None:
-        """Begin to measure peaks anew."""
+        """Restart the measurement of peaks."""
         usage.reset_peaks(self._device)
 
     def check_integrity(self) -> None:
-        """Raise IntegrityError where structures, counts and what is alive disagree on a single byte."""
-        self._account.check()
-        parts = [network.held() for network in self._streamed.values()]
-        parts += [{Kind.RESIDENT: network.nbytes} for network in self._whole.values()]
-        for kind in Kind:
-            structured, counted = sum(part.get(kind, 0) for part in parts), self._account.held(kind)
-            if structured != counted:
-                raise IntegrityError(f"{kind}: networks hold {structured:,} bytes, {counted:,} are counted")
+        """Raise IntegrityError where the networks, the allocator and the existing storages differ by a single byte."""
+        self._allocator.check()
+        parts = [network.buffer_bytes() for network in self._streamed.values()]
+        parts += [{BufferKind.RESIDENT: network.nbytes} for network in self._resident.values()]
+        for kind in BufferKind:
+            held, counted = sum(part.get(kind, 0) for part in parts), self._allocator.allocated(kind)
+            if held != counted:
+                raise IntegrityError(f"{kind}: networks hold {held:,} bytes, {counted:,} are counted")
 
     def release(self) -> None:
-        """Give everything back, files and plans included; the manager may be used again."""
-        for name in (*self._whole, *self._streamed):
-            self._discard(name)
+        """Release all networks, their files and the plans. The manager may be used again."""
+        for name in (*self._resident, *self._streamed):
+            self._release(name)
         self._plans.clear()
-        usage.return_memory(self._device)
+        usage.release_cached_memory(self._device)
         self.check_integrity()
 
     def _network(self, name: str) -> StreamedNetwork:
         if name not in self._streamed:
             module, files = build(self._parts[name], name)
             self._streamed[name] = StreamedNetwork(
-                module, files, self._dtype, self._account, self._backend, int8_compute=name in self._int8_compute
+                module, files, self._dtype, self._allocator, self._backend, int8_compute=name in self._int8_compute
             )
         return self._streamed[name]
 
-    def _bring_on(self, name: str, dtype: torch.dtype) -> nn.Module:
-        if name not in self._whole:
+    def _load(self, name: str, dtype: torch.dtype) -> nn.Module:
+        if name not in self._resident:
             module, files = build(self._parts[name], name)
-            self._whole[name] = WholeNetwork(module.to(dtype), files, self._account)
-        return self._whole[name].module
+            self._resident[name] = ResidentNetwork(module.to(dtype), files, self._allocator)
+        return self._resident[name].module
 
-    def _discard(self, name: str) -> None:
-        for networks in (self._whole, self._streamed):
-            if name in networks:
-                networks.pop(name).close()
+    def _release(self, name: str) -> None:
+        if name in self._resident:
+            self._resident.pop(name).release()
+        if name in self._streamed:
+            self._streamed.pop(name).release()
 
     @contextmanager
-    def _turn(self, phase: str, video: VideoShape) -> Iterator[None]:
-        """One network's turn: the others make room, after a failure it is gone, the books are checked at the end."""
+    def _phase(self, phase: str, video: VideoShape) -> Iterator[None]:
+        """Offload the other networks where memory is short; release this network after an error; check the counts."""
         name = NETWORK_OF[phase]
-        if name in self._streamed and not self._streamed[name].is_current():
-            self._discard(name)  # the model's files were replaced since its last turn
-        own = self._streamed[name].held() if name in self._streamed else {}
-        others = sum(self._account.held(kind) - own.get(kind, 0) for kind in ON_DEVICE)
+        if name in self._streamed and not self._streamed[name].files_are_current():
+            self._release(name)
+        own = self._streamed[name].buffer_bytes() if name in self._streamed else {}
+        others = sum(self._allocator.allocated(kind) - own.get(kind, 0) for kind in ON_DEVICE)
         if others and others + self._plans.phase_bytes(video, phase) > self._plans.device_limit:
-            self._dismiss_others(name)
+            self._offload_others(name)
         try:
             yield
         except BaseException as error:
-            forget_frames(error)
+            clear_frames(error)
             if not isinstance(error, Cancelled):
-                self._discard(name)
+                self._release(name)
             raise
         finally:
             if name in self._streamed:
-                self._streamed[name].settle()  # nothing is fetched for a step that may never come
+                self._streamed[name].cancel_prefetch()  # there may be no next step
             self.check_integrity()
 
-    def _dismiss_others(self, name: str) -> bool:
-        """Take off the device what other networks have there; whether there was anything."""
-        before = self._account.held(*ON_DEVICE)
+    def _offload_others(self, name: str) -> bool:
+        """Offload all networks but this one; whether that released any device memory."""
+        before = self._allocator.allocated(*ON_DEVICE)
         for other, network in self._streamed.items():
             if other != name:
-                network.let_go()
-        return self._account.held(*ON_DEVICE) < before
+                network.offload()
+        return self._allocator.allocated(*ON_DEVICE) < before
 
-    def _resilient(self, phase: str, video: VideoShape, work: Callable[[Plan], Result]) -> Result:
+    def _retry(self, phase: str, video: VideoShape, work: Callable[[Plan], Result]) -> Result:
+        """work(plan) under the video's plan. After an out-of-memory error the other networks are offloaded, then the
+        plan steps down; under the smallest plan the work is repeated once, then DoesNotFit is raised.
+        """
         tried_again = False
 
-        def step_down(said: str) -> None:
+        def step_down(message: str) -> None:
             nonlocal tried_again
-            dismissed = self._dismiss_others(NETWORK_OF[phase])
-            usage.return_memory(self._device)
-            if dismissed:
+            offloaded = self._offload_others(NETWORK_OF[phase])
+            usage.release_cached_memory(self._device)
+            if offloaded:
                 return
             if (smaller := self._plans.step_down(video, phase)) is not None:
                 self.notify("plan_smaller", **_sizes(smaller))
             elif tried_again:
-                raise DoesNotFit("out_of_memory", said=said.partition("\n")[0] or "out of memory")
+                raise DoesNotFit("out_of_memory", said=message.partition("\n")[0] or "out of memory")
             else:
                 tried_again = True
                 self.notify("memory_again")
 
-        return run_resiliently(lambda: work(self._plans.fitting_plan(video)), step_down)
+        return retry_on_oom(lambda: work(self._plans.fitting_plan(video)), step_down)
 
 
 def _sizes(plan: Plan) -> dict[str, int]:
-    """What of a plan becomes smaller when memory runs out."""
+    """The sizes that a step down makes smaller, for the notice."""
     return {
         "resident": len(plan.transformer.resident),
         "slots": plan.transformer.slots,

@@ -1,6 +1,6 @@
-"""Networks on the device: one that lies there as a whole, and one whose units take turns.
+"""Networks on the device: one that is resident as a whole, and one whose units are streamed.
 
-Both keep their tensors in flat buffers of the account, filled straight from the public weight files.
+The tensors of both are views of flat buffers from the allocator, filled directly from the public weight files.
 """
 
 import copy
@@ -13,46 +13,46 @@ from torch import nn
 from models.checkpoint import ComponentFiles, TensorEntry
 from models.quantized import UNITS, Scratch, int8_block, scratch_elements
 from studio.errors import StudioError
-from studio.memory.allocator import Account, IntegrityError, Kind, Lease
+from studio.memory.allocator import Allocator, Buffer, BufferKind, IntegrityError
 from studio.memory.plan import ComponentPlan
-from studio.memory.streaming.backends import Backend
-from studio.memory.streaming.layout import Layout, Slot
+from studio.memory.streaming.backends import DeviceBackend
+from studio.memory.streaming.layout import Slot, UnitLayout
 from studio.memory.streaming.sources import FileSource, PinnedSource, Source, UnitReader
 from studio.memory.streaming.streamer import Streamer
 
 
-class WholeNetwork:
-    """A network that lies on the device with all its tensors; `module` computes."""
+class ResidentNetwork:
+    """A network with all its tensors on the device; `module` computes."""
 
-    def __init__(self, module: nn.Module, files: ComponentFiles, account: Account, prefix: str = "") -> None:
-        """module: on the meta device, in its compute dtype. prefix: of its keys in the files' tables.
+    def __init__(self, module: nn.Module, files: ComponentFiles, allocator: Allocator) -> None:
+        """module: on the meta device, in its compute dtype.
 
-        Raises StudioError, MemoryError or torch.OutOfMemoryError; nothing stays taken then.
+        Raises StudioError, MemoryError or torch.OutOfMemoryError; nothing stays allocated then.
         """
-        layout = Layout.of(module.state_dict())
-        lease = account.take(Kind.RESIDENT, layout.nbytes)
-        reader = UnitReader(layout, [[files.entries[prefix + field.name] for field in layout.fields]], account)
+        layout = UnitLayout.of(module.state_dict())
+        buffer = allocator.allocate(BufferKind.RESIDENT, layout.nbytes)
+        reader = UnitReader(layout, [[files.entries[field.name] for field in layout.fields]], allocator)
         try:
-            reader.read(0, lease.memory)
+            reader.read(0, buffer.memory)
         except BaseException:
-            lease.release()
+            buffer.release()
             raise
         finally:
             reader.close()
-        self._slot = Slot(lease, layout, module, free=None)
+        self._slot = Slot(buffer, layout, module, free=None)
         self.module = module
         self.nbytes = layout.nbytes
 
-    def close(self) -> None:
-        """Give the memory back."""
+    def release(self) -> None:
+        """Release the memory. The network cannot be used afterwards."""
         self._slot.release()
 
 
 class StreamedNetwork:
-    """A network in two parts: `body`, the tensors outside of units, and units that a streamer brings on.
+    """A network in two parts: `body`, the tensors outside of units, is resident; a streamer loads the units.
 
-    Its files may hold int8 units (models.quantized); these dequantise into one scratch that all of them share, or
-    compute in int8 and need none.
+    Units may be int8 (models.quantized): they dequantise into one scratch that all of them share, or multiply in int8
+    and need none.
     """
 
     def __init__(
@@ -60,70 +60,69 @@ class StreamedNetwork:
         module: nn.Module,
         files: ComponentFiles,
         dtype: torch.dtype,
-        account: Account,
-        backend: Backend,
+        allocator: Allocator,
+        backend: DeviceBackend,
         *,
         int8_compute: bool = False,
     ) -> None:
-        """module: on the meta device, as `models.checkpoint.build` returns it. Opens files, takes no memory yet.
-
-        int8_compute: whether int8 units multiply in int8.
+        """module: on the meta device, as `models.checkpoint.build` returns it. int8_compute: int8 units multiply in
+        int8. Opens the files; allocates nothing yet.
         """
         self.name, self.dtype = files.component, dtype
-        self._files, self._account = files, account
+        self._files, self._allocator = files, allocator
         module.to(dtype)
         units = module.get_submodule(UNITS[self.name])
         self.params, self.units, self._unit = module.params, len(units), units[0]
         if files.is_int8:
             int8_block(self._unit, compute="int8" if int8_compute else "weight")
-        self.layout = Layout.of(self._unit.state_dict())
+        self.layout = UnitLayout.of(self._unit.state_dict())
         module.set_submodule(UNITS[self.name], nn.ModuleList())
-        self._outside = module
-        self.rest_bytes = Layout.of(module.state_dict()).nbytes
+        self._without_units = module
+        self.rest_bytes = UnitLayout.of(module.state_dict()).nbytes
         self.scratch_bytes = 0 if int8_compute else sum(scratch_elements(self._unit)) * dtype.itemsize
-        self._rest: WholeNetwork | None = None
-        self._scratch: list[Lease] = []
-        self._dequantised: Scratch | None = None
-        self._reader = UnitReader(self.layout, [self._entries(unit) for unit in range(self.units)], account)
-        self._pinned = PinnedSource(self._reader, account)
+        self._rest: ResidentNetwork | None = None
+        self._scratch_buffers: list[Buffer] = []
+        self._scratch: Scratch | None = None
+        self._reader = UnitReader(self.layout, [self._entries(unit) for unit in range(self.units)], allocator)
+        self._pinned = PinnedSource(self._reader, allocator)
         sources: dict[str, Source] = {
             "pinned": self._pinned,
             "cached": FileSource(self._reader, direct=False),
             "direct": FileSource(self._reader, direct=True),
         }
-        self._streamer = Streamer(self.layout, self._build_unit, sources, backend, account)
+        self._streamer = Streamer(self.layout, self._build_unit, sources, backend, allocator)
         self.plan: ComponentPlan | None = None
 
     @property
     def body(self) -> nn.Module:
         """The network without its units, on the device."""
         if self._rest is None:
-            raise RuntimeError(f"The {self.name} is not on the device: use() a plan first.")
+            raise RuntimeError(f"The {self.name} is not on the device: call set_plan first.")
         return self._rest.module
 
-    def use(self, plan: ComponentPlan) -> None:
-        """Bring on what the plan keeps on the device. Raises as WholeNetwork; another plan may be tried then."""
+    def set_plan(self, plan: ComponentPlan) -> None:
+        """Load the body and allocate the plan's buffers. Raises as ResidentNetwork; then another plan may be set."""
         if plan == self.plan:
             return
         self.plan = None
         if self._rest is None:
-            self._rest = WholeNetwork(copy.deepcopy(self._outside), self._files, self._account)
-        if self.scratch_bytes and self._dequantised is None:
-            self._take_scratch()
-        self._streamer.use(plan)
+            self._rest = ResidentNetwork(copy.deepcopy(self._without_units), self._files, self._allocator)
+        if self.scratch_bytes and self._scratch is None:
+            self._allocate_scratch()
+        self._streamer.set_plan(plan)
         self.plan = plan
 
     def blocks(self, *, last: bool = False) -> Iterator[tuple[int, nn.Module]]:
         """As Streamer.blocks."""
         for index, block in self._streamer.blocks(last=last):
-            with self._dequantised.unit() if self._dequantised else nullcontext():
+            with self._scratch.unit() if self._scratch else nullcontext():
                 yield index, block
 
-    def settle(self) -> None:
-        """Call off what is on its way to the device; what is there stays."""
-        self._streamer.settle()
+    def cancel_prefetch(self) -> None:
+        """Cancel pending prefetches; what is on the device stays."""
+        self._streamer.cancel_prefetch()
 
-    def is_current(self) -> bool:
+    def files_are_current(self) -> bool:
         """Whether the weight files are still those that were opened."""
         try:
             self._reader.check()
@@ -131,27 +130,27 @@ class StreamedNetwork:
             return False
         return True
 
-    def let_go(self) -> None:
-        """Take everything off the device; units pinned in RAM stay there for the next run."""
+    def offload(self) -> None:
+        """Release all device memory; units pinned in RAM stay there for the next use."""
         self.plan = None
-        self._streamer.let_go()
+        self._streamer.offload()
         if self._rest is not None:
-            self._rest.close()
+            self._rest.release()
             self._rest = None
-        self._dequantised = None
-        while self._scratch:
-            self._scratch.pop().release()
+        self._scratch = None
+        while self._scratch_buffers:
+            self._scratch_buffers.pop().release()
 
-    def close(self) -> None:
-        """Give back everything, files included; the network is of no use afterwards."""
-        self.let_go()
-        self._streamer.close()
+    def release(self) -> None:
+        """Release all memory and close the files. The network cannot be used afterwards."""
+        self.offload()
+        self._streamer.release()
         self._reader.close()
 
-    def held(self) -> dict[Kind, int]:
-        """What the structure of this network holds, for comparison with the account.
+    def buffer_bytes(self) -> dict[BufferKind, int]:
+        """Bytes that this network's parts say they hold, for comparison with the allocator's counts.
 
-        Raises IntegrityError where it is not what the plan in force says.
+        Raises IntegrityError where they differ from the plan.
         """
         streamer, plan = self._streamer, self.plan
         if plan is not None:
@@ -163,11 +162,11 @@ class StreamedNetwork:
                 raise IntegrityError(f"The {self.name} has (residents, slots, bytes) {found}, its plan says {planned}")
         unit = self.layout.nbytes
         return {
-            Kind.RESIDENT: len(streamer.resident_units) * unit + (self.rest_bytes if self._rest else 0),
-            Kind.SLOTS: streamer.slots * unit,
-            Kind.SCRATCH: self.scratch_bytes if self._dequantised else 0,
-            Kind.ARENAS: len(self._pinned.units) * unit,
-            Kind.STAGING: streamer.staging_buffers * unit + self._reader.bounce_bytes,
+            BufferKind.RESIDENT: len(streamer.resident_units) * unit + (self.rest_bytes if self._rest else 0),
+            BufferKind.SLOTS: streamer.slots * unit,
+            BufferKind.SCRATCH: self.scratch_bytes if self._scratch else 0,
+            BufferKind.PINNED: len(self._pinned.units) * unit,
+            BufferKind.STAGING: streamer.staging_buffers * unit + self._reader.bounce_bytes,
         }
 
     def _entries(self, unit: int) -> list[TensorEntry]:
@@ -175,12 +174,12 @@ class StreamedNetwork:
 
     def _build_unit(self) -> nn.Module:
         unit = copy.deepcopy(self._unit)
-        return int8_block(unit, self._dequantised) if self._dequantised else unit
+        return int8_block(unit, self._scratch) if self._scratch else unit
 
-    def _take_scratch(self) -> None:
-        while self._scratch:  # what an attempt that ran out of memory left
-            self._scratch.pop().release()
+    def _allocate_scratch(self) -> None:
+        while self._scratch_buffers:  # left by an attempt that ran out of memory
+            self._scratch_buffers.pop().release()
         for elements in scratch_elements(self._unit):
-            self._scratch.append(self._account.take(Kind.SCRATCH, elements * self.dtype.itemsize))
-        first, second = (lease.memory.view(self.dtype) for lease in self._scratch)
-        self._dequantised = Scratch((first, second))
+            self._scratch_buffers.append(self._allocator.allocate(BufferKind.SCRATCH, elements * self.dtype.itemsize))
+        first, second = (buffer.memory.view(self.dtype) for buffer in self._scratch_buffers)
+        self._scratch = Scratch((first, second))

@@ -1,4 +1,4 @@
-"""Out of memory is not the end: free what can be freed, take a smaller plan, repeat what ran."""
+"""Retry after an out-of-memory error: the plan steps down, then the same work runs again."""
 
 import traceback
 from collections.abc import Callable
@@ -8,9 +8,9 @@ import torch
 
 Result = TypeVar("Result")
 
-# How PyTorch says it where it has no exception of its own for it: the driver when it loads a kernel, cuBLAS when it
-# makes its handle, and convolutions when not one of cuDNN's algorithms got its workspace.
-SPOKEN = (
+# Out-of-memory messages that PyTorch raises as a plain RuntimeError: from the driver as it loads a kernel, from cuBLAS
+# as it creates its handle, from cuDNN where no algorithm got its workspace.
+OOM_MESSAGES = (
     "DefaultCPUAllocator: can't allocate memory",
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
@@ -24,20 +24,20 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that RAM or device memory was refused."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in SPOKEN)
+    return isinstance(error, RuntimeError) and any(message in str(error) for message in OOM_MESSAGES)
 
 
-def forget_frames(error: BaseException | None) -> None:
-    """Clear the local variables of the finished frames an exception came through: they hold tensors."""
+def clear_frames(error: BaseException | None) -> None:
+    """Clear the local variables of the frames in an exception's traceback: they hold tensors."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
 
 
-def run_resiliently(work: Callable[[], Result], step_down: Callable[[str], None]) -> Result:
-    """`work`, repeated for as long as it runs out of memory.
+def retry_on_oom(work: Callable[[], Result], step_down: Callable[[str], None]) -> Result:
+    """Run `work` until it does not run out of memory.
 
-    step_down: makes the next attempt need less, given what was said; raises where nothing is left to give up.
+    step_down(message): makes the next attempt need less memory; raises where nothing can be made smaller.
     """
     while True:
         try:
@@ -45,6 +45,6 @@ def run_resiliently(work: Callable[[], Result], step_down: Callable[[str], None]
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            said = str(error)
-            forget_frames(error)
-        step_down(said)  # outside of the handler, where the exception no longer holds on to anything
+            message = str(error)
+            clear_frames(error)
+        step_down(message)  # outside of the handler: inside it, the exception still holds tensors

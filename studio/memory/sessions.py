@@ -1,4 +1,4 @@
-"""What the pipeline works with while a network is on the device: the visible loops over blocks and frames."""
+"""The pipeline's access to a network on the device: the loops over blocks and over frames."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from studio.memory.networks import StreamedNetwork
 from studio.memory.plan import Plan
 
 Result = TypeVar("Result")
-# Runs a piece of work under the plan in force, again under a smaller plan where memory ran out.
-Resilient = Callable[[Callable[[Plan], Result]], Result]
+# Runs work(plan) under the current plan; after an out-of-memory error again under a smaller one.
+Retry = Callable[[Callable[[Plan], Result]], Result]
 
 
 @dataclass(frozen=True)
@@ -29,21 +29,21 @@ class Condition:
 
 
 class TransformerSession:
-    """The video transformer, on the device as its plan says."""
+    """The video transformer for one video, loaded as the plan says."""
 
-    def __init__(self, network: StreamedNetwork, device: torch.device, resilient: Resilient) -> None:
-        self._network, self._device, self._resilient = network, device, resilient
+    def __init__(self, network: StreamedNetwork, device: torch.device, retry: Retry) -> None:
+        self._network, self._device, self._retry = network, device, retry
         self._seconds: list[float] = []
         self.conditions = 0
 
     @property
     def step_seconds(self) -> float | None:
-        """What a step takes in steady state under the plan in force; None while that is not known."""
+        """Median seconds of a step under the current plan, its first step apart; None before the second step."""
         return median(self._seconds[1:]) if len(self._seconds) > 1 else None
 
     @property
     def latent_channels(self) -> int:
-        """Channels of the latents it moves."""
+        """c of the latents (1, f, c, h, w)."""
         return self._network.params.in_channels
 
     def velocities(
@@ -58,8 +58,8 @@ class TransformerSession:
     ) -> list[Tensor]:
         """One velocity (1, f, c, h, w) float32 per condition, on the device of `latents` (1, f, c, h, w).
 
-        time: 0 (noise) .. 1. Every block is loaded once and serves all conditions. Raises Cancelled between blocks,
-        StudioError when a weight file cannot be read or no smaller plan is left.
+        time: 0 (noise) to 1 (video). Each block is loaded once and computes all conditions. Raises Cancelled between
+        blocks, StudioError where a weight file cannot be read or memory runs out under the smallest plan.
         """
         device, attempts = self._device, 0
         moment = torch.tensor([time], dtype=torch.float32)
@@ -67,7 +67,7 @@ class TransformerSession:
         def step(plan: Plan) -> list[Tensor]:
             nonlocal attempts
             attempts += 1
-            self._network.use(plan.transformer)
+            self._network.set_plan(plan.transformer)
             body = self._network.body
             hiddens = [
                 body.embed(
@@ -89,17 +89,17 @@ class TransformerSession:
 
         began, self.conditions = monotonic(), len(conditions)
         with torch.no_grad():
-            velocities = self._resilient(step)
+            velocities = self._retry(step)
         self._seconds = [*self._seconds, monotonic() - began] if attempts == 1 else []
         return velocities
 
 
 class VAESession:
-    """The VAE, on the device as a whole."""
+    """The VAE for one video, resident on the device."""
 
-    def __init__(self, vae: Callable[[], VAE], device: torch.device, dtype: torch.dtype, resilient: Resilient) -> None:
-        """vae: brings it on, if it is not there yet."""
-        self._vae, self._device, self._dtype, self._resilient = vae, device, dtype, resilient
+    def __init__(self, load: Callable[[], VAE], device: torch.device, dtype: torch.dtype, retry: Retry) -> None:
+        """load: loads the VAE where it is not on the device, and returns it."""
+        self._load, self._device, self._dtype, self._retry = load, device, dtype, retry
 
     def encode_image(self, image: Tensor) -> Tensor:
         """(1, 1, 3, H, W) in -1..1 -> the mean of its latent (1, 1, c, h, w), float32 on the CPU."""
@@ -109,15 +109,15 @@ class VAESession:
         """(1, t, 3, H, W) in -1..1 -> means and log-variances (1, f, 2c, h, w), float32 on the CPU."""
 
         def encode(_: Plan) -> Tensor:
-            return self._vae().encode_moments(video.to(self._device, self._dtype)).float().cpu()
+            return self._load().encode_moments(video.to(self._device, self._dtype)).float().cpu()
 
         with torch.no_grad():
-            return self._resilient(encode)
+            return self._retry(encode)
 
     def decode_chunks(self, latents: Tensor) -> Iterator[Tensor]:
-        """latents (1, f, c, h, w) -> the frames in order, a few at a time: (t_i, 3, H, W) on the CPU, about -1..1.
+        """latents (1, f, c, h, w) -> the frames in order, in pieces (t_i, 3, H, W) on the CPU, about -1..1.
 
-        Where memory runs out, decoding goes on from the frame it came to with finer slices.
+        After an out-of-memory error decoding resumes at the next frame with smaller slices.
         """
         latents, done = latents.to(self._device, self._dtype), 0
         pieces: Iterator[Tensor] | None = None
@@ -126,18 +126,18 @@ class VAESession:
             nonlocal pieces
             current, pieces = pieces or self._decode_from(latents, done, plan.vae_slice_frames), None
             piece = next(current, None)
-            pieces = current  # not kept when it failed: a generator that raised has ended
+            pieces = current  # only after success: a generator that raised has ended
             return piece
 
-        while (piece := self._resilient(advance)) is not None:
+        while (piece := self._retry(advance)) is not None:
             done += len(piece)
             yield piece
 
     def _decode_from(self, latents: Tensor, frame: int, slice_frames: int) -> Iterator[Tensor]:
-        """Frames from `frame` on. A chunk needs the last frame of the one before it for the seam between them."""
+        """The frames from `frame` on. Decoding starts one chunk earlier, whose last frame is blended into the next."""
         chunk = max(frame // CHUNK_FRAMES - 1, 0)
         drop = frame - chunk * CHUNK_FRAMES
-        for piece in self._vae().decode_chunks(latents[:, chunk * CHUNK_LATENTS :], slice_frames=slice_frames):
+        for piece in self._load().decode_chunks(latents[:, chunk * CHUNK_LATENTS :], slice_frames=slice_frames):
             if drop < piece.shape[1]:
                 yield piece[0, drop:].cpu()
             drop = max(drop - piece.shape[1], 0)

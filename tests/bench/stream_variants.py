@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from models.geometry import VideoShape
 from models.transformer import Transformer, TransformerParams
+from studio.host_memory import free_ram
 from studio.memory import usage as budget
 from studio.memory.manager import Condition, MemoryManager
 from studio.memory.plan import Budgets, ComponentPlan, Plan, RuntimeConfig, WeightMode
@@ -90,7 +91,7 @@ def ours(setting: Setting, frames: int, kind: str, *, int8: bool = False) -> Row
 
 def under_budget(setting: Setting, frames: int, vram_gb: int) -> Rows:
     """The planner's own plan for a budget, through all blocks: what it promised and what happened."""
-    layers, budgets = setting.layers[1], Budgets(vram_gb * GB, budget.free_ram())
+    layers, budgets = setting.layers[1], Budgets(vram_gb * GB, free_ram())
     memory, plan = open_ours(setting, frames, layers, int8=False, budgets=budgets)
     yield {
         "budget_gb": vram_gb,
@@ -107,7 +108,7 @@ def under_budget(setting: Setting, frames: int, vram_gb: int) -> Rows:
 
 def ti2v(setting: Setting, frames: int, vram_gb: int) -> Rows:
     """Two steps and the decoding through the whole model, given embeddings, within a budget."""
-    video, budgets = setting.video(frames), Budgets(vram_gb * GB, budget.free_ram())
+    video, budgets = setting.video(frames), Budgets(vram_gb * GB, free_ram())
     parts = {"transformer": setting.files(setting.layers[1]), "vae": setting.vae_files()}
     memory = MemoryManager(parts, RuntimeConfig(setting.device, torch.bfloat16, budgets))
     budget.reset_peaks(setting.device)
@@ -171,7 +172,7 @@ def run_ours(setting: Setting, memory: MemoryManager, frames: int, layers: int) 
         def step() -> None:
             transformer.velocities(latents, 0.5, conditions, image_latents=latents, motion_score=5.0)
 
-        return measure(setting, step, layers, pinned=lambda: memory.usage().arena_bytes + memory.usage().staging_bytes)
+        return measure(setting, step, layers, pinned=lambda: memory.usage().pinned_bytes + memory.usage().staging_bytes)
 
 
 def measure(setting: Setting, step: Callable[[], object], layers: int, pinned: Callable[[], int]) -> dict[str, Any]:
@@ -216,7 +217,7 @@ def rival(setting: Setting, frames: int, offload: Callable[[Setting, Transformer
         params = TransformerParams.from_config({**setting.config, "num_layers": layers})
         with torch.device("meta"):
             module = Transformer(params)
-        if PINNED_COPY * 2 * sum(parameter.numel() for parameter in module.parameters()) > budget.free_ram():
+        if PINNED_COPY * 2 * sum(parameter.numel() for parameter in module.parameters()) > free_ram():
             yield {"all_blocks": "too little RAM for a pinned copy of them"}
             return
         module = module.to(torch.bfloat16).to_empty(device="cpu").requires_grad_(False).eval()

@@ -31,7 +31,7 @@ with torch.inference_mode():
     for _ in range(int(sys.argv[3])):
         generate(manager, steps=3)
         usage = manager.usage()
-        rows.append([budget.process_ram(), usage.resident_bytes, usage.slot_bytes, usage.arena_bytes])
+        rows.append([budget.process_ram(), usage.resident_bytes, usage.slot_bytes, usage.pinned_bytes])
     manager.release()
 print(json.dumps(rows))
 """

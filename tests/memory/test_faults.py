@@ -10,7 +10,7 @@ import torch
 from studio.errors import StudioError
 from studio.memory.allocator import Machine
 from studio.memory.manager import MemoryManager
-from studio.memory.oom import SPOKEN
+from studio.memory.oom import OOM_MESSAGES
 from studio.messages import message
 from tests.memory.tiny_model import (
     CPU,
@@ -70,7 +70,7 @@ def left_nothing(manager: MemoryManager) -> bool:
     manager.check_integrity()
     manager.release()
     usage = manager.usage()
-    return usage.resident_bytes == usage.slot_bytes == usage.arena_bytes == usage.staging_bytes == 0
+    return usage.resident_bytes == usage.slot_bytes == usage.pinned_bytes == usage.staging_bytes == 0
 
 
 def count(folder) -> FaultyMachine:
@@ -123,7 +123,7 @@ def test_a_read_error_at_every_point_in_turn(folder, twin):
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("planted"), MemoryError(),
-                                   *(RuntimeError(f"{words}: planted") for words in SPOKEN)], ids=str)  # fmt: skip
+                                   *(RuntimeError(f"{text}: planted") for text in OOM_MESSAGES)], ids=str)  # fmt: skip
 def test_a_step_that_runs_out_in_the_middle_is_repeated_with_the_same_bits(folder, twin, error):
     manager = open_mixed(folder)
     refusals = iter([0, 0, 1, 0, 1, 0, 0, 0, 1])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.attention import attention
-from studio.memory.allocator import ON_DEVICE, Account, Kind, Machine
+from studio.memory.allocator import ON_DEVICE, Allocator, BufferKind, Machine
 from studio.memory.manager import Condition, MemoryManager
 from studio.memory.plan import Budgets, RuntimeConfig
 from studio.memory.usage import CUDA_CONTEXT_BYTES, cap_vram
@@ -71,11 +71,11 @@ def test_refused_registration_gives_the_same_bits(folder):
 
 
 def test_registered_memory_is_page_locked_and_returned():
-    account = Account(Machine(torch.device("cuda")))
-    lease = account.take(Kind.ARENAS, 3 << 20, register=True)
-    assert lease.registered and lease.memory.is_pinned()
-    lease.release()
-    account.check()
+    allocator = Allocator(Machine(torch.device("cuda")))
+    buffer = allocator.allocate(BufferKind.PINNED, 3 << 20, register=True)
+    assert buffer.registered and buffer.memory.is_pinned()
+    buffer.release()
+    allocator.check()
 
 
 def requested() -> int:
@@ -91,7 +91,7 @@ def test_the_account_is_what_the_allocator_counts_and_steps_take_no_new_segment(
     manager.set_plan(with_sources(manager.plan(VIDEO), ["resident", *["pinned"] * 4], ["direct"] * LAYERS, 2))
     denoise(manager, steps=2)
     torch.cuda.synchronize()
-    assert requested() - before == manager._account.held(*ON_DEVICE)
+    assert requested() - before == manager._allocator.allocated(*ON_DEVICE)
     with manager.transformer(VIDEO) as transformer:
         conditions = [Condition(torch.zeros(1, 2, 64), torch.zeros(1, 77, 32))]
         reserved = []

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from studio.checkpoints.quantize import int8_folders, quantize
 from studio.errors import Cancelled, StudioError
-from studio.memory.allocator import Kind
+from studio.memory.allocator import BufferKind
 from studio.memory.manager import Condition, MemoryManager
 from studio.memory.plan import WeightMode
 from tests.memory.tiny_model import (
@@ -67,7 +67,7 @@ def test_every_plan_gives_the_bits_of_the_slow_twin(folder, twins, blocks, layer
     manager.set_plan(with_sources(manager.plan(VIDEO), blocks, layers, slots))
     assert torch.equal(denoise(manager), twins[dtype][0])
     manager.release()
-    assert manager.usage().arena_bytes == 0
+    assert manager.usage().pinned_bytes == 0
 
 
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -132,11 +132,11 @@ def test_the_books_follow_the_plan(folder):
         usage, unit = manager.usage(), plan.transformer.unit_bytes
         assert usage.resident_bytes == unit + plan.transformer.rest_bytes
         assert usage.slot_bytes == 2 * unit
-        assert usage.arena_bytes == 2 * unit
+        assert usage.pinned_bytes == 2 * unit
         manager.check_integrity()
     manager.release()
     usage = manager.usage()
-    assert usage.resident_bytes == usage.slot_bytes == usage.arena_bytes == usage.staging_bytes == 0
+    assert usage.resident_bytes == usage.slot_bytes == usage.pinned_bytes == usage.staging_bytes == 0
 
 
 def test_a_network_stays_for_the_next_job_and_leaves_when_another_needs_the_room(folder):
@@ -245,6 +245,6 @@ def test_no_buffer_is_taken_during_later_steps(folder):
     with manager.transformer(VIDEO) as transformer:
         for _ in range(4):
             transformer.velocities(noise(), 0.0, conditions, image_latents=noise(), motion_score=5.0)
-            held.append(manager._account.held(*Kind))
+            held.append(manager._allocator.allocated(*BufferKind))
     assert len(set(held)) == 1
     manager.release()

@@ -8,10 +8,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from models.weight_files import TensorEntry, read_table
-from studio.memory.allocator import Account, Machine
+from studio.memory.allocator import Allocator, Machine
 from studio.memory.plan import ComponentPlan
-from studio.memory.streaming.backends import Backend, CpuBackend
-from studio.memory.streaming.layout import Layout
+from studio.memory.streaming.backends import CpuBackend, DeviceBackend
+from studio.memory.streaming.layout import UnitLayout
 from studio.memory.streaming.sources import BOUNCE_BYTES, FileSource, PinnedSource, Source, UnitReader
 from studio.memory.streaming.streamer import Streamer
 
@@ -47,7 +47,7 @@ def write_units(folder: Path, units: int, *, dtype: torch.dtype = torch.float32,
     return tensors
 
 
-def unit_entries(folder: Path, units: int, layout: Layout) -> list[list[TensorEntry]]:
+def unit_entries(folder: Path, units: int, layout: UnitLayout) -> list[list[TensorEntry]]:
     table: dict[str, TensorEntry] = {}
     for path in sorted(folder.glob("*.safetensors")):
         table |= read_table(path)
@@ -58,11 +58,11 @@ def unit_entries(folder: Path, units: int, layout: Layout) -> list[list[TensorEn
 class Toy:
     """A streamer over toy units with everything it is made of."""
 
-    account: Account
+    allocator: Allocator
     reader: UnitReader
     sources: dict[str, Source]
     streamer: Streamer
-    layout: Layout
+    layout: UnitLayout
 
     def run(self, x: Tensor, *, last: bool = False) -> Tensor:
         for _, block in self.streamer.blocks(last=last):
@@ -70,7 +70,7 @@ class Toy:
         return x
 
     def close(self) -> None:
-        self.streamer.close()
+        self.streamer.release()
         self.reader.close()
 
 
@@ -79,7 +79,7 @@ def open_toy(
     units: int,
     *,
     machine: Machine | None = None,
-    backend: Backend | None = None,
+    backend: DeviceBackend | None = None,
     dtype: torch.dtype = torch.float32,
     width: int = 7,
     bounce_bytes: int = BOUNCE_BYTES,
@@ -88,16 +88,16 @@ def open_toy(
         with torch.device("meta"):
             return ToyBlock(width).to(dtype)
 
-    account = Account(machine or Machine(CPU))
-    layout = Layout.of(build().state_dict())
-    reader = UnitReader(layout, unit_entries(folder, units, layout), account, bounce_bytes=bounce_bytes)
+    allocator = Allocator(machine or Machine(CPU))
+    layout = UnitLayout.of(build().state_dict())
+    reader = UnitReader(layout, unit_entries(folder, units, layout), allocator, bounce_bytes=bounce_bytes)
     sources: dict[str, Source] = {
         "cached": FileSource(reader, direct=False),
         "direct": FileSource(reader, direct=True),
-        "pinned": PinnedSource(reader, account),
+        "pinned": PinnedSource(reader, allocator),
     }
-    streamer = Streamer(layout, build, sources, backend or CpuBackend(), account)
-    return Toy(account, reader, sources, streamer, layout)
+    streamer = Streamer(layout, build, sources, backend or CpuBackend(), allocator)
+    return Toy(allocator, reader, sources, streamer, layout)
 
 
 def component_plan(source: list[str], slots: int, unit_bytes: int = 1) -> ComponentPlan:

@@ -17,7 +17,7 @@ from models.step_llm import Layer, StepLLM, StepLLMParams
 from models.transformer import TOKEN_CHUNK, Block, Transformer, TransformerParams
 from models.vae import VAE, VAEParams
 from studio.memory.plan import WeightMode
-from studio.memory.streaming.layout import Layout
+from studio.memory.streaming.layout import UnitLayout
 
 PROMPT_TOKENS = 320  # the most Step-LLM reads
 CONTEXT_TOKENS = PROMPT_TOKENS + 77
@@ -169,7 +169,7 @@ def _network(units: int, unit: nn.Module, rest: nn.Module, dtype: torch.dtype, w
         unit = int8_block(unit)
     return NetworkSizes(
         units=units,
-        unit_bytes=Layout.of(unit.state_dict()).nbytes,
+        unit_bytes=UnitLayout.of(unit.state_dict()).nbytes,
         rest_bytes=_layout_bytes(rest, dtype),
         scratch_bytes=0 if weights is WeightMode.INT8_COMPUTE else sum(scratch_elements(unit)) * dtype.itemsize,
         unit_parameters=parameters,
@@ -177,4 +177,4 @@ def _network(units: int, unit: nn.Module, rest: nn.Module, dtype: torch.dtype, w
 
 
 def _layout_bytes(module: nn.Module, dtype: torch.dtype) -> int:
-    return Layout.of({name: tensor.to(dtype) for name, tensor in module.state_dict().items()}).nbytes
+    return UnitLayout.of({name: tensor.to(dtype) for name, tensor in module.state_dict().items()}).nbytes

@@ -17,7 +17,7 @@ import torch
 
 from models.attention import attention
 from models.quantized import int8_product, quantize_rows
-from studio.memory.streaming.backends import backend_for
+from studio.memory.streaming.backends import device_backend
 
 FILE_NAME = "speeds.json"
 VERSION = 2  # of what is measured; older files are measured anew
@@ -240,7 +240,7 @@ def _aligned_buffer() -> memoryview:
 
 def _seconds(device: torch.device, work: Callable[[], object]) -> float:
     """The fastest of several repetitions after one to warm up."""
-    backend = backend_for(device)
+    backend = device_backend(device)
     best, end = float("inf"), time.perf_counter() + PART_SECONDS
     work()
     while best == float("inf") or time.perf_counter() < end:

@@ -1,17 +1,17 @@
-"""What a device does for the streamer: copies beside the computation, and events that order the two."""
+"""What the streamer asks of a device: copies beside the computation, and events that order the two."""
 
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-Event = Any  # the backend's own; opaque to the streamer
+Event = Any  # of the backend's own type; the streamer only passes it on
 
 
-class Backend(Protocol):
+class DeviceBackend(Protocol):
     """Two queues of work, computation and copies. Only `finish` blocks the calling thread.
 
-    fills_slots: a slot is plain RAM, so that a unit can be read straight into it and nothing needs to be copied.
+    fills_slots: slots are plain RAM, so a unit is read straight into its slot and no copy is needed.
     """
 
     fills_slots: bool
@@ -20,17 +20,17 @@ class Backend(Protocol):
         """An event after everything computed so far."""
 
     def copy(self, source: Tensor, target: Tensor, after: Event) -> Event:
-        """Copy host memory to the device once `after` has happened; the event after the copy."""
+        """Copy host memory to the device once `after` has happened; returns the event after the copy."""
 
     def wait(self, event: Event) -> None:
-        """What is computed from here on comes after the event."""
+        """Computation that is queued from here on starts after the event."""
 
     def finish(self, event: Event | None = None) -> None:
-        """Return once the event, or every copy so far, has happened."""
+        """Block until the event has happened; None: until every copy so far is done."""
 
 
 class CpuBackend:
-    """Computation happens in the calling thread, so whatever was asked for has happened."""
+    """Computation runs in the calling thread, so all events have happened already."""
 
     fills_slots = True
 
@@ -57,13 +57,13 @@ class CudaBackend:
         self._copies = torch.cuda.Stream(device)
 
     def mark(self) -> Event:
-        return torch.cuda.current_stream(self._device).record_event(_sleeping_event())
+        return torch.cuda.current_stream(self._device).record_event(_blocking_event())
 
     def copy(self, source: Tensor, target: Tensor, after: Event) -> Event:
         self._copies.wait_event(after)
         with torch.cuda.stream(self._copies):
             target.copy_(source, non_blocking=True)
-        return self._copies.record_event(_sleeping_event())
+        return self._copies.record_event(_blocking_event())
 
     def wait(self, event: Event) -> None:
         torch.cuda.current_stream(self._device).wait_event(event)
@@ -72,13 +72,13 @@ class CudaBackend:
         (event or self._copies).synchronize()
 
 
-def _sleeping_event() -> torch.cuda.Event:
-    """Who waits for it in `finish` sleeps, where an ordinary event would have it spin on a processor."""
+def _blocking_event() -> torch.cuda.Event:
+    """A thread that waits for this event sleeps; for an ordinary event it would spin on a CPU core."""
     return torch.cuda.Event(blocking=True)
 
 
-def backend_for(device: torch.device) -> Backend:
-    """The backend of a device. ValueError for a kind that has none."""
+def device_backend(device: torch.device) -> DeviceBackend:
+    """The backend of a device. ValueError for a device type without one."""
     if device.type == "cpu":
         return CpuBackend()
     if device.type == "cuda":

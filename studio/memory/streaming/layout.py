@@ -1,7 +1,7 @@
-"""A unit's tensors in one flat buffer: the table of where each lies, and a module that computes from the buffer.
+"""The layout of one unit (a transformer block or an LLM layer) in a flat buffer, and a slot that computes from one.
 
-A unit is a transformer block or an LLM layer. All units of a network share one layout, so one copy moves a unit, and a
-module whose parameters are views of a buffer computes whichever unit the buffer holds. Its addresses never change.
+All units of a network share one layout, so one copy moves a unit. A module whose parameters are views of the buffer
+computes whichever unit the buffer holds; its addresses never change.
 """
 
 import math
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from models.quantized import int8_layers
-from studio.memory.allocator import Lease
+from studio.memory.allocator import Buffer
 
-ALIGNMENT = 512  # bytes; what CUDA's own allocator aligns to, enough for every kernel
+ALIGNMENT = 512  # bytes, as CUDA's own allocator aligns; enough for every kernel
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,15 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """The table of a flat buffer of `nbytes` bytes."""
+class UnitLayout:
+    """The places of a unit's tensors in a flat buffer of `nbytes` bytes."""
 
     fields: tuple[Field, ...]
     nbytes: int
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor]) -> "Layout":
-        """One field per tensor (on the meta device: only dtype and shape are read), in their order."""
+    def of(cls, tensors: Mapping[str, Tensor]) -> "UnitLayout":
+        """One field per tensor, in their order. Only dtype and shape are read: meta tensors will do."""
         fields, end = [], 0
         for name, tensor in tensors.items():
             nbytes = math.prod(tensor.shape) * tensor.dtype.itemsize
@@ -47,7 +47,7 @@ class Layout:
         return cls(tuple(fields), end)
 
     def views(self, memory: Tensor) -> dict[str, Tensor]:
-        """The tensors of a flat uint8 buffer, by name, without a copy."""
+        """The tensors in a flat buffer, uint8 (nbytes,), by name and without a copy."""
         return {
             field.name: memory[field.offset : field.offset + field.nbytes].view(field.dtype).view(field.shape)
             for field in self.fields
@@ -57,13 +57,13 @@ class Layout:
 class Slot:
     """A device buffer and the module that computes from it.
 
-    `unit` is what the buffer holds once `ready` has happened, None when nothing is promised. `busy` from the moment a
-    load is planned until the unit has been used; `free` is the event after its last use.
+    unit: what the buffer holds once the event `ready` has happened; None: contents undefined. busy: a load was started
+    and the unit has not been used since. free: the event after its last use.
     """
 
-    def __init__(self, lease: Lease, layout: Layout, module: nn.Module, free: Any) -> None:
-        self.lease = lease
-        module.load_state_dict(layout.views(lease.memory), strict=True, assign=True)
+    def __init__(self, buffer: Buffer, layout: UnitLayout, module: nn.Module, free: Any) -> None:
+        self.buffer = buffer
+        module.load_state_dict(layout.views(buffer.memory), strict=True, assign=True)
         self.module = module.eval().requires_grad_(False)
         self.unit: int | None = None
         self.busy = False
@@ -71,10 +71,10 @@ class Slot:
         self.free = free
 
     def release(self) -> None:
-        """Give the buffer back. Whoever still refers to the module finds it without parameters."""
+        """Free the buffer. A module that is still referenced elsewhere has no parameters afterwards."""
         for layer in int8_layers(self.module):
             layer.scratch = None
         for part in self.module.modules():
             for name, _ in list(part.named_parameters(recurse=False)):
                 part.register_parameter(name, None)
-        self.lease.release()
+        self.buffer.release()

@@ -1,8 +1,8 @@
-"""Where a unit's bytes come from: RAM kept for it, the page cache, or the disk past the page cache.
+"""Sources of a unit's bytes: pinned RAM, the page cache, or the disk directly.
 
-All three end in the public weight files, read by plain reads: a mapped file that shrinks kills the process, a read
-that comes up short is an error with a sentence. Every read of a unit ends with a look at its files: one that was cut,
-rewritten or replaced since it was opened is never computed with.
+All three read the public weight files with plain reads. A memory-mapped file that shrinks kills the process; a read
+that returns too little is an error with a message. After each read of a unit its files are checked: weights of a file
+that was truncated, rewritten or replaced since it was opened are never computed with.
 """
 
 import errno
@@ -16,18 +16,18 @@ from torch import Tensor
 
 from models.checkpoint import TensorEntry
 from studio.errors import StudioError
-from studio.memory.allocator import Account, Kind, Lease, Machine
-from studio.memory.streaming.layout import Field, Layout
+from studio.memory.allocator import Allocator, Buffer, BufferKind, Machine
+from studio.memory.streaming.layout import Field, UnitLayout
 
-BOUNCE_BYTES = 8 << 20  # of the buffer for reads that change dtype or bypass the page cache
-BLOCK = 4096  # alignment that direct reads need at most, on the disks of today
+BOUNCE_BYTES = 8 << 20  # size of the buffer for reads that change the dtype or bypass the page cache
+BLOCK = 4096  # bytes; the largest alignment that direct reads need on current disks
 READ_BUFFERS = 512  # buffers of one preadv; the kernel's limit (IOV_MAX) is 1024
 
-Borrow = Callable[[], Tensor]
+GetBuffer = Callable[[], Tensor]
 
 
 class Shard:
-    """One weight file, as it was when it was opened."""
+    """An open weight file. `check` compares the path with the file that was opened."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -36,28 +36,28 @@ class Shard:
         self._bypasses = hasattr(os, "O_DIRECT")
         self._stamp = _stamp(os.fstat(self._file))
         if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_SEQUENTIAL)  # reads twice as far ahead
+            os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_SEQUENTIAL)  # the kernel reads twice as far ahead
 
     def check(self) -> None:
-        """Raise StudioError where the path no longer leads to the bytes that were opened."""
+        """Raise StudioError where the path no longer names the bytes that were opened."""
         try:
             now = _stamp(os.stat(self.path))
         except OSError as error:
-            raise _failure(f"{self.path} is gone while it is in use ({error.strerror}). Put it back.") from None
+            raise _failure(f"{self.path} was removed while it was in use ({error.strerror}). Put it back.") from None
         if now != self._stamp:
             was, size = self._stamp[0], now[0]
             change = f"from {was:,} to {size:,} bytes" if was != size else "though its size is the same"
-            raise _failure(f"{self.path} changed while it was in use, {change}. Start again with the files at rest.")
+            raise _failure(f"{self.path} changed while it was in use, {change}. Start again once it is complete.")
 
     def read(self, machine: Machine, buffers: Sequence[memoryview], offset: int, *, direct: bool = False) -> int:
-        """Bytes read into the buffers; 0 at the end. `direct` leaves nothing of them in the page cache."""
+        """Read into the buffers; returns the bytes read, 0 at the end. direct: leaves nothing in the page cache."""
         if direct and self._bypasses:
             try:
                 if self._direct is None:
                     self._direct = os.open(self.path, os.O_RDONLY | os.O_DIRECT)
                 return machine.read(self._direct, buffers, offset)
             except OSError as error:
-                if error.errno != errno.EINVAL:  # which says that this file system has no direct reads
+                if error.errno != errno.EINVAL:  # EINVAL: this file system has no direct reads
                     raise
                 self._bypasses = False
         count = machine.read(self._file, buffers, offset)
@@ -66,7 +66,7 @@ class Shard:
         return count
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         for file in (self._file, self._direct):
             if file is not None:
                 os.close(file)
@@ -74,8 +74,8 @@ class Shard:
 
 
 @dataclass
-class Run:
-    """Tensors that lie in one shard without a gap, with their places in the flat buffer."""
+class Extent:
+    """Tensors that are adjacent in one shard, with their places in the flat buffer."""
 
     shard: Shard
     parts: list[tuple[TensorEntry, Field]] = field(default_factory=list)
@@ -90,61 +90,63 @@ class Run:
 
     @property
     def is_straight(self) -> bool:
-        """Whether the bytes of the file are the bytes of the buffer."""
+        """Whether the file's bytes go into the buffer unchanged, without a cast."""
         return all(entry.dtype == place.dtype for entry, place in self.parts)
 
 
 class UnitReader:
-    """Fills flat buffers with units from their shards; used by one thread at a time."""
+    """Reads units from their shards into flat buffers. Not thread-safe."""
 
     def __init__(
         self,
-        layout: Layout,
+        layout: UnitLayout,
         units: Iterable[Sequence[TensorEntry]],
-        account: Account,
+        allocator: Allocator,
         *,
         bounce_bytes: int = BOUNCE_BYTES,
     ) -> None:
         """units: entries in the order of the layout's fields. bounce_bytes: a multiple of BLOCK, two or more."""
-        self.layout, self._account, self._bounce_size = layout, account, bounce_bytes
+        self.layout, self._allocator, self._bounce_size = layout, allocator, bounce_bytes
         self._shards: dict[Path, Shard] = {}
-        self._bounce: Lease | None = None
+        self._bounce: Buffer | None = None
         try:
-            self._units = [self._runs(entries) for entries in units]
+            self._units = [self._extents(entries) for entries in units]
         except StudioError:
             self.close()
             raise
 
     def read(self, unit: int, into: Tensor, *, direct: bool = False) -> None:
-        """Fill `into` (uint8, layout.nbytes, in RAM or on a device) with a unit.
+        """Read a unit into `into`: uint8 (layout.nbytes,), in RAM or on a device.
 
-        Raises StudioError when a file cannot be read, ended early, or is not what it was.
+        Raises StudioError for a file that cannot be read, ends early, or changed since it was opened.
         """
         views = self.layout.views(into)
-        for run in self._units[unit]:
+        for extent in self._units[unit]:
             try:
-                if run.is_straight and not direct and into.device.type == "cpu":
-                    self._read_straight(run, into)
+                if extent.is_straight and not direct and into.device.type == "cpu":
+                    self._read_straight(extent, into)
                 else:
-                    self._read_bounced(run, views, direct)
+                    self._read_bounced(extent, views, direct)
             except OSError as error:
                 reason = error.strerror or error
-                raise _failure(f"{run.shard.path} cannot be read: {reason}. Check the disk and try again.") from error
-        for shard in {id(run.shard): run.shard for run in self._units[unit]}.values():
+                raise _failure(
+                    f"{extent.shard.path} cannot be read: {reason}. Check the disk and try again."
+                ) from error
+        for shard in {id(extent.shard): extent.shard for extent in self._units[unit]}.values():
             shard.check()
 
     def check(self) -> None:
-        """Raise StudioError where a file is not what it was when it was opened."""
+        """Raise StudioError where a file changed since it was opened."""
         for shard in self._shards.values():
             shard.check()
 
     @property
     def bounce_bytes(self) -> int:
-        """What the buffer for indirect reads takes, once there was one."""
+        """Bytes of the bounce buffer; 0 before its first use."""
         return self._bounce_size if self._bounce is not None else 0
 
     def close(self) -> None:
-        """Let go of files and buffer."""
+        """Close the files and release the bounce buffer."""
         for shard in self._shards.values():
             shard.close()
         self._shards.clear()
@@ -152,140 +154,140 @@ class UnitReader:
             self._bounce.release()
             self._bounce = None
 
-    def _runs(self, entries: Sequence[TensorEntry]) -> list[Run]:
-        runs: list[Run] = []
+    def _extents(self, entries: Sequence[TensorEntry]) -> list[Extent]:
+        extents: list[Extent] = []
         pairs = zip(entries, self.layout.fields, strict=True)
         for entry, place in sorted(pairs, key=lambda pair: (str(pair[0].file), pair[0].offset)):
             shard = self._shards.get(entry.file) or self._shards.setdefault(entry.file, Shard(entry.file))
-            if not runs or runs[-1].shard is not shard or runs[-1].end != entry.offset:
-                runs.append(Run(shard))
-            runs[-1].parts.append((entry, place))
-        return runs
+            if not extents or extents[-1].shard is not shard or extents[-1].end != entry.offset:
+                extents.append(Extent(shard))
+            extents[-1].parts.append((entry, place))
+        return extents
 
-    def _read_straight(self, run: Run, into: Tensor) -> None:
+    def _read_straight(self, extent: Extent, into: Tensor) -> None:
         memory = memoryview(into.numpy())
-        buffers = [memory[place.offset : place.offset + place.nbytes] for _, place in run.parts]
+        buffers = [memory[place.offset : place.offset + place.nbytes] for _, place in extent.parts]
         buffers = [buffer for buffer in buffers if len(buffer)]
-        offset = run.start
+        offset = extent.start
         while buffers:
-            count = run.shard.read(self._account.machine, buffers[:READ_BUFFERS], offset)
+            count = extent.shard.read(self._allocator.machine, buffers[:READ_BUFFERS], offset)
             if count <= 0:
-                raise _ended(run.shard, offset)
+                raise _ended(extent.shard, offset)
             offset += count
             while buffers and count >= len(buffers[0]):
                 count -= len(buffers.pop(0))
             if count:
                 buffers[0] = buffers[0][count:]
 
-    def _read_bounced(self, run: Run, views: dict[str, Tensor], direct: bool) -> None:
-        """Aligned windows of the file through the bounce buffer; whole elements of each go to their places, cast."""
-        bounce = self._take_bounce()
-        offset = run.start
-        while offset < run.end:
+    def _read_bounced(self, extent: Extent, views: dict[str, Tensor], direct: bool) -> None:
+        """Read aligned windows of the file into the bounce buffer and copy their whole elements, cast, to the views."""
+        bounce = self._bounce_memory()
+        offset = extent.start
+        while offset < extent.end:
             start = offset - offset % BLOCK
-            size = min(-(-(run.end - start) // BLOCK) * BLOCK, self._bounce_size)
-            end = min(start + self._read_window(run.shard, bounce[:size], start, direct), run.end)
-            if end < min(start + size, run.end):
-                raise _ended(run.shard, end)
-            offset = _scatter(run, bounce, start, offset, end, views)
+            size = min(-(-(extent.end - start) // BLOCK) * BLOCK, self._bounce_size)
+            end = min(start + self._read_window(extent.shard, bounce[:size], start, direct), extent.end)
+            if end < min(start + size, extent.end):
+                raise _ended(extent.shard, end)
+            offset = _scatter(extent, bounce, start, offset, end, views)
 
     def _read_window(self, shard: Shard, bounce: Tensor, start: int, direct: bool) -> int:
-        """Fill the bounce buffer from `start`, to its end or the file's; bytes read."""
+        """Read from `start` to the end of the bounce buffer or of the file; returns the bytes read."""
         memory, done = memoryview(bounce.numpy()), 0
         while done < len(memory):
-            count = shard.read(self._account.machine, [memory[done:]], start + done, direct=direct)
+            count = shard.read(self._allocator.machine, [memory[done:]], start + done, direct=direct)
             done += count
-            if count <= 0 or done % BLOCK:  # the end of the file; a direct read could not go on from here anyway
+            if count <= 0 or done % BLOCK:  # the end of the file; a direct read cannot start at an unaligned offset
                 break
         return done
 
-    def _take_bounce(self) -> Tensor:
+    def _bounce_memory(self) -> Tensor:
         if self._bounce is None:
-            self._bounce = self._account.take(Kind.STAGING, self._bounce_size)
+            self._bounce = self._allocator.allocate(BufferKind.STAGING, self._bounce_size)
         return self._bounce.memory
 
 
 class Source(Protocol):
-    """Gives units as flat host memory."""
+    """Provides units as flat host memory, uint8 (layout.nbytes,)."""
 
-    def ready(self, unit: int) -> Tensor | None:
-        """Registered memory that holds the unit now and will go on holding it, or None."""
+    def registered(self, unit: int) -> Tensor | None:
+        """Registered memory that holds the unit and will go on holding it; None: the unit has to be read."""
 
-    def fetch(self, unit: int, borrow: Borrow) -> Tensor:
-        """Host memory that holds the unit: what `borrow` gave, filled, or memory of the source's own."""
+    def read(self, unit: int, get_buffer: GetBuffer) -> Tensor:
+        """Host memory that holds the unit: the source's own, or what `get_buffer` returned, filled."""
 
-    def keep(self, units: set[int]) -> None:
-        """Let go of what is kept for other units."""
+    def release_except(self, units: set[int]) -> None:
+        """Release the memory that the source holds for other units."""
 
 
 class FileSource:
-    """Reads a unit anew each time it is asked for; `direct` past the page cache, else through it."""
+    """Reads the unit from disk each time; direct: bypassing the page cache."""
 
     def __init__(self, reader: UnitReader, *, direct: bool) -> None:
         self._reader, self._direct = reader, direct
 
-    def ready(self, unit: int) -> Tensor | None:
+    def registered(self, unit: int) -> Tensor | None:
         return None
 
-    def fetch(self, unit: int, borrow: Borrow) -> Tensor:
-        into = borrow()
+    def read(self, unit: int, get_buffer: GetBuffer) -> Tensor:
+        into = get_buffer()
         self._reader.read(unit, into, direct=self._direct)
         return into
 
-    def keep(self, units: set[int]) -> None:
+    def release_except(self, units: set[int]) -> None:
         return None
 
 
 class PinnedSource:
-    """Keeps each unit in registered RAM of its own after the first read of it.
+    """Reads each unit once and keeps it in registered RAM.
 
-    Registering existing pages costs their bytes and no more; PyTorch's pinned allocator would round each unit up to a
-    power of two (1.7 times the bytes for these networks). Where registering is refused, units go through the borrowed
-    buffer.
+    Registering existing pages takes exactly their bytes; PyTorch's pinned allocator rounds each unit up to a power of
+    two (1.7 times the bytes for these networks). Where the driver refuses to register, a unit is copied into
+    the buffer of `get_buffer`.
     """
 
-    def __init__(self, reader: UnitReader, account: Account) -> None:
-        self._reader, self._account = reader, account
-        self._arenas: dict[int, Lease] = {}
+    def __init__(self, reader: UnitReader, allocator: Allocator) -> None:
+        self._reader, self._allocator = reader, allocator
+        self._buffers: dict[int, Buffer] = {}
 
     @property
     def units(self) -> tuple[int, ...]:
-        """The units that are kept."""
-        return tuple(self._arenas)
+        """The units in RAM."""
+        return tuple(self._buffers)
 
-    def ready(self, unit: int) -> Tensor | None:
-        arena = self._arenas.get(unit)
-        return arena.memory if arena is not None and arena.registered else None
+    def registered(self, unit: int) -> Tensor | None:
+        buffer = self._buffers.get(unit)
+        return buffer.memory if buffer is not None and buffer.registered else None
 
-    def fetch(self, unit: int, borrow: Borrow) -> Tensor:
-        arena = self._arenas.get(unit) or self._fill(unit)
-        if arena.registered:
-            return arena.memory
-        into = borrow()
-        into.copy_(arena.memory)
+    def read(self, unit: int, get_buffer: GetBuffer) -> Tensor:
+        buffer = self._buffers.get(unit) or self._load(unit)
+        if buffer.registered:
+            return buffer.memory
+        into = get_buffer()
+        into.copy_(buffer.memory)
         return into
 
-    def keep(self, units: set[int]) -> None:
-        for unit in set(self._arenas) - units:
-            self._arenas.pop(unit).release()
+    def release_except(self, units: set[int]) -> None:
+        for unit in set(self._buffers) - units:
+            self._buffers.pop(unit).release()
 
-    def _fill(self, unit: int) -> Lease:
-        arena = self._account.take(Kind.ARENAS, self._reader.layout.nbytes, register=True)
+    def _load(self, unit: int) -> Buffer:
+        buffer = self._allocator.allocate(BufferKind.PINNED, self._reader.layout.nbytes, register=True)
         try:
-            self._reader.read(unit, arena.memory, direct=True)
+            self._reader.read(unit, buffer.memory, direct=True)
         except BaseException:
-            arena.release()
+            buffer.release()
             raise
-        self._arenas[unit] = arena
-        return arena
+        self._buffers[unit] = buffer
+        return buffer
 
 
-def _scatter(run: Run, bounce: Tensor, start: int, offset: int, end: int, views: dict[str, Tensor]) -> int:
-    """Copy the file's bytes offset..end, which begin at `start` in the bounce buffer, to their places.
+def _scatter(extent: Extent, bounce: Tensor, start: int, offset: int, end: int, views: dict[str, Tensor]) -> int:
+    """Copy the file's bytes offset..end from the bounce buffer, whose first byte is the file's `start`, to the views.
 
-    Returns where to go on: `end`, or the beginning of an element that was cut by it.
+    Returns the offset of the first byte that was not copied: `end`, or the start of an element that `end` cuts.
     """
-    for entry, place in run.parts:
+    for entry, place in extent.parts:
         width = entry.dtype.itemsize
         first = max(offset, entry.offset)
         count = (min(end, entry.offset + entry.nbytes) - first) // width

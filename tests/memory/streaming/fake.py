@@ -27,7 +27,7 @@ class Work:
 
 @dataclass
 class FakeBackend:
-    """Implements studio.memory.backends.Backend; at every call some of the pending work happens, drawn by chance.
+    """A DeviceBackend (studio.memory.streaming.backends): at every call some of the pending work happens, by chance.
 
     forgets: planted bugs, the waits to leave out: "ready" (use before ready), "free" (overwrite before free),
     "staging" (the reader does not wait for a copy out of its buffer).

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from models.weight_files import read_table
 from studio.errors import StudioError
-from studio.memory.allocator import Account, IntegrityError, Kind, Machine
-from studio.memory.streaming.layout import ALIGNMENT, Layout
+from studio.memory.allocator import Allocator, BufferKind, IntegrityError, Machine
+from studio.memory.streaming.layout import ALIGNMENT, UnitLayout
 from studio.memory.streaming.sources import BLOCK, PinnedSource, Shard, UnitReader
 from tests.memory.toys import CPU, open_toy, unit_entries, write_units
 
@@ -23,7 +23,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 def content(toy, kind: str, unit: int) -> dict[str, torch.Tensor]:
     into = torch.zeros(toy.layout.nbytes, dtype=torch.uint8)
-    return {name: view.clone() for name, view in toy.layout.views(toy.sources[kind].fetch(unit, lambda: into)).items()}
+    return {name: view.clone() for name, view in toy.layout.views(toy.sources[kind].read(unit, lambda: into)).items()}
 
 
 @pytest.mark.parametrize("stored", DTYPES)
@@ -60,20 +60,20 @@ def test_any_placement_in_the_file(tmp_path, sizes, dtypes, padding, direct, cas
     text = json.dumps(header).encode() + b" " * padding
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
     wanted = {name: tensor.to(torch.float32) if cast else tensor for name, tensor in tensors.items()}
-    layout = Layout.of(wanted)
+    layout = UnitLayout.of(wanted)
     table = read_table(path)
-    account = Account(Machine(CPU))
-    reader = UnitReader(layout, [[table[field.name] for field in layout.fields]], account, bounce_bytes=2 * BLOCK)
+    allocator = Allocator(Machine(CPU))
+    reader = UnitReader(layout, [[table[field.name] for field in layout.fields]], allocator, bounce_bytes=2 * BLOCK)
     into = torch.zeros(layout.nbytes, dtype=torch.uint8)
     reader.read(0, into, direct=direct)
     for name, view in layout.views(into).items():
         assert torch.equal(view, wanted[name])
     reader.close()
-    account.check()
+    allocator.check()
 
 
 def test_layout_is_aligned_and_gapless_but_for_that():
-    layout = Layout.of({"a": torch.empty(3), "b": torch.empty(5, 5, dtype=torch.bfloat16), "c": torch.empty(1)})
+    layout = UnitLayout.of({"a": torch.empty(3), "b": torch.empty(5, 5, dtype=torch.bfloat16), "c": torch.empty(1)})
     assert [field.offset for field in layout.fields] == [0, ALIGNMENT, 2 * ALIGNMENT]
     assert layout.nbytes == 3 * ALIGNMENT
     views = layout.views(torch.zeros(layout.nbytes, dtype=torch.uint8))
@@ -83,7 +83,7 @@ def test_layout_is_aligned_and_gapless_but_for_that():
 def test_layout_wastes_under_two_percent_on_public_shapes():
     shapes = [(6, 6144), *[(6144,)] * 4, (18432, 6144), *[(6144, 6144)] * 3, (12288, 6144), *[(128,)] * 4]
     tensors = {str(i): torch.empty(shape, dtype=torch.bfloat16, device="meta") for i, shape in enumerate(shapes)}
-    assert Layout.of(tensors).nbytes <= 1.02 * sum(tensor.nbytes for tensor in tensors.values())
+    assert UnitLayout.of(tensors).nbytes <= 1.02 * sum(tensor.nbytes for tensor in tensors.values())
 
 
 def test_arenas_take_the_bytes_of_their_units_and_pages_only(tmp_path):
@@ -92,11 +92,11 @@ def test_arenas_take_the_bytes_of_their_units_and_pages_only(tmp_path):
     for unit in range(UNITS):
         content(toy, "pinned", unit)
     stored = UNITS * (700 * 700 + 700) * 4
-    assert stored <= toy.account.held(Kind.ARENAS) <= 1.02 * stored
-    toy.sources["pinned"].keep({1})
-    assert toy.account.held(Kind.ARENAS) * UNITS == toy.layout.nbytes * UNITS
+    assert stored <= toy.allocator.allocated(BufferKind.PINNED) <= 1.02 * stored
+    toy.sources["pinned"].release_except({1})
+    assert toy.allocator.allocated(BufferKind.PINNED) * UNITS == toy.layout.nbytes * UNITS
     toy.close()
-    toy.account.check()
+    toy.allocator.check()
 
 
 def test_an_arena_is_read_once(tmp_path):
@@ -134,8 +134,8 @@ def test_a_file_that_changed_is_never_computed_with(tmp_path, kind, harm):
     assert "shard0.safetensors" in str(caught.value)
     toy.close()
     del caught
-    toy.account.check()
-    assert toy.account.held() == 0
+    toy.allocator.check()
+    assert toy.allocator.allocated() == 0
 
 
 def test_a_read_error_names_the_file(tmp_path):
@@ -184,7 +184,7 @@ def test_refused_registration_falls_back_to_the_borrowed_buffer(tmp_path):
     toy = open_toy(tmp_path, UNITS)  # a CPU registers nothing
     into = torch.zeros(toy.layout.nbytes, dtype=torch.uint8)
     source = toy.sources["pinned"]
-    assert source.fetch(1, lambda: into) is into and source.ready(1) is None
+    assert source.read(1, lambda: into) is into and source.registered(1) is None
     assert torch.equal(toy.layout.views(into)["weight"], tensors[1]["weight"])
     toy.close()
 
@@ -194,8 +194,8 @@ def test_a_failed_fill_keeps_no_arena(tmp_path):
     toy = open_toy(tmp_path, UNITS)
     os.truncate(tmp_path / "shard1.safetensors", 100)
     with pytest.raises(StudioError):
-        toy.sources["pinned"].fetch(UNITS - 1, lambda: torch.empty(0))
-    assert toy.account.held(Kind.ARENAS) == 0
+        toy.sources["pinned"].read(UNITS - 1, lambda: torch.empty(0))
+    assert toy.allocator.allocated(BufferKind.PINNED) == 0
     assert isinstance(toy.sources["pinned"], PinnedSource) and not toy.sources["pinned"].units
     toy.close()
 
@@ -210,8 +210,8 @@ def test_runs_join_what_lies_together(tmp_path):
             reads.append(len(buffers))
             return super().read(file, buffers, offset)
 
-    account = Account(Counting(CPU))
-    reader = UnitReader(toy.layout, unit_entries(tmp_path, UNITS, toy.layout), account)
+    allocator = Allocator(Counting(CPU))
+    reader = UnitReader(toy.layout, unit_entries(tmp_path, UNITS, toy.layout), allocator)
     reader.read(0, torch.empty(toy.layout.nbytes, dtype=torch.uint8))
     assert reads == [2]  # both tensors with one call
     reader.close()
@@ -235,34 +235,34 @@ def test_a_missing_shard_is_a_sentence(tmp_path):
 
 
 def test_the_account_finds_what_outlives_its_lease():
-    account = Account(Machine(CPU))
-    lease = account.take(Kind.SLOTS, 4096)
-    view = lease.memory[5:10]
-    account.check()
-    assert (account.held(Kind.SLOTS), account.alive(Kind.SLOTS)) == (4096, 4096)
-    lease.release()
+    allocator = Allocator(Machine(CPU))
+    buffer = allocator.allocate(BufferKind.SLOTS, 4096)
+    view = buffer.memory[5:10]
+    allocator.check()
+    assert (allocator.allocated(BufferKind.SLOTS), allocator.alive(BufferKind.SLOTS)) == (4096, 4096)
+    buffer.release()
     with pytest.raises(IntegrityError, match="0 bytes counted, 4,096 alive"):
-        account.check()
+        allocator.check()
     del view
-    account.check()
-    assert account.held() == account.alive() == 0
+    allocator.check()
+    assert allocator.allocated() == allocator.alive() == 0
 
 
 def test_memory_returns_to_the_system():
-    account = Account(Machine(CPU))
+    allocator = Allocator(Machine(CPU))
 
     def resident() -> int:
         with open("/proc/self/statm") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     before = resident()
-    lease = account.take(Kind.ARENAS, 64 << 20)
-    lease.memory.fill_(1)
+    buffer = allocator.allocate(BufferKind.PINNED, 64 << 20)
+    buffer.memory.fill_(1)
     assert resident() - before > 60 << 20
-    lease.release()
+    buffer.release()
     assert resident() - before < 4 << 20
 
 
 def test_refused_memory_is_a_memory_error():
     with pytest.raises(MemoryError, match="refused"):
-        Account(Machine(CPU)).take(Kind.ARENAS, 1 << 60)
+        Allocator(Machine(CPU)).allocate(BufferKind.PINNED, 1 << 60)

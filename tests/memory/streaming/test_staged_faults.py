@@ -51,7 +51,7 @@ def run_passes(folder, tensors, machine: Faulty, seed: int) -> int:
 
     for _ in range(3):
         try:
-            toy.streamer.use(component_plan(*plan))
+            toy.streamer.set_plan(component_plan(*plan))
             for unit, block in toy.streamer.blocks():
                 use(unit, block.weight)
         except (MemoryError, StudioError):
@@ -60,8 +60,8 @@ def run_passes(folder, tensors, machine: Faulty, seed: int) -> int:
     assert all(torch.equal(weight, tensors[unit]["weight"]) for unit, weight in seen)
     assert len(seen) >= 2 * UNITS
     toy.close()
-    toy.account.check()
-    assert toy.account.held() == 0
+    toy.allocator.check()
+    assert toy.allocator.allocated() == 0
     return errors
 
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from studio.memory.allocator import Kind, Machine
+from studio.memory.allocator import BufferKind, Machine
 from tests.memory.streaming.fake import FakeBackend, FakeMachine
 from tests.memory.toys import CPU, component_plan, expected, open_toy, write_units
 
@@ -45,7 +45,7 @@ def run_schedule(folder: Path, seed: int, forgets: frozenset[str] = frozenset())
 
     try:
         for _ in range(chance.randint(1, 3)):
-            toy.streamer.use(draw_plan(chance))
+            toy.streamer.set_plan(draw_plan(chance))
             for _ in range(chance.randint(1, 3)):
                 leave_at = chance.choice((None, None, None, chance.randrange(UNITS)))
                 for unit, block in toy.streamer.blocks(last=chance.random() < 0.3):
@@ -56,8 +56,8 @@ def run_schedule(folder: Path, seed: int, forgets: frozenset[str] = frozenset())
     finally:
         backend.drain()
         toy.close()
-    toy.account.check()
-    assert toy.account.held() == 0
+    toy.allocator.check()
+    assert toy.allocator.allocated() == 0
     return len(wrong)
 
 
@@ -84,46 +84,46 @@ def test_every_plan_gives_the_bits_of_all_resident(toy_files, sources, slots, dt
     x = torch.randn(3, 7, generator=torch.Generator().manual_seed(0)).to(dtype)
     toy = open_toy(folder, UNITS, dtype=dtype)
     try:
-        toy.streamer.use(component_plan(sources, slots))
+        toy.streamer.set_plan(component_plan(sources, slots))
         first, second = toy.run(x), toy.run(x, last=True)
     finally:
         toy.close()
     wanted = expected(tensors, x, dtype)
     assert torch.equal(first, wanted) and torch.equal(second, wanted)
-    assert toy.account.held() == 0
+    assert toy.allocator.allocated() == 0
 
 
 def test_addresses_and_buffers_stay_over_passes(toy_files):
     toy = open_toy(toy_files[0], UNITS)
-    toy.streamer.use(component_plan(["direct", "resident", "direct", "pinned", "direct"], slots=2))
+    toy.streamer.set_plan(component_plan(["direct", "resident", "direct", "pinned", "direct"], slots=2))
     passes = [[block.weight.data_ptr() for _, block in toy.streamer.blocks()] for _ in range(3)]
-    held = toy.account.held()
+    held = toy.allocator.allocated()
     assert len(set(passes[0])) == 3  # one resident unit and two slots
     assert passes[0][1] == passes[1][1] == passes[2][1]
     assert set(passes[1]) == set(passes[2]) == set(passes[0])
     list(toy.streamer.blocks())
-    assert toy.account.held() == held
+    assert toy.allocator.allocated() == held
     toy.close()
 
 
 def test_accounting_follows_the_plan(toy_files):
     toy = open_toy(toy_files[0], UNITS, machine=FakeMachine(registers=False), backend=FakeBackend(1))
     unit = toy.layout.nbytes
-    toy.streamer.use(component_plan(["resident", "pinned", "direct", "pinned", "direct"], slots=2))
+    toy.streamer.set_plan(component_plan(["resident", "pinned", "direct", "pinned", "direct"], slots=2))
     list(toy.streamer.blocks())
-    assert toy.account.held(Kind.RESIDENT) == unit
-    assert toy.account.held(Kind.SLOTS) == 2 * unit
-    assert toy.account.held(Kind.ARENAS) == 2 * unit
-    toy.account.check()
-    toy.streamer.use(component_plan(["direct", "pinned", "direct", "direct", "direct"], slots=1))
-    assert toy.account.held(Kind.RESIDENT) == 0
-    assert (toy.account.held(Kind.SLOTS), toy.account.held(Kind.ARENAS)) == (unit, unit)
-    toy.streamer.let_go()
-    assert toy.account.held(Kind.SLOTS, Kind.RESIDENT) == 0
-    assert toy.account.held(Kind.ARENAS) == unit  # kept for the next run
+    assert toy.allocator.allocated(BufferKind.RESIDENT) == unit
+    assert toy.allocator.allocated(BufferKind.SLOTS) == 2 * unit
+    assert toy.allocator.allocated(BufferKind.PINNED) == 2 * unit
+    toy.allocator.check()
+    toy.streamer.set_plan(component_plan(["direct", "pinned", "direct", "direct", "direct"], slots=1))
+    assert toy.allocator.allocated(BufferKind.RESIDENT) == 0
+    assert (toy.allocator.allocated(BufferKind.SLOTS), toy.allocator.allocated(BufferKind.PINNED)) == (unit, unit)
+    toy.streamer.offload()
+    assert toy.allocator.allocated(BufferKind.SLOTS, BufferKind.RESIDENT) == 0
+    assert toy.allocator.allocated(BufferKind.PINNED) == unit  # kept for the next run
     toy.close()
-    toy.account.check()
-    assert toy.account.held() == 0
+    toy.allocator.check()
+    assert toy.allocator.allocated() == 0
 
 
 def test_resident_units_stay_when_the_plan_steps_down(toy_files):
@@ -135,10 +135,10 @@ def test_resident_units_stay_when_the_plan_steps_down(toy_files):
             return super().read(file, buffers, offset)
 
     toy = open_toy(toy_files[0], UNITS, machine=CountingMachine())
-    toy.streamer.use(component_plan(["resident"] * UNITS, slots=0))
+    toy.streamer.set_plan(component_plan(["resident"] * UNITS, slots=0))
     list(toy.streamer.blocks())
     reads.clear()
-    toy.streamer.use(component_plan(["cached", *["resident"] * (UNITS - 1)], slots=1))
+    toy.streamer.set_plan(component_plan(["cached", *["resident"] * (UNITS - 1)], slots=1))
     list(toy.streamer.blocks(last=True))
     assert 0 < len(reads) <= 2  # one unit, which lies in at most two pieces
     toy.close()
@@ -159,7 +159,7 @@ def test_the_first_pass_computes_while_it_reads(toy_files):
             return super().read(file, buffers, offset)
 
     toy = open_toy(toy_files[0], UNITS, machine=HaltingDisk(CPU))
-    toy.streamer.use(component_plan(["resident", "direct", "direct", "resident", "direct"], slots=2))
+    toy.streamer.set_plan(component_plan(["resident", "direct", "direct", "resident", "direct"], slots=2))
     for unit, _ in toy.streamer.blocks(last=True):
         first_block.set()
         if unit == 0:
@@ -172,7 +172,7 @@ def test_the_caller_is_never_far_ahead_of_the_device(toy_files):
     """Or a cancelled step would go on to its end: everything would have been asked for already."""
     backend = FakeBackend(3)
     toy = open_toy(toy_files[0], UNITS, backend=backend)
-    toy.streamer.use(component_plan(["resident", "pinned", "resident", "pinned", "resident"], slots=1))
+    toy.streamer.set_plan(component_plan(["resident", "pinned", "resident", "pinned", "resident"], slots=1))
     computed, most = [], 0
     for unit, _ in toy.streamer.blocks():
         most = max(most, unit - len(computed))

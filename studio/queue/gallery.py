@@ -2,8 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,9 +13,8 @@ from studio.filenames import beside, remove_result
 from studio.media import read_metadata
 from studio.queue.job import ENDED, Job, JobState
 from studio.queue.jobs import JobQueue
-from studio.settings import GenerationSettings, ResolvedSettings
-
-MEDIA = (".mp4", ".png")
+from studio.queue.result_files import ResultFile, ResultFiles
+from studio.settings import ResolvedSettings
 
 
 @dataclass(frozen=True)
@@ -36,32 +35,63 @@ class Entry:
     job: Job | None = None
 
 
+@dataclass(frozen=True)
+class _Stranger:
+    """A result that no job knows, with the settings that its json holds."""
+
+    id: str
+    file: ResultFile
+    settings: ResolvedSettings
+
+
+@dataclass(frozen=True)
+class _Strangers:
+    """All of them by id, newest first, as they were found from these files and this version of the queue."""
+
+    files: Sequence[ResultFile] = ()
+    version: int = -1
+    by_id: Mapping[str, _Stranger] = field(default_factory=dict)
+
+
 class Gallery:
     """Ended jobs of `queue` and the other results in `output_dir` and its folders. Ids are arbitrary text here too."""
 
     def __init__(self, queue: JobQueue, output_dir: Path) -> None:
         self._queue, self._folder = queue, Path(output_dir).resolve()
+        self._files = ResultFiles(self._folder)
+        self._known = _Strangers()
 
-    def list(self, limit: int = 200) -> list[Entry]:
-        """Everything that ended, newest first."""
-        entries = [_job_entry(job) for job in self._queue.list(ENDED, limit)]
-        strangers = sorted(self._strangers(), reverse=True)[:limit]
-        entries += [entry for changed, path in strangers if (entry := self._entry(changed, path))]
-        return sorted(entries, key=lambda entry: entry.created, reverse=True)[:limit]
+    def list(self, states: Iterable[JobState] = ENDED, limit: int | None = None, offset: int = 0) -> list[Entry]:
+        """A page of what ended in these states, newest first. A result without a job counts as FINISHED.
+
+        limit: how many at most (None: all); offset: how many newer ones come before the page. The time it takes
+        hardly grows with what is not on the page: jobs off it are counted in an index, files in memory.
+        """
+        wanted = _ended(states)
+        strangers = list(self._strangers().values()) if JobState.FINISHED in wanted else []
+        if not strangers:
+            return [_job_entry(job) for job in self._queue.list(wanted, limit, offset)]
+        end = None if limit is None else offset + limit
+        times = [(created, True) for created in self._queue.times(wanted, end)]
+        times += [(stranger.file.changed, False) for stranger in strangers[:end]]
+        is_job = [of_job for _, of_job in sorted(times, reverse=True)][:end]
+        before, here = sum(is_job[:offset]), sum(is_job[offset:])
+        entries = [_job_entry(job) for job in self._queue.list(wanted, here, before)]
+        first, last = offset - before, len(is_job) - before - here
+        entries += [self._entry(stranger) for stranger in strangers[first:last]]
+        return sorted(entries, key=lambda entry: entry.created, reverse=True)
+
+    def count(self, states: Iterable[JobState] = ENDED) -> int:
+        """How many entries `list` has in these states, on all pages."""
+        wanted = _ended(states)
+        return self._queue.count(wanted) + (len(self._strangers()) if JobState.FINISHED in wanted else 0)
 
     def get(self, id: str) -> Entry | None:
         """The entry, or None where there is none of that id."""
         if job := self._queue.get(id):
             return _job_entry(job) if job.state in ENDED else None
-        for changed, path in self._strangers():
-            if self._token(path) == id:
-                return self._entry(changed, path)
-        return None
-
-    def settings(self, id: str) -> ResolvedSettings | None:
-        """What made it, without a path: the picture is `first_image(id)`."""
-        entry = self.get(id)
-        return replace(entry.settings, first_image=None) if entry else None
+        stranger = self._strangers().get(id) if isinstance(id, str) else None
+        return self._entry(stranger) if stranger else None
 
     def first_image(self, id: str) -> bytes | None:
         """The picture it started from: a job's as it was uploaded, a stranger's as it was cropped."""
@@ -82,31 +112,22 @@ class Gallery:
             raise StudioError("remove_failed", file=entry.path.name, reason=error.strerror or str(error)) from None
         return True
 
-    @staticmethod
-    def settings_from_file(data: bytes) -> GenerationSettings:
-        """The settings inside an mp4, png or json from anywhere. Raises InputError where there are none.
+    def _strangers(self) -> Mapping[str, _Stranger]:
+        """Results that no job knows, by id, newest first."""
+        version, files = self._queue.version(), self._files.newest_first()
+        if version != self._known.version or files is not self._known.files:
+            own = self._queue.result_paths()
+            found = [(file, _recorded(file.path, file.changed)) for file in files if str(file.path) not in own]
+            strangers = [_Stranger(self._token(file.path), file, settings) for file, settings in found if settings]
+            self._known = _Strangers(files, version, {stranger.id: stranger for stranger in strangers})
+        return self._known.by_id
 
-        Types are checked here and ranges by `problems`; the name of a picture in it is dropped, never opened.
-        """
-        return replace(GenerationSettings.from_record(read_metadata(data)), first_image=None)
-
-    def _strangers(self) -> Iterator[tuple[float, Path]]:
-        """Results that no job knows, with the time of their last change: a json with its mp4 or png beside it."""
-        own = self._queue.result_paths()
-        for pattern in ("*.json", "[!.]*/*.json"):
-            for record in self._folder.glob(pattern):
-                path = next((path for kind in MEDIA if (path := beside(record, kind)).is_file()), None)
-                if path and str(path) not in own:
-                    yield os.path.getmtime(record), path
-
-    def _entry(self, changed: float, path: Path) -> Entry | None:
-        settings = _recorded(beside(path, ".json"), changed)
-        if settings is None:
-            return None
+    def _entry(self, stranger: _Stranger) -> Entry:
+        path, settings = stranger.file.path, stranger.settings
         picture = _existing(beside(path, ".first.png"))
         settings = replace(settings, first_image=str(picture) if settings.first_image and picture else None)
         poster = _existing(beside(path, ".jpg"))
-        return Entry(self._token(path), JobState.FINISHED, settings, changed, path, poster)
+        return Entry(stranger.id, JobState.FINISHED, settings, stranger.file.changed, path, poster)
 
     def _token(self, path: Path) -> str:
         return hashlib.blake2b(os.fsencode(path.relative_to(self._folder)), digest_size=8).hexdigest()
@@ -122,10 +143,14 @@ def _existing(path: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-@lru_cache(maxsize=1024)
-def _recorded(record: Path, changed: float) -> ResolvedSettings | None:
+def _ended(states: Iterable[JobState]) -> tuple[JobState, ...]:
+    return tuple(state for state in ENDED if state in set(states))
+
+
+@lru_cache(maxsize=20_000)
+def _recorded(path: Path, changed: float) -> ResolvedSettings | None:
     """The settings in a result's json as it was at the time `changed`; None where it holds none of ours."""
     try:
-        return ResolvedSettings.from_record(read_metadata(record.read_bytes()))
+        return ResolvedSettings.from_record(read_metadata(beside(path, ".json").read_bytes()))
     except (OSError, InputError):
         return None

@@ -8,7 +8,7 @@ from gradio.components import Component
 
 from studio.errors import StudioError
 from studio.queue.gallery import Entry
-from studio.queue.job import JobState
+from studio.queue.job import ENDED, RESUMABLE, JobState
 from studio.ui import job_panels, markup
 from studio.ui.form_events import FormEvents
 from studio.ui.labels import Labels, Updates, html, react
@@ -16,6 +16,8 @@ from studio.ui.stage_panel import PICKS
 from studio.ui.strings import say
 
 FILTERS = {"all": "gallery.all", "finished": "gallery.finished", "unfinished": "gallery.unfinished"}
+STATES = {"finished": (JobState.FINISHED,), "unfinished": RESUMABLE}  # of a filter; others show all
+SHOWN = 200
 Data = Mapping[Component, Any]
 
 
@@ -93,7 +95,7 @@ class GalleryTab:
 
     def tiles(self, data: Data) -> Updates:
         """The tiles alone: what is being watched plays on."""
-        entries = [entry for entry in self.backend.gallery.list() if _belongs(entry, data[self.filter])]
+        entries = self.backend.gallery.list(STATES.get(data[self.filter], ENDED), SHOWN)
         return {self.grid: job_panels.tiles(entries, data[self.chosen], data[self.language])}
 
     def show(self, chosen: str, language: str) -> Updates:
@@ -162,8 +164,3 @@ class GalleryTab:
         model = self.backend.models.get(entry.settings.model)
         title = model.title[language] if model else entry.settings.model
         return job_panels.settings_table(entry.settings, title, language)
-
-
-def _belongs(entry: Entry, kind: str) -> bool:
-    finished = entry.state == JobState.FINISHED
-    return {"finished": finished, "unfinished": not finished}.get(kind, True)

@@ -70,7 +70,7 @@ class StagePanel:
         latest = self.backend.queue.list(limit=LATEST)
         job = self._focused(focus, latest)
         state = job.state if job else None
-        ahead = self._ahead(job) if state == JobState.QUEUED else 0
+        ahead = self.backend.queue.ahead(job.id) if state == JobState.QUEUED else 0
         may_act = self.backend.owner() and job is not None
         ended = may_act and state not in ACTIVE
         has_file = state == JobState.FINISHED
@@ -91,9 +91,6 @@ class StagePanel:
         chosen = self.backend.queue.get(focus) if focus else None
         running = self.backend.queue.list(states=(JobState.RUNNING,), limit=1) if chosen is None else []
         return next(iter([*([chosen] if chosen else []), *running, *latest]), None)
-
-    def _ahead(self, job: Job) -> int:
-        return sum(other.created < job.created for other in self.backend.queue.list(states=ACTIVE))
 
     def generate(self, data: Data) -> Updates:
         """Check everything, then queue it. What is wrong is said, and nothing typed is lost."""

@@ -23,7 +23,7 @@ class SystemBar:
     def look(self, language: str) -> Updates:
         """The bar, and a banner where nothing can run here."""
         queue = self.backend.queue
-        running, waiting = (len(queue.list(states=(state,))) for state in (JobState.RUNNING, JobState.QUEUED))
+        running, waiting = (queue.count([state]) for state in (JobState.RUNNING, JobState.QUEUED))
         told = [] if self.backend.owner() else [say("app.watching", language)]
         if trouble := self.backend.trouble():
             told.append(markup.sentence(trouble, language))

@@ -1,21 +1,17 @@
 """The gallery: jobs and strangers side by side, opaque tokens, and settings from files of anybody."""
 
-import io
 import json
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
-from studio.errors import InputError, StudioError
+from studio.errors import StudioError
 from studio.events import Failed
 from studio.filenames import RESULT_SUFFIXES
-from studio.media import VideoWriter, write_png
 from studio.queue.gallery import Gallery
 from studio.queue.job import Job, JobState
 from studio.queue.jobs import JobQueue
@@ -76,7 +72,10 @@ def test_jobs_and_strangers_stand_newest_first(queue: JobQueue, gallery: Gallery
     assert [entry.job and entry.job.id for entry in entries] == [failed.id, done.id, None, None]
     assert entries[0].state == JobState.FAILED and entries[0].error == failed.error
     assert entries[3].settings == replace(SETTINGS, prompt=EVIL) and entries[3].poster == outputs / "old.jpg"
-    assert [entry.path for entry in gallery.list(limit=2)] == [None, outputs / "new.mp4"]
+    pages = [gallery.list(limit=limit, offset=offset) for limit in (1, 2, 3) for offset in range(5)]
+    assert pages == [entries[offset : offset + limit] for limit in (1, 2, 3) for offset in range(5)]
+    assert gallery.list([JobState.FAILED]) == entries[:1] and gallery.list([JobState.FINISHED]) == entries[1:]
+    assert gallery.list([JobState.QUEUED]) == [] and gallery.count() == 4 and gallery.count([JobState.FAILED]) == 1
     assert all(gallery.get(entry.id) == entry for entry in entries)
     assert len({entry.id for entry in entries}) == 4
 
@@ -109,17 +108,14 @@ def test_a_record_that_changes_is_read_again(gallery: Gallery, outputs: Path) ->
     assert gallery.list()[0].settings.prompt == "other"
 
 
-def test_use_again_gives_settings_without_a_path_and_the_picture(
-    queue: JobQueue, gallery: Gallery, outputs: Path
-) -> None:
+def test_the_picture_comes_with_the_entry(queue: JobQueue, gallery: Gallery, outputs: Path) -> None:
     data = picture()
     job = end(queue, JobState.FAILED, image=data)
-    assert gallery.settings(job.id) == SETTINGS and gallery.first_image(job.id) == data
+    assert gallery.first_image(job.id) == data
     with_picture = replace(SETTINGS, first_image="a.first.png")
     write_result(outputs / "a.mp4", with_picture)
     stranger = next(entry for entry in gallery.list() if entry.job is None)
     assert stranger.settings.first_image == str(outputs / "a.first.png")
-    assert gallery.settings(stranger.id) == SETTINGS
     assert gallery.first_image(stranger.id) == b"content of .first.png"
     (outputs / "a.first.png").unlink()
     assert gallery.first_image(stranger.id) is None
@@ -173,7 +169,7 @@ def test_a_result_whose_file_is_gone_can_still_be_deleted(queue: JobQueue, galle
 @given(id=st.text() | st.sampled_from(["../outputs/a", "a.mp4", "\ud800", ""]) | st.none() | st.integers())
 @settings(max_examples=30, deadline=None)
 def test_an_unknown_id_finds_nothing(id: object, filled: Gallery) -> None:
-    assert filled.get(id) is None and filled.settings(id) is None and filled.first_image(id) is None
+    assert filled.get(id) is None and filled.first_image(id) is None
     assert not filled.delete(id)
     assert len(filled.list()) == 1
 
@@ -183,57 +179,3 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
     outputs = tmp_path_factory.mktemp("outputs")
     write_result(outputs / "a.mp4")
     return Gallery(JobQueue(outputs / ".queue"), outputs)
-
-
-def _mp4(path: Path, record: dict) -> bytes:
-    writer = VideoWriter(path, 16, 16, 25, record)
-    writer.add(np.zeros((2, 16, 16, 3), np.uint8))
-    writer.close()
-    return path.read_bytes()
-
-
-def _png(path: Path, record: dict) -> bytes:
-    write_png(path, Image.new("RGB", (4, 4)), record)
-    return path.read_bytes()
-
-
-def _json(path: Path, record: dict) -> bytes:
-    return json.dumps(record).encode()
-
-
-@pytest.mark.parametrize("write", [_mp4, _png, _json])
-def test_settings_come_from_any_of_our_files_without_their_path(write: object, tmp_path: Path) -> None:
-    given = replace(SETTINGS, prompt=f"{EVIL} 猫\nзима", first_image="/etc/passwd")
-    data = write(tmp_path / "a.mp4", {"settings": asdict(given), "model_fingerprint": "x"})
-    assert Gallery.settings_from_file(data) == replace(given.asked(), first_image=None)
-
-
-def test_settings_alone_are_enough() -> None:
-    assert Gallery.settings_from_file(SETTINGS.to_json().encode()) == SETTINGS.asked()
-
-
-@pytest.mark.parametrize("write", [_mp4, _png, _json])
-@pytest.mark.parametrize(
-    "record",
-    [{}, {"settings": None}, {"settings": {"model": "nano", "prompt": "x", "shell": "rm"}}]
-    + [{"settings": {"model": "nano", "prompt": ["x"]}}, {"settings": {"model": "nano", "prompt": "x", "seed": "1"}}],
-)
-def test_foreign_settings_that_do_not_fit_are_a_sentence(write: object, record: dict, tmp_path: Path) -> None:
-    with pytest.raises(InputError):
-        Gallery.settings_from_file(write(tmp_path / "a.mp4", record))
-
-
-@given(data=st.binary(max_size=200), head=st.sampled_from([b"", b"\0\0\0\x18ftypisom", b"\x89PNG\r\n\x1a\n", b"{"]))
-@settings(max_examples=20, deadline=None)
-def test_any_bytes_are_settings_or_a_sentence(data: bytes, head: bytes) -> None:
-    with pytest.raises(InputError):
-        Gallery.settings_from_file(head + data)
-
-
-def test_a_picture_without_settings_is_a_sentence() -> None:
-    file = io.BytesIO()
-    Image.new("RGB", (4, 4)).save(file, "PNG")
-    with pytest.raises(InputError, match="no settings"):
-        Gallery.settings_from_file(file.getvalue())
-    with pytest.raises(InputError):
-        Gallery.settings_from_file(b"[" * 100_000)

@@ -16,7 +16,7 @@ _FLASH_INSTALLED = find_spec("flash_attn") is not None
 
 
 def attention_backend(device: torch.device | str, dtype: torch.dtype, head_dim: int) -> str:
-    """The kernel family that serves unbiased attention: "flash-attn" or "sdpa" (PyTorch's own)."""
+    """The kernel family that serves attention without a bias: "flash-attn" or "sdpa" (PyTorch's own)."""
     half = dtype in (torch.float16, torch.bfloat16)
     fits = torch.device(device).type == "cuda" and half and head_dim <= FLASH_HEAD_DIM
     return "flash-attn" if _FLASH_INSTALLED and fits and _capability(torch.device(device)) < BEYOND_FLASH else "sdpa"
@@ -28,7 +28,7 @@ def _capability(device: torch.device) -> tuple[int, int]:
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, bias: Tensor | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(d) + bias) v, token-major.
+    """softmax(q k^T / sqrt(d) + bias) v, with the token dimension before the head dimension.
 
     q (b, n, heads, d); k, v (b, m, heads, d); all of one dtype. `causal` lets query i see keys 0..i and needs n == m.
     bias (heads, n, m), float: added to the logits in its own precision; a bfloat16 bias would already blur ALiBi.
@@ -48,6 +48,6 @@ def attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, bias: Te
 def _biased(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, bias: Tensor) -> Tensor:
     if causal:
         bias = bias + torch.full_like(bias[0], -math.inf).triu(1)
-    wide = torch.promote_types(q.dtype, bias.dtype)
-    heads_first = (x.transpose(1, 2).to(wide) for x in (q, k, v))
-    return scaled_dot_product_attention(*heads_first, attn_mask=bias.to(wide)).transpose(1, 2).to(q.dtype)
+    dtype, wide = q.dtype, torch.promote_types(q.dtype, bias.dtype)
+    q, k, v = (x.transpose(1, 2).to(wide) for x in (q, k, v))
+    return scaled_dot_product_attention(q, k, v, attn_mask=bias.to(wide)).transpose(1, 2).to(dtype)

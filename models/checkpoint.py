@@ -1,13 +1,13 @@
-"""Checkpoint folders of the public layout -> networks: found, checked strictly both ways, loaded without a second copy.
+"""Checkpoint folders of the public layout -> networks: checked strictly both ways, loaded without a second copy.
 
 A network is built on the meta device from its config, its tensors are read one by one into memory of their own, and
-assigned. `build` stops before the reading, for those who place the tensors themselves (the memory runtime).
+assigned. `build` stops before reading, for callers that place the tensors themselves (the memory runtime).
 """
 
 import copy
 import hashlib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
@@ -68,7 +68,7 @@ def find_weight_files(folder: Path | str, component: str) -> tuple[Path, ...]:
 
 
 class ComponentFiles:
-    """What a folder holds of one component, from headers alone.
+    """The files of one component in a checkpoint folder; only headers are read.
 
     `entries`: tensor name -> TensorEntry; `config`: its config.json ({} where it may be absent and is); `files`: the
     weight files. Raises CheckpointError for files that are missing, truncated, or at odds with their index.
@@ -99,17 +99,17 @@ class ComponentFiles:
 
     @property
     def parameters(self) -> int:
-        """Numbers in the component's tensors."""
+        """Elements in the component's tensors."""
         return sum(entry.nbytes // entry.dtype.itemsize for entry in self.entries.values())
 
     @property
     def is_int8(self) -> bool:
-        """Whether the units' weights are stored as int8."""
+        """Whether weights of units are stored as int8."""
         return any(entry.dtype == torch.int8 for entry in self.entries.values())
 
     @property
     def dtypes(self) -> tuple[torch.dtype, ...]:
-        """The dtypes in store, the one with most bytes first."""
+        """The dtypes stored, the one with most bytes first."""
         share: dict[torch.dtype, int] = {}
         for entry in self.entries.values():
             share[entry.dtype] = share.get(entry.dtype, 0) + entry.nbytes
@@ -117,7 +117,7 @@ class ComponentFiles:
 
 
 def network(component: str, config: dict[str, Any]) -> nn.Module:
-    """The network that a config.json describes, on the meta device: shapes without memory."""
+    """The network that a config.json describes, on the meta device: shapes without memory. component: of LAYOUT."""
     with torch.device("meta"):
         if component == "transformer":
             return Transformer(TransformerParams.from_config(config))
@@ -131,9 +131,9 @@ def network(component: str, config: dict[str, Any]) -> nn.Module:
 
 
 def check(files: ComponentFiles, module: nn.Module) -> None:
-    """Keys strict both ways, and every shape. Raises CheckpointError with the first names and both shapes.
+    """CheckpointError unless files and module have the same keys and the same shapes.
 
-    Files with int8 units (models.int8_files) are held against the network with such units; `module` itself stays.
+    Files with int8 units (models.int8_files) are compared with the network that has such units; `module` is unchanged.
     """
     if files.is_int8:
         module = int8_network(copy.deepcopy(module), files.component)
@@ -157,7 +157,7 @@ def check(files: ComponentFiles, module: nn.Module) -> None:
 
 
 def build(folder: Path | str, component: str) -> tuple[nn.Module, ComponentFiles]:
-    """The network on the meta device and the checked files that fill it; nothing but headers is read."""
+    """The network on the meta device, and its checked files; nothing but headers is read. Raises CheckpointError."""
     files = ComponentFiles(folder, component)
     try:
         module = network(component, files.config)
@@ -170,17 +170,20 @@ def build(folder: Path | str, component: str) -> tuple[nn.Module, ComponentFiles
 
 def build_transformer(folder: Path | str) -> tuple[Transformer, ComponentFiles]:
     """As `build`."""
-    return build(folder, "transformer")
+    module, files = build(folder, "transformer")
+    return cast(Transformer, module), files
 
 
 def build_step_llm(folder: Path | str) -> tuple[StepLLM, ComponentFiles]:
     """As `build`."""
-    return build(folder, "step_llm")
+    module, files = build(folder, "step_llm")
+    return cast(StepLLM, module), files
 
 
 def build_vae(folder: Path | str) -> tuple[VAE, ComponentFiles]:
     """As `build`."""
-    return build(folder, "vae")
+    module, files = build(folder, "vae")
+    return cast(VAE, module), files
 
 
 def build_clip(folder: Path | str) -> tuple[nn.Module, ComponentFiles]:
@@ -213,10 +216,10 @@ def load_clip(
 
 
 def fingerprint(folder: Path | str, component: str, dtype: torch.dtype | str) -> str:
-    """32 hex digits that name a training of a component as it runs in `dtype`.
+    """32 hex digits that identify the weights of a component as it runs in `dtype`.
 
     Covers the config, sizes, headers and 64 evenly spaced pieces of 64 KiB of every weight file, and the tokenizer's
-    files: about 4 MiB are read per file, so it is asked for again rather than remembered. Raises CheckpointError.
+    files. About 4 MB are read per file, so callers compute it anew instead of storing it. Raises CheckpointError.
     """
     folder = Path(folder)
     files = ComponentFiles(folder, component)
@@ -238,7 +241,7 @@ def fingerprint(folder: Path | str, component: str, dtype: torch.dtype | str) ->
 
 
 def _sample_offsets(start: int, end: int) -> list[int]:
-    """Where the samples of the bytes start..end begin: evenly spaced, the whole range where it is small."""
+    """Offsets of the samples of the bytes start..end: evenly spaced; a small range is covered whole."""
     last = max(end - start - SAMPLE_BYTES, 0)
     if last < SAMPLES * SAMPLE_BYTES:
         return list(range(start, end, SAMPLE_BYTES))

@@ -1,4 +1,4 @@
-"""The text tower of the Chinese CLIP that Step-Video reads prompts with besides its language model.
+"""The text tower of the Chinese CLIP, the smaller of Step-Video's two text encoders.
 
 It is a plain BERT (hfl/chinese-roberta-wwm-ext-large): transformers' BertModel without a pooler, which the public
 file does not have. Keys are those of the file: `bert.*`.
@@ -10,25 +10,24 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
-CLIP_TOKENS = 77
-
 
 class ClipText(nn.Module):
-    """(input_ids (b, 77) int64, attention_mask (b, 77) 0/1) -> last hidden state (b, 77, d).
+    """Token ids -> last hidden states.
 
-    All 77 positions are returned and used by the transformer, padding included; padding is masked inside.
+    The transformer attends to all 77 positions, padding included, as officially; inside BERT padding is masked.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
         self.config = BertConfig.from_dict(config, attn_implementation="sdpa")
         self.bert = BertModel(self.config, add_pooling_layer=False)
-        # BertModel keeps these two as buffers outside the checkpoint; `forward` gives them, so that a module built on
-        # the meta device has nothing left there once its parameters are assigned.
-        self.bert.embeddings.position_ids = None
-        self.bert.embeddings.token_type_ids = None
+        # BertModel keeps these two as buffers outside the checkpoint. `forward` passes them instead, so that a module
+        # built on the meta device has nothing left there once its parameters are assigned.
+        for name in ("position_ids", "token_type_ids"):
+            self.bert.embeddings.register_buffer(name, None, persistent=False)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """input_ids (b, 77) int64, attention_mask (b, 77) of 0 and 1 -> (b, 77, d) in the weights' dtype."""
         return self.bert(
             input_ids,
             attention_mask=attention_mask,

@@ -1,7 +1,8 @@
-"""Writes a network's checkpoint once more with int8 units: the public layout again, readable by models.checkpoint.
+"""Writes a copy of a network's checkpoint with int8 units, in the public layout that models.checkpoint reads.
 
-One file per unit and one for the rest, each written piece by piece, so that neither the source nor the result ever lies
-in RAM. Beside them `int8.json` says what they were made from. An interrupted run goes on with the file it was at.
+One file per unit and one for the rest, each written piece by piece, so that neither the source nor the result lies in
+RAM as a whole. Beside them `int8.json` records what they were made from. An interrupted run continues with the file it
+was writing.
 """
 
 import json
@@ -30,7 +31,7 @@ OnProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class OutputTensor:
-    """A tensor to write. `source` is copied, or quantised where dtype is int8; None: scales, written with the codes."""
+    """A tensor to write. `source` is copied, or quantised where dtype is int8; None: scales, written with codes."""
 
     name: str
     dtype: torch.dtype
@@ -43,10 +44,10 @@ class OutputTensor:
 
 
 class Int8Files:
-    """What is to be written for one component ("transformer" or "step_llm") of a checkpoint folder, and the writing."""
+    """The int8 files of one component ("transformer" or "step_llm") of a checkpoint folder, and their writing."""
 
     def __init__(self, folder: Path, component: str, target: Path) -> None:
-        """target: the folder to write, in the public layout like `folder`. Reads headers and a few samples alone.
+        """target: the folder to write, in the public layout like `folder`. Only headers and a few samples are read.
 
         Raises CheckpointError for a folder that cannot be read, or that is int8 already.
         """
@@ -66,21 +67,21 @@ class Int8Files:
 
     @property
     def nbytes_done(self) -> int:
-        """Bytes that an interrupted run left finished."""
-        return sum(_size(outputs) for path, outputs in self._paths() if self._can_go_on() and _is_done(path, outputs))
+        """Bytes in the finished files of an interrupted run."""
+        return sum(_size(outputs) for path, outputs in self._paths() if self._can_resume() and _is_done(path, outputs))
 
     @property
     def is_current(self) -> bool:
-        """Whether the target is there and was made from exactly these files."""
+        """Whether the target exists and was made from exactly these files."""
         return read_int8_record(self._place) == self._record
 
     def write(self, report: OnProgress = lambda done, total: None) -> None:
-        """Write what is missing; the target appears when all of it is on the disk. report: files done, files in all.
+        """Write what is missing; the target appears when all of it is on the disk. report: files done, files in total.
 
         Raises CheckpointError for weights that cannot be read or are not finite; OSError for a target that cannot be
         written.
         """
-        if not self._can_go_on():
+        if not self._can_resume():
             shutil.rmtree(self._unfinished, ignore_errors=True)
         self._unfinished.mkdir(parents=True, exist_ok=True)
         _write_json(self._unfinished / RECORD, self._record)
@@ -118,17 +119,17 @@ class Int8Files:
     def _paths(self) -> Iterator[tuple[Path, list[OutputTensor]]]:
         return ((self._unfinished / name, outputs) for name, outputs in self._files)
 
-    def _can_go_on(self) -> bool:
+    def _can_resume(self) -> bool:
         return read_int8_record(self._unfinished) == self._record
 
 
 def int8_record_of(folder: Path, component: str) -> dict[str, Any]:
-    """What int8 files made from this folder now would say of their origin."""
+    """The record of int8 files that would be made from this folder now."""
     return {"codes_version": CODES_VERSION, "source_fingerprint": fingerprint(folder, component, torch.int8)}
 
 
 def read_int8_record(place: Path) -> dict[str, Any] | None:
-    """The record in a folder of int8 files; None where there is none that can be read."""
+    """The record in a folder of int8 files; None where there is no readable one."""
     try:
         return json.loads((place / RECORD).read_text())
     except (OSError, ValueError):
@@ -151,7 +152,7 @@ def _write_file(path: Path, outputs: list[OutputTensor]) -> None:
 
 
 def _header(outputs: list[OutputTensor]) -> bytes:
-    """Of a safetensors file: its length as u64, then json, padded so that the data begin aligned."""
+    """The start of a safetensors file: the header's length as u64, then json, padded to 8 bytes to align the data."""
     table, end = {}, 0
     for output in outputs:
         offsets = [end, end + output.nbytes]
@@ -167,7 +168,7 @@ def _header(outputs: list[OutputTensor]) -> bytes:
 
 
 def _write_tensor(file: BinaryIO, source: TensorEntry, places: Mapping[str, int], *, quantised: bool) -> None:
-    """Copy a tensor to its place, or its codes and, to theirs, its scales."""
+    """Write a tensor at its place; quantised: its codes there, and its scales at theirs."""
     scales = []
     file.seek(places[source.name])
     for rows in _pieces(source):
@@ -186,11 +187,11 @@ def _write_tensor(file: BinaryIO, source: TensorEntry, places: Mapping[str, int]
 
 
 def _bytes(tensor: Tensor) -> memoryview:
-    return memoryview(tensor.view(-1).view(torch.uint8).numpy())
+    return tensor.view(-1).view(torch.uint8).numpy().data
 
 
 def _pieces(entry: TensorEntry) -> Iterator[TensorEntry]:
-    """The tensor in pieces of whole rows (along its first dimension)."""
+    """The tensor in pieces of whole rows, along its first dimension."""
     if not entry.shape:
         yield entry
         return
@@ -207,7 +208,7 @@ def _size(outputs: list[OutputTensor]) -> int:
 
 
 def _is_done(path: Path, outputs: list[OutputTensor]) -> bool:
-    """Files get their names when they are complete and on the disk."""
+    """A file gets its name when it is complete and on the disk."""
     return path.is_file() and path.stat().st_size == len(_header(outputs)) + _size(outputs)
 
 

@@ -1,8 +1,8 @@
 """The parts of the video transformer: norms, embeddings, rotary positions, attention and feed-forward.
 
-Everything that is pointwise over tokens runs in chunks of tokens when no gradient is wanted, so that a long video
-needs no second full-size activation beside the ones that attention itself must see whole. `collect` and `accumulate`
-are the only two places that know about it; with gradients enabled they run the same functions on all tokens at once.
+Without gradients, everything that treats each token alone runs in chunks of tokens, so that a long video needs no
+full-size activation beside those that attention must see whole. `collect` and `accumulate` are the only two places that
+know about chunks; with gradients they run the same functions on all tokens at once.
 """
 
 import math
@@ -26,10 +26,10 @@ def _parts(length: int, chunk: int) -> Iterator[slice]:
 def collect(
     function: Callable[[slice], tuple[Tensor, ...]], tokens: Tensor, shapes: Sequence[tuple[int, ...]], chunk: int
 ) -> tuple[Tensor, ...]:
-    """What `function` gives for slices of tokens (b, n, D), written into whole tensors (b, n, *shape), one per shape.
+    """Runs `function` on slices of tokens (b, n, D) and writes its results into tensors (b, n, *shape), one per shape.
 
-    These are made first: behind a chunk's own tensors they would leave a gap that nothing as large fits into later,
-    0.4 GiB of what a CUDA allocator reserves at 204 frames (tests/memory/test_reserved.py).
+    These are allocated first: behind a chunk's own tensors they would leave a gap that nothing as large fits into
+    later, 0.4 GB of what a CUDA allocator reserves at 204 frames (tests/memory/planning/test_reserved.py).
     """
     batch, length = tokens.shape[:2]
     if torch.is_grad_enabled() or length <= chunk:
@@ -38,12 +38,12 @@ def collect(
     for part in _parts(length, chunk):
         for whole, piece in zip(wholes, function(part), strict=True):
             whole[:, part] = piece
-        del piece  # or it would lie beside the next ones while these are made
+        del piece  # otherwise it stays alive while the next ones are computed
     return wholes
 
 
 def accumulate(tokens: Tensor, update: Callable[[slice], Tensor], chunk: int) -> Tensor:
-    """tokens (b, n, D) + update, in place and per slice when no gradient is wanted; `update` may read the tokens."""
+    """tokens (b, n, D) + `update` of each slice; without gradients in place. `update` may read the slice's tokens."""
     if torch.is_grad_enabled():
         return tokens + update(slice(0, tokens.shape[1]))
     for part in _parts(tokens.shape[1], chunk):
@@ -52,13 +52,13 @@ def accumulate(tokens: Tensor, update: Callable[[slice], Tensor], chunk: int) ->
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """x (b, n, D) scaled and shifted by (b, 1, D) each."""
+    """x (1 + scale) + shift: x (b, n, D), shift and scale (b, 1, D)."""
     return torch.addcmul(shift, x, 1 + scale)
 
 
 def sinusoid(values: Tensor, width: int = SINUSOID_WIDTH) -> Tensor:
-    """values (b,) -> (b, width) float32 as [cos | sin], frequencies 1 down to (almost) 1/10000."""
-    half = width // 2  # frequencies drawn up in float64, so that every machine rounds to the same ones
+    """values (b,) -> (b, width) float32: [cos | sin], cosines first; frequencies from 1 down to almost 1/10000."""
+    half = width // 2  # frequencies are computed in float64, so that every machine rounds to the same ones
     exponents = torch.arange(half, dtype=torch.float64, device=values.device) * (-math.log(10000.0) / half)
     angles = values.float()[:, None] * exponents.exp().float()
     return torch.cat((angles.cos(), angles.sin()), dim=-1)
@@ -67,9 +67,10 @@ def sinusoid(values: Tensor, width: int = SINUSOID_WIDTH) -> Tensor:
 def rope_tables(grid: tuple[int, int, int], head_dim: int, device: torch.device | None = None) -> Rope:
     """cos and sin, each (f*h*w, 1, head_dim) float32, for tokens in the order frame, row, column.
 
-    Half of a head turns with the frame, a quarter each with row and column (64 | 32 | 32 of 128). Inside each part the
-    first half is paired with the second; the minus of that rotation is folded into sin. Angles and their cosines stay
-    in float32: bfloat16 angles, as the official code has them, are off by up to 0.1 in cos.
+    Half of a head's channels rotate with the frame, a quarter with the row, a quarter with the column (64 | 32 | 32 of
+    128). Inside each part channel i is paired with channel i + half of the part (NeoX order); the minus sign of the
+    rotation is folded into sin. Angles, cos and sin are float32: the official code rounds angles to bfloat16, which
+    changes cos by up to 0.1.
     """
     places = torch.cartesian_prod(*(torch.arange(size, dtype=torch.float32, device=device) for size in grid))
     angles, signs = [], []
@@ -83,14 +84,14 @@ def rope_tables(grid: tuple[int, int, int], head_dim: int, device: torch.device 
 
 
 def rope_split(head_dim: int) -> tuple[int, int, int]:
-    """Channels of a head that turn with frame, row and column."""
+    """Channels of a head that rotate with frame, row and column. ValueError unless 8 divides head_dim."""
     if head_dim % 8:
         raise ValueError(f"RoPE3D needs a head width divisible by 8, not {head_dim}.")
     return head_dim // 2, head_dim // 4, head_dim // 4
 
 
 def rotate(x: Tensor, rope: Rope) -> Tensor:
-    """x (b, n, heads, d) turned by `rope_tables` of the same n tokens, in float32 inside."""
+    """RoPE3D: x (b, n, heads, d), the `rope_tables` of its n tokens -> the same shape and dtype; float32 inside."""
     cos, sin = rope
     halves = [width // 2 for width in rope_split(x.shape[-1]) for _ in range(2)]
     frame, frame2, row, row2, column, column2 = x.split(halves, dim=-1)
@@ -99,7 +100,7 @@ def rotate(x: Tensor, rope: Rope) -> Tensor:
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) over the last dimension: float32 inside, cast back, then times the weight (in this order)."""
+    """x / rms(x) over the last dimension: float32 inside, cast back, then times the weight, in this order."""
 
     def __init__(self, width: int, eps: float):
         super().__init__()
@@ -107,11 +108,12 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., width) -> the same shape, in the dtype that x and the weight promote to."""
         return F.rms_norm(x, self.weight.shape, eps=self.eps) * self.weight
 
 
 class Projection(nn.Module):
-    """Linear, activation, linear: (..., in_width) -> (..., width)."""
+    """Linear, activation, linear."""
 
     def __init__(self, in_width: int, width: int, activation: nn.Module):
         super().__init__()
@@ -120,11 +122,12 @@ class Projection(nn.Module):
         self.linear_2 = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., in_width) -> (..., width); x has the weights' dtype."""
         return self.linear_2(self.activation(self.linear_1(x)))
 
 
 class ConditionEmbedding(nn.Module):
-    """The time (and, for TI2V, the motion score) as one vector (b, D)."""
+    """The time, and for TI2V the motion score, as one vector."""
 
     def __init__(self, width: int, *, motion_score: bool):
         super().__init__()
@@ -133,7 +136,10 @@ class ConditionEmbedding(nn.Module):
             self.motion_score_embedder = Projection(SINUSOID_WIDTH, width, nn.SiLU())
 
     def forward(self, timestep: Tensor, motion_score: Tensor | None, dtype: torch.dtype) -> Tensor:
-        # The checkpoints were trained on thousandths of time, but on motion scores as they are.
+        """timestep (b,) in 0..1, motion_score (b,) or None -> (b, D) in `dtype`, which is the weights'.
+
+        The time is multiplied by 1000 before its sinusoid, the motion score is not (official AdaLayerNormSingle).
+        """
         embedding = self.timestep_embedder(sinusoid(timestep.float() * 1000).to(dtype))
         if motion_score is not None:
             embedding = embedding + self.motion_score_embedder(sinusoid(motion_score).to(dtype))
@@ -141,7 +147,7 @@ class ConditionEmbedding(nn.Module):
 
 
 class AdaLayerNormSingle(nn.Module):
-    """The condition vector (b, D) and the modulation (b, 6, D) that all blocks share."""
+    """The condition vector, and the modulation that all blocks share (adaLN-single of PixArt-alpha)."""
 
     def __init__(self, width: int, *, motion_score: bool):
         super().__init__()
@@ -149,6 +155,7 @@ class AdaLayerNormSingle(nn.Module):
         self.linear = nn.Linear(width, 6 * width)
 
     def forward(self, timestep: Tensor, motion_score: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """As ConditionEmbedding -> the condition vector (b, D) and the modulation (b, 6, D), both in `dtype`."""
         embedding = self.emb(timestep, motion_score, dtype)
         return embedding, self.linear(F.silu(embedding)).unflatten(-1, (6, -1))
 
@@ -161,22 +168,24 @@ class GELULinear(nn.Module):
         self.proj = nn.Linear(in_width, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., in_width) -> (..., width); x has the weights' dtype."""
         return F.gelu(self.proj(x), approximate="tanh")
 
 
 class FeedForward(nn.Module):
-    """(..., D) -> (..., D) through 4 D. The public keys count a dropout between the two layers."""
+    """Linear to 4 D, GELU, linear back. The Identity stands for a dropout, which the public keys count."""
 
     def __init__(self, width: int):
         super().__init__()
         self.net = nn.Sequential(GELULinear(width, 4 * width), nn.Identity(), nn.Linear(4 * width, width, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D); x has the weights' dtype."""
         return self.net(x)
 
 
 class _NormedAttention(nn.Module):
-    """What self- and cross-attention share: the output projection and the norms of queries and keys, per head."""
+    """What self- and cross-attention share: the output projection, and RMS norms of queries and keys per head."""
 
     def __init__(self, heads: int, head_dim: int, eps: float):
         super().__init__()
@@ -194,7 +203,7 @@ class SelfAttention(_NormedAttention):
         self.wqkv = nn.Linear(heads * head_dim, 3 * heads * head_dim, bias=False)
 
     def qkv(self, x: Tensor, rope: Rope) -> tuple[Tensor, Tensor, Tensor]:
-        """x (b, n, D) and the rope of its tokens -> q, k, v (b, n, heads, d), q and k normed and turned."""
+        """x (b, n, D) and the rope of its tokens -> q, k, v (b, n, heads, d); q and k are normed, then rotated."""
         q, k, v = self.wqkv(x).unflatten(-1, (self.heads, -1)).chunk(3, dim=-1)
         return rotate(self.q_norm(q), rope), rotate(self.k_norm(k), rope), v
 
@@ -208,16 +217,19 @@ class CrossAttention(_NormedAttention):
         self.wkv = nn.Linear(heads * head_dim, 2 * heads * head_dim, bias=False)
 
     def kv(self, context: Tensor) -> tuple[Tensor, Tensor]:
-        """context (b, l, D) -> k, v (b, l, heads, d), k normed."""
+        """context (b, l, D) -> k, v (b, l, heads, d); k is normed. No RoPE here."""
         k, v = self.wkv(context).unflatten(-1, (self.heads, -1)).chunk(2, dim=-1)
         return self.k_norm(k), v
 
     def forward(self, x: Tensor, k: Tensor, v: Tensor, lengths: tuple[int, ...] | None = None) -> Tensor:
-        """x (b, n, D) attends to k, v (b, l, heads, d), sample i to its first lengths[i] only -> (b, n, D)."""
+        """x (b, n, D) and k, v (b, l, heads, d) of `kv` -> (b, n, D), all in the weights' dtype.
+
+        Sample i attends to its first lengths[i] positions only; None: to all.
+        """
         q = self.q_norm(self.wq(x).unflatten(-1, (self.heads, -1)))
         if lengths is None:
             seen = attention(q, k, v)
-        else:  # cutting the text of each sample is what a mask does, without the mask
+        else:  # equals a mask over the text, without building the mask
             rows = (slice(i, i + 1) for i in range(len(q)))
             seen = torch.cat([attention(q[i], k[i, :m], v[i, :m]) for i, m in zip(rows, lengths, strict=True)])
         return self.wo(seen.flatten(2))

@@ -33,4 +33,4 @@ LAYOUT = {
     # The public VAE has no config: its sizes are the defaults of VAEParams. vae.safetensors beside it is version 1.
     "vae": ComponentLayout("vae", ("vae_v2.safetensors",), config_required=False),
 }
-COMPONENTS = tuple(LAYOUT)
+COMPONENTS = ("transformer", "step_llm", "clip", "vae")  # of a model that makes video

@@ -1,8 +1,8 @@
-"""int8 weights: one scale per output row, dequantised just before each product, so that products stay in full width.
+"""int8 weights: one scale per output row; dequantised before each product, which is computed in the input's dtype.
 
-Codes are those of bitsandbytes' row-wise quantiser (LLM.int8): weights through float16, absmax per row, rounded half to
-even. They are computed with plain PyTorch in float32, so every device gives the same ones. bitsandbytes itself serves
-only the second mode, in which the product is computed in int8.
+Codes are those of bitsandbytes' row-wise quantiser (LLM.int8(), arXiv 2208.07339): weights through float16, absmax per
+row, rounded half to even. They are computed with plain PyTorch in float32, so every device gives the same ones.
+bitsandbytes itself serves only the second mode, in which the product is computed in int8.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -25,9 +25,10 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """(out, in) floats -> int8 codes (out, in) and float32 scales (out,): weight is about codes * scale.
+    """weight (out, in), any float dtype -> codes (out, in) int8, scales (out,) float32.
 
-    A row of zeros gets scale 0. ValueError for numbers that float16 does not hold (infinite, not a number, > 65504).
+    The weight is about codes * scale. A row of zeros gets scale 0. ValueError for numbers that float16 does not hold:
+    infinite, not a number, or above 65504.
     """
     half = weight.to(torch.float16).float()
     absmax = half.abs().amax(dim=1)
@@ -46,24 +47,19 @@ def dequantize_rows(codes: Tensor, scale: Tensor, out: Tensor) -> Tensor:
 
 
 class Scratch:
-    """Two device buffers that the layers of a network dequantise into, in turns.
+    """Two device buffers that the layers of a network dequantise their weights into, in turns.
 
     Layers that follow each other use different buffers, so that a pair which alternates over chunks of tokens (the two
-    halves of a feed-forward, say) is dequantised once per block and not once per chunk. That needs the word of the
-    caller: inside `with scratch.unit()` the weights of a layer do not change. Outside of it nothing is remembered.
+    layers of a feed-forward, for example) is dequantised once per block and not once per chunk. This is valid only
+    while weights stay as they are: the caller promises it with `with scratch.unit()`. Outside of it, each use
+    dequantises again.
     """
 
     def __init__(self, buffers: tuple[Tensor, Tensor]) -> None:
         """buffers: flat, of the compute dtype, at least `scratch_elements` long each."""
         self._buffers = buffers
-        self._held: list[nn.Module | None] = [None, None]
-        self._remembers = False
-
-    @classmethod
-    def allocate(cls, unit: nn.Module, dtype: torch.dtype, device: torch.device | str) -> "Scratch":
-        """Buffers for a unit whose linear layers `int8_block` replaced."""
-        first, second = scratch_elements(unit)
-        return cls((torch.empty(first, dtype=dtype, device=device), torch.empty(second, dtype=dtype, device=device)))
+        self._held: list[nn.Module | None] = [None, None]  # the layer whose weight each buffer holds
+        self._inside_unit = False
 
     @property
     def nbytes(self) -> int:
@@ -72,26 +68,26 @@ class Scratch:
 
     @contextmanager
     def unit(self) -> Iterator[None]:
-        """Wraps the use of one block with one set of weights, for any number of conditions."""
-        self._held, self._remembers = [None, None], True
+        """Encloses the use of one block with one set of weights, for any number of conditions."""
+        self._held, self._inside_unit = [None, None], True
         try:
             yield
         finally:
-            self._held, self._remembers = [None, None], False
+            self._held, self._inside_unit = [None, None], False
 
     def weight(self, layer: "Int8Linear") -> Tensor:
-        """The layer's weight (out, in) in the compute dtype; valid until the next layer of the same turn asks."""
+        """The layer's weight (out, in) in the compute dtype; valid until the next layer of the same turn calls this."""
         weight = self._buffers[layer.turn][: layer.weight.numel()].view(layer.weight.shape)
         if self._held[layer.turn] is not layer:
             dequantize_rows(layer.weight, layer.weight_scale, weight)
-            self._held[layer.turn] = layer if self._remembers else None
+            self._held[layer.turn] = layer if self._inside_unit else None
         return weight
 
 
 class Int8Linear(nn.Module):
     """A linear layer without bias on int8 weights (out, in) and scales (out,) float32; for inference.
 
-    scratch: where the weight is dequantised (None: into memory of its own, each time). turn: which of its buffers.
+    scratch: where the weight is dequantised (None: into new memory, each time). turn: which of its buffers.
     compute: "weight" multiplies in the input's dtype; "int8" also quantises each token and multiplies in int8.
     """
 
@@ -102,7 +98,7 @@ class Int8Linear(nn.Module):
         self.scratch, self.turn, self.compute = scratch, turn, "weight"
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., in) -> (..., out)"""
+        """(..., in) -> (..., out), in the dtype of x, which is the scratch's."""
         if self.compute == "int8":
             return int8_product(x, self.weight, self.weight_scale)
         if self.scratch is None:
@@ -113,13 +109,15 @@ class Int8Linear(nn.Module):
 
 
 def int8_block(block: Unit, scratch: Scratch | None = None, *, compute: str = "weight") -> Unit:
-    """Put an Int8Linear in place of every nn.Linear of a transformer block or LLM layer; returns the same block.
+    """Replaces every nn.Linear of a transformer block or LLM layer by an Int8Linear; returns the same block.
 
     Norms and tables stay. A block on the meta device stays there. Real weights are quantised; layers that are int8
     already keep their weights and get the scratch.
     """
     if compute == "int8":
-        _bitsandbytes()  # now: it logs an error whose frames, kept by a log handler, would keep a product's tensors
+        # Imported now: the import may log an error with a traceback, and a log handler that keeps it would keep the
+        # tensors of the product that is running.
+        _bitsandbytes()
     for parent in list(block.modules()):
         for name, layer in list(parent.named_children()):
             if isinstance(layer, nn.Linear):
@@ -131,7 +129,7 @@ def int8_block(block: Unit, scratch: Scratch | None = None, *, compute: str = "w
 
 def int8_network(network: Network, component: str) -> Network:
     """`int8_block` on every unit of a transformer or Step-LLM; what lies outside of units stays as it is."""
-    for unit in network.get_submodule(UNITS[component]):
+    for unit in network.get_submodule(UNITS[component]).children():
         int8_block(unit)
     return network
 
@@ -156,9 +154,9 @@ def int8_compute_available() -> bool:
 def int8_product(x: Tensor, codes: Tensor, scale: Tensor, *, limit: int = PRODUCT_ELEMENTS) -> Tensor:
     """x (..., in) times codes (out, in) in int8, each row of x quantised on the fly -> (..., out) in x's dtype.
 
-    Rows go in pieces that keep every matrix of the product below `limit` elements. Inputs (on CUDA outputs too) pass
-    through float16, so values above 65504 are lost; that and the rounding of x make this a mode to choose, never a
-    default.
+    Rows are multiplied in pieces that keep every matrix of the product below `limit` elements. Inputs (on CUDA outputs
+    too) pass through float16, so values above 65504 become infinite; this and the rounding of x are why the mode is
+    never a default.
     """
     operations = _bitsandbytes()
     absmax = scale * MAX_CODE
@@ -178,7 +176,7 @@ def int8_product(x: Tensor, codes: Tensor, scale: Tensor, *, limit: int = PRODUC
 
 
 @cache
-def _bitsandbytes() -> object:
+def _bitsandbytes() -> Any:
     import_module("bitsandbytes")  # registers its operations with torch
     return torch.ops.bitsandbytes
 

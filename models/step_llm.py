@@ -1,14 +1,15 @@
-"""Step-LLM, the larger of the two text encoders: a causal language model without its head, read at its last layer.
+"""Step-LLM, the larger of the two text encoders: a causal language model without a head; its last layer is the output.
 
 Attribute names are the keys of the public checkpoint. Positions enter through attention alone, as a bias of
--slope * sqrt(distance): "ALiBi with a square root". The official pipeline computes it in a closed binary; StepFun's own
-modelling code for the same family of models falls back to this bias, and so it is what the checkpoint was trained with.
+-slope * sqrt(distance), "ALiBi with a square root". The official pipeline computes attention in a closed binary
+(torch.ops.Optimus.fwd). StepFun's own model code for the same family (modeling_step1.py of Step-Audio-TTS-3B) calls the
+same operator and falls back to this bias where it is missing.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -58,7 +59,7 @@ class StepLLMParams:
 
 
 def alibi_slopes(heads: int) -> list[float]:
-    """One slope per head: a geometric series over the largest power of two of heads, the rest in between its terms."""
+    """One slope per query head: a geometric series for the first 2^k heads, the others lie between its terms."""
     power = 2 ** math.floor(math.log2(heads))
     return [2 ** (-8 / power * (head + 1)) for head in range(power)] + [
         2 ** (-4 / power * (2 * head + 1)) for head in range(heads - power)
@@ -73,7 +74,7 @@ def sqrt_alibi(heads: int, length: int, device: torch.device | None = None) -> T
 
 
 class GroupedAttention(nn.Module):
-    """Causal attention of grouped heads. Rows of `wqkv`: all queries, then [k | v] group by group."""
+    """Causal attention with grouped keys and values. Rows of `wqkv`: all queries, then [k | v] group by group."""
 
     def __init__(self, params: StepLLMParams):
         super().__init__()
@@ -82,7 +83,7 @@ class GroupedAttention(nn.Module):
         self.wo = nn.Linear(params.width, params.width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, l, d) -> (b, l, d)"""
+        """(b, l, d) -> (b, l, d) in the weights' dtype."""
         heads, groups, head_dim = self.params.heads, self.params.groups, self.params.head_dim
         q, kv = self.wqkv(x).split((heads * head_dim, 2 * groups * head_dim), dim=-1)
         q = q.unflatten(-1, (heads, head_dim))
@@ -92,7 +93,7 @@ class GroupedAttention(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """SwiGLU; the first half of `w1` is the gate."""
+    """The feed-forward part of a layer: silu(gate) * value; the first half of the rows of `w1` is the gate."""
 
     def __init__(self, params: StepLLMParams):
         super().__init__()
@@ -100,12 +101,13 @@ class SwiGLU(nn.Module):
         self.w2 = nn.Linear(params.ffn_width, params.width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(b, l, d) -> (b, l, d) in the weights' dtype."""
         gate, value = self.w1(x).chunk(2, dim=-1)
         return self.w2(F.silu(gate) * value)
 
 
 class Layer(nn.Module):
-    """One layer, (b, l, d) -> (b, l, d); it can be built alone."""
+    """One layer with pre-norms and residuals; it can be built alone."""
 
     def __init__(self, params: StepLLMParams):
         super().__init__()
@@ -115,21 +117,23 @@ class Layer(nn.Module):
         self.ffn_norm = RMSNorm(params.width, params.norm_eps)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(b, l, d) -> (b, l, d) in the weights' dtype."""
         x = x + self.attention(self.attention_norm(x))
         return x + self.feed_forward(self.ffn_norm(x))
 
 
 class WordEmbedding(nn.Embedding):
-    """nn.Embedding, initialised by a function that does not import torch._dynamo on the meta device (seconds)."""
+    """nn.Embedding whose initialisation does not import torch._dynamo on the meta device, which takes seconds."""
 
     def reset_parameters(self) -> None:
+        """Called by nn.Embedding's constructor."""
         nn.init.trunc_normal_(self.weight)
 
 
 class StepLLM(nn.Module):
-    """Token ids (b, l) -> last hidden states (b, l, d) in the weights' dtype; there is no final norm.
+    """Token ids -> hidden states of the last layer. There is no final norm.
 
-    Attention is causal and padding stands on the right, so the valid tokens alone give the same states, cheaper.
+    Attention is causal and padding stands on the right: the valid tokens alone give the same states at less cost.
     """
 
     def __init__(self, params: StepLLMParams):
@@ -142,8 +146,14 @@ class StepLLM(nn.Module):
         """What enters the first layer: (b, l) int64 -> (b, l, d)."""
         return self.tok_embeddings["word_embeddings"](input_ids)
 
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The layers, each a `Layer`."""
+        return cast(nn.ModuleList, self.transformer["layers"])
+
     def forward(self, input_ids: Tensor) -> Tensor:
+        """(b, l) int64 -> (b, l, d) in the weights' dtype."""
         x = self.embed(input_ids)
-        for layer in self.transformer["layers"]:
+        for layer in self.layers:
             x = layer(x)
         return x

@@ -1,7 +1,7 @@
 """The video transformer of Step-Video T2V, T2V-Turbo and TI2V: noisy latents and text in, velocity out.
 
-Attribute names are the keys of the public checkpoints. `embed`, the blocks and `head` stand alone, so that a caller can
-bring one block at a time onto the device; `Transformer.forward` is the same three steps in a row.
+Attribute names are the keys of the public checkpoints. `embed`, the blocks and `head` can be called alone, so that a
+caller can hold one block at a time on the device; `Transformer.forward` is the same three steps in a row.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ from models.layers import (
     rope_tables,
 )
 
-# Tokens that go through a projection or a feed-forward at once when no gradient is wanted. One constant for every
+# Tokens that go through a projection or a feed-forward at once where no gradient is computed. One constant for every
 # plan and card: matrix products of another size may round differently, and a resumed video must keep its bits.
 TOKEN_CHUNK = 4096
 BLOCK_NORM_EPS = 1e-5  # norm1 and norm2; the config's norm_eps serves the others
@@ -35,7 +35,7 @@ QK_NORM_EPS = 1e-6
 
 @dataclass(frozen=True)
 class TransformerParams:
-    """The architecture. TI2V is T2V with both flags set."""
+    """The architecture. The defaults are public T2V and Turbo; TI2V has both flags set."""
 
     heads: int = 48
     head_dim: int = 128
@@ -81,13 +81,16 @@ class TransformerParams:
 
 @dataclass
 class Hidden:
-    """What travels through the blocks; they update `tokens`, in place when no gradient is wanted."""
+    """What passes through the blocks. They update `tokens`, in place where no gradient is computed.
+
+    Everything has the weights' dtype, but for `rope`.
+    """
 
     tokens: Tensor  # (b, n, D), n = f*h*w in the order frame, row, column
     timestep_emb: Tensor  # (b, D)
     modulation: Tensor  # (b, 6, D): shift, scale, gate of attention, then of the feed-forward
     context: Tensor  # (b, l, D): CLIP's 77 positions, padding included, then the LLM's
-    rope: Rope  # cos, sin (n, 1, head_dim) float32; the same for all conditions of one video
+    rope: Rope  # cos, sin (n, 1, head_dim) float32; equal for all conditions of one video
     grid: tuple[int, int, int]  # f, h, w
     context_lengths: tuple[int, ...] | None = None  # valid positions of each sample's context; None: all
 
@@ -106,7 +109,10 @@ class Block(nn.Module):
         self.ff = FeedForward(width)
 
     def forward(self, hidden: Hidden, *, token_chunk: int = TOKEN_CHUNK) -> None:
-        """Updates hidden.tokens. Beside them it holds q, k, v and what attention returns, and chunks of the rest."""
+        """Updates hidden.tokens (b, n, D).
+
+        Full-size tensors beside them: q, k, v and the result of attention; everything else has `token_chunk` tokens.
+        """
         table = (self.scale_shift_table + hidden.modulation)[:, :, None]
         shift1, scale1, gate1, shift2, scale2, gate2 = table.unbind(1)
 
@@ -125,39 +131,49 @@ class Block(nn.Module):
             return self.attn1.qkv(modulate(self.norm1(hidden.tokens[:, part]), shift, scale), (cos[part], sin[part]))
 
         head_dim = hidden.tokens.shape[-1] // self.attn1.heads
-        seen = attention(*collect(qkv, hidden.tokens, [(self.attn1.heads, head_dim)] * 3, token_chunk)).flatten(2)
-        hidden.tokens = accumulate(hidden.tokens, lambda part: gate * self.attn1.wo(seen[:, part]), token_chunk)
+        mixed = attention(*collect(qkv, hidden.tokens, [(self.attn1.heads, head_dim)] * 3, token_chunk)).flatten(2)
+        hidden.tokens = accumulate(hidden.tokens, lambda part: gate * self.attn1.wo(mixed[:, part]), token_chunk)
 
     def _attend_text(self, hidden: Hidden, token_chunk: int) -> None:
         k, v = self.attn2.kv(hidden.context)
 
-        def read(part: slice) -> Tensor:  # no norm and no gate around this one
+        def attend(part: slice) -> Tensor:  # officially without norm and gate
             return self.attn2(hidden.tokens[:, part], k, v, hidden.context_lengths)
 
-        hidden.tokens = accumulate(hidden.tokens, read, token_chunk)
+        hidden.tokens = accumulate(hidden.tokens, attend, token_chunk)
 
 
 def scale_shift_table(rows: int, width: int) -> nn.Parameter:
-    """Rows that a condition's modulation is added to. On the meta device torch.randn would import sympy: seconds."""
+    """(rows, width), added to a condition's modulation.
+
+    Not by torch.randn, which on the meta device imports sympy: seconds.
+    """
     table = nn.Parameter(torch.empty(rows, width))
-    return nn.init.trunc_normal_(table, std=width**-0.5)
+    nn.init.trunc_normal_(table, std=width**-0.5)
+    return table
 
 
 class PatchEmbed(nn.Module):
-    """The 1x1 convolution from latent channels to tokens."""
+    """The 1x1 convolution from latent channels to tokens, computed as a matrix product.
+
+    The convolution itself would need a transposed copy of its output.
+    """
 
     def __init__(self, channels: int, width: int):
         super().__init__()
         self.proj = nn.Conv2d(channels, width, kernel_size=1)
 
     def forward(self, latents: Tensor) -> Tensor:
-        """(b, f, c, h, w) -> (b, f*h*w, D), as a matrix product: the convolution would need a transposed copy."""
+        """(b, f, c, h, w) -> (b, f*h*w, D); latents have the weights' dtype."""
         pixels = latents.permute(0, 1, 3, 4, 2).flatten(1, 3)
         return F.linear(pixels, self.proj.weight.flatten(1), self.proj.bias)
 
 
 class Transformer(nn.Module):
-    """The whole network. Weights and activations share one dtype; time, RoPE and norms are float32 inside."""
+    """The whole network. Weights and activations share one dtype; time, RoPE and norms are float32 inside.
+
+    The public config says in_channels 64 for TI2V too; there the patch embedding takes 128, noise channels first.
+    """
 
     def __init__(self, params: TransformerParams):
         super().__init__()
@@ -186,9 +202,9 @@ class Transformer(nn.Module):
         """Everything before the blocks.
 
         latents (b, f, c, h, w); timestep (b,) in 0..1, 0 = noise; prompt_embeds (b, l, llm_width), valid tokens only;
-        clip_embeds (b, 77, clip_width), all of them. TI2V also needs image_latents (b, f, c, h, w), the first image's
-        latents in frame 0 and zeros after it, and motion_score, a number or (b,). Floats of any width;
-        they are cast to the weights' dtype.
+        clip_embeds (b, 77, clip_width), padding included. TI2V also needs image_latents (b, f, c, h, w), the first
+        image's latents in frame 0 and zeros after it, and motion_score, a number or (b,). Any float dtypes; they are
+        cast to the weights'. ValueError where TI2V's two inputs do not fit the architecture.
         """
         for name, given, wanted in (
             ("image_latents", image_latents, self.params.takes_image),
@@ -216,7 +232,7 @@ class Transformer(nn.Module):
         )
 
     def head(self, hidden: Hidden, *, token_chunk: int = TOKEN_CHUNK) -> Tensor:
-        """Everything after the blocks: the velocity (b, f, c, h, w) in the weights' dtype."""
+        """Everything after the blocks: hidden.tokens (b, n, D) -> velocity (b, f, c, h, w) in the weights' dtype."""
         shift, scale = (self.scale_shift_table + hidden.timestep_emb[:, None])[:, :, None].unbind(1)
 
         def velocity(part: slice) -> tuple[Tensor]:
@@ -235,10 +251,10 @@ class Transformer(nn.Module):
         image_latents: Tensor | None = None,
         motion_score: Tensor | float | None = None,
     ) -> Tensor:
-        """The velocity (b, f, c, h, w) of a batch; differentiable when gradients are enabled.
+        """The velocity (b, f, c, h, w) of a batch, in the weights' dtype; differentiable where gradients are enabled.
 
-        As `embed`, but prompt_embeds may be padded on the right: prompt_mask (b, 77 + l) is 1 over the valid prefix of
-        CLIP's and the LLM's positions together.
+        Inputs as for `embed`, but prompt_embeds may be padded on the right: prompt_mask (b, 77 + l) is 1 over the valid
+        prefix of CLIP's and the LLM's positions together, 0 after it. ValueError for a mask with holes.
         """
         hidden = self.embed(
             latents, timestep, prompt_embeds, clip_embeds, image_latents=image_latents, motion_score=motion_score

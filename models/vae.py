@@ -1,14 +1,14 @@
-"""The video VAE of Step-Video (version 2): 17 frames <-> 3 latent frames, 16 times smaller each way.
+"""The video VAE of Step-Video (version 2): 17 frames <-> 3 latent frames, 16 x 16 pixels <-> one latent position.
 
-A clip is worked on in chunks that know nothing of each other; only the two frames at a seam are blended afterwards.
-Inside a chunk everything is causal in time: latent 0 is the first frame's alone, and decodes to it alone.
-`VAE.decode_chunks` uses that: after the small middle part it carries a few frames at a time all the way up, which
-needs a fraction of the memory and gives the same values.
+A clip is coded in chunks of 17 frames, each alone; after decoding the two frames at a seam are blended. Inside a chunk
+everything is causal in time: latent frame 0 codes the first frame alone, and decodes to it alone. `VAE.decode_chunks`
+makes use of it: after the middle part, which is small, it upsamples a few frames at a time. That needs a fraction of
+the memory and gives the same values.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from models.geometry import CHUNK_FRAMES, CHUNK_LATENTS, PIXELS_PER_LATENT, is_frame_count, is_latent_count
 from models.vae_layers import (
     CausalConv,
-    ClipUpsample,
+    CausalUpsample,
     ConvCache,
+    FrameDownsample,
     FrameNorm,
+    FrameUpsample,
     Inner,
     Mid,
-    PictureDownsample,
-    PictureUpsample,
     ResBlock,
     average,
     conv,
@@ -32,9 +32,9 @@ from models.vae_layers import (
 )
 
 LEVELS = 4
-TIME_LEVELS = (2, 3)  # time is halved on the way down into these, and doubled on the way up out of them
-DROPPED = 3  # the first frame is doubled twice on its way up; three of its four copies are dropped
-SEAM = 0.6  # what a frame beside a seam keeps of itself
+TIME_LEVELS = (2, 3)  # the encoder halves time before these levels, the decoder doubles it after them
+DROPPED = 3  # the decoder doubles the first frame twice; three of its four copies are dropped
+SEAM = 0.6  # the share of its own that a frame beside a seam keeps, as officially
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class VAEParams:
         return cls(**sizes)
 
     def __post_init__(self) -> None:
-        """Refuse sizes that do not divide."""
+        """ValueError for sizes that do not divide."""
         if len(self.encoder_widths) != LEVELS or len(self.decoder_widths) != LEVELS:
             raise ValueError(f"The VAE has {LEVELS} levels; ch_mult needs as many numbers.")
         for width in (self.encoder_base, *self.encoder_widths, *self.decoder_widths):
@@ -82,21 +82,23 @@ class VAEParams:
 
     @property
     def folded_width(self) -> int:
-        """Channels beside the latent: 4 per latent channel, times 8 for two pixels in t, h and w."""
+        """Channels at the latents' size: 4 per latent channel, times 8 for two pixels in time, height and width."""
         return 4 * self.z_channels * 8
 
 
 class _Level(nn.Module):
-    """Residual blocks of one size; the network adds the step to the next size as an attribute of its own."""
+    """Residual blocks of one size, and the step to the next: under its public name, None at the last level."""
 
     def __init__(self, channels_in: int, channels_out: int, blocks: int, groups: int) -> None:
         super().__init__()
         widths = [channels_in] + [channels_out] * blocks
         self.block = nn.ModuleList(ResBlock(a, b, groups) for a, b in zip(widths, widths[1:], strict=False))
+        self.downsample: nn.Module | None = None
+        self.upsample: nn.Module | None = None
 
 
 class Encoder(nn.Module):
-    """Chunks of frames -> mean and log-variance of their latents."""
+    """A chunk of frames -> mean and log-variance of its latents."""
 
     def __init__(self, params: VAEParams) -> None:
         super().__init__()
@@ -104,24 +106,25 @@ class Encoder(nn.Module):
         widths, groups = params.encoder_widths, params.norm_groups
         self.conv_in = conv(3, params.encoder_base)
         self.down = nn.ModuleList()
-        for level, (before, width) in enumerate(zip((params.encoder_base, *widths), widths, strict=False)):
-            self.down.append(_Level(before, width, params.res_blocks, groups))
-            if level + 1 in TIME_LEVELS:
-                self.down[level].downsample = Inner(conv(width, width, stride=2))
-            elif level + 1 < LEVELS:
-                self.down[level].downsample = PictureDownsample(width)
+        for index, (before, width) in enumerate(zip((params.encoder_base, *widths), widths, strict=False)):
+            level = _Level(before, width, params.res_blocks, groups)
+            if index + 1 in TIME_LEVELS:
+                level.downsample = Inner(conv(width, width, stride=2))
+            elif index + 1 < LEVELS:
+                level.downsample = FrameDownsample(width)
+            self.down.append(level)
         self.mid = Mid(widths[-1], groups)
         self.norm_out = FrameNorm(groups, widths[-1])
         self.conv_patchify = Inner(conv(widths[-1], params.folded_width // 8))
         self.conv_out = conv(params.folded_width, 2 * params.z_channels)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """(b, 17 or 1, 3, H, W) -> (b, 3 or 1, 2 * z_channels, H/16, W/16)."""
+        """(b, 17 or 1, 3, H, W) -> (b, 3 or 1, 2 * z_channels, H/16, W/16), in the weights' dtype, the mean first."""
         h = self.conv_in(frames)
-        for level in self.down:
+        for level in _levels(self.down):
             for block in level.block:
                 h = block(h)
-            if hasattr(level, "downsample"):
+            if level.downsample is not None:
                 h = level.downsample(h)
         h = self.norm_out(self.mid(h), silu=True)
         h = fold(self.conv_patchify(h)) + average(fold(h), self.params.folded_width)
@@ -129,7 +132,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Chunks of latents -> frames."""
+    """A chunk of latents -> frames."""
 
     def __init__(self, params: VAEParams) -> None:
         super().__init__()
@@ -139,57 +142,70 @@ class Decoder(nn.Module):
         self.conv_unpatchify = Inner(conv(params.folded_width, 8 * widths[-1]))
         self.mid = Mid(widths[-1], groups)
         self.up = nn.ModuleList()
-        for level, width in enumerate(widths):
-            before = widths[min(level + 1, LEVELS - 1)]
-            self.up.append(_Level(before, width, params.res_blocks + 1, groups))
-            if level in TIME_LEVELS:
-                self.up[level].upsample = ClipUpsample(width, groups)
-            elif level > 0:
-                self.up[level].upsample = PictureUpsample(width)
+        for index, width in enumerate(widths):
+            before = widths[min(index + 1, LEVELS - 1)]
+            level = _Level(before, width, params.res_blocks + 1, groups)
+            if index in TIME_LEVELS:
+                level.upsample = CausalUpsample(width, groups)
+            elif index > 0:
+                level.upsample = FrameUpsample(width)
+            self.up.append(level)
         self.norm_out = FrameNorm(groups, widths[0])
         self.conv_out = CausalConv(widths[0], 3)
 
     def forward(self, latents: Tensor) -> Tensor:
-        """(b, f, z, h, w) -> (b, 8(f-1)+1, 3, 16h, 16w), all at once: the slow, large and simple way."""
+        """(b, f, z, h, w) -> (b, 8(f-1)+1, 3, 16h, 16w), in the weights' dtype; all frames at once, differentiable."""
         low, middle, high = self._stages()
         frames = self._through(low, self._middle(latents))
         frames = self._through(middle, _doubled(frames))
         frames = self._through(high, _doubled(frames))
-        return self._picture(frames)[:, DROPPED:]
+        return self._to_pixels(frames)[:, DROPPED:]
 
     def slices(self, latents: Tensor, slice_frames: int) -> Iterator[Tensor]:
-        """The same frames in order, never more than `slice_frames` of them on any stage. Not differentiable."""
+        """The frames of `forward` in order, (b, t_i, 3, 16h, 16w), in slices of at most `slice_frames` at every stage.
+
+        Not differentiable.
+        """
         low, middle, high = self._stages()
         cache: ConvCache = {}
         dropped = 0
         for first in self._middle(latents).split(slice_frames, dim=1):
             for second in _doubled(self._through(low, first, cache)).split(slice_frames, dim=1):
                 for frames in _doubled(self._through(middle, second, cache)).split(slice_frames, dim=1):
-                    frames = self._picture(self._through(high, frames, cache), cache)
+                    frames = self._to_pixels(self._through(high, frames, cache), cache)
                     kept = frames[:, max(DROPPED - dropped, 0) :]
                     dropped += frames.shape[1] - kept.shape[1]
                     if kept.shape[1]:
                         yield kept
 
     def _middle(self, latents: Tensor) -> Tensor:
-        """(b, f, z, h, w) -> (b, 2f-1, c, 2h, 2w): all that looks at the whole chunk."""
+        """(b, f, z, h, w) -> (b, 2f-1, c, 2h, 2w): the part whose attention sees the whole chunk."""
         h = self.conv_in(latents) + repeat(latents, self.params.folded_width)
         channels = self.params.decoder_widths[-1]
         return self.mid(unfold(self.conv_unpatchify(h)) + unfold(repeat(h, 8 * channels)))
 
     def _stages(self) -> tuple[list[nn.Module], list[nn.Module], list[nn.Module]]:
-        """The way up in three, each at its own number of frames; between them time is doubled."""
-        up = self.up
-        high = [up[2].upsample, *up[1].block, up[1].upsample, *up[0].block]
-        return [*up[3].block], [up[3].upsample, *up[2].block], high
+        """The layers after the middle part in three stages; between them the number of frames is doubled."""
+        full, half, quarter, eighth = _levels(self.up)
+        middle = _present(eighth.upsample, *quarter.block)
+        high = _present(quarter.upsample, *half.block, half.upsample, *full.block)
+        return [*eighth.block], middle, high
 
     def _through(self, stage: list[nn.Module], frames: Tensor, cache: ConvCache | None = None) -> Tensor:
-        for step in stage:  # one flat loop: a nested call would keep its arguments alive
-            frames = step(frames, cache)
+        for layer in stage:  # one flat loop: a nested call would keep its arguments alive
+            frames = layer(frames, cache)
         return frames
 
-    def _picture(self, frames: Tensor, cache: ConvCache | None = None) -> Tensor:
+    def _to_pixels(self, frames: Tensor, cache: ConvCache | None = None) -> Tensor:
         return self.conv_out(self.norm_out(frames, silu=True), cache)
+
+
+def _levels(levels: nn.ModuleList) -> list[_Level]:
+    return cast(list[_Level], list(levels))
+
+
+def _present(*layers: nn.Module | None) -> list[nn.Module]:
+    return [layer for layer in layers if layer is not None]
 
 
 def _doubled(frames: Tensor) -> Tensor:
@@ -208,8 +224,8 @@ class VAE(nn.Module):
     def encode_moments(self, video: Tensor) -> Tensor:
         """video (b, t, 3, H, W) in -1..1, t = 1 or 17n -> (b, f, 2 * z_channels, H/16, W/16), f = 1 or 3n.
 
-        The first half of the channels is the mean, the second the log-variance (the public code clamps it to -30..20).
-        ValueError for other sizes.
+        Video has the weights' dtype, and so has the result: the first half of the channels is the mean, the second the
+        log-variance, which the official code clamps to -30..20 before it samples. ValueError for other sizes.
         """
         t, height, width = video.shape[1], *video.shape[3:]
         if not is_frame_count(t) or height % PIXELS_PER_LATENT or width % PIXELS_PER_LATENT:
@@ -220,7 +236,10 @@ class VAE(nn.Module):
         return _by_chunk(video, min(t, CHUNK_FRAMES), self.encoder)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """latents (b, f, z, h, w), f = 1 or 3n -> (b, 1 or 17n, 3, 16h, 16w), about -1..1. Whole and differentiable."""
+        """latents (b, f, z, h, w), f = 1 or 3n -> (b, 1 or 17n, 3, 16h, 16w), about -1..1, in the weights' dtype.
+
+        All frames at once; differentiable. ValueError for another number of latent frames.
+        """
         frames = _by_chunk(latents, _chunk_latents(latents), self.decoder)
         pieces = list(frames.split(CHUNK_FRAMES, dim=1))
         for i in range(1, len(pieces)):
@@ -231,25 +250,26 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def decode_chunks(self, latents: Tensor, *, slice_frames: int = 1) -> Iterator[Tensor]:
-        """The frames of `decode`, in order, a few at a time: (b, t_i, 3, 16h, 16w), t_i at most slice_frames,
-        each piece final.
+        """latents (b, f, z, h, w) -> the frames of `decode` in order, in pieces (b, t_i, 3, 16h, 16w), t_i at most
+        slice_frames.
 
-        Same values as `decode` but for rounding. Runs one frame late: a chunk's last frame is final only once it is
-        blended with the next chunk's first.
+        The values are those of `decode` but for rounding. One frame waits: the last frame of a chunk is final only
+        after it is blended with the first frame of the next.
         """
-        waiting = None
+        waiting: Tensor | None = None
         for chunk in latents.split(_chunk_latents(latents), dim=1):
             at_seam = waiting is not None
             for piece in self.decoder.slices(chunk, slice_frames):
-                if at_seam:
+                if waiting is not None and at_seam:
                     piece = torch.cat([*_blend(waiting, piece[:, :1]), piece[:, 1:]], dim=1)
-                    at_seam = False
                 elif waiting is not None:
                     piece = torch.cat([waiting, piece], dim=1)
+                at_seam = False
                 if piece.shape[1] > 1:
                     yield piece[:, :-1]
                 waiting = piece[:, -1:]
-        yield waiting
+        if waiting is not None:
+            yield waiting
 
     def peak_decode_bytes(self, height: int, width: int, dtype: torch.dtype, slice_frames: int = 1) -> int:
         """Most bytes that `decode_chunks` holds at once for one video of height x width pixels, weights not counted.
@@ -287,13 +307,13 @@ def _chunk_latents(latents: Tensor) -> int:
 
 
 def _by_chunk(frames: Tensor, size: int, network: nn.Module) -> Tensor:
-    """Chunks are independent: they go through the network as a batch."""
+    """`network` of each chunk of `size` frames; chunks are independent, so they are computed as one batch."""
     chunks = frames.unflatten(1, (-1, size)).flatten(0, 1)
     return network(chunks).unflatten(0, (frames.shape[0], -1)).flatten(1, 2)
 
 
 def _blend(front: Tensor, back: Tensor) -> tuple[Tensor, Tensor]:
-    """The two frames at a seam, the later one first, as the public pipeline does it."""
+    """The two frames at a seam, (b, 1, 3, H, W) each. The later one is blended first, as officially."""
     back = SEAM * back + (1 - SEAM) * front
     front = SEAM * front + (1 - SEAM) * back
     return front, back

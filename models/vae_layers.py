@@ -1,11 +1,10 @@
-"""The layers of the video VAE, each at home with a whole clip and with a slice of one.
+"""The layers of the video VAE. Each computes a whole clip, or the next few frames of one.
 
-Frames are (b, t, c, h, w) everywhere, laid out channels-last, so that one buffer is a batch of pictures to 2D kernels
-and a clip to 3D ones. Every convolution is causal: it sees a frame and the two before it, and zeros before the first.
+Frames are (b, t, c, h, w) everywhere, channels last in memory, so that a buffer is a batch of images to 2D kernels and
+a clip to 3D ones. Every convolution is causal: it sees a frame and the two before it, and zeros before the first.
 
-A layer that is given a `cache` sees only the next few frames of a clip, and keeps in it what later frames still need:
-for each convolution the sums that the last two frames already owe to the two frames that follow. Slices therefore add
-up to exactly the whole clip, at no extra work. Memory belongs to one clip and to one pass through it.
+A layer that is given a `cache` gets the next few frames of a clip and keeps in the cache what later frames need. The
+results are those of the whole clip, at the same number of operations. A cache belongs to one pass over one clip.
 """
 
 from collections.abc import Callable
@@ -16,109 +15,117 @@ from torch import Tensor, nn
 
 from models.attention import attention
 
+# Streaming cache of the causal convolutions (kernel 3 in time): per convolution the partial outputs that the last two
+# input frames contribute to the next two output frames, each (b, c, h, w). The first of them is complete but for the
+# next frame's own contribution.
 ConvCache = dict[nn.Module, list[Tensor]]
 
 
-def pictures(frames: Tensor) -> Tensor:
-    """(b, t, c, h, w) -> (b*t, c, h, w), channels last: a view wherever frames already lie that way."""
-    batch = frames[0] if len(frames) == 1 else frames.flatten(0, 1)  # flatten would spoil a lone frame's strides, and
-    return batch.contiguous(memory_format=torch.channels_last)  # kernels would no longer see channels last, but copy
+def as_images(frames: Tensor) -> Tensor:
+    """(b, t, c, h, w) -> (b*t, c, h, w), channels last; a view wherever frames already lie that way in memory."""
+    # A lone clip is not flattened: that would change its strides, kernels would no longer see channels last, and copy.
+    batch = frames[0] if len(frames) == 1 else frames.flatten(0, 1)
+    return batch.contiguous(memory_format=torch.channels_last)
 
 
-def clips(batch: Tensor, count: int) -> Tensor:
-    """The way back: (count*t, c, h, w) -> (count, t, c, h, w)."""
-    return batch[None] if count == 1 else batch.unflatten(0, (count, -1))
+def as_clips(images: Tensor, count: int) -> Tensor:
+    """The inverse of `as_images`: (count*t, c, h, w) -> (count, t, c, h, w)."""
+    return images[None] if count == 1 else images.unflatten(0, (count, -1))
 
 
-def each_picture(frames: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
-    """`change`, which knows pictures only, applied to every frame."""
-    return clips(change(pictures(frames)), len(frames))
+def per_frame(frames: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """(b, t, c, h, w) -> (b, t, c', h', w'): `function` of images (b*t, c, h, w), applied to every frame."""
+    return as_clips(function(as_images(frames)), len(frames))
 
 
 def add(frames: Tensor, more: Tensor) -> Tensor:
-    """frames + more; reuses `frames`, which the caller must own, where no gradient needs it."""
+    """frames + more. Without gradients the result is written into `frames`, which must be the caller's own."""
     return frames + more if torch.is_grad_enabled() else frames.add_(more)
 
 
 class CausalConv(nn.Conv3d):
-    """Convolution over (t, h, w) that never looks ahead. Kernel 3 or 1; spatial size is kept but for the stride."""
+    """Convolution over (t, h, w) that never looks ahead. Kernel 3 or 1; height and width change by the stride alone."""
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1) -> None:
         super().__init__(channels_in, channels_out, kernel, stride, padding=(0, kernel // 2, kernel // 2))
 
     def forward(self, frames: Tensor, cache: ConvCache | None = None) -> Tensor:
-        """(b, t, c, h, w) -> (b, t', c', h', w'), t' = ceil(t / stride). With a cache the stride must be 1."""
+        """(b, t, c, h, w) -> (b, t', c', h', w') in the weights' dtype, t' = ceil(t / stride); a cache: stride 1."""
         if self.kernel_size[0] == 1:
-            return self._tap(frames)
+            return self._contribution(frames)
         if cache is not None:
             return self._next(frames, cache)
         if frames.shape[1] == 1:
-            return self._tap(frames)  # the past is zeros: a third of the work
+            return self._contribution(frames)  # the frames before are zeros: a third of the work
         clip = F.pad(frames.transpose(1, 2), (0, 0, 0, 0, 2, 0)).contiguous(memory_format=torch.channels_last_3d)
         return super().forward(clip).transpose(1, 2)
 
-    def _tap(self, frames: Tensor, ahead: int = 0) -> Tensor:
-        """What each frame gives to the frame `ahead` of it: one 2D slice of the kernel. The bias goes with 0."""
-        weight = self.weight[:, :, self.kernel_size[0] - 1 - ahead]
-        bias = None if ahead else self.bias
-        return each_picture(frames, lambda x: F.conv2d(x, weight, bias, self.stride[1:], self.padding[1:]))
+    def _contribution(self, frames: Tensor, delay: int = 0) -> Tensor:
+        """What each input frame adds to the output frame `delay` frames later: one 2D slice of the kernel.
+
+        (b, t, c, h, w) -> (b, t, c', h', w'). The bias belongs to delay 0.
+        """
+        weight = self.weight[:, :, self.kernel_size[0] - 1 - delay]
+        bias = None if delay else self.bias
+        return per_frame(frames, lambda x: F.conv2d(x, weight, bias, self.stride[1:], self.padding[1:]))
 
     def _next(self, frames: Tensor, cache: ConvCache) -> Tensor:
-        """One conv2d per tap: faster on a CPU than conv3d over so few frames, and nothing is copied together."""
+        """`forward` of the next frames. Three conv2d are faster on a CPU than conv3d over so few frames, and need no
+        padded copy of them."""
         count = frames.shape[1]
-        owed = cache.pop(self, [])  # each sum is let go as soon as it is paid
-        out = self._tap(frames)
-        for i in range(min(count, len(owed))):
-            out[:, i].add_(owed.pop(0))
-        given = self._tap(frames, 1)
-        out[:, 1:].add_(given[:, :-1])
-        due = _alone(given[:, -1])
-        if owed:
-            due.add_(owed.pop(0))
-        del given  # before the next takes as much
-        given = self._tap(frames, 2)
-        out[:, 2:].add_(given[:, :-2])
+        cached = cache.pop(self, [])  # partial outputs of the first two output frames; none at the start of a clip
+        out = self._contribution(frames)
+        for i in range(min(count, len(cached))):
+            out[:, i].add_(cached.pop(0))  # its memory is free after the addition
+        later = self._contribution(frames, 1)
+        out[:, 1:].add_(later[:, :-1])
+        first = _own_memory(later[:, -1])
+        if cached:
+            first.add_(cached.pop(0))
+        del later  # before the next one of the same size
+        later = self._contribution(frames, 2)
+        out[:, 2:].add_(later[:, :-2])
         if count > 1:
-            due.add_(given[:, -2])
-        cache[self] = [due, _alone(given[:, -1])]
+            first.add_(later[:, -2])
+        cache[self] = [first, _own_memory(later[:, -1])]
         return out
 
 
-def _alone(frame: Tensor) -> Tensor:
-    """The frame without the rest of its slice, which a view would keep alive."""
+def _own_memory(frame: Tensor) -> Tensor:
+    """The frame, copied where it is a view of several frames: the view would keep all of them alive."""
     return frame if frame.untyped_storage().nbytes() == frame.nbytes else frame.clone()
 
 
 class Inner(nn.Module):
-    """Holds a layer as `conv`: the public files name most convolutions' tensors one level deeper than their use."""
+    """Holds a layer as `conv`: most convolutions have this further level in the public keys."""
 
     def __init__(self, conv: nn.Module) -> None:
         super().__init__()
         self.conv = conv
 
     def forward(self, frames: Tensor, cache: ConvCache | None = None) -> Tensor:
-        """Whatever the layer does."""
+        """(b, t, c, h, w) -> (b, t', c', h', w'), as the layer that it holds."""
         return self.conv(frames) if cache is None else self.conv(frames, cache)
 
 
 def conv(channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1) -> Inner:
-    """A causal convolution under its public name."""
+    """A causal convolution under its public key."""
     return Inner(CausalConv(channels_in, channels_out, kernel, stride))
 
 
 class FrameNorm(nn.GroupNorm):
-    """Group norm of each frame by itself: statistics over all frames would flicker (paper, section 4.1.3)."""
+    """Group norm with statistics of each frame alone; those of all frames make it flicker (paper, section 4.1.3)."""
 
     def forward(self, frames: Tensor, *, silu: bool = False) -> Tensor:
-        """(b, t, c, h, w) -> the same shape, a new tensor, SiLU applied in place where no gradient needs it."""
-        normed = super().forward(pictures(frames))
+        """(b, t, c, h, w) -> a new tensor of that shape and dtype; with `silu`, SiLU follows the norm."""
+        normed = super().forward(as_images(frames))
         if silu:
             normed = F.silu(normed, inplace=not torch.is_grad_enabled())
-        return clips(normed.contiguous(memory_format=torch.channels_last), len(frames))
+        return as_clips(normed.contiguous(memory_format=torch.channels_last), len(frames))
 
 
 class ResBlock(nn.Module):
-    """norm-SiLU-conv twice, plus the input."""
+    """norm, SiLU, convolution, twice; plus the input."""
 
     def __init__(self, channels_in: int, channels_out: int, groups: int) -> None:
         super().__init__()
@@ -129,7 +136,7 @@ class ResBlock(nn.Module):
         self.nin_shortcut = conv(channels_in, channels_out, kernel=1) if channels_in != channels_out else None
 
     def forward(self, frames: Tensor, cache: ConvCache | None = None) -> Tensor:
-        """(b, t, c_in, h, w) -> (b, t, c_out, h, w). One name per value, so that each is freed by the next."""
+        """(b, t, c_in, h, w) -> (b, t, c_out, h, w). One variable for all steps, so that each result frees the last."""
         h = self.norm1(frames, silu=True)
         h = self.conv1(h, cache)
         h = self.norm2(h, silu=True)
@@ -138,7 +145,7 @@ class ResBlock(nn.Module):
 
 
 class CausalAttention(nn.Module):
-    """Single-head attention over all tokens of a clip in raster order; a token sees those before it and itself."""
+    """Single-head attention over the t*h*w tokens of a clip. A token sees itself and those before it, row by row."""
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
@@ -149,7 +156,7 @@ class CausalAttention(nn.Module):
         self.proj_out = conv(channels, channels, kernel=1)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """(b, t, c, h, w) -> the same shape, t*h*w tokens."""
+        """(b, t, c, h, w) -> the same shape."""
         b, t, c, h, w = frames.shape
         normed = self.norm(frames)
         q, k, v = (
@@ -160,7 +167,7 @@ class CausalAttention(nn.Module):
 
 
 class Mid(nn.Module):
-    """The block between the ways down and up: residual, attention, residual."""
+    """The block at the smallest size: residual block, attention, residual block."""
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
@@ -173,8 +180,8 @@ class Mid(nn.Module):
         return self.block_2(self.attn_1(self.block_1(frames)))
 
 
-class PictureDownsample(nn.Module):
-    """Halves h and w of each frame, time untouched; pads right and bottom only."""
+class FrameDownsample(nn.Module):
+    """Halves height and width of each frame; pads right and bottom only. Time stays."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -182,19 +189,19 @@ class PictureDownsample(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """(b, t, c, h, w) -> (b, t, c, h/2, w/2)."""
-        return each_picture(frames, lambda x: self.conv(F.pad(x, (0, 1, 0, 1))))
+        return per_frame(frames, lambda x: self.conv(F.pad(x, (0, 1, 0, 1))))
 
 
-class PictureUpsample(nn.Module):
-    """Doubles h and w of each frame, time untouched."""
+class FrameUpsample(nn.Module):
+    """Doubles height and width of each frame. Time stays."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, frames: Tensor, cache: ConvCache | None = None) -> Tensor:
-        """(b, t, c, h, w) -> (b, t, c, 2h, 2w). Needs no cache: no frame looks at another."""
-        return each_picture(frames, lambda x: self.conv(F.interpolate(x, scale_factor=2.0)))
+        """(b, t, c, h, w) -> (b, t, c, 2h, 2w). The cache stays unused: each frame is computed from itself."""
+        return per_frame(frames, lambda x: self.conv(F.interpolate(x, scale_factor=2.0)))
 
 
 class _Refine(nn.Module):
@@ -206,17 +213,17 @@ class _Refine(nn.Module):
         self.norm2 = FrameNorm(groups, channels)
 
 
-class ClipUpsample(nn.Module):
-    """Doubles h and w of frames whose time the caller has doubled, then refines them causally."""
+class CausalUpsample(nn.Module):
+    """Doubles height and width of frames whose number the caller has doubled, then two causal convolutions."""
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
         self.conv3d = _Refine(channels, groups)
 
     def forward(self, frames: Tensor, cache: ConvCache | None = None) -> Tensor:
-        """(b, t, c, h, w) -> (b, t, c, 2h, 2w). The upsampled frames are added twice, as in the public network."""
+        """(b, t, c, h, w) -> (b, t, c, 2h, 2w). The upsampled frames are added twice, as officially."""
         refine = self.conv3d
-        big = each_picture(frames, lambda x: F.interpolate(x, scale_factor=2.0))
+        big = per_frame(frames, lambda x: F.interpolate(x, scale_factor=2.0))
         h = refine.conv1(big, cache)
         h = refine.norm1(h, silu=True)
         h = refine.conv2(h, cache)
@@ -226,9 +233,9 @@ class ClipUpsample(nn.Module):
 
 
 def fold(frames: Tensor) -> Tensor:
-    """Pixel unshuffle by 2 in t, h and w: (b, t, c, h, w) -> (b, (t+1)/2, 8c, h/2, w/2), t odd, a zero frame put first.
+    """Pixel unshuffle by 2 in time, height and width: (b, t, c, h, w) -> (b, (t+1)/2, 8c, h/2, w/2).
 
-    The new channels count (c, t, h, w), the slowest first.
+    t is odd; a frame of zeros is put first. The new channels are ordered (c, t, h, w), w fastest.
     """
     b, t, c, h, w = frames.shape
     even = F.pad(frames, (0, 0, 0, 0, 0, 0, 1, 0))
@@ -237,17 +244,17 @@ def fold(frames: Tensor) -> Tensor:
 
 
 def unfold(frames: Tensor) -> Tensor:
-    """The way back from `fold`: (b, t, 8c, h, w) -> (b, 2t-1, c, 2h, 2w), the first frame dropped."""
+    """The inverse of `fold`, pixel shuffle: (b, t, 8c, h, w) -> (b, 2t-1, c, 2h, 2w); the first frame is dropped."""
     b, t, c, h, w = frames.shape
     parts = frames.reshape(b, t, c // 8, 2, 2, 2, h, w)
     return parts.permute(0, 1, 3, 2, 6, 4, 7, 5).reshape(b, 2 * t, c // 8, 2 * h, 2 * w)[:, 1:]
 
 
 def average(frames: Tensor, channels: int) -> Tensor:
-    """Means of neighbouring channels: (b, t, c, h, w) -> (b, t, channels, h, w)."""
+    """Means over groups of neighbouring channels: (b, t, c, h, w) -> (b, t, channels, h, w)."""
     return frames.unflatten(2, (channels, -1)).mean(3)
 
 
 def repeat(frames: Tensor, channels: int) -> Tensor:
-    """Each channel repeated beside itself: (b, t, c, h, w) -> (b, t, channels, h, w)."""
+    """Each channel, channels / c times in a row: (b, t, c, h, w) -> (b, t, channels, h, w)."""
     return frames.repeat_interleave(channels // frames.shape[2], dim=2)

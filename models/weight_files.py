@@ -1,7 +1,7 @@
-"""What lies in a weight file: a table of tensors with their places, and plain reads of their bytes.
+"""Weight files: the table of tensors in one, checked against the file, and plain reads of their bytes.
 
-Nothing is mapped into memory: a mapped file that turns out shorter than it claims kills the process (SIGBUS),
-a short read is an error with a sentence.
+Nothing is mapped into memory: a mapped file that is shorter than it claims kills the process (SIGBUS), a short read is
+an error with a sentence.
 """
 
 import json
@@ -38,12 +38,12 @@ LFS_POINTER = b"version https://git-lfs"
 
 
 class CheckpointError(Exception):
-    """A checkpoint cannot be used: a plain English sentence with the file, the numbers and what to do."""
+    """A checkpoint cannot be used; the message is a sentence with the file, the numbers and what to do."""
 
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """Where one tensor lies. `name`: its key in the network; `offset`: of its first byte in `file`."""
+    """Where one tensor lies in a file. `name`: its key; `offset`: of its first byte in `file`."""
 
     name: str
     file: Path
@@ -122,9 +122,9 @@ def read_into(entry: TensorEntry, out: Tensor) -> None:
 
 
 def header_bytes(path: Path) -> tuple[bytes, int]:
-    """What a file says of itself, for a fingerprint, and where its data begins.
+    """The bytes of a file that describe its content, for a fingerprint, and the offset where its data begin.
 
-    safetensors: the json header; a PyTorch .bin: the zip directory at its end, which holds a checksum per tensor.
+    safetensors: the json header. PyTorch .bin: the zip directory at its end, which holds a checksum per tensor.
     """
     with open(path, "rb") as file:
         if path.suffix == ".safetensors":
@@ -142,7 +142,7 @@ def first_names(names: list[str], count: int = 5) -> str:
 
 
 def _fill(file: Any, out: Tensor, entry: TensorEntry) -> None:
-    buffer = memoryview(out.view(-1).view(torch.uint8).numpy())
+    buffer = out.view(-1).view(torch.uint8).numpy().data
     done = 0
     while done < len(buffer):
         count = file.readinto(buffer[done:])
@@ -214,8 +214,11 @@ def _pickle_table(path: Path, size: int) -> dict[str, TensorEntry]:
 def _pickle_entry(name: str, path: Path, tensor: Tensor) -> TensorEntry:
     if not tensor.is_contiguous():
         raise CheckpointError(f"{path} stores {name} with gaps. Save it again with contiguous tensors.")
-    offset = tensor.untyped_storage()._checkpoint_offset + tensor.storage_offset() * tensor.dtype.itemsize
-    return TensorEntry(name, path, tensor.dtype, tuple(tensor.shape), offset, tensor.numel() * tensor.dtype.itemsize)
+    start, width = tensor.untyped_storage()._checkpoint_offset, tensor.dtype.itemsize
+    if start is None:
+        raise CheckpointError(f"{path} does not say where {name} lies. Save it again with torch.save.")
+    offset, nbytes = start + int(tensor.storage_offset()) * width, tensor.numel() * width
+    return TensorEntry(name, path, tensor.dtype, tuple(tensor.shape), offset, nbytes)
 
 
 def _cut_short(path: Path, expected: int, actual: int) -> CheckpointError:

@@ -20,9 +20,10 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from models.layers import rope_tables  # noqa: E402
-from models.quantized import Scratch, int8_block  # noqa: E402
+from models.quantized import int8_block  # noqa: E402
 from models.transformer import Block, Hidden, TransformerParams  # noqa: E402
 from tests.bench.bench_networks import keep_line, machine  # noqa: E402
+from tests.models.cases import scratch_for  # noqa: E402
 
 RESULTS = ROOT / "tests" / "bench" / "results" / "int8_error.jsonl"
 GRID = (3, 4, 6)
@@ -83,7 +84,7 @@ def measure(fill: Callable[[Tensor], None]) -> dict[str, float]:
     began = time.perf_counter()
     int8_block(block)
     seconds = time.perf_counter() - began
-    int8_block(block, Scratch.allocate(block, torch.float32, "cpu"))
+    int8_block(block, scratch_for(block))
     ours = update(block, params)
     size = reference.norm()
     errors = {"row_wise_int8": (theirs - reference).norm() / size, "ours": (ours - reference).norm() / size}

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
+from models.quantized import Scratch, scratch_elements
 from models.transformer import Transformer, TransformerParams
 from tests.golden.rule import PARITY, fill, normal
 
@@ -60,6 +61,12 @@ def transformer_case(name: str, dtype: torch.dtype = torch.float32) -> Case:
         mask=torch.arange(CLIP_LENGTH + LLM_LENGTH) < torch.tensor(VALID)[:, None],
         conditions=conditions,
     )
+
+
+def scratch_for(unit: nn.Module, dtype: torch.dtype = torch.float32) -> Scratch:
+    """Buffers on the CPU for a unit after `int8_block`."""
+    first, second = (torch.empty(elements, dtype=dtype) for elements in scratch_elements(unit))
+    return Scratch((first, second))
 
 
 def peak_bytes(function: Callable[[], object]) -> int:

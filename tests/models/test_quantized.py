@@ -12,7 +12,6 @@ from models import quantized
 from models.layers import rope_tables
 from models.quantized import (
     Int8Linear,
-    Scratch,
     dequantize_rows,
     int8_block,
     int8_layers,
@@ -22,6 +21,7 @@ from models.quantized import (
 )
 from models.step_llm import Layer, StepLLMParams
 from models.transformer import Block, Hidden, TransformerParams
+from tests.models.cases import scratch_for
 
 bnb = pytest.importorskip("bitsandbytes", reason="bitsandbytes is the reference for the codes")
 SMALL = TransformerParams(heads=4, head_dim=64, layers=1)
@@ -136,7 +136,7 @@ def test_update_with_heavy_tails_has_row_wise_int8s_own_error():
 def test_scratch_gives_the_bits_of_weights_in_memory_of_their_own(dtype):
     block = int8_block(filled_block(normal, dtype=dtype))
     alone = update(block, dtype=dtype, token_chunk=40)
-    scratch = Scratch.allocate(block, dtype, "cpu")
+    scratch = scratch_for(block, dtype)
     int8_block(block, scratch)
     assert torch.equal(update(block, dtype=dtype, token_chunk=40), alone)
     with scratch.unit():
@@ -153,7 +153,7 @@ def test_inside_a_unit_each_layer_is_dequantised_once_per_pass_however_many_chun
 
     monkeypatch.setattr(quantized, "dequantize_rows", counting)
     block = int8_block(filled_block(normal))
-    scratch = Scratch.allocate(block, torch.float32, "cpu")
+    scratch = scratch_for(block)
     int8_block(block, scratch)
     with scratch.unit():
         update(block, token_chunk=40)
@@ -166,7 +166,7 @@ def test_inside_a_unit_each_layer_is_dequantised_once_per_pass_however_many_chun
 def test_weights_that_change_in_place_between_units_are_seen():
     """A slot's views keep their addresses while their content changes; also when a unit was left by an error."""
     block = int8_block(filled_block(normal))
-    scratch = Scratch.allocate(block, torch.float32, "cpu")
+    scratch = scratch_for(block)
     int8_block(block, scratch)
     layer = block.attn1.wqkv
     x = torch.randn(2, SMALL.width)
@@ -182,7 +182,7 @@ def test_weights_that_change_in_place_between_units_are_seen():
 
 def test_scratch_is_not_reallocated_and_holds_the_largest_of_each_turn():
     block = int8_block(filled_block(normal))
-    scratch = Scratch.allocate(block, torch.float32, "cpu")
+    scratch = scratch_for(block)
     int8_block(block, scratch)
     places = {scratch.weight(layer).data_ptr() for layer in int8_layers(block)}
     assert len(places) == 2

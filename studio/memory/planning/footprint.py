@@ -1,7 +1,4 @@
-"""How many bytes each phase of a generation needs, from architectures alone: no weights, no device.
-
-The formulas follow the code they speak of: tests hold them against the tensors that code really makes.
-"""
+"""Bytes of a model's weights, and of the activations of each phase, from its configs alone: no weights, no device."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,17 +8,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from models import cost
 from models.geometry import VideoShape
 from models.quantized import int8_block, scratch_elements
 from models.step_llm import Layer, StepLLM, StepLLMParams
-from models.transformer import TOKEN_CHUNK, Block, Transformer, TransformerParams
+from models.transformer import Block, Transformer, TransformerParams
 from models.vae import VAE, VAEParams
 from studio.memory.plan import WeightMode
 from studio.memory.streaming.layout import UnitLayout
 
-PROMPT_TOKENS = 320  # the most Step-LLM reads
-CONTEXT_TOKENS = PROMPT_TOKENS + 77
-# What the public clip_text_encoder/config.json says of sizes; for plans made before anything is downloaded.
+# Sizes in the public clip_text_encoder/config.json; for plans made before anything is downloaded.
 PUBLIC_CLIP = {
     "vocab_size": 47020,
     "hidden_size": 1024,
@@ -30,15 +26,6 @@ PUBLIC_CLIP = {
     "max_position_embeddings": 512,
     "type_vocab_size": 2,
 }
-# Tensors of chunk x D elements alive at once while q, k and v of a chunk are made (models.layers), beside the whole
-# ones they go into: the modulated input, three projections, q, k and the swapped halves that turn k; in float32 the two
-# terms of that turn.
-CHUNK_TENSORS = 7
-CHUNK_FLOAT_TENSORS = 2
-# bitsandbytes' product in int8, bytes beside the input: of each input element its float16 copy and its code; of each
-# output element the int32 sum, beside two of the result's type (CUDA: float16, then the result; CPU: two in float32).
-INT8_INPUT, INT8_OUTPUT = 3, 4
-ENCODE_IMAGE_TENSORS = 8  # full-size tensors of the encoder's first level, with what convolutions need beside them
 
 
 @dataclass(frozen=True)
@@ -68,7 +55,7 @@ class Architecture:
 
 @dataclass(frozen=True)
 class NetworkSizes:
-    """A streamed network: its units, one unit's flat buffer, what lies outside of units, int8 scratch."""
+    """A streamed network: number of units, bytes of one unit, of the tensors outside of units, of the int8 scratch."""
 
     units: int
     unit_bytes: int
@@ -79,7 +66,7 @@ class NetworkSizes:
 
 @dataclass(frozen=True)
 class ModelSizes:
-    """Everything the planner needs to know of a model in one compute dtype, with or without int8 units."""
+    """Sizes of a model in one compute dtype and weight mode."""
 
     architecture: Architecture
     dtype: torch.dtype
@@ -103,57 +90,27 @@ class ModelSizes:
             weights=weights,
             transformer=_network(transformer.layers, block, around_blocks, dtype, weights),
             step_llm=_network(llm.layers, layer, around_layers, dtype, weights.of_step_llm),
-            clip_bytes=clip_parameters(architecture.clip or PUBLIC_CLIP) * torch.float32.itemsize,
+            clip_bytes=cost.clip_parameters(architecture.clip or PUBLIC_CLIP) * torch.float32.itemsize,
             vae_bytes=_layout_bytes(_vae(architecture.vae), dtype),
         )
 
+    def denoise_bytes(self, video: VideoShape, conditions: int) -> int:
+        """Activations of one denoising step."""
+        int8_products = self.weights is WeightMode.INT8_COMPUTE
+        params = self.architecture.transformer
+        return cost.denoise_bytes(params, video, self.dtype, conditions, int8_products=int8_products)
 
-def clip_parameters(config: Mapping[str, Any]) -> int:
-    """Numbers in a BERT without pooler, from its config.json; transformers takes seconds to import for the same."""
-    width, inner = config["hidden_size"], config["intermediate_size"]
-    words = config["vocab_size"] + config["max_position_embeddings"] + config["type_vocab_size"]
-    attention = 4 * (width * width + width)
-    layer = attention + 2 * width * inner + inner + width + 4 * width
-    return words * width + 2 * width + config["num_hidden_layers"] * layer
+    def prompt_bytes(self) -> int:
+        """Activations of Step-LLM over the longest prompt."""
+        return cost.prompt_bytes(self.architecture.step_llm, self.dtype)
 
+    def decode_bytes(self, video: VideoShape, slice_frames: int) -> int:
+        """Activations of the VAE's decoder."""
+        return _vae(self.architecture.vae).peak_decode_bytes(video.height, video.width, self.dtype, slice_frames)
 
-def denoise_bytes(sizes: ModelSizes, video: VideoShape, conditions: int) -> int:
-    """Activations of one step: every condition's tokens, and the most a block holds beside them at once."""
-    params, wide = sizes.architecture.transformer, sizes.dtype.itemsize
-    tokens, width = video.tokens, params.width
-    chunk = min(tokens, TOKEN_CHUNK)
-    whole = tokens * width * wide
-    log_sums = tokens * params.heads * 4  # attention keeps one float32 per query and head
-    per_token, feeding = width * (CHUNK_TENSORS * wide + CHUNK_FLOAT_TENSORS * 4), 0
-    if sizes.weights is WeightMode.INT8_COMPUTE:
-        per_token = max(per_token, width * (INT8_INPUT + wide + 3 * (INT8_OUTPUT + 2 * wide)))
-        feeding = chunk * width * (INT8_INPUT + wide + 4 * (INT8_OUTPUT + 2 * wide))
-    making_qkv = chunk * per_token + (3 * whole if tokens > chunk else 0)
-    attending = 4 * whole + log_sums
-    rope = 2 * tokens * params.head_dim * 4
-    context = CONTEXT_TOKENS * width * wide
-    latents = tokens * (params.in_channels + params.out_channels) * 4
-    hidden = conditions * (whole + rope + context + latents)
-    return hidden + max(making_qkv, attending, feeding) + 2 * context + 4 * latents
-
-
-def prompt_bytes(sizes: ModelSizes) -> int:
-    """Activations of Step-LLM over the longest prompt; its attention runs in float32 with a bias per head."""
-    params, wide = sizes.architecture.step_llm, sizes.dtype.itemsize
-    biases = 6 * params.heads * PROMPT_TOKENS**2 * 4
-    heads = PROMPT_TOKENS * params.width * (4 * 4 + 6 * wide)
-    return biases + heads + PROMPT_TOKENS * params.ffn_width * 5 * wide
-
-
-def decode_bytes(sizes: ModelSizes, video: VideoShape, slice_frames: int) -> int:
-    """Activations of the VAE's decoder."""
-    return _vae(sizes.architecture.vae).peak_decode_bytes(video.height, video.width, sizes.dtype, slice_frames)
-
-
-def encode_bytes(sizes: ModelSizes, video: VideoShape) -> int:
-    """Activations of the VAE's encoder over the first image."""
-    width = sizes.architecture.vae.encoder_widths[0]
-    return ENCODE_IMAGE_TENSORS * video.height * video.width * width * sizes.dtype.itemsize
+    def encode_image_bytes(self, video: VideoShape) -> int:
+        """Activations of the VAE's encoder over the first image."""
+        return cost.encode_image_bytes(self.architecture.vae, video.height, video.width, self.dtype)
 
 
 @cache

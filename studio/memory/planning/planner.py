@@ -12,7 +12,7 @@ from typing import Any
 
 from models.geometry import CHUNK_FRAMES, PIXELS_PER_LATENT, VideoShape
 from studio.memory.plan import Budgets, ComponentPlan, Plan, WeightMode
-from studio.memory.planning import footprint, timing
+from studio.memory.planning import timing
 from studio.memory.planning.explain import Shortage, Way, explain
 from studio.memory.planning.footprint import ModelSizes, NetworkSizes
 from studio.memory.planning.speeds import Speeds
@@ -294,16 +294,15 @@ def _phases(request: PlanRequest, transformer: ComponentPlan, llm: ComponentPlan
             return sizes.vae_bytes + working(activations)
         return sizes.vae_bytes + int(activations * (1 + gaps)) + WORKSPACE_BYTES["cuda"] + CONVOLUTION_BYTES
 
-    denoise = footprint.denoise_bytes(sizes, video, request.conditions)
     gaps = DECODE_GAPS[min(vae_slice, max(DECODE_GAPS))]
     phases = {
-        "encode_text": _weights(llm) + working(footprint.prompt_bytes(sizes)),
+        "encode_text": _weights(llm) + working(sizes.prompt_bytes()),
         "clip": sizes.clip_bytes + working(0),
-        "denoise": _weights(transformer) + working(denoise),
-        "decode": convolving(footprint.decode_bytes(sizes, video, vae_slice), gaps),
+        "denoise": _weights(transformer) + working(sizes.denoise_bytes(video, request.conditions)),
+        "decode": convolving(sizes.decode_bytes(video, vae_slice), gaps),
     }
     if sizes.architecture.transformer.takes_image:
-        phases["encode_image"] = convolving(footprint.encode_bytes(sizes, video), DECODE_GAPS[1])
+        phases["encode_image"] = convolving(sizes.encode_image_bytes(video), DECODE_GAPS[1])
     return phases
 
 

@@ -1,70 +1,60 @@
-"""How long a step takes under a plan: computation, copies and reads as three queues that wait for each other.
+"""Seconds of a pass and of the phases: the work in models/cost.py divided by a machine's speeds.
 
-The queues are stepped through unit by unit, as studio/memory/streamer.py works: a copy waits for its slot, a read for a
-staging buffer, a computation for its unit. So what a plan hides, and what it does not, comes out of the same rules.
+Computation, copies and reads are three queues, simulated unit by unit as streaming/streamer.py runs them: a computation
+waits for its unit, a copy for its slot, a read for a staging buffer.
 """
 
 from dataclasses import replace
 
+from models import cost
 from models.geometry import VideoShape
 from studio.memory.plan import ComponentPlan, WeightMode
-from studio.memory.planning.footprint import CONTEXT_TOKENS, PROMPT_TOKENS, ModelSizes
+from studio.memory.planning.footprint import ModelSizes
 from studio.memory.planning.speeds import Speeds
 from studio.memory.streaming.streamer import STAGING_BUFFERS
 
-# Bytes that element-wise work of a block moves per token and channel, in elements: two norms and modulations 8,
-# norms and rotary positions of q and k 34, copies into whole tensors 6, gates and residuals 15, GELU 8, queries of the
-# cross-attention 4. Counted from models/layers.py, each operator on its own.
-ELEMENT_PASSES = 75
-STEP_SECONDS = 0.005  # embedding, head, guidance and launches of one step
-# Decoder of the public VAE, 17 frames of 544x992 (research: memory of the VAE, counted operation by operation).
-DECODE_FLOP, DECODE_PIXELS, DECODE_WIDTH = 271.6e12, 544 * 992, 128
-# The encoder's work on 17 frames and on one, by PyTorch's FLOP counter at the public and at nano's widths.
-ENCODE_SHARE, IMAGE_SHARE = 0.3, 0.0083
+STEP_SECONDS = 0.005  # embedding, head, guidance and kernel launches of one step
 
 
 def block_seconds(sizes: ModelSizes, video: VideoShape, conditions: int, speeds: Speeds) -> float:
     """Computation of one transformer block for all conditions."""
-    width, tokens = sizes.architecture.transformer.width, video.tokens
-    linear = 2 * width**2 * (12 * tokens + 2 * (tokens + CONTEXT_TOKENS))
-    attention = 4 * tokens * (tokens + CONTEXT_TOKENS) * width
-    moved = ELEMENT_PASSES * tokens * width * sizes.dtype.itemsize
+    work = cost.block_work(sizes.architecture.transformer, video.tokens, sizes.dtype)
+    moved = work.moved_bytes
     if sizes.weights is WeightMode.INT8:
-        moved += sizes.transformer.unit_parameters * (1 + sizes.dtype.itemsize)
+        moved += cost.dequantise_bytes(sizes.transformer.unit_parameters, sizes.dtype)
     tflops = (speeds.int8_tflops if sizes.weights is WeightMode.INT8_COMPUTE else None) or speeds.tflops
-    once = linear / tflops / 1e12 + attention / speeds.attention_tflops / 1e12 + moved / speeds.memory_gbps / 1e9
-    return conditions * once * speeds.correction
+    linear, attention = work.linear_flop / tflops / 1e12, work.attention_flop / speeds.attention_tflops / 1e12
+    return conditions * (linear + attention + moved / speeds.memory_gbps / 1e9) * speeds.correction
 
 
 def layer_seconds(sizes: ModelSizes, speeds: Speeds) -> float:
-    """Computation of one Step-LLM layer over two full prompts."""
-    flop = 2 * 2 * PROMPT_TOKENS * sizes.step_llm.unit_parameters
+    """Computation of one Step-LLM layer over two prompts of the longest kind."""
+    flop = cost.step_llm_layer_flop(sizes.step_llm.unit_parameters, 2 * cost.PROMPT_TOKENS)
     return flop / speeds.tflops / 1e12 * speeds.correction
 
 
 def decode_seconds(sizes: ModelSizes, video: VideoShape, speeds: Speeds) -> float:
-    """The VAE's decoding, roughly."""
+    """Decoding a video, about."""
     return video.chunks * _chunk_seconds(sizes, video.height, video.width, speeds)
 
 
 def encode_seconds(sizes: ModelSizes, video: VideoShape, speeds: Speeds) -> float:
-    """The VAE's encoding of a first image, roughly."""
-    return IMAGE_SHARE * _chunk_seconds(sizes, video.height, video.width, speeds)
+    """Encoding a first image, about."""
+    return cost.ENCODE_IMAGE_SHARE * _chunk_seconds(sizes, video.height, video.width, speeds)
 
 
 def colours_seconds(sizes: ModelSizes, clips: int, side: int, speeds: Speeds) -> float:
-    """The VAE's encoding of square clips of 17 frames, from which the colours of previews are fitted, roughly."""
-    return clips * ENCODE_SHARE * _chunk_seconds(sizes, side, side, speeds)
+    """Encoding square clips of 17 frames, to which the colours of previews are fitted, about."""
+    return clips * cost.ENCODE_SHARE * _chunk_seconds(sizes, side, side, speeds)
 
 
 def _chunk_seconds(sizes: ModelSizes, height: int, width: int, speeds: Speeds) -> float:
-    """Decoding of 17 frames."""
-    scale = height * width / DECODE_PIXELS * (sizes.architecture.vae.decoder_widths[0] / DECODE_WIDTH) ** 2
-    return scale * DECODE_FLOP / speeds.tflops / 1e12 * speeds.correction
+    """Decoding 17 frames."""
+    return cost.decode_flop(sizes.architecture.vae, height, width) / speeds.tflops / 1e12 * speeds.correction
 
 
 def pass_seconds(plan: ComponentPlan, compute: float, speeds: Speeds, *, on_cpu: bool, cold: bool = False) -> float:
-    """One pass over all units, `compute` seconds each, in steady state; cold: the first pass, which reads all units."""
+    """One pass over all units in steady state, `compute` seconds each; cold: the first pass, which reads every unit."""
     queues = _Queues(plan, compute, speeds, on_cpu)
     if cold:
         return queues.run_pass(reads_all=True)
@@ -74,7 +64,7 @@ def pass_seconds(plan: ComponentPlan, compute: float, speeds: Speeds, *, on_cpu:
 
 
 def longest_queue(plan: ComponentPlan, compute: float, speeds: Speeds, *, on_cpu: bool) -> str:
-    """The field of Speeds that decides how long a pass takes: "correction" (computation), "link_gbps", "disk_gbps"."""
+    """The field of Speeds that a pass takes longest with: "correction" (computation), "link_gbps" or "disk_gbps"."""
     streamed = len(plan.streamed)
     from_disk = streamed - plan.source.count("pinned")
     seconds = {
@@ -92,44 +82,44 @@ def slower(speeds: Speeds, queue: str, factor: float) -> Speeds:
 
 
 class _Queues:
-    """The times at which computation, copies and reads are done with what was given to them so far."""
+    """The times at which computation, copies and reads finish what they were given so far."""
 
     def __init__(self, plan: ComponentPlan, compute: float, speeds: Speeds, on_cpu: bool) -> None:
         self._plan, self._compute = plan, compute
         self._read = plan.unit_bytes / speeds.disk_gbps / 1e9
         self._copy = plan.unit_bytes / (speeds.memory_gbps if on_cpu else speeds.link_gbps) / 1e9
         self._computed = self._copied = self._fetched = 0.0
-        self._slots = [0.0] * plan.slots  # when the last user of each slot was done
+        self._slots = [0.0] * plan.slots  # when each slot's last unit has been used
         self._staging = [0.0] * STAGING_BUFFERS
-        self._turn = self._borrowed = 0
+        self._turn = self._staged = 0
         self._on_cpu = on_cpu
 
     def run_pass(self, *, reads_all: bool = False) -> float:
-        """The time at which one more pass over all units is done."""
+        """Add one pass over all units; the time at which it is done."""
         for source in self._plan.source:
             ready = 0.0
             if source != "resident":
-                ready = self._bring(reads_all or source != "pinned", self._turn % len(self._slots))
+                ready = self._load(reads_all or source != "pinned", self._turn % len(self._slots))
             elif reads_all:
-                ready = self._bring(True, None)
+                ready = self._load(True, None)
             self._computed = max(self._computed, ready) + self._compute
             if source != "resident":
                 self._slots[self._turn % len(self._slots)] = self._computed
                 self._turn += 1
         return self._computed
 
-    def _bring(self, from_disk: bool, slot: int | None) -> float:
-        """When a unit is in its slot (None: a resident unit's own, which is always free)."""
+    def _load(self, from_disk: bool, slot: int | None) -> float:
+        """Add one load; the time at which the unit is in its slot. None: a resident unit's own slot, always free."""
         free = 0.0 if slot is None else self._slots[slot]
         if not from_disk:
             self._copied = max(self._copied, free) + self._copy
             return self._copied
-        if self._on_cpu:  # straight into its slot
+        if self._on_cpu:  # read directly into its slot
             self._fetched = max(self._fetched, free) + self._read
             return self._fetched
-        buffer = self._borrowed % len(self._staging)
+        buffer = self._staged % len(self._staging)
         self._fetched = max(self._fetched, self._staging[buffer]) + self._read
         self._copied = max(self._copied, free, self._fetched) + self._copy
         self._staging[buffer] = self._copied
-        self._borrowed += 1
+        self._staged += 1
         return self._copied

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 import models.layers
 import models.transformer
 import models.vae_layers
+from models import cost
 from models.geometry import VideoShape
 from models.transformer import Transformer, TransformerParams
 from models.vae import VAE
-from studio.memory.planning import footprint, planner
+from studio.memory.planning import planner
 from studio.memory.planning.footprint import Architecture, ModelSizes
 from studio.units import GB
 from tests.memory.planning.reserved import LARGE_PAGE, STEP, Pool, ReservedBytes
@@ -69,7 +70,7 @@ def steps_reserve(video: VideoShape, steps: int) -> list[int]:
         transformer = Transformer(PARAMS).to(torch.bfloat16)
         size = (1, video.latent_frames, PARAMS.in_channels, video.latent_height, video.latent_width)
         latents, moment = torch.empty(size), torch.empty(1)
-        prompt = torch.empty(1, footprint.PROMPT_TOKENS, PARAMS.llm_width, dtype=torch.bfloat16)
+        prompt = torch.empty(1, cost.PROMPT_TOKENS, PARAMS.llm_width, dtype=torch.bfloat16)
         clip = torch.empty(1, 77, PARAMS.clip_width)
     counts = []
     with torch.no_grad(), ReservedBytes() as memory:
@@ -95,7 +96,7 @@ def test_a_step_reserves_what_the_planner_says_and_the_next_no_more(meta_kernels
     first, second, third = steps_reserve(video, 3)
     assert second == third
     sizes = ModelSizes.of(Architecture(transformer=PARAMS), torch.bfloat16)
-    planned = footprint.denoise_bytes(sizes, video, 2) * (1 + planner.ALLOCATOR_SLACK["cuda"])
+    planned = sizes.denoise_bytes(video, 2) * (1 + planner.ALLOCATOR_SLACK["cuda"])
     assert 0.9 * planned <= second <= planned, f"{second / GB:.3f} GB reserved, {planned / GB:.3f} planned"
 
 

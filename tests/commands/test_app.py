@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,14 +17,24 @@ from PIL import Image
 
 from studio.commands.cli import main
 from studio.config import ROOT
+from studio.pipeline.engine import CACHE_FOLDER
 from studio.pipeline.latents_file import read_latents
 
 SIZE = ["--num-frames", "17", "--height", "64", "--width", "96", "--infer-steps", "3"]
 
 
+@pytest.fixture(scope="module")
+def cache(measured: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the runs of this file remember of the machine and of the models: measured and fitted once."""
+    return Path(shutil.copytree(measured, tmp_path_factory.mktemp("cache") / "cache"))
+
+
 @pytest.fixture
-def call(model_dir: Path, outputs: Path, capsys: pytest.CaptureFixture):
+def call(model_dir: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
     """call("generate", ...) -> (exit code, stdout, stderr)."""
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    (outputs / CACHE_FOLDER).symlink_to(cache)
 
     def run(*words: object) -> tuple[int, str, str]:
         machine = ["--model-dir", model_dir, "--output-dir", outputs, "--device", "cpu", "--ram", "4"]
@@ -72,24 +83,23 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("words, sentence", WRONG, ids=[" ".join(words)[:60] for words, _ in WRONG])
-def test_wrong_input_is_a_sentence_and_exit_code_2(call, words, sentence):
-    code, _, err = call("generate", *words)
-    assert code == 2 and sentence in err and "Traceback" not in err
+def test_wrong_input_is_a_sentence_and_exit_code_2(call):
+    wrong = []
+    for words, sentence in WRONG:
+        code, _, err = call("generate", *words)
+        if code != 2 or sentence not in err or "Traceback" in err:
+            wrong.append(f"{' '.join(words)[:60]}: {code}, {err}")
+    assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("words", [["--ram", "nan"], ["--vram", "-3"], ["--ram", "0"], ["--num-frames", "1.5"]])
-def test_a_number_that_is_none_is_refused_by_the_parser(call, capsys, words):
-    with pytest.raises(SystemExit) as ended:
-        call("generate", "--model", "step-video-t2v", "--prompt", "x", *words)
-    assert ended.value.code == 2 and words[0] in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("port", ["0", "-5", "65536", "x"])
-def test_a_port_that_is_none_is_refused(port, capsys):
-    with pytest.raises(SystemExit) as ended:
-        main(["--port", port])
-    assert ended.value.code == 2 and "--port" in capsys.readouterr().err
+def test_a_number_that_is_none_is_refused_by_the_parser(capsys):
+    generate = ["generate", "--model", "step-video-t2v", "--prompt", "x"]
+    refused = [[*generate, "--ram", "nan"], [*generate, "--vram", "-3"], [*generate, "--ram", "0"]]
+    refused += [[*generate, "--num-frames", "1.5"], *(["--port", port] for port in ("0", "-5", "65536", "x"))]
+    for words in refused:
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 2 and words[-2] in capsys.readouterr().err, words
 
 
 def test_a_taken_port_is_a_sentence(tmp_path, capsys):

@@ -16,11 +16,14 @@ from studio.ui.labels import Labels, Updates, html, uploaded
 from studio.ui.strings import say, say_move
 
 # No file_types: gradio would refuse other files in a box of its own, in English. page.js limits what can be chosen.
-ZONE = {"type": "binary", "container": False, "show_label": False}
+ZONE: dict[str, Any] = {"type": "binary", "container": False, "show_label": False}
 TICKS = """element.addEventListener('click', (event) => {
     const tick = event.target.closest('[data-score]');
     if (tick) trigger('select', { score: tick.dataset.score });
 })"""
+
+
+Field = gr.Radio | gr.Textbox | gr.Slider | gr.Number | gr.Dropdown
 
 
 class CreateTab:
@@ -28,7 +31,7 @@ class CreateTab:
 
     def __init__(self, backend: Backend, labels: Labels, language: gr.Radio, store: gr.BrowserState) -> None:
         self.backend, self.labels, self.language, self.store = backend, labels, language, store
-        self.fields: dict[str, Component] = {}
+        self.fields: dict[str, Field] = {}
         self._build_words()
         self._build_picture()
         self._build_motion()
@@ -138,7 +141,7 @@ class CreateTab:
     def show(self, values: form.Values, has_image: bool, language: str, *, words: bool = False) -> Updates:
         """Put values into the form, each with the choices and the state it then has; typed words only on request."""
         model, grey = self.model(values), self._grey(has_image)
-        choices = {
+        choices: dict[str, form.Choices] = {
             "model": [
                 (form_panels.model_words(choice, grey[choice.name], language), choice.name)
                 for choice in self.backend.menu()
@@ -148,7 +151,7 @@ class CreateTab:
             "size": form.size_choices(model, values["size"], language),
         }
         updates: Updates = {
-            self.fields[name]: gr.update(value=value, **({"choices": choices[name]} if name in choices else {}))
+            self.fields[name]: gr.update(value=value) | ({"choices": choices[name]} if name in choices else {})
             for name, value in values.items()
             if words or name not in ("prompt", "seed")
         }

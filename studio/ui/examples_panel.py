@@ -52,7 +52,7 @@ class ExamplesPanel:
             given = picture.read_bytes() if picture else None
             return self.events.fill_from(example_settings(example, language), given, language)
         if key not in PROMPTS:
-            return {}
+            return self.create.complain([], language)
         values = self.create.values(data) | {"prompt": say(key, language)}
         refreshed = self.create.refresh(values, bool(data[self.create.picture_size]), language)
         return refreshed | {self.create.fields["prompt"]: values["prompt"]}

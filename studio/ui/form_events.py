@@ -46,7 +46,7 @@ class FormEvents:
         react(fields["size"].input, self.size_chosen, with_bytes, {create.figure, *create.refreshed})
         for zone in (create.restore, create.inbox):
             react(zone.upload, self.settings_given, {*create.inputs, zone}, {*outputs, zone})
-        react(create.fix.click, self.fixed, create.inputs, create.shown)
+        react(create.fix.click, self.fixed, create.inputs, {*create.shown, create.message})
         react(create.motion_ticks.select, self.tick_chosen, create.inputs, create.shown)
         changes = partial(gr.on, [field.change for name, field in fields.items() if name != "model"])
         react(changes, self.typed, create.inputs, create.refreshed, trigger_mode="always_last")
@@ -75,15 +75,21 @@ class FormEvents:
     def fixed(self, data: Data) -> Updates:
         """Take the length the plan offered."""
         values, has_image, language = self._state(data)
-        settings, model = self.create.resolved(data, has_image)
+        try:
+            settings, model = self.create.resolved(data, has_image)
+        except InputError as error:
+            return self.create.complain([error], language)
         frames = self.create.fitting_frames(settings, model) or settings.num_frames
         return self.create.show({**values, "num_frames": frames}, has_image, language)
 
     def picture_given(self, data: Data) -> Updates:
         """Check the uploaded bytes, choose the size of its shape, show what will be used of it."""
         values, _, language = self._state(data)
+        picture = self.create.picture(data)
+        if picture is None:
+            return self.picture_removed(data)
         try:
-            image = self._read(self.create.picture(data))
+            image = self._read(picture)
         except InputError as error:
             return {**self._no_picture(), **self.create.complain([error], language)}
         values["size"] = form.nearest_size(self.create.model(values), *image.size)
@@ -116,7 +122,7 @@ class FormEvents:
         zone = self.create.inbox if self.create.inbox in data else self.create.restore
         emptied: Updates = {zone: None}
         try:
-            settings = self._read_settings(uploaded(zone, data[zone]))
+            settings = self._read_settings(uploaded(zone, data[zone]) or b"")
         except StudioError as error:
             return emptied | self.create.complain([error], language)
         wants_image = settings.first_image is not None

@@ -82,7 +82,7 @@ class GalleryTab:
         refresh(react(buttons["resume"].click, self.resume, self.inputs, self.outputs))
         create = self.events.create
         form_outputs = {*create.shown, *self.events.picture, create.message, self.tabs}
-        react(buttons["use"].click, self.use, self.inputs, form_outputs)
+        react(buttons["use"].click, self.use, self.inputs, {*form_outputs, *self.outputs})
 
     def look(self, chosen: str, kind: str, language: str) -> Updates:
         """The tiles and the chosen entry as they are now."""
@@ -103,15 +103,13 @@ class GalleryTab:
         entry = self.backend.gallery.get(chosen) if chosen else None
         owner, resumable = self.backend.owner(), bool(entry and entry.job and entry.job.resumable)
         visible = {"use": entry is not None, "resume": owner and resumable, "delete": owner and entry is not None}
-        has_file = bool(entry and entry.path)
+        link = job_panels.download(entry.id, language) if entry and entry.path else ""
         return {
             self.chosen: entry.id if entry else "",
             self.player: self._play(entry, language),
             self.table: self._table(entry, language) if entry else "",
             self.message: "",
-            self.download: gr.update(
-                value=job_panels.download(entry.id, language) if has_file else "", visible=has_file
-            ),
+            self.download: gr.update(value=link, visible=bool(link)),
             **{button: gr.update(visible=visible.get(key, False)) for key, button in self.buttons.items()},
         }
 
@@ -135,19 +133,26 @@ class GalleryTab:
         return self._act(self.backend.queue.resume, data)
 
     def _act(self, act: Callable[[str], Any], data: Data) -> Updates:
+        if self.backend.gallery.get(data[self.chosen]) is None:
+            return self._gone(data)
         try:
             if self.backend.owner():
                 act(data[self.chosen])
         except StudioError as error:
-            told = markup.alert([markup.sentence(error, data[self.language])])
-            return self.look_again(data) | {self.message: told}
+            return self._say(markup.sentence(error, data[self.language]), data)
         return self.look_again(data)
+
+    def _gone(self, data: Data) -> Updates:
+        return self._say(say("gallery.gone", data[self.language]), data)
+
+    def _say(self, words: str, data: Data) -> Updates:
+        return self.look_again(data) | {self.message: markup.alert([words])}
 
     def use(self, data: Data) -> Updates:
         """Back to the form, filled with this entry."""
         entry = self.backend.gallery.get(data[self.chosen])
         if entry is None:
-            return {}
+            return self._gone(data)
         picture = self.backend.gallery.first_image(entry.id)
         filled = self.events.fill_from(entry.settings.asked(), picture, data[self.language])
         return filled | {self.tabs: gr.update(selected="create")}

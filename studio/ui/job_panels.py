@@ -83,10 +83,10 @@ def _phases(job: Job, language: str) -> str:
         if phase not in skipped or index == current:
             kind = "done" if index < current else "now" if index == current else "next"
             items.append(f'<li class="{kind}">{phase_title(phase, language)}</li>')
-    progress = job.progress
-    known = progress is not None and progress.steps > 0
-    width = f"width:{100 * progress.step / progress.steps:.1f}%" if known else ""
-    bar = f'<div class="bar{"" if known else " busy"}"><i style="{width}"></i></div>'
+    bar = '<div class="bar busy"><i></i></div>'
+    if job.progress and job.progress.steps > 0:
+        percent = 100 * job.progress.step / job.progress.steps
+        bar = f'<div class="bar"><i style="width:{percent:.1f}%"></i></div>'
     return f'<ol class="phases">{"".join(items)}</ol>{bar}'
 
 
@@ -186,7 +186,7 @@ def settings_table(settings: ResolvedSettings, model_title: str, language: str) 
         "size": f"{settings.width} × {settings.height}",
         "camera_move": say_move(settings.camera_move, language) if settings.camera_move in MOVES else None,
     }
-    rows = [(say("model", language), model_title)]
+    rows: list[tuple[str, object]] = [(say("model", language), model_title)]
     rows += [(say(key, language), shown[name]) for name, key in FIELDS.items() if shown[name] not in (None, "")]
     cells = "".join(f"<dt>{text(label)}</dt><dd>{text(value)}</dd>" for label, value in rows)
     return f'<dl class="settings">{cells}</dl>'

@@ -42,10 +42,11 @@ class Labels:
 
     def updates(self, language: str) -> Updates:
         """Everything in another language."""
-        return {
-            component: gr.update(**{name: say(key, language) for name, key in keys.items()})
+        said: dict[Block, dict[str, Any]] = {
+            component: {name: say(key, language) for name, key in keys.items()}
             for component, keys in self._keys.items()
         }
+        return {component: gr.update(**words) for component, words in said.items()}
 
 
 def merge(*parts: Updates) -> Updates:
@@ -60,7 +61,8 @@ def merge(*parts: Updates) -> Updates:
 
 def uploaded(zone: gr.File, payload: Any) -> bytes | None:
     """The bytes of the file in a drop zone, None for an empty one."""
-    return None if payload is None else zone.preprocess(FileData.model_validate(payload))
+    data = None if payload is None else zone.preprocess(FileData.model_validate(payload))
+    return data if isinstance(data, bytes) else None
 
 
 def react(

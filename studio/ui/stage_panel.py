@@ -63,27 +63,36 @@ class StagePanel:
         for key, handler in (("again", self.again), ("seed", self.new_seed)):
             refresh(react(self.buttons[key].click, handler, mine, {self.focus, create.message}))
         form_outputs = {*create.shown, *self.events.picture, create.message}
-        react(self.buttons["reuse"].click, self.reuse, mine, form_outputs)
+        refresh(react(self.buttons["reuse"].click, self.reuse, mine, form_outputs))
 
     def look(self, focus: str, language: str) -> Updates:
         """Everything on the right as it is now."""
         latest = self.backend.queue.list(limit=LATEST)
         job = self._focused(focus, latest)
-        state = job.state if job else None
-        ahead = self.backend.queue.ahead(job.id) if state == JobState.QUEUED else 0
-        may_act = self.backend.owner() and job is not None
-        ended = may_act and state not in ACTIVE
-        has_file = state == JobState.FINISHED
-        visible = {"resume": may_act and job.resumable, "again": ended, "seed": ended, "reuse": job is not None}
         found = job.id if job else ""
         # An unchanged id is not sent: the answer may arrive after a click has chosen another job.
-        chosen = {} if found == focus else {self.focus: found}
-        return chosen | {
-            self.stage: job_panels.stage(job, ahead, language) if job else job_panels.empty_stage(language),
+        chosen: Updates = {} if found == focus else {self.focus: found}
+        shown = self._show(job, language) if job else self._show_none(language)
+        return chosen | shown | {self.latest: job_panels.strip(latest, found, language)}
+
+    def _show(self, job: Job, language: str) -> Updates:
+        ahead = self.backend.queue.ahead(job.id) if job.state == JobState.QUEUED else 0
+        may_act, active, has_file = self.backend.owner(), job.state in ACTIVE, job.state == JobState.FINISHED
+        ended = may_act and not active
+        visible = {"resume": may_act and job.resumable, "again": ended, "seed": ended, "reuse": True}
+        return {
+            self.stage: job_panels.stage(job, ahead, language),
             self.download: gr.update(value=job_panels.download(job.id, language) if has_file else "", visible=has_file),
-            self.latest: job_panels.strip(latest, found, language),
-            self.create.stop: gr.update(interactive=may_act and state in ACTIVE and not job.stopping),
+            self.create.stop: gr.update(interactive=may_act and active and not job.stopping),
             **{button: gr.update(visible=visible[key]) for key, button in self.buttons.items()},
+        }
+
+    def _show_none(self, language: str) -> Updates:
+        return {
+            self.stage: job_panels.empty_stage(language),
+            self.download: gr.update(value="", visible=False),
+            self.create.stop: gr.update(interactive=False),
+            **{button: gr.update(visible=False) for button in self.buttons.values()},
         }
 
     def _focused(self, focus: str, latest: list[Job]) -> Job | None:
@@ -113,9 +122,12 @@ class StagePanel:
 
     def _repeat(self, data: Data, change: Callable[[GenerationSettings], GenerationSettings]) -> Updates:
         language, job = data[self.create.language], self.backend.queue.get(data[self.focus])
-        model = self.backend.models.get(job.settings.model) if job else None
+        if job is None:
+            return self._gone(language)
+        model = self.backend.models.get(job.settings.model)
         if model is None:
-            return {self.create.message: markup.alert([say("gallery.gone", language)])}
+            known = ", ".join(self.backend.models)
+            return self.create.complain([InputError("model_unknown", value=job.settings.model, known=known)], language)
         return self._submit(change(job.settings.asked()).resolve(model), model, job_picture(job), language)
 
     def _submit(self, settings: ResolvedSettings, model: ModelConfig, image: bytes | None, language: str) -> Updates:
@@ -138,20 +150,27 @@ class StagePanel:
         return self._act(self.backend.queue.resume, data)
 
     def _act(self, act: Callable[[str], Any], data: Data) -> Updates:
-        errors = []
+        language = data[self.create.language]
+        if self.backend.queue.get(data[self.focus]) is None:
+            return self._gone(language)
         try:
             if self.backend.owner():
                 act(data[self.focus])
         except StudioError as error:
-            errors.append(error)
-        return self.create.complain(errors, data[self.create.language])
+            return self.create.complain([error], language)
+        return self.create.complain([], language)
+
+    def _gone(self, language: str) -> Updates:
+        return {self.create.message: markup.alert([say("gallery.gone", language)])}
 
     def pick(self, data: Data, event: gr.EventData) -> Updates:
         return {self.focus: str(event.id)}
 
     def reuse(self, data: Data) -> Updates:
-        job = self.backend.queue.get(data[self.focus])
-        return self.events.fill_from(job.settings.asked(), job_picture(job), data[self.create.language]) if job else {}
+        language, job = data[self.create.language], self.backend.queue.get(data[self.focus])
+        if job is None:
+            return self._gone(language)
+        return self.events.fill_from(job.settings.asked(), job_picture(job), language)
 
 
 def job_picture(job: Job) -> bytes | None:

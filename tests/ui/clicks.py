@@ -12,9 +12,9 @@ from studio.ui import form
 EVIL = "<img src=x onerror=alert(1)>"
 
 
-def picture(width=60, height=90, kind="PNG", **options):
+def picture(width=60, height=90, kind="PNG", mode="RGB", **options):
     buffer = io.BytesIO()
-    Image.new("RGB", (width, height), "teal").save(buffer, kind, **options)
+    Image.new(mode, (width, height), "teal" if mode == "RGB" else 0).save(buffer, kind, **options)
     return buffer.getvalue()
 
 

@@ -7,6 +7,7 @@ from studio.errors import StudioError
 from studio.events import Failed, PhaseStarted
 from studio.queue.job import JobState
 from studio.settings import GenerationSettings
+from studio.ui.strings import say
 from tests.ui.clicks import EVIL, filled, finish, message, picture, submit
 
 
@@ -70,7 +71,6 @@ def test_reuse_fills_the_form_with_the_picture(page):
     fields = page.create.fields
     assert updates[fields["prompt"]]["value"] == EVIL and updates[fields["seed"]]["value"] == str(2**62)
     assert updates[fields["motion_score"]] | {"value": 30.0, "maximum": 30.0} == updates[fields["motion_score"]]
-    assert page.stage.reuse({page.stage.focus: "gone", page.create.language: "en"}) == {}
 
 
 def test_a_page_that_does_not_own_the_queue_only_shows(page, fake):
@@ -94,11 +94,13 @@ def test_a_queue_that_takes_no_writes_is_a_sentence(page, monkeypatch):
     def fail(*_):
         raise StudioError("disk_full", folder=EVIL, free_gb=0.0, need_gb=1.0)
 
-    job = submit(page)
+    failed, job = submit(page), submit(page)
+    page.backend.queue.claim()
+    page.backend.queue.finish(failed.id, JobState.FAILED)
     for name in ("submit", "cancel", "resume", "delete"):
         monkeypatch.setattr(page.backend.queue, name, fail)
     mine = {page.stage.focus: job.id, page.create.language: "zh"}
-    gallery = {page.gallery.chosen: job.id, page.gallery.filter: "all", page.gallery.language: "zh"}
+    gallery = {page.gallery.chosen: failed.id, page.gallery.filter: "all", page.gallery.language: "zh"}
     told = [message(page, page.stage.generate(filled(page, language="zh")))]
     told += [message(page, act(mine)) for act in (page.stage.stop, page.stage.resume, page.stage.again)]
     told += [act(gallery)[page.gallery.message] for act in (page.gallery.delete, page.gallery.resume)]
@@ -136,7 +138,22 @@ def test_the_gallery_plays_deletes_and_resumes(page, tmp_path):
     assert used[page.create.fields["prompt"]]["value"] == EVIL and used[page.tabs]["selected"] == "create"
     gallery.delete(data(done.id))
     assert page.backend.queue.get(done.id) is None and not path.exists()
-    assert gallery.use(data(done.id)) == {} and gallery.look_again(data("../x"))[gallery.chosen] == ""
+    assert gallery.look_again(data("../x"))[gallery.chosen] == ""
+
+
+def test_a_job_that_is_gone_is_said(page):
+    """Another page may have deleted what this one still shows."""
+    for id, language in (("gone", "en"), ("", "zh"), (EVIL, "en")):
+        mine = {page.stage.focus: id, page.create.language: language}
+        gallery = {page.gallery.chosen: id, page.gallery.filter: "all", page.gallery.language: language}
+        stage, tab = page.stage, page.gallery
+        told = [
+            message(page, act(mine)) for act in (stage.stop, stage.resume, stage.again, stage.new_seed, stage.reuse)
+        ]
+        answers = [act(gallery) for act in (tab.delete, tab.resume, tab.use)]
+        told += [answer[tab.message] for answer in answers]
+        assert all(say("gallery.gone", language) in words and EVIL not in words for words in told)
+        assert all(answer[tab.chosen] == "" for answer in answers)
 
 
 def test_a_tick_sends_only_what_changed(page):

@@ -5,8 +5,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 
-import pytest
-
 from studio.config import CameraMove, load_models
 from studio.events import PHASES, Failed, Finished, Notice, Progress
 from studio.prompt import EncoderCount
@@ -84,15 +82,16 @@ def pages():
         yield markup.alert([EVIL])
 
 
-@pytest.mark.parametrize("html", list(pages()))
-def test_nothing_from_outside_becomes_html(html):
-    page = Reader(html)
-    assert set(page.tags) <= TAGS
-    assert not [name for name, _ in page.attributes if name.startswith("on") or name == "srcdoc"]
-    assert page.tags.count("img") <= html.count("studio/media/")
-    for name, value in page.attributes:
-        if name in ("src", "href", "poster"):
-            assert value.startswith("studio/media/0123456789abcdef/")
+def test_nothing_from_outside_becomes_html():
+    found = []
+    for html in pages():
+        page = Reader(html)
+        found += sorted(set(page.tags) - TAGS)
+        found += [name for name, _ in page.attributes if name.startswith("on") or name == "srcdoc"]
+        found += ["img"] * max(page.tags.count("img") - html.count("studio/media/"), 0)
+        urls = [value for name, value in page.attributes if name in ("src", "href", "poster")]
+        found += [url for url in urls if not url.startswith("studio/media/0123456789abcdef/")]
+    assert found == []
 
 
 def test_the_prompt_is_shown_as_it_was_typed():
@@ -106,10 +105,9 @@ def test_a_running_job_names_its_phase_and_the_time_left():
     assert "剩余约 1 分 30 秒" in Reader(job_panels.stage(job(), 0, "zh")).text
 
 
-@pytest.mark.parametrize("phase", PHASES)
-def test_every_phase_has_its_place(phase):
-    page = job_panels.stage(job(phase=phase, progress=None), 0, "en")
-    assert page.count('class="now"') == 1 and "bar busy" in page
+def test_every_phase_has_its_place():
+    pages = {phase: job_panels.stage(job(phase=phase, progress=None), 0, "en") for phase in PHASES}
+    assert [phase for phase, page in pages.items() if page.count('class="now"') != 1 or "bar busy" not in page] == []
 
 
 def test_only_a_job_with_a_picture_reads_one():

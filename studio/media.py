@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import imageio_ffmpeg
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
@@ -153,7 +152,11 @@ class VideoWriter:
 def find_ffmpeg() -> str:
     """The ffmpeg program. Raises StudioError where there is none."""
     try:
-        program = shutil.which(imageio_ffmpeg.get_ffmpeg_exe())
+        from imageio_ffmpeg import get_ffmpeg_exe  # here: a machine that writes no video does without
+
+        program = shutil.which(get_ffmpeg_exe())
+    except ImportError:
+        program = shutil.which("ffmpeg")
     except RuntimeError:
         program = None
     if program is None:
@@ -163,6 +166,8 @@ def find_ffmpeg() -> str:
 
 def read_video(path: Path) -> np.ndarray:
     """All frames of a video as uint8 (t, H, W, 3)."""
+    import imageio_ffmpeg
+
     reader = imageio_ffmpeg.read_frames(str(path))
     width, height = next(reader)["size"]
     return np.stack([np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader])

@@ -1,12 +1,16 @@
 """What the model receives: prompt, camera phrase and magic words joined into the exact texts, and their tokens."""
 
+from __future__ import annotations
+
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from studio.config import CameraMove, ModelConfig
 from studio.settings import ResolvedSettings
+
+if TYPE_CHECKING:
+    from studio.config import CameraMove, ModelConfig  # needs omegaconf, which a machine with torch alone may lack
 
 SENTENCE_ENDS = '。.！!？?…；;"”』」)）'
 

@@ -1,14 +1,18 @@
 """What a user asks for, and the same with every number filled in and checked; to and from json. No torch, no gradio."""
 
+from __future__ import annotations
+
 import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any, Self, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Self, get_args, get_type_hints
 
-from models.geometry import CHUNK_FRAMES, PIXELS_PER_LATENT, is_frame_count
-from studio.config import CameraMove, ModelConfig
+from models.geometry import CHUNK_FRAMES, PIXELS_PER_LATENT, VideoShape, is_frame_count
 from studio.errors import InputError
+
+if TYPE_CHECKING:
+    from studio.config import CameraMove, ModelConfig  # needs omegaconf, which a machine with torch alone may lack
 
 FPS = 25
 PROMPT_LIMIT = 2000  # characters
@@ -86,7 +90,7 @@ class GenerationSettings(StoredSettings):
     width: int | None = None
     seed: int | None = None
 
-    def resolve(self, model: ModelConfig) -> "ResolvedSettings":
+    def resolve(self, model: ModelConfig) -> ResolvedSettings:
         """Fill every empty field from the model's defaults and draw a seed where there is none."""
         values = asdict(self)
         values |= {name: default for name, default in model.defaults.items() if values[name] is None}
@@ -119,6 +123,11 @@ class ResolvedSettings(StoredSettings):
     height: int
     width: int
     seed: int
+
+    @property
+    def video_shape(self) -> VideoShape:
+        """The size of the video."""
+        return VideoShape(self.num_frames, self.height, self.width)
 
     def asked(self) -> GenerationSettings:
         """A request for the same video: resolved again, it is equal."""

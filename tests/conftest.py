@@ -12,7 +12,7 @@ from studio.config import load_camera_moves, load_models, load_studio
 from studio.memory.planning.speeds import load_speeds
 from studio.nano.checkpoint import write_checkpoint
 from studio.pipeline.engine import CACHE_FOLDER, EngineOptions, open_engine
-from studio.pipeline.generate import Engine
+from studio.pipeline.run import Engine
 from tests.tiny import TINY
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

@@ -124,7 +124,8 @@ def test_packages_stay_in_their_rooms() -> None:
 
 
 def test_rooms_start_with_what_they_need_alone() -> None:
-    """The page's side starts without torch, also through third parties; weights and memory with four packages."""
+    """The page's side starts without torch, also through third parties; weights, memory and the sampler with four
+    packages, the recipe with Pillow beside them."""
     light = "settings prompt media queue.jobs queue.gallery queue.worker queue.supervisor queue.locks queue.log"
     names = ", ".join(f"studio.{name}" for name in light.split())
     assert run(f"import sys; import {names}; print('torch' in sys.modules)").strip() == "False"
@@ -132,7 +133,8 @@ def test_rooms_start_with_what_they_need_alone() -> None:
     code = f"import sys\nfor name in '{hidden}'.split(): sys.modules[name] = None\n"
     heavy = [name for name in MODULES if room(name) in MEMORY and name != "models.clip" and room(name) != "shared"]
     heavy.remove("models.tokenizers")
-    run(code + "".join(f"import {name}\n" for name in heavy))
+    run(code + "".join(f"import {name}\n" for name in (*heavy, "studio.pipeline.sampler")))
+    run(code + "del sys.modules['PIL']\nimport studio.pipeline.generate")
 
 
 def test_files_and_functions_stay_readable() -> None:

@@ -28,7 +28,9 @@ from studio.media import read_image, read_metadata
 from studio.messages import phase_title
 from studio.pipeline import latents_file
 from studio.pipeline.engine import open_engine, pick_device
-from studio.pipeline.generate import Request, check_rerun, decode, generate, rerun_changes
+from studio.pipeline.generate import decode, generate
+from studio.pipeline.rerun import check_rerun, rerun_changes
+from studio.pipeline.run import Request
 from studio.queue.locks import DeviceLock, runtime_folder
 from studio.queue.workfolder import KEPT_DAYS, remove_leftovers, work_folder
 from studio.settings import GenerationSettings, ResolvedSettings
@@ -85,7 +87,7 @@ def run_decode(options: argparse.Namespace) -> int:
     engine = open_engine(model, has_image, load_camera_moves(), config, engine_options(options))
     with stopping(STOPPING) as stop, _device(options, stop), _Bar() as bar:
         try:
-            finished = decode(request, found.saved.latents, engine, bar.show, stop.is_set)
+            finished = decode(request, found.state.latents, engine, bar.show, stop.is_set)
         finally:
             engine.memory.release()
     return _tell(finished)

@@ -11,7 +11,7 @@ from studio.memory.planning.speeds import remember
 from studio.messages import message
 from studio.pipeline.engine import CACHE_FOLDER, EngineOptions, is_installed, pick_device
 from studio.pipeline.estimate import learn
-from studio.pipeline.generate import Engine
+from studio.pipeline.run import Engine
 from studio.settings import ResolvedSettings
 
 _CONFIG_FLAGS = {

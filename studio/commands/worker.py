@@ -12,7 +12,8 @@ from studio.events import Event, Finished, PhaseStarted
 from studio.filenames import result_name
 from studio.media import read_image
 from studio.pipeline.engine import EngineOptions, open_engine, pick_device
-from studio.pipeline.generate import Engine, Request, generate
+from studio.pipeline.generate import generate
+from studio.pipeline.run import Engine, Request
 from studio.queue.job import Job
 from studio.queue.jobs import JobQueue
 from studio.queue.locks import DeviceLock, runtime_folder

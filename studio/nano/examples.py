@@ -17,7 +17,8 @@ from studio.nano.captions import LANGUAGES
 from studio.nano.render import render
 from studio.nano.world import Scene, Thing
 from studio.pipeline.engine import EngineOptions, is_installed, open_engine
-from studio.pipeline.generate import Engine, Request, generate
+from studio.pipeline.generate import generate
+from studio.pipeline.run import Engine, Request
 
 PICTURE_SIDE, THUMBNAIL_SIDE = 256, 128  # pixels
 FRAME_MS, LAST_MS = 70, 700  # slower than the video, with a rest at its end: a row of them is to be calm

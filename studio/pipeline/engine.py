@@ -23,7 +23,7 @@ from studio.memory.plan import RuntimeConfig, WeightMode
 from studio.memory.planning.speeds import load_speeds
 from studio.memory.usage import budgets_for
 from studio.pipeline.embeddings import EmbeddingCache
-from studio.pipeline.generate import Engine, file_errors
+from studio.pipeline.run import Engine, file_errors
 from studio.prompt import Tokenizer
 
 CACHE_FOLDER = ".cache"  # inside the output folder: encoded prompts, colour maps, measured speeds

@@ -16,7 +16,6 @@ from studio.memory.planning.planner import phase_seconds, step_seconds
 from studio.memory.planning.speeds import ASSUMED, Speeds, given_speeds, known_speeds, load_speeds
 from studio.memory.usage import budgets_for
 from studio.pipeline.engine import CACHE_FOLDER, EngineOptions, compute_dtype, named_device, pick_device, weights_file
-from studio.pipeline.generate import video_shape
 from studio.pipeline.job_times import JobTimes, load_job_times, store_job_times
 from studio.pipeline.preview import PICTURE_SIDE, PICTURES
 from studio.settings import ResolvedSettings
@@ -132,7 +131,7 @@ def _foretell(
     runtime = RuntimeConfig(device, compute_dtype(device), budgets, options.offload, options.weights, speeds)
     folders = {part: folder for part, folder in _folders(model, config).items() if folder is not None}
     plans = PlanCache(folders, runtime, takes_image=model.takes_image)
-    video = video_shape(settings)
+    video = settings.video_shape
     # A plan leaves room for guidance, so that it holds for every request; without guidance a step is one pass.
     request, plan = replace(plans.request(video), conditions=1 if settings.cfg_scale == 1 else 2), plans.plan(video)
     plan = replace(plan, seconds_per_step=step_seconds(request, plan))

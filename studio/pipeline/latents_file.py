@@ -2,57 +2,52 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from studio.errors import InputError, StudioError
 from studio.filenames import LATENTS, write_whole
+from studio.pipeline.sampler import SamplerState
 from studio.settings import ResolvedSettings
 
 
 @dataclass(frozen=True)
-class Saved:
-    """latents (1, f, c, h, w) float32 after `step` steps."""
-
-    latents: torch.Tensor
-    step: int
-
-
-@dataclass(frozen=True)
 class LatentsFile:
-    """A file's content: the latents, the settings that make them and the provenance of the model."""
+    """A file's content: where the sampler was, the settings that make the video and the provenance of the model."""
 
-    saved: Saved
+    state: SamplerState
     settings: ResolvedSettings
     provenance: dict[str, Any]
 
 
-def save_latents(folder: Path, saved: Saved, settings: ResolvedSettings, provenance: Mapping[str, Any]) -> Path:
+def save_latents(folder: Path, state: SamplerState, settings: ResolvedSettings, provenance: Mapping[str, Any]) -> Path:
     """Write `folder`/latents.safetensors in one step (.tmp, then rename). Raises StudioError when it cannot."""
     path = folder / LATENTS
     metadata = {
         "settings": settings.to_json(),
-        "step": str(saved.step),
+        "step": str(state.step),
         "provenance": json.dumps(dict(provenance), ensure_ascii=False, sort_keys=True),
     }
     try:
-        write_whole(path, save({"latents": saved.latents.float().cpu().contiguous()}, metadata))
+        write_whole(path, save({"latents": state.latents.float().cpu().contiguous()}, metadata))
     except OSError as error:
         raise StudioError("write_failed", file=path.name, reason=error.strerror or str(error)) from None
     return path
 
 
-def load_latents(folder: Path) -> LatentsFile | None:
-    """What save_latents left in the folder; None when there is nothing usable."""
+def resume_point(folder: Path, settings: ResolvedSettings, provenance: Mapping[str, Any]) -> SamplerState | None:
+    """Where an earlier run of exactly this request stopped, from its work folder; None when there is nothing usable."""
     try:
-        return read_latents(folder / LATENTS)
+        found = read_latents(folder / LATENTS)
     except InputError:
         return None
+    same_files = found.provenance == dict(provenance)
+    same_settings = replace(found.settings, first_image=None) == replace(settings, first_image=None)
+    return found.state if same_files and same_settings else None
 
 
 def read_latents(path: Path) -> LatentsFile:
@@ -66,4 +61,4 @@ def read_latents(path: Path) -> LatentsFile:
         settings = ResolvedSettings.from_json(metadata["settings"])
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise InputError("latents_unreadable", file=path.name, reason=str(error)) from None
-    return LatentsFile(Saved(latents, step), settings, provenance)
+    return LatentsFile(SamplerState(latents, step), settings, provenance)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from studio.errors import StudioError
 from studio.filenames import LATENTS, RESULT_SUFFIXES
@@ -23,6 +24,11 @@ def record(settings: ResolvedSettings, provenance: Mapping[str, Any], stem: Path
     if settings.first_image is not None:
         settings = replace(settings, first_image=f"{stem.name}.first.png")
     return {"program": "step-video-studio", "settings": asdict(settings), **provenance}
+
+
+def to_uint8(frames: Tensor) -> np.ndarray:
+    """Frames (t, 3, H, W) in -1..1 -> uint8 (t, H, W, 3), rounded down as officially."""
+    return ((frames.float().clamp(-1, 1) + 1) * 127.5).byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
 def check_place(folder: Path, settings: ResolvedSettings) -> None:

@@ -212,4 +212,4 @@ def frames_of(job: Job) -> np.ndarray:
 
 
 def saved_step(job: Job) -> int:
-    return read_latents(job.folder / LATENTS).saved.step
+    return read_latents(job.folder / LATENTS).state.step

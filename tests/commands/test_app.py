@@ -54,7 +54,7 @@ def picture(tmp_path: Path) -> Path:
 
 
 def latents(stem: Path) -> torch.Tensor:
-    return read_latents(stem.with_name(stem.name + ".latents.safetensors")).saved.latents
+    return read_latents(stem.with_name(stem.name + ".latents.safetensors")).state.latents
 
 
 WRONG = [

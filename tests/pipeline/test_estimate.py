@@ -16,7 +16,6 @@ from studio.messages import message
 from studio.pipeline import estimate
 from studio.pipeline.engine import CACHE_FOLDER, EngineOptions, open_engine
 from studio.pipeline.estimate import learn, page_estimate
-from studio.pipeline.generate import video_shape
 from studio.pipeline.job_times import FILE_NAME
 from studio.settings import GenerationSettings
 
@@ -44,7 +43,7 @@ def test_what_would_fit_is_said_in_both_languages_on_the_page_and_in_english_els
     assert plan["reason"] == plan["remedy"]["en"]
     engine = open_engine(model, False, {}, config, EngineOptions("cpu"))
     with pytest.raises(StudioError) as refused:
-        engine.memory.require(video_shape(settings))
+        engine.memory.require(settings.video_shape)
     assert plan["remedy"]["en"] in str(refused.value)
     assert plan["remedy"]["zh"] in message(refused.value.code, refused.value.values, "zh")
 

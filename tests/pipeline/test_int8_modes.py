@@ -15,8 +15,10 @@ from studio.memory.plan import WeightMode
 from studio.messages import message
 from studio.pipeline import engine as engine_module
 from studio.pipeline.engine import EngineOptions, open_engine
-from studio.pipeline.generate import Request, resume_point
-from studio.pipeline.latents_file import Saved, read_latents, save_latents
+from studio.pipeline.latents_file import read_latents, resume_point, save_latents
+from studio.pipeline.rerun import provenance_of
+from studio.pipeline.run import Request
+from studio.pipeline.sampler import SamplerState
 from studio.settings import GenerationSettings
 
 pytest.importorskip("bitsandbytes", reason="computing in int8 needs it")
@@ -41,7 +43,7 @@ def test_each_mode_makes_its_own_video_and_says_which(models, outputs, tmp_path,
         stem = tmp_path / mode
         assert main(["generate", *machine, *words, "--quantize", mode, "--output", str(stem)]) == 0
         told[mode] = capsys.readouterr().err
-        latents[mode] = read_latents(tmp_path / f"{mode}.latents.safetensors").saved.latents
+        latents[mode] = read_latents(tmp_path / f"{mode}.latents.safetensors").state.latents
         assert json.loads((tmp_path / f"{mode}.json").read_text())["quantize"] == mode
     for one, other in combinations(MODES, 2):
         apart = (latents[one] - latents[other]).norm() / latents["none"].norm()
@@ -57,10 +59,13 @@ def test_steps_of_one_mode_are_not_gone_on_with_in_another(models, outputs, tmp_
     settings = GenerationSettings(model.name, "x", seed=1).resolve(model)
     request = Request(settings, tmp_path / "a", tmp_path / "work")
     opened = {mode: open_engine(model, False, {}, config, EngineOptions("cpu", weights=mode)) for mode in MODES}
-    provenance = {**opened["int8"].provenance, "first_image_sha256": None}
+    provenance = {mode: provenance_of(engine, None) for mode, engine in opened.items()}
     request.workdir.mkdir()
-    save_latents(request.workdir, Saved(torch.zeros(1, 3, 4, 2, 2), 1), settings, provenance)
-    found = {mode: resume_point(request, {**opened[mode].provenance, "first_image_sha256": None}) for mode in MODES}
+    save_latents(request.workdir, SamplerState(torch.zeros(1, 3, 4, 2, 2), 1), settings, provenance["int8"])
+    found = {
+        mode: resume_point(request.workdir, settings, {**opened[mode].provenance, "first_image_sha256": None})
+        for mode in MODES
+    }
     assert [found[mode] is not None for mode in MODES] == [False, True, False]
     prompts = [opened[mode].text_fingerprint for mode in MODES]
     assert prompts[0] != prompts[1] == prompts[2], "the language model multiplies alike in both int8 modes"

@@ -1,0 +1,70 @@
+"""What the denoiser is conditioned on: encoded texts and the first image's latent; and the colours of previews."""
+
+from collections.abc import Iterator
+
+import torch
+from PIL import Image
+
+from models.geometry import VideoShape
+from studio.media import image_array
+from studio.memory.manager import Condition
+from studio.pipeline.preview import LatentColours
+from studio.pipeline.run import Run
+from studio.prompt import ModelText, count, unread
+
+
+def encode_text(run: Run, text: ModelText, cfg_scale: float) -> list[Condition]:
+    """The conditional text first, then the unconditional one; guidance 1 needs the first alone."""
+    _report_cut(run, text.positive)
+    cache, fingerprint = run.engine.embeddings, run.engine.text_fingerprint
+    texts = [text.positive] if cfg_scale == 1 else [text.positive, text.negative]
+    known = {words: tensors for words in texts if (tensors := cache.get(words, fingerprint)) is not None}
+    if fresh := [words for words in dict.fromkeys(texts) if words not in known]:
+        for words, tensors in zip(fresh, _run_encoders(run, fresh), strict=True):
+            known[words] = tensors
+            cache.put(words, fingerprint, tensors)
+    return [Condition(**known[words]) for words in texts]
+
+
+def _report_cut(run: Run, text: str) -> None:
+    """Tell the user where an encoder reads the text no further than into words of the user's own."""
+    tails = unread(text, run.engine.tokenizers)
+    for cut in count(text, run.engine.tokenizers):
+        if len(tails.get(cut.encoder, "")) > len(run.engine.model.magic_words):
+            run.notify("text_cut", encoder=cut.encoder, limit=cut.limit, cut=cut.cut)
+
+
+def _run_encoders(run: Run, texts: list[str]) -> Iterator[dict[str, torch.Tensor]]:
+    """Each encoder is on the device once for all texts; step_llm reads the valid tokens only (it is causal)."""
+    memory, tokenizers = run.engine.memory, run.engine.tokenizers
+    llm_ids = [torch.tensor([tokenizers["step_llm"].encode(text).ids]) for text in texts]
+    llm = memory.step_llm(llm_ids, cancelled=run.cancelled)
+    run.check()
+    padded = [tokenizers["clip"].encode(text).padded() for text in texts]
+    clip = memory.clip([(torch.tensor([ids]), torch.tensor([mask])) for ids, mask in padded])
+    for prompt_embeds, clip_embeds in zip(llm, clip, strict=True):
+        yield {"prompt_embeds": prompt_embeds, "clip_embeds": clip_embeds}
+
+
+def encode_image(run: Run, picture: Image.Image | None, video: VideoShape) -> torch.Tensor | None:
+    """The picture's latent in frame 0 and zeros after it: (1, f, c, h, w). None without a picture.
+
+    The latent is the posterior's mean, so the result is deterministic (the official server samples the posterior with
+    an unseeded generator).
+    """
+    if picture is None:
+        return None
+    with run.engine.memory.vae(video) as vae:
+        first = vae.encode_image(torch.from_numpy(image_array(picture))[None, None])
+    return torch.cat([first, first.new_zeros(1, video.latent_frames - 1, *first.shape[2:])], 1)
+
+
+def latent_colours(run: Run, video: VideoShape) -> LatentColours:
+    """The colours of previews: fitted once per VAE, then read from the cache folder."""
+    path = run.engine.colours_path
+    if found := LatentColours.load(path):
+        return found
+    with run.engine.memory.vae(video) as vae:
+        fitted = LatentColours.fit(vae.encode_moments)
+    fitted.store(path)
+    return fitted

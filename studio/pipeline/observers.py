@@ -1,0 +1,79 @@
+"""What is done beside the denoising loop after a step: show a preview, save the latents."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from studio.errors import StudioError
+from studio.events import Event, Preview
+from studio.filenames import PREVIEW
+from studio.pipeline.latents_file import save_latents
+from studio.pipeline.preview import LatentColours, write_preview
+from studio.pipeline.sampler import SamplerState, Step
+from studio.settings import ResolvedSettings
+
+SAVE_SECONDS = 20  # the latents on disk are at most this plus one step old
+PREVIEW_SECONDS = 2  # between two previews, after the first steps
+PREVIEW_STEPS = 3  # every one of the first steps has one
+
+_log = logging.getLogger(__name__)
+Clock = Callable[[], float]  # seconds
+
+
+@dataclass
+class PreviewWriter:
+    """Writes the clean-frame estimate as a small looping picture into the work folder and reports it."""
+
+    workdir: Path
+    colours: LatentColours
+    emit: Callable[[Event], None]
+    clock: Clock = monotonic
+    written_at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.written_at = self.clock()
+
+    def __call__(self, step: Step) -> None:
+        """Where the picture cannot be written (a full disk), the video is still made."""
+        number = step.state.step
+        if number > PREVIEW_STEPS and self.clock() - self.written_at <= PREVIEW_SECONDS:
+            return
+        path = self.workdir / PREVIEW
+        try:
+            write_preview(path, self.colours.frames(step.clean_estimate()))
+        except OSError as error:
+            _log.warning("no preview of step %d: %s", number, error)
+        else:
+            self.emit(Preview(number, path.name))
+        self.written_at = self.clock()
+
+
+@dataclass
+class LatentsSaver:
+    """Saves the latents to the work folder now and then, so that the job can resume."""
+
+    workdir: Path
+    settings: ResolvedSettings
+    provenance: dict[str, Any]
+    clock: Clock = monotonic
+    saved_at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.saved_at = self.clock()
+
+    def __call__(self, step: Step) -> None:
+        """A failed write is logged and retried at the next interval."""
+        if self.clock() - self.saved_at <= SAVE_SECONDS:
+            return
+        try:
+            self.save(step.state)
+        except StudioError as error:
+            _log.warning("the latents of step %d are not saved: %s", step.state.step, error)
+        self.saved_at = self.clock()
+
+    def save(self, state: SamplerState) -> None:
+        """Save now. Raises StudioError."""
+        save_latents(self.workdir, state, self.settings, self.provenance)

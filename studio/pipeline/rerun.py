@@ -1,0 +1,43 @@
+"""Whether a video can be made again with the same bits: what its file says, held against the request and the model."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from PIL import Image
+
+from studio.errors import InputError
+from studio.media import crop_image
+from studio.pipeline.run import Engine, Request
+
+# Of the provenance: with all of these as they were, a rerun has the same bits.
+DECIDE_THE_BITS = ("device", "torch", "dtype", "quantize", "attention")
+
+
+def cropped_picture(request: Request) -> Image.Image | None:
+    """The first image as the model sees it, None for text alone."""
+    settings = request.settings
+    return crop_image(request.image, settings.height, settings.width) if request.image else None
+
+
+def provenance_of(engine: Engine, picture: Image.Image | None) -> dict[str, Any]:
+    """What a result's file says of its making. picture: the cropped first image; its pixels are named by sha256."""
+    picture_hash = hashlib.sha256(picture.tobytes()).hexdigest() if picture else None
+    return {**engine.provenance, "first_image_sha256": picture_hash}
+
+
+def check_rerun(record: Mapping[str, Any], request: Request, engine: Engine) -> None:
+    """Raise InputError where a file's picture or model is not what this request would use."""
+    if "model_fingerprint" not in record:
+        raise InputError("metadata_missing", reason="it does not tell which model files it was made with")
+    now = provenance_of(engine, cropped_picture(request))
+    if record.get("first_image_sha256") != now["first_image_sha256"]:
+        raise InputError("rerun_picture")
+    if record.get("model_fingerprint") != now["model_fingerprint"]:
+        raise InputError("rerun_model", model=engine.model.name)
+
+
+def rerun_changes(record: Mapping[str, Any], engine: Engine) -> dict[str, tuple[Any, Any]]:
+    """What else decides the bits and is not as it was when the file was made: name -> (then, now)."""
+    pairs = {name: (record.get(name), engine.provenance[name]) for name in DECIDE_THE_BITS}
+    return {name: (then, now) for name, (then, now) in pairs.items() if then != now}

@@ -1,0 +1,106 @@
+"""What one run of the recipe works with: the opened model, the request, and who is told of its progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from models.checkpoint import CheckpointError
+from studio.errors import Cancelled, StudioError
+from studio.events import Event, Notice, PhaseStarted, Progress
+from studio.memory.manager import MemoryManager
+from studio.messages import message
+from studio.pipeline.embeddings import EmbeddingCache
+from studio.prompt import Tokenizer
+from studio.settings import ResolvedSettings
+
+if TYPE_CHECKING:
+    from studio.config import CameraMove, ModelConfig  # needs omegaconf, which a machine with torch alone may lack
+
+Emit = Callable[[Event], None]
+IsCancelled = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A model opened on this machine: what the recipe needs besides the request.
+
+    text_fingerprint names both encoders and their tokenizers; provenance (fingerprints of every part, device, torch,
+    dtype, attention backend, program version) is written into the file, so that a rerun can promise the same bits.
+    """
+
+    model: ModelConfig
+    moves: Mapping[str, CameraMove]
+    memory: MemoryManager
+    tokenizers: Mapping[str, Tokenizer]
+    embeddings: EmbeddingCache
+    colours_path: Path
+    text_fingerprint: str
+    provenance: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to make and where: `stem` is the result's path without suffix, `workdir` holds latents and preview.
+
+    image: the upright first image at any size (media.read_image), or None.
+    """
+
+    settings: ResolvedSettings
+    stem: Path
+    workdir: Path
+    image: Image.Image | None = None
+    keep_latents: bool = False
+
+
+@dataclass
+class Run:
+    """One execution of the recipe: who is told, when to stop, how long each phase took."""
+
+    engine: Engine
+    emit: Emit
+    cancelled: IsCancelled
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.engine.memory.reset_peaks()
+        self.engine.memory.notify = self.notify
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """A phase (events.PHASES): reported when it begins, timed when it ends. Raises Cancelled at its beginning."""
+        self.check()
+        self.emit(PhaseStarted(name))
+        began = monotonic()
+        yield
+        self.seconds[name] = round(monotonic() - began, 3)
+
+    def notify(self, code: str, **values: Any) -> None:
+        """Report a notice by its code in messages.MESSAGES."""
+        self.emit(Notice(code, values, message(code, values)))
+
+    def check(self) -> None:
+        """Raise Cancelled where the user stopped the job."""
+        if self.cancelled():
+            raise Cancelled
+
+    def progress(self, phase: str, step: int, steps: int, seconds: float, done: int) -> None:
+        """Report `step` of `steps`; `done` of them took `seconds`, the others came from a resumed run."""
+        left = seconds / done * (steps - step) if done else None
+        usage = self.engine.memory.usage()
+        self.emit(Progress(phase, step, steps, seconds, left, usage.vram_bytes, usage.ram_bytes))
+
+
+@contextmanager
+def file_errors() -> Iterator[None]:
+    """Turn what models/ says of bad weight files into this program's own errors."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise StudioError("checkpoint", reason=str(error)) from error

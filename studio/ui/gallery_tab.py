@@ -17,7 +17,7 @@ from studio.ui.strings import say
 
 FILTERS = {"all": "gallery.all", "finished": "gallery.finished", "unfinished": "gallery.unfinished"}
 STATES = {"finished": (JobState.FINISHED,), "unfinished": RESUMABLE}  # of a filter; others show all
-SHOWN = 200
+PAGE = 60  # entries shown at once
 Data = Mapping[Component, Any]
 
 
@@ -28,6 +28,7 @@ class GalleryTab:
         self.events, self.backend, self.tabs = events, events.backend, tabs
         self.language = events.create.language
         self.chosen = gr.Textbox(visible="hidden", elem_id="chosen")
+        self.start = gr.Textbox("0", visible="hidden")  # how many newer entries come before the page
         self.filter = labels.add(
             gr.Radio([(key, key) for key in FILTERS], value="all", elem_id="filter", interactive=True),
             label="gallery.filter",
@@ -56,10 +57,15 @@ class GalleryTab:
                 self.table = html()
             with gr.Column(scale=6):
                 self.grid = html(js_on_load=PICKS)
+                with gr.Row(elem_id="pager"):
+                    turn: dict[str, Any] = {"size": "sm", "visible": False, "scale": 0, "min_width": 90}
+                    self.newer = labels.add(gr.Button(elem_id="newer", **turn), value="gallery.newer")
+                    self.place = html(elem_id="place")
+                    self.older = labels.add(gr.Button(elem_id="older", **turn), value="gallery.older")
 
     @property
     def inputs(self) -> set[Component]:
-        return {self.chosen, self.filter, self.language}
+        return {self.chosen, self.filter, self.start, self.language}
 
     @property
     def detail(self) -> set[Component]:
@@ -69,34 +75,66 @@ class GalleryTab:
     @property
     def outputs(self) -> set[Component]:
         """What `look` changes."""
-        return {self.grid, self.filter, *self.detail}
+        return {self.filter, *self.paged, *self.detail}
+
+    @property
+    def paged(self) -> set[Component]:
+        """What `tiles` changes."""
+        return {self.grid, self.start, self.newer, self.place, self.older}
 
     def wire(self, refresh: Callable[[Any], Any]) -> None:
         """Attach every handler; `refresh(event)` lets the page look at the queue once the event is done."""
         buttons = self.buttons
         react(self.grid.select, self.pick, self.inputs, self.outputs)
-        react(self.filter.input, self.look_again, self.inputs, self.outputs)
+        react(self.filter.input, self.filtered, self.inputs, self.outputs)
+        react(self.newer.click, self.turn_newer, self.inputs, self.paged)
+        react(self.older.click, self.turn_older, self.inputs, self.paged)
         react(buttons["delete"].click, self.ask, None, buttons.values())
-        react(buttons["keep"].click, self.look_again, self.inputs, self.outputs)
+        react(buttons["keep"].click, self.look, self.inputs, self.outputs)
         refresh(react(buttons["sure"].click, self.delete, self.inputs, self.outputs))
         refresh(react(buttons["resume"].click, self.resume, self.inputs, self.outputs))
         create = self.events.create
         form_outputs = {*create.shown, *self.events.picture, create.message, self.tabs}
         react(buttons["use"].click, self.use, self.inputs, {*form_outputs, *self.outputs})
 
-    def look(self, chosen: str, kind: str, language: str) -> Updates:
+    def open(self, language: str) -> Updates:
+        """For a new visitor: the newest entries, none chosen."""
+        return self.look({self.chosen: "", self.filter: "all", self.start: "0", self.language: language})
+
+    def look(self, data: Data) -> Updates:
         """The tiles and the chosen entry as they are now."""
+        kind, language = data[self.filter], data[self.language]
         choices = [(say(word, language), key) for key, word in FILTERS.items()]
         return {
-            **self.tiles({self.chosen: chosen, self.filter: kind, self.language: language}),
+            **self.tiles(data),
             self.filter: gr.update(choices=choices, value=kind if kind in FILTERS else "all"),
-            **self.show(chosen, language),
+            **self.show(data[self.chosen], language),
         }
 
-    def tiles(self, data: Data) -> Updates:
-        """The tiles alone: what is being watched plays on."""
-        entries = self.backend.gallery.list(STATES.get(data[self.filter], ENDED), SHOWN)
-        return {self.grid: job_panels.tiles(entries, data[self.chosen], data[self.language])}
+    def tiles(self, data: Data, turn: int = 0) -> Updates:
+        """A page of tiles alone, `turn` pages further: what is being watched plays on."""
+        states, language = STATES.get(data[self.filter], ENDED), data[self.language]
+        count = self.backend.gallery.count(states)
+        last = max(count - 1, 0) // PAGE * PAGE
+        start = min(max(_start(data[self.start]) + turn * PAGE, 0), last)
+        entries = self.backend.gallery.list(states, PAGE, start)
+        return {
+            self.grid: job_panels.tiles(entries, data[self.chosen], language),
+            self.start: str(start),
+            self.newer: gr.update(visible=start > 0),
+            self.place: job_panels.place(start, len(entries), count, language) if count > PAGE else "",
+            self.older: gr.update(visible=start < last),
+        }
+
+    def turn_newer(self, data: Data) -> Updates:
+        return self.tiles(data, -1)
+
+    def turn_older(self, data: Data) -> Updates:
+        return self.tiles(data, 1)
+
+    def filtered(self, data: Data) -> Updates:
+        """Another filter begins at its newest entry."""
+        return self.look({**data, self.start: "0"})
 
     def show(self, chosen: str, language: str) -> Updates:
         """The chosen entry: its video, its settings, what can be done with it."""
@@ -113,11 +151,8 @@ class GalleryTab:
             **{button: gr.update(visible=visible.get(key, False)) for key, button in self.buttons.items()},
         }
 
-    def look_again(self, data: Data) -> Updates:
-        return self.look(data[self.chosen], data[self.filter], data[self.language])
-
     def pick(self, data: Data, event: gr.EventData) -> Updates:
-        return self.look(str(event.id), data[self.filter], data[self.language])
+        return self.look({**data, self.chosen: str(event.id)})
 
     def ask(self) -> Updates:
         """Delete asks once more."""
@@ -140,13 +175,13 @@ class GalleryTab:
                 act(data[self.chosen])
         except StudioError as error:
             return self._say(markup.sentence(error, data[self.language]), data)
-        return self.look_again(data)
+        return self.look(data)
 
     def _gone(self, data: Data) -> Updates:
         return self._say(say("gallery.gone", data[self.language]), data)
 
     def _say(self, words: str, data: Data) -> Updates:
-        return self.look_again(data) | {self.message: markup.alert([words])}
+        return self.look(data) | {self.message: markup.alert([words])}
 
     def use(self, data: Data) -> Updates:
         """Back to the form, filled with this entry."""
@@ -169,3 +204,9 @@ class GalleryTab:
         model = self.backend.models.get(entry.settings.model)
         title = model.title[language] if model else entry.settings.model
         return job_panels.settings_table(entry.settings, title, language)
+
+
+def _start(value: object) -> int:
+    """The first entry of a page as the browser says it, 0 where that is no number."""
+    text = str(value)
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0

@@ -153,6 +153,12 @@ def tiles(entries: Iterable[Entry], chosen: str, language: str) -> str:
     return f'<div class="grid">{cards}</div>' if cards else f'<p class="nothing">{say("gallery.empty", language)}</p>'
 
 
+def place(start: int, shown: int, count: int, language: str) -> str:
+    """Which entries of the gallery are on the page."""
+    words = say("gallery.place", language, first=start + 1, last=start + shown, count=count)
+    return f'<span class="place">{words}</span>'
+
+
 def _job_card(job: Job, chosen: str, language: str) -> str:
     done = job.state == JobState.FINISHED
     poster = job.result and filenames.beside(Path(job.result.path), ".jpg").is_file()

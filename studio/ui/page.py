@@ -79,13 +79,13 @@ class Page:
         react(page.load, self.open, [self.kept_language, self.kept_form], everything, js=LANGUAGE_OF_BROWSER)
         form_now = {*self.create.inputs, self.create.first_image}
         react(self.language.input, self.translate, {*form_now, *self.looking}, everything)
-        react(self.gallery_pane.select, self.gallery.tiles, self.gallery.inputs, {self.gallery.grid})
-        react(self.clock.tick, self.tick, self.looking, {*self.looked, self.gallery.grid})
+        react(self.gallery_pane.select, self.gallery.tiles, self.gallery.inputs, self.gallery.paged)
+        react(self.clock.tick, self.tick, self.looking, {*self.looked, *self.gallery.paged})
 
     @property
     def looking(self) -> set[Component]:
         """What a look at the queue reads of the page."""
-        return {self.seen, self.stage.focus, self.language, self.gallery.chosen, self.gallery.filter}
+        return {self.seen, self.stage.focus, *self.gallery.inputs}
 
     @property
     def looked(self) -> set[Component]:
@@ -102,7 +102,7 @@ class Page:
             self.create.show(values, False, language, words=True),
             self.examples.show(values["model"], language),
             self._look("", "", language),
-            self.gallery.look("", "all", language),
+            self.gallery.open(language),
         )
         return merge(updates, {self.language: gr.update(value=language)})
 
@@ -114,7 +114,7 @@ class Page:
             self.create.show(values, bool(data[self.create.picture_size]), language),
             self.examples.show(values["model"], language),
             self._look("", data[self.stage.focus], language),
-            self.gallery.look(data[self.gallery.chosen], data[self.gallery.filter], language),
+            self.gallery.look(data),
             self.events.drawn_again(data),
             {self.create.message: "", self.kept_language: language},
         )
@@ -154,4 +154,4 @@ class Page:
         return {**self.labels.updates(language), self.switch: markup.theme_switch(language)}
 
     def _then_look(self, event: Any) -> Any:
-        return react(event.then, self.tick, self.looking, {*self.looked, self.gallery.grid})
+        return react(event.then, self.tick, self.looking, {*self.looked, *self.gallery.paged})

@@ -40,6 +40,12 @@ def filled(page, model="nano", prompt="a paper boat", image=None, language="en",
     }
 
 
+def in_gallery(page, chosen, kind="all", start="0", language="en"):
+    """The input of a handler of the gallery."""
+    tab = page.gallery
+    return {tab.chosen: chosen, tab.filter: kind, tab.start: start, tab.language: language}
+
+
 def message(page, updates):
     return updates[page.create.message]
 

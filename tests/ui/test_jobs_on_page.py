@@ -1,5 +1,6 @@
 """What the page shows of jobs, and what its buttons do to them; no browser here either."""
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -8,7 +9,7 @@ from studio.events import Failed, PhaseStarted
 from studio.queue.job import JobState
 from studio.settings import GenerationSettings
 from studio.ui.strings import say
-from tests.ui.clicks import EVIL, filled, finish, message, picture, submit
+from tests.ui.clicks import EVIL, filled, finish, in_gallery, message, picture, submit
 
 
 def test_a_new_visitor_sees_what_runs_and_a_picked_job_stays(page):
@@ -83,7 +84,7 @@ def test_a_page_that_does_not_own_the_queue_only_shows(page, fake):
     mine = {page.stage.focus: job.id, page.create.language: "en"}
     page.stage.stop(mine)
     page.stage.again(mine)
-    gallery = {page.gallery.chosen: job.id, page.gallery.filter: "all", page.gallery.language: "en"}
+    gallery = in_gallery(page, job.id)
     page.gallery.delete(gallery)
     page.gallery.resume(gallery)
     (left,) = page.backend.queue.list()
@@ -100,7 +101,7 @@ def test_a_queue_that_takes_no_writes_is_a_sentence(page, monkeypatch):
     for name in ("submit", "cancel", "resume", "delete"):
         monkeypatch.setattr(page.backend.queue, name, fail)
     mine = {page.stage.focus: job.id, page.create.language: "zh"}
-    gallery = {page.gallery.chosen: failed.id, page.gallery.filter: "all", page.gallery.language: "zh"}
+    gallery = in_gallery(page, failed.id, language="zh")
     told = [message(page, page.stage.generate(filled(page, language="zh")))]
     told += [message(page, act(mine)) for act in (page.stage.stop, page.stage.resume, page.stage.again)]
     told += [act(gallery)[page.gallery.message] for act in (page.gallery.delete, page.gallery.resume)]
@@ -123,29 +124,54 @@ def test_the_gallery_plays_deletes_and_resumes(page, tmp_path):
     gallery = page.gallery
 
     def data(id, kind="all"):
-        return {gallery.chosen: id, gallery.filter: kind, gallery.language: "en"}
+        return in_gallery(page, id, kind)
 
     shown = gallery.pick(data(""), SimpleNamespace(id=done.id))
     assert f"studio/media/{done.id}/result" in shown[gallery.player] and EVIL not in "".join(map(str, shown.values()))
     assert shown[gallery.buttons["delete"]]["visible"] and not shown[gallery.buttons["sure"]]["visible"]
     assert gallery.ask()[gallery.buttons["sure"]]["visible"]
-    assert failed.id not in gallery.look_again(data("", "finished"))[gallery.grid]
-    assert done.id not in gallery.look_again(data("", "unfinished"))[gallery.grid]
-    assert gallery.look_again(data(failed.id))[gallery.buttons["resume"]]["visible"]
+    assert failed.id not in gallery.look(data("", "finished"))[gallery.grid]
+    assert done.id not in gallery.look(data("", "unfinished"))[gallery.grid]
+    assert gallery.look(data(failed.id))[gallery.buttons["resume"]]["visible"]
     gallery.resume(data(failed.id))
     assert page.backend.queue.get(failed.id).state == JobState.QUEUED
     used = gallery.use(data(done.id))
     assert used[page.create.fields["prompt"]]["value"] == EVIL and used[page.tabs]["selected"] == "create"
     gallery.delete(data(done.id))
     assert page.backend.queue.get(done.id) is None and not path.exists()
-    assert gallery.look_again(data("../x"))[gallery.chosen] == ""
+    assert gallery.look(data("../x"))[gallery.chosen] == ""
+
+
+def test_the_300th_of_500_videos_can_be_reached(page):
+    jobs = [submit(page, seed=number) for number in range(500)]
+    for job in jobs:
+        page.backend.queue.claim()
+        page.backend.queue.finish(job.id, JobState.CANCELLED)
+    tab, newest = page.gallery, [job.id for job in reversed(jobs)]
+
+    def shown(updates):
+        return re.findall(r'data-id="(\w+)"', updates[tab.grid])
+
+    updates, clicks = tab.look(in_gallery(page, "")), 0
+    assert shown(updates) == newest[:60] and "1 to 60 of 500" in updates[tab.place]
+    assert not updates[tab.newer]["visible"] and updates[tab.older]["visible"]
+    while newest[299] not in shown(updates):
+        updates, clicks = tab.turn_older(in_gallery(page, "", start=updates[tab.start])), clicks + 1
+    assert clicks == 4 and shown(updates) == newest[240:300]
+    assert shown(tab.turn_newer(in_gallery(page, "", start=updates[tab.start]))) == newest[180:240]
+    end = tab.turn_older(in_gallery(page, "", start="480", language="zh"))
+    assert shown(end) == newest[480:] and not end[tab.older]["visible"] and "第 481 至 500 个" in end[tab.place]
+    assert tab.filtered(in_gallery(page, "", "unfinished", start="240"))[tab.start] == "0"
+    starts = ("-1", "x", "9" * 30, "٣", "", None, [])
+    assert {shown(tab.look(in_gallery(page, "", start=start)))[0] for start in starts} == {newest[0]}
+    assert shown(tab.look(in_gallery(page, "", start="999999999"))) == newest[480:], "beyond the end is the last page"
 
 
 def test_a_job_that_is_gone_is_said(page):
     """Another page may have deleted what this one still shows."""
     for id, language in (("gone", "en"), ("", "zh"), (EVIL, "en")):
         mine = {page.stage.focus: id, page.create.language: language}
-        gallery = {page.gallery.chosen: id, page.gallery.filter: "all", page.gallery.language: language}
+        gallery = in_gallery(page, id, language=language)
         stage, tab = page.stage, page.gallery
         told = [
             message(page, act(mine)) for act in (stage.stop, stage.resume, stage.again, stage.new_seed, stage.reuse)
@@ -159,7 +185,7 @@ def test_a_job_that_is_gone_is_said(page):
 def test_a_tick_sends_only_what_changed(page):
     job = submit(page)
     data = {page.seen: "", page.stage.focus: "", page.create.language: "en"}
-    data |= {page.gallery.chosen: "", page.gallery.filter: "all"}
+    data |= in_gallery(page, "")
     first = page.tick(data)
     assert first[page.stage.focus] == job.id and page.gallery.grid in first
     data |= {page.seen: first[page.seen], page.stage.focus: job.id}

@@ -11,7 +11,7 @@ from studio.errors import InputError
 from studio.settings import GenerationSettings
 from studio.ui import form
 from studio.ui.page import Page
-from tests.ui.clicks import EVIL, filled, message, picture, submit, upload
+from tests.ui.clicks import EVIL, filled, in_gallery, message, picture, submit, upload
 from tests.ui.conftest import ALL
 
 
@@ -244,7 +244,7 @@ def test_every_handler_keeps_to_its_outputs(page, fake):
     given = filled(made, "nano", image=picture())
     settings_file = upload(made, b'{"model": "nano", "prompt": "a"}')
     given |= {made.create.restore: settings_file, made.create.inbox: settings_file, made.seen: ""}
-    given |= {made.stage.focus: submit(made).id, made.gallery.chosen: "", made.gallery.filter: "all"}
+    given |= {made.stage.focus: submit(made).id, **in_gallery(made, "")}
     events = {"tick_chosen": {"score": "5"}, "choose": {"id": "picture-lively"}, "pick": {"id": "x"}}
     for fn in blocks.fns.values():
         arguments = [{part: given[part] for part in fn.inputs}] if fn.inputs_as_dict else ["en", None][: len(fn.inputs)]

@@ -21,7 +21,7 @@ from studio.commands.flags import SETTING_FLAGS
 from studio.commands.machine import engine_options, find_model, learn_from, notices, studio_config
 from studio.commands.signals import stopping
 from studio.config import StudioConfig, load_camera_moves
-from studio.errors import Cancelled, InputError
+from studio.errors import Cancelled, InputError, StudioError
 from studio.events import Event, Finished, Notice, PhaseStarted, Progress
 from studio.filenames import RESULT_SUFFIXES, beside, result_name
 from studio.media import read_image, read_metadata
@@ -65,7 +65,6 @@ def run(options: argparse.Namespace) -> int:
                 bar.show(notice)
             finished = generate(request, engine, bar.show, stop.is_set)
             finished = replace(finished, seconds=seconds | finished.seconds)
-            learn_from(engine, settings, finished, config, engine_options(options), first=True)
         except Cancelled:
             again = f"the same command with --seed {settings.seed} goes on from the last step"
             print(f"\nStopped; {again} (for {KEPT_DAYS} days).", file=sys.stderr)
@@ -73,6 +72,10 @@ def run(options: argparse.Namespace) -> int:
         finally:
             engine.memory.release()
         shutil.rmtree(workdir, ignore_errors=True)
+        try:
+            learn_from(engine, settings, finished, config, engine_options(options), first=True)
+        except (StudioError, OSError, RuntimeError) as error:  # the video is there: the next estimate is worse, no more
+            print(f"How long it took on this machine could not be noted: {error}", file=sys.stderr)
     return _tell(finished)
 
 

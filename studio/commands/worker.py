@@ -24,35 +24,29 @@ from studio.queue.worker import FRESH_PROCESS, Stop, work
 def run(options: argparse.Namespace) -> int:
     """Work the queue until the page ends or asks to stop."""
     config = studio_config(options)
-    engines = _Engines(config, engine_options(options))
-    start_log(options.queue, "worker")
     stop = Stop()
+    runner = _VideoRunner(config, engine_options(options), stop)
+    start_log(options.queue, "worker")
     stop.listen()
     queue = JobQueue(options.queue, limit_megapixels=config.image_limit_megapixels)
-    device = str(pick_device(engine_options(options).device))
-    lock = DeviceLock(runtime_folder(), device, "the page's worker")
-    left = False
-
-    def idle() -> None:
-        """Release the memory. What a CUDA context takes is freed by the end of its process alone, so that one ends."""
-        nonlocal left
-        engines.release()
-        if device != "cpu" and not stop.asked:
-            left = stop.asked = True
-
-    code = work(queue, engines.run, idle, stop=stop, device=lock)
-    return FRESH_PROCESS if left else code
+    lock = DeviceLock(runtime_folder(), str(runner.device), "the page's worker")
+    code = work(queue, runner, stop=stop, device=lock)
+    return FRESH_PROCESS if runner.leaves else code
 
 
-class _Engines:
-    """The worker's opened model: kept from job to job while the same one is asked for."""
+class _VideoRunner:
+    """Makes videos. The opened model is kept from job to job while the same one is asked for.
 
-    def __init__(self, config: StudioConfig, options: EngineOptions) -> None:
-        self._config, self._options = config, options
+    leaves: the process is to end, and a fresh one to wait for jobs: what a CUDA context takes is freed in no other way.
+    """
+
+    def __init__(self, config: StudioConfig, options: EngineOptions, stop: Stop) -> None:
+        self._config, self._options, self._stop = config, options, stop
         self._models, self._moves = load_models(), load_camera_moves()
         self._key: tuple[str, bool] | None = None
         self._engine: Engine | None = None
         self._first = True  # no video was made by this process yet
+        self.device, self.leaves = pick_device(options.device), False
 
     def run(self, job: Job, emit: Callable[[Event], None], cancelled: Callable[[], bool]) -> Finished:
         """Make the job's video."""
@@ -68,12 +62,21 @@ class _Engines:
             emit(notice)
         finished = generate(Request(settings, stem, job.folder, image), engine, emit, cancelled)
         finished = replace(finished, seconds=seconds | finished.seconds)
-        learn_from(engine, settings, finished, self._config, self._options, first=self._first)
-        self._first = False
         return finished
 
+    def after(self, job: Job, result: Finished) -> None:
+        """Learn how long it took on this machine."""
+        first, self._first = self._first, False
+        if self._engine is not None:
+            learn_from(self._engine, job.settings, result, self._config, self._options, first=first)
+
     def release(self) -> None:
-        """Release the model's memory."""
+        """Release the model's memory, and on a GPU end the process."""
+        self._close()
+        if self.device.type != "cpu" and not self._stop.asked:
+            self.leaves = self._stop.asked = True
+
+    def _close(self) -> None:
         if self._engine is not None:
             self._engine.memory.release()
         self._engine = self._key = None
@@ -82,7 +85,7 @@ class _Engines:
         key = (model.name, has_image)
         if self._engine is None or self._key != key:
             emit(PhaseStarted("load"))
-            self.release()
+            self._close()
             self._engine = open_engine(model, has_image, self._moves, self._config, self._options)
             self._key = key
         return self._engine

@@ -11,7 +11,6 @@ import re
 import secrets
 import shutil
 import sqlite3
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +21,7 @@ from studio.errors import InputError, StudioError
 from studio.events import Event, Failed, Finished, Notice, PhaseStarted, Preview, Progress
 from studio.media import read_image
 from studio.queue import schema
+from studio.queue.clock import CLOCK, Clock
 from studio.queue.database import Database, Restore, unwritable
 from studio.queue.job import RESUMABLE, Job, JobKind, JobState, Request, job_of_row
 from studio.settings import ResolvedSettings
@@ -48,8 +48,8 @@ class JobQueue:
     an unknown one is no error, the call does nothing and says so.
     """
 
-    def __init__(self, folder: Path, *, limit_megapixels: float | None = None) -> None:
-        self.folder = Path(folder).resolve()
+    def __init__(self, folder: Path, *, limit_megapixels: float | None = None, clock: Clock = CLOCK) -> None:
+        self.folder, self._clock = Path(folder).resolve(), clock
         self._limits = () if limit_megapixels is None else (limit_megapixels,)
         self._db = Database(self.folder / "queue.sqlite", schema.MIGRATIONS, self._restored, schema.NAMED_OTHERWISE)
 
@@ -69,7 +69,7 @@ class JobQueue:
         folder = self._job_folder(id)
 
         def add(db: sqlite3.Connection) -> Rows:
-            rows = schema.insert(db, _new_row(db, id, settings))
+            rows = schema.insert(db, _new_row(db, id, settings, self._clock.now()))
             self._write_copy(rows[0])
             return rows
 
@@ -128,7 +128,7 @@ class JobQueue:
 
     def cancel(self, id: str) -> bool:
         """End a queued job now, a running one as soon as its worker looks (cancel_requested)."""
-        return bool(self._turn(CANCEL, "id = ? AND state IN ('queued', 'running')", time.time(), _key(id)))
+        return bool(self._turn(CANCEL, "id = ? AND state IN ('queued', 'running')", self._clock.now(), _key(id)))
 
     def cancel_requested(self, id: str) -> bool:
         """Whether the running job should stop. Costs microseconds and waits for nobody: poll it per block."""
@@ -173,7 +173,7 @@ class JobQueue:
         rows = self._turn(
             "state = 'running', started = ?, ended = NULL, attempts = attempts + 1, worker = ?",
             f"number = (SELECT number FROM jobs WHERE state = 'queued' {FIRST_TO_RUN} LIMIT 1)",
-            time.time(),
+            self._clock.now(),
             worker,
         )
         return self._job(rows[0]) if rows else None
@@ -182,13 +182,13 @@ class JobQueue:
         """Fold what a running job tells into its row; news of a job that does not run changes nothing."""
         match event:
             case PhaseStarted(phase):
-                return self._tell(id, "phase = ?, progress = NULL", phase)
+                return self._report(id, "phase = ?, progress = NULL", phase)
             case Progress(phase):
-                return self._tell(id, "phase = ?, progress = ?", phase, _json(event))
+                return self._report(id, "phase = ?, progress = ?", phase, _json(event))
             case Preview(_, path):
-                return self._tell(id, "preview = ?", Path(path).name)
+                return self._report(id, "preview = ?", Path(path).name)
             case Notice():
-                return self._tell(id, "notices = json_insert(notices, '$[#]', json(?))", _json(event))
+                return self._report(id, "notices = json_insert(notices, '$[#]', json(?))", _json(event))
             case Finished():
                 return self.finish(id, JobState.FINISHED, result=event)
             case Failed():
@@ -199,7 +199,7 @@ class JobQueue:
         ended = self._turn(
             "state = ?, ended = ?, request = '', progress = NULL, result = ?, error = ?",
             "id = ? AND state = 'running'",
-            *(state, time.time(), _json(result), _json(error), _key(id)),
+            *(state, self._clock.now(), _json(result), _json(error), _key(id)),
         )
         if ended and state == JobState.FINISHED:
             (self._job_folder(id) / filenames.LATENTS).unlink(missing_ok=True)
@@ -208,7 +208,7 @@ class JobQueue:
     def interrupt_running(self) -> Ids:
         """Mark what runs as interrupted, for when its worker is surely gone. Returns the ids."""
         rows = self._turn(
-            "state = 'interrupted', ended = ?, request = '', progress = NULL", "state = 'running'", time.time()
+            "state = 'interrupted', ended = ?, request = '', progress = NULL", "state = 'running'", self._clock.now()
         )
         return [row["id"] for row in rows]
 
@@ -216,7 +216,7 @@ class JobQueue:
         """Close this thread's connection."""
         self._db.close()
 
-    def _tell(self, id: str, change: str, *values: Any) -> bool:
+    def _report(self, id: str, change: str, *values: Any) -> bool:
         """Progress: matters while the job runs only, so it costs no disk flush."""
         update = self._updating(change, "id = ? AND state = 'running'", *values, _key(id))
         return bool(self._changed(update, durable=False))
@@ -282,9 +282,8 @@ class JobQueue:
         return job_of_row(row, self._job_folder(row["id"]))
 
 
-def _new_row(db: sqlite3.Connection, id: str, settings: ResolvedSettings) -> dict[str, Any]:
+def _new_row(db: sqlite3.Connection, id: str, settings: ResolvedSettings, now: float) -> dict[str, Any]:
     """A job that waits behind all others, also where the clock was set back."""
-    now = time.time()
     last = db.execute("SELECT max(position) FROM jobs WHERE state = 'queued'").fetchone()[0]
     made = {"id": id, "kind": JobKind.VIDEO, "state": JobState.QUEUED, "settings": settings.to_json(), "created": now}
     return made | {"position": max(now, last or 0.0), "phase": "", "notices": "[]", "attempts": 0}

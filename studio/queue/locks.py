@@ -1,6 +1,6 @@
 """Locks that die with their process: one owner per queue, one user per device.
 
-flock belongs to an open file: the kernel lets go of it when the last process that holds the file open ends, however
+flock belongs to an open file: the kernel releases it when the last process that holds the file open ends, however
 it ends. The file's text says who holds it; the file itself stays, because removing it would let two lock two files.
 """
 
@@ -9,12 +9,12 @@ import os
 import re
 import stat
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
 from studio.errors import Cancelled, StudioError
+from studio.queue.clock import CLOCK, Clock
 
 POLL_SECONDS = 0.1
 
@@ -22,8 +22,8 @@ POLL_SECONDS = 0.1
 class FileLock:
     """An exclusive lock on `path`. `purpose` is what others read while they wait, e.g. "the page on port 7860"."""
 
-    def __init__(self, path: Path, purpose: str = "") -> None:
-        self._path, self._purpose, self._file = path, purpose, -1
+    def __init__(self, path: Path, purpose: str = "", clock: Clock = CLOCK) -> None:
+        self._path, self._purpose, self._clock, self._file = path, purpose, clock, -1
 
     @property
     def held(self) -> bool:
@@ -53,27 +53,27 @@ class FileLock:
         return True
 
     def wait(self, on_wait: Callable[[str], None] | None = None, cancelled: Callable[[], bool] = lambda: False) -> None:
-        """Acquire, however long it takes. `on_wait` hears who holds the lock, again whenever that changes.
+        """Acquire, however long it takes. `on_wait` is given who holds the lock, again whenever that changes.
 
         Raises Cancelled as soon as `cancelled()` is true.
         """
-        told = None
+        reported = None
         while not self.acquire():
             if cancelled():
                 raise Cancelled
-            if on_wait and (holder := self.holder()) != told:
+            if on_wait and (holder := self.holder()) != reported:
                 on_wait(holder)
-                told = holder
-            time.sleep(POLL_SECONDS)
+                reported = holder
+            self._clock.sleep(POLL_SECONDS)
 
     def release(self) -> None:
-        """Let go; nothing happens when the lock is not held."""
+        """Release the lock; nothing happens when it is not held."""
         if self.held:
             os.close(self._file)
             self._file = -1
 
     def holder(self) -> str:
-        """Who holds the lock, in words; "" when its file says nothing."""
+        """Who holds the lock, as its purpose says; "" when its file is empty."""
         try:
             return self._path.read_text(encoding="utf-8", errors="replace").strip()
         except OSError:
@@ -107,8 +107,8 @@ class OwnerLock(FileLock):
 class DeviceLock(FileLock):
     """Who computes on a device ("cuda:0", "cpu"): one process of this user at a time."""
 
-    def __init__(self, folder: Path, device: str, purpose: str = "") -> None:
-        super().__init__(folder / f"device-{re.sub(r'[^A-Za-z0-9]+', '-', device)}.lock", purpose)
+    def __init__(self, folder: Path, device: str, purpose: str = "", clock: Clock = CLOCK) -> None:
+        super().__init__(folder / f"device-{re.sub(r'[^A-Za-z0-9]+', '-', device)}.lock", purpose, clock)
 
 
 def runtime_folder() -> Path:

@@ -5,23 +5,24 @@ import os
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from studio.errors import StudioError
 from studio.events import Failed
+from studio.host_memory import ram_in_use
 from studio.messages import message
+from studio.queue.clock import CLOCK, Clock
 from studio.queue.job import JobState
 from studio.queue.jobs import JobQueue
 from studio.queue.locks import OwnerLock
 from studio.queue.worker import FRESH_PROCESS, GRACE_SECONDS
+from studio.units import GB
 
 POLL_SECONDS = 0.1
 RETRY_SECONDS = 1.0  # between two tries to own the queue, or to write into it
 FIRST_DELAY, LAST_DELAY = 0.5, 30.0  # seconds before the successor of a worker that could not start; doubled each time
 YOUNG_SECONDS = 20.0  # one that died younger than this, without a job, could not start
-LAST_WORDS_BYTES = 2048
+LAST_OUTPUT_BYTES = 2048
 
 _log = logging.getLogger(__name__)
 
@@ -31,17 +32,26 @@ class Supervisor:
 
     The worker inherits the owner lock, so that nobody else owns the queue while a worker still ends; it notices the
     end of this process by its stdin. A second page owns nothing: it shows, and its jobs are worked by the owner's
-    worker; it takes over when the owner is gone.
+    worker; it takes over when the owner is gone. A worker that is asked to end is killed after `grace_seconds`.
     """
 
-    def __init__(self, queue: JobQueue, command: Sequence[str], *, purpose: str = "the page") -> None:
+    def __init__(
+        self,
+        queue: JobQueue,
+        command: Sequence[str],
+        *,
+        purpose: str = "the page",
+        grace_seconds: float = GRACE_SECONDS,
+        clock: Clock = CLOCK,
+    ) -> None:
         self._queue, self._command = queue, list(command)
+        self._grace_seconds, self._clock = grace_seconds, clock
         self._lock = OwnerLock(queue.folder, purpose)
-        self._wake, self._stopping, self._restarting = threading.Event(), False, False
+        self._wake, self._stopping = threading.Event(), False
         self._thread: threading.Thread | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._memory = (0, 0)
-        self._words_path = queue.folder / "worker.err"
+        self._memory = (0, 0)  # used and in all, while the worker last ran
+        self._stderr_path = queue.folder / "worker.err"
         self.trouble: Failed | None = None  # why the worker cannot start, while that is so
 
     @property
@@ -51,7 +61,7 @@ class Supervisor:
 
     @property
     def holder(self) -> str:
-        """Who works the queue, in words."""
+        """Who works the queue, as its purpose says."""
         return self._lock.holder()
 
     @property
@@ -67,17 +77,12 @@ class Supervisor:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the worker in order (its job is INTERRUPTED) and let go of the queue."""
+        """End the worker in order (its job is INTERRUPTED) and release the queue."""
         self._stopping = True
         self._wake.set()
         if self._thread:
             self._thread.join()
         self._lock.release()
-
-    def restart(self) -> None:
-        """Give the jobs a new worker process; the running job is INTERRUPTED."""
-        self._restarting = True
-        self._wake.set()
 
     def _loop(self) -> None:
         while not self._stopping:
@@ -97,9 +102,9 @@ class Supervisor:
     def _keep_worker(self) -> None:
         delay = 0.0
         while not self._stopping:
-            began = time.monotonic()
+            began = self._clock.monotonic()
             reason = self._run_worker()
-            died_young = time.monotonic() - began < YOUNG_SECONDS
+            died_young = self._clock.monotonic() - began < YOUNG_SECONDS
             at_work = self._end_running(reason) > 0
             self.trouble = reason if died_young and not at_work else None
             delay = min(max(2 * delay, FIRST_DELAY), LAST_DELAY) if self.trouble else 0.0
@@ -107,36 +112,33 @@ class Supervisor:
 
     def _run_worker(self) -> Failed | None:
         """One worker from start to end: why it died, None when it ended in order."""
-        self._restarting = False
         try:
-            with self._words_path.open("wb") as words:
+            with self._stderr_path.open("wb") as output:
                 process = subprocess.Popen(
                     self._command,
                     stdin=subprocess.PIPE,
-                    stdout=words,
-                    stderr=words,
+                    stdout=output,
+                    stderr=output,
                     start_new_session=True,  # Ctrl-C in the terminal reaches the page alone, which ends the worker
                     pass_fds=(self._lock.fileno(),),
                 )
         except OSError as error:
             return _failed("worker_exited", status="-", words=str(error))
-        self._process, began = process, time.monotonic()
+        self._process, began = process, self._clock.monotonic()
         _log.info("worker %d started", process.pid)
-        with process.stdin:
-            while process.poll() is None and not (self._stopping or self._restarting):
-                self._memory = host_memory()
-                self._pause(POLL_SECONDS)
-                if time.monotonic() - began >= YOUNG_SECONDS:
-                    self.trouble = None
-            asked = process.poll() is None
-            if asked:
-                _end(process)
+        while process.poll() is None and not self._stopping:
+            self._memory = ram_in_use()
+            self._pause(POLL_SECONDS)
+            if self._clock.monotonic() - began >= YOUNG_SECONDS:
+                self.trouble = None
+        asked = process.poll() is None
+        _end(process, self._grace_seconds)
         _log.info("worker %d ended with code %s", process.pid, process.returncode)
         if asked or process.returncode == FRESH_PROCESS:
             return None
-        words = self._last_words()
-        _log.error("its last words:\n%s", words or "-")
-        return self._reason(process.returncode, (words.splitlines() or ["-"])[-1])
+        last = self._last_output()
+        _log.error("its last output:\n%s", last or "-")
+        return self._reason(process.returncode, (last.splitlines() or ["-"])[-1])
 
     def _end_running(self, reason: Failed | None) -> int:
         """Running jobs have no worker any more: FAILED with the reason, INTERRUPTED without. Returns their number."""
@@ -152,49 +154,37 @@ class Supervisor:
                     return 0
                 self._pause(RETRY_SECONDS)
 
-    def _reason(self, code: int, words: str) -> Failed:
-        """An exit code as a sentence; negative ones are signals. `words`: the last line of its stderr."""
+    def _reason(self, code: int, last_line: str) -> Failed:
+        """An exit code as a sentence; negative ones are signals. `last_line`: of its stderr."""
         if code == -signal.SIGKILL:
             used, total = self._memory
-            return _failed("worker_killed", used_gb=used / 2**30, total_gb=total / 2**30)
+            return _failed("worker_killed", used_gb=used / GB, total_gb=total / GB)
         if code < 0:
-            return _failed("worker_crashed", signal=signal.strsignal(-code) or -code, words=words)
-        return _failed("worker_exited", status=code, words=words)
+            return _failed("worker_crashed", signal=signal.strsignal(-code) or -code, words=last_line)
+        return _failed("worker_exited", status=code, words=last_line)
 
-    def _last_words(self) -> str:
+    def _last_output(self) -> str:
         """The end of what the worker wrote to its stderr."""
         try:
-            return self._words_path.read_bytes()[-LAST_WORDS_BYTES:].decode("utf-8", errors="replace").strip()
+            return self._stderr_path.read_bytes()[-LAST_OUTPUT_BYTES:].decode("utf-8", errors="replace").strip()
         except OSError:
             return ""
 
     def _pause(self, seconds: float) -> None:
-        """Sleep, unless stop or restart calls."""
-        self._wake.wait(seconds)
+        """Sleep, unless stop is called."""
+        self._clock.wait(self._wake, seconds)
         self._wake.clear()
 
 
-def host_memory() -> tuple[int, int]:
-    """Bytes of host memory in use and in all, of the container where it has a limit; (0, 0) where nobody says."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        sizes = {name: int(rest.split()[0]) * 1024 for name, rest in (line.split(":") for line in lines)}
-        total, used = sizes["MemTotal"], sizes["MemTotal"] - sizes["MemAvailable"]
-    except (OSError, KeyError, ValueError):
-        return 0, 0
-    try:
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
-        return (int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii")), limit)
-    except (OSError, ValueError):  # no container, or "max": no limit
-        return used, total
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask the worker to end, and make it end when it does not. It is the leader of a process group of its own."""
-    process.stdin.close()
+def _end(process: subprocess.Popen[bytes], grace_seconds: float) -> None:
+    """Ask the worker to end, and kill it when it does not. It is the leader of a process group of its own."""
+    if process.stdin is not None:
+        process.stdin.close()
+    if process.poll() is not None:
+        return
     process.terminate()
     try:
-        process.wait(GRACE_SECONDS)
+        process.wait(grace_seconds)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

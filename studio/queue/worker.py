@@ -1,4 +1,4 @@
-"""The loop of the worker process: take a job, run it, write down how it ended; let go of the device when idle.
+"""The loop of the worker process: take a job, run it, write down how it ended; release the device when idle.
 
 A process of its own, so that a crash, a CUDA error or kill -9 costs one job and never the page (supervisor.py starts
 it and tells what killed it). It ends in order, its job marked INTERRUPTED, when asked by a signal or when its parent
@@ -12,10 +12,12 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import Protocol, TypeVar
 
 from studio.errors import Cancelled, StudioError
 from studio.events import Event, Failed, Finished, Notice
 from studio.messages import message
+from studio.queue.clock import CLOCK, Clock
 from studio.queue.job import Job, JobState
 from studio.queue.jobs import JobQueue
 from studio.queue.locks import DeviceLock
@@ -25,20 +27,40 @@ FRESH_PROCESS = 75  # exit code (EX_TEMPFAIL): all is written down, a new proces
 POLL_SECONDS = 0.1  # between two looks into an empty queue
 CANCEL_SECONDS = 0.05  # between two reads of the cancel mark
 RETRY_SECONDS = 1.0  # between two tries to write down how a job ended
-GRACE_SECONDS = 20.0  # from the parent's death to the end of this process, whatever it is doing
+GRACE_SECONDS = 20.0  # for the job in work, when the process has to end
+WORKER = "local"  # by this name the page's own worker takes jobs
 
 Emit = Callable[[Event], None]
 IsCancelled = Callable[[], bool]
-Run = Callable[[Job, Emit, IsCancelled], Finished]
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
 
-class Stop:
-    """Whether this process was asked to end. A plain flag: an Event may deadlock when set by a signal handler."""
+class Runner(Protocol):
+    """What makes the jobs of a worker."""
 
-    def __init__(self) -> None:
-        self.asked = False
+    def run(self, job: Job, emit: Emit, cancelled: IsCancelled) -> Finished:
+        """Make the job's result. `cancelled` is cheap enough for every block: raise Cancelled once it is true."""
+        ...
+
+    def after(self, job: Job, result: Finished) -> None:
+        """What is left to do once the job's end is written down. An error in it is logged and harms no job."""
+        ...
+
+    def release(self) -> None:
+        """Release the memory: no job for a while, or no further one."""
+        ...
+
+
+class Stop:
+    """Whether this process was asked to end. A plain flag: an Event may deadlock when set by a signal handler.
+
+    grace_seconds: from the parent's death to the end of this process, whatever it is doing.
+    """
+
+    def __init__(self, grace_seconds: float = GRACE_SECONDS) -> None:
+        self.asked, self._grace_seconds = False, grace_seconds
 
     def listen(self) -> None:
         """Hear SIGTERM, SIGINT and the end of stdin, a pipe that the parent holds open while it lives."""
@@ -53,90 +75,111 @@ class Stop:
         while os.read(0, 1024):
             continue
         self.asked = True
-        time.sleep(GRACE_SECONDS)
+        time.sleep(self._grace_seconds)
         os._exit(1)  # stuck: nobody is left to end it
 
 
 def work(
     queue: JobQueue,
-    run: Run,
-    idle: Callable[[], None],
+    runner: Runner,
     *,
     stop: Stop,
     device: DeviceLock | None = None,
     idle_seconds: float = 30.0,
+    clock: Clock = CLOCK,
 ) -> int:
     """Work the queue until `stop.asked`; returns the exit code of the process.
 
-    run(job, emit, cancelled) makes the video; `cancelled` is cheap enough for every block. The device is locked from
-    the first job until `idle_seconds` without one; then `idle` gives the memory back and the lock is let go. An error
-    that is no StudioError ends the loop with FRESH_PROCESS: nobody knows what it left behind (after a CUDA error,
-    every call on the device fails).
+    The device is locked from the first job until `idle_seconds` without one; then the runner releases its memory, and
+    the lock is released. An error that is no StudioError ends the loop with FRESH_PROCESS: nobody knows what it left
+    behind (after a CUDA error, every call on the device fails).
     """
-    last = time.monotonic()
-    busy = False
+    last, busy = clock.monotonic(), False
     while not stop.asked:
-        job = _claim(queue)
+        job = _claim(queue, clock)
         if job is not None:
             busy = True
             with job_in_log(job.id):
-                if not _Attempt(queue, job, stop, device).carry_out(run):
+                if not _Attempt(queue, job, stop, device, clock).carry_out(runner):
                     return FRESH_PROCESS
-            last = time.monotonic()
+            last = clock.monotonic()
             continue
-        if busy and time.monotonic() - last >= idle_seconds:
-            _let_go(idle, device)
+        if busy and clock.monotonic() - last >= idle_seconds:
+            _release(runner, device)
             busy = False
-        time.sleep(POLL_SECONDS)
+        clock.sleep(POLL_SECONDS)
     if busy:
-        _let_go(idle, device)
+        _release(runner, device)
     return 0
 
 
-def _claim(queue: JobQueue) -> Job | None:
+def _claim(queue: JobQueue, clock: Clock) -> Job | None:
     try:
-        return queue.claim()
+        return queue.claim(WORKER)
     except StudioError as error:  # a full disk: the jobs wait until there is space again
         _log.warning("no job can be taken: %s", error)
-        time.sleep(RETRY_SECONDS)
+        clock.sleep(RETRY_SECONDS)
         return None
 
 
-def _let_go(idle: Callable[[], None], device: DeviceLock | None) -> None:
-    idle()
+def _release(runner: Runner, device: DeviceLock | None) -> None:
+    runner.release()
     if device is not None:
         device.release()
+
+
+def _outcome(call: Callable[[], T]) -> T | Exception:
+    """What `call` returns or raises: the one boundary at which any error of a job is caught."""
+    try:
+        return call()
+    except Exception as error:  # noqa: BLE001 - whatever happens fails this job alone
+        return error
 
 
 class _Attempt:
     """One run of one job."""
 
-    def __init__(self, queue: JobQueue, job: Job, stop: Stop, device: DeviceLock | None) -> None:
-        self._queue, self._job, self._stop, self._device = queue, job, stop, device
-        self._cancel, self._read_at = False, 0.0
+    def __init__(self, queue: JobQueue, job: Job, stop: Stop, device: DeviceLock | None, clock: Clock) -> None:
+        self._queue, self._job, self._stop, self._device, self._clock = queue, job, stop, device, clock
+        self._cancel, self._read_at = False, -CANCEL_SECONDS
 
-    def carry_out(self, run: Run) -> bool:
+    def carry_out(self, runner: Runner) -> bool:
         """Run the job and write down how it ended; False when this process should not go on."""
-        job, sound = self._job, True
+        job = self._job
         _log.info("attempt %d: %s", job.attempts, job.settings.model)
-        try:
-            if self._device is not None:
-                self._device.wait(self._tell_holder, self._cancelled)
-            state, result, error = JobState.FINISHED, run(job, self._emit, self._cancelled), None
-        except Cancelled:
-            leaving = self._stop.asked and not self._cancel
-            state, result, error = (JobState.INTERRUPTED if leaving else JobState.CANCELLED), None, None
-        except StudioError as problem:
-            _log.warning("failed: %s", problem)
-            state, result, error = JobState.FAILED, None, Failed(problem.code, problem.values, str(problem))
-        except Exception as problem:  # noqa: BLE001 - the one boundary: whatever happens fails this job alone
-            _log.exception("failed unexpectedly")
-            state, result, error, sound = JobState.FAILED, None, _unexpected(problem), False
-        self._settle(state, result, error)
-        return sound
+        outcome = _outcome(lambda: self._run(runner))
+        match outcome:
+            case Finished():
+                ended = self._end(JobState.FINISHED, result=outcome)
+                return not ended or self._after(runner, outcome)
+            case Cancelled():
+                leaving = self._stop.asked and not self._cancel
+                self._end(JobState.INTERRUPTED if leaving else JobState.CANCELLED)
+            case StudioError():
+                _log.warning("failed: %s", outcome)
+                self._end(JobState.FAILED, error=Failed(outcome.code, outcome.values, str(outcome)))
+            case _:
+                _log.error("failed unexpectedly", exc_info=outcome)
+                self._end(JobState.FAILED, error=_unexpected(outcome))
+                return False
+        return True
 
-    def _settle(self, state: JobState, result: Finished | None, error: Failed | None) -> None:
-        """Write the end down, trying again while the disk is full: the work is done and must not be lost."""
+    def _run(self, runner: Runner) -> Finished:
+        if self._device is not None:
+            self._device.wait(self._note_holder, self._cancelled)
+        return runner.run(self._job, self._emit, self._cancelled)
+
+    def _after(self, runner: Runner, result: Finished) -> bool:
+        error = _outcome(lambda: runner.after(self._job, result))
+        if error is not None:
+            _log.error("after the job: %s", error, exc_info=error)
+        return error is None or isinstance(error, StudioError | OSError)
+
+    def _end(self, state: JobState, *, result: Finished | None = None, error: Failed | None = None) -> bool:
+        """Write the end down, trying again while the disk is full: the work is done and must not be lost.
+
+        False where this process was asked to end before it could.
+        """
         while True:
             try:
                 self._queue.finish(self._job.id, state, result=result, error=error)
@@ -144,9 +187,10 @@ class _Attempt:
             except StudioError as problem:
                 _log.error("the end of the job (%s) cannot be written yet: %s", state, problem)
                 if self._stop.asked:
-                    return
-                time.sleep(RETRY_SECONDS)
+                    return False
+                self._clock.sleep(RETRY_SECONDS)
         _log.info("%s", state)
+        return True
 
     def _emit(self, event: Event) -> None:
         try:
@@ -156,7 +200,7 @@ class _Attempt:
 
     def _cancelled(self) -> bool:
         """Read the cancel mark at most every CANCEL_SECONDS."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if not self._cancel and now - self._read_at >= CANCEL_SECONDS:
             self._read_at = now
             try:
@@ -165,7 +209,7 @@ class _Attempt:
                 _log.warning("whether to stop cannot be read: %s", error)
         return self._cancel or self._stop.asked
 
-    def _tell_holder(self, holder: str) -> None:
+    def _note_holder(self, holder: str) -> None:
         values = {"holder": holder or "?"}
         text = message("device_busy", values)
         _log.info(text)

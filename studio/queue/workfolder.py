@@ -6,11 +6,11 @@ so never under a process that works in them, however long it takes.
 
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from studio.queue.clock import CLOCK, Clock
 from studio.queue.locks import FileLock
 
 KEPT_DAYS = 30  # after the last change; `generate` says so when it is stopped
@@ -21,9 +21,9 @@ SUFFIX = ".lock"
 class FolderLock(FileLock):
     """Who works in a work folder. The lock lies beside it and goes with it, unlike other locks."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Clock = CLOCK) -> None:
         self._lock = folder.with_name(folder.name + SUFFIX)
-        super().__init__(self._lock, "generate on the command line")
+        super().__init__(self._lock, "generate on the command line", clock)
 
     def acquire(self) -> bool:
         """As FileLock.acquire. Another process may remove the file between its opening and its locking: then anew."""
@@ -34,7 +34,7 @@ class FolderLock(FileLock):
         return False
 
     def remove(self) -> None:
-        """Let go and take the file away; only with the lock held, so that no two files are locked."""
+        """Release the lock and remove its file; only with the lock held, so that no two files are locked."""
         self._lock.unlink(missing_ok=True)
         self.release()
 
@@ -46,12 +46,14 @@ class FolderLock(FileLock):
 
 
 @contextmanager
-def work_folder(folder: Path, on_wait: Callable[[str], None], cancelled: Callable[[], bool]) -> Iterator[None]:
+def work_folder(
+    folder: Path, on_wait: Callable[[str], None], cancelled: Callable[[], bool], clock: Clock = CLOCK
+) -> Iterator[None]:
     """Hold the folder, there or not; where another process works in it (the same command, twice), wait for it.
 
     Raises Cancelled while it waits.
     """
-    lock = FolderLock(folder)
+    lock = FolderLock(folder, clock)
     lock.wait(on_wait, cancelled)
     try:
         yield
@@ -59,9 +61,9 @@ def work_folder(folder: Path, on_wait: Callable[[str], None], cancelled: Callabl
         lock.remove()
 
 
-def remove_leftovers(root: Path) -> list[str]:
+def remove_leftovers(root: Path, clock: Clock = CLOCK) -> list[str]:
     """Remove the work folders in `root` that are due; their names. One that cannot be removed stays."""
-    due, removed = time.time() - KEPT_DAYS * DAY, []
+    due, removed = clock.now() - KEPT_DAYS * DAY, []
     for folder in sorted({path.with_name(path.name.removesuffix(SUFFIX)) for path in _entries(root)}):
         lock = FolderLock(folder)
         if _changed(folder) >= due or not lock.acquire():

@@ -2,35 +2,27 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from studio.config import CameraMove, Example, ModelConfig, Preset, StudioConfig
 from studio.events import Failed
+from studio.prompt import EncoderCount
 from studio.queue.gallery import Gallery
 from studio.queue.jobs import JobQueue
 from studio.settings import ResolvedSettings
-
-
-class TokenMeter(Protocol):
-    """What one encoder ("step_llm", "clip") reads of a text: `used` of `limit` tokens; `cut` more are not read."""
-
-    encoder: str
-    used: int
-    limit: int
-    cut: int
 
 
 @dataclass(frozen=True)
 class TextReport:
     """Exactly what the model receives.
 
-    tokens: one meter per encoder for the positive text; empty where the model's tokenizers are not installed.
+    tokens: a count per encoder for the positive text; empty where the model's tokenizers are not installed.
     unread: encoder -> the end of the positive text that it does not read.
     """
 
     positive: str
     negative: str
-    tokens: tuple[TokenMeter, ...] = ()
+    tokens: tuple[EncoderCount, ...] = ()
     unread: Mapping[str, str] = field(default_factory=dict)
 
 

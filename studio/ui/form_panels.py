@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from studio.config import CameraMove, ModelConfig
-from studio.service.backend import TextReport, TokenMeter
+from studio.prompt import EncoderCount
+from studio.service.backend import TextReport
 from studio.ui.markup import text
 from studio.ui.strings import say, say_gb, say_time
 
@@ -19,7 +20,7 @@ def meters(report: TextReport | None, language: str) -> str:
     return f'<div class="meters">{title}{"".join(_meter(meter, language) for meter in tokens)}</div>'
 
 
-def _meter(meter: TokenMeter, language: str) -> str:
+def _meter(meter: EncoderCount, language: str) -> str:
     state = "over" if meter.cut else "near" if meter.used > 0.9 * meter.limit else ""
     percent = min(100 * meter.used / meter.limit, 100)
     unread = f" · {say('receives.unread', language, cut=meter.cut)}" if meter.cut else ""

@@ -3,16 +3,14 @@
 import logging
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from studio.errors import Cancelled, StudioError
-from studio.queue.locks import DeviceLock, FileLock, OwnerLock, runtime_folder
+from studio.queue.locks import POLL_SECONDS, DeviceLock, FileLock, OwnerLock, runtime_folder
 from studio.queue.log import job_in_log, start_log
-from tests.queue.test_worker import until
+from tests.queue.fake_clock import FakeClock
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLD = """
@@ -43,19 +41,25 @@ def test_devices_do_not_block_each_other(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("device-*.lock"))) == len(names)
 
 
-def test_waiting_says_for_whom_and_ends_with_the_holder(tmp_path: Path) -> None:
+def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert holder.stdout.readline() == "held\n"
-    lock, told = DeviceLock(tmp_path, "cuda:0"), []
-    waiting = threading.Thread(target=lambda: lock.wait(told.append))
-    waiting.start()
-    until(lambda: told)
-    time.sleep(0.3)  # it looks again, and does not repeat itself
-    assert not lock.held
-    holder.kill()
-    holder.communicate()
-    waiting.join(10)
-    assert lock.held and told == [f"the page's worker (process {holder.pid})"]
+    clock, reported = FakeClock(), []
+    lock = DeviceLock(tmp_path, "cuda:0", clock=clock)
+    clock.at(2.0, lambda: (holder.kill(), holder.communicate()))
+    lock.wait(reported.append)
+    assert lock.held and reported == [f"the page's worker (process {holder.pid})"], "said once, though asked 20 times"
+    assert clock.slept == [POLL_SECONDS] * 20
+
+
+def test_waiting_reports_each_holder(tmp_path: Path) -> None:
+    clock, reported = FakeClock(), []
+    first, second = FileLock(tmp_path / "a.lock", "first"), FileLock(tmp_path / "a.lock", "second")
+    assert first.acquire()
+    clock.at(1.0, lambda: (first.release(), second.acquire()))
+    clock.at(2.0, second.release)
+    FileLock(tmp_path / "a.lock", clock=clock).wait(reported.append)
+    assert [holder.split(" ")[0] for holder in reported] == ["first", "second"]
 
 
 def test_waiting_can_be_given_up(tmp_path: Path) -> None:

@@ -9,16 +9,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
-from studio.queue import supervisor as module
+from studio.errors import StudioError
 from studio.queue.job import Job, JobState
 from studio.queue.jobs import JobQueue
 from studio.queue.locks import OwnerLock
-from studio.queue.supervisor import Supervisor
+from studio.queue.supervisor import LAST_DELAY, POLL_SECONDS, RETRY_SECONDS, YOUNG_SECONDS, Supervisor
 from tests.queue import toy_worker
+from tests.queue.fake_clock import FakeClock
 from tests.queue.test_jobs import SETTINGS
-from tests.queue.test_worker import until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,8 +34,8 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobQueue:
 def supervise(queue: JobQueue) -> Iterator[Callable[..., Supervisor]]:
     started = []
 
-    def begin(command: list[str] | None = None) -> Supervisor:
-        supervisor = Supervisor(queue, command or toy_worker.command(queue.folder))
+    def begin(command: list[str] | None = None, **options: object) -> Supervisor:
+        supervisor = Supervisor(queue, command or toy_worker.command(queue.folder), **options)
         started.append(supervisor)
         supervisor.start()
         return supervisor
@@ -44,18 +45,35 @@ def supervise(queue: JobQueue) -> Iterator[Callable[..., Supervisor]]:
         supervisor.stop()
 
 
+@pytest.fixture
+def page(queue: JobQueue) -> Iterator[subprocess.Popen[bytes]]:
+    """A page in a process of its own, with its worker."""
+    process = subprocess.Popen([sys.executable, "-m", "tests.queue.toy_worker", "page", str(queue.folder)])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def until(condition: Callable[[], object], patience: float = 60) -> None:
+    """Wait for something that another process does; `patience` only ends a test that hangs."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
 def submit(queue: JobQueue, prompt: str) -> str:
     return queue.submit(replace(SETTINGS, prompt=prompt, seed=1)).id
 
 
 def reaches(queue: JobQueue, id: str, state: JobState) -> Job:
-    until(lambda: queue.get(id).state == state, 20)
+    until(lambda: queue.get(id).state == state)
     return queue.get(id)
 
 
 def runs(queue: JobQueue, id: str) -> Job:
     """Wait until the job has done some blocks."""
-    until(lambda: (job := queue.get(id)).state == JobState.RUNNING and job.progress, 20)
+    until(lambda: (job := queue.get(id)).state == JobState.RUNNING and job.progress)
     return queue.get(id)
 
 
@@ -67,21 +85,29 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_kill_9_fails_one_job_the_next_runs_and_resume_goes_on(queue: JobQueue, supervise: Callable) -> None:
-    killed, following = submit(queue, "long"), submit(queue, "short")
+def test_every_way_to_die_fails_one_job_with_its_reason_and_resume_goes_on(
+    queue: JobQueue, supervise: Callable, caplog: pytest.LogCaptureFixture
+) -> None:
+    ways = {"kill": "worker_killed", "crash": "worker_crashed", "exit": "worker_exited", "unexpected": "unexpected"}
+    killed = submit(queue, "long")
     supervisor = supervise()
     runs(queue, killed)
     first = supervisor.pid
+    ids = {prompt: submit(queue, prompt) for prompt in (*ways, "refused", "short")}
     os.kill(first, signal.SIGKILL)
     job = reaches(queue, killed, JobState.FAILED)
-    assert job.error.code == "worker_killed" and job.resumable
+    after = reaches(queue, ids["short"], JobState.FINISHED)
+    assert after.result.seconds["process"] == supervisor.pid != first and supervisor.trouble is None
     used, total = job.error.values["used_gb"], job.error.values["total_gb"]
+    assert job.error.code == "worker_killed" and job.resumable
     assert 0 < used < total and f"{used:.1f} of {total:.1f} GB" in job.error.text
-    after = reaches(queue, following, JobState.FINISHED)
-    assert after.result.seconds["process"] == supervisor.pid != first
-    time.sleep(0.3)
-    assert queue.get(killed).state == JobState.FAILED and queue.get(killed).attempts == 1, "nothing restarts by itself"
+    errors = {prompt: queue.get(id).error for prompt, id in ids.items() if prompt != "short"}
+    assert {prompt: error.code for prompt, error in errors.items()} == {**ways, "refused": "write_failed"}
+    assert "Segmentation fault" in errors["crash"].text
+    assert "code 3" in errors["exit"].text and "said before the end" in errors["exit"].text
+    assert "illegal memory access" in errors["unexpected"].text and "said before the end" in caplog.text
 
+    assert queue.get(killed).attempts == 1, "six jobs later, nothing has restarted by itself"
     blocks = int((job.folder / "latents.safetensors").read_text())
     queue.resume(killed)
     again = runs(queue, killed)
@@ -90,72 +116,53 @@ def test_kill_9_fails_one_job_the_next_runs_and_resume_goes_on(queue: JobQueue, 
     reaches(queue, killed, JobState.CANCELLED)
 
 
-def test_every_way_to_die_gives_its_reason(
-    queue: JobQueue, supervise: Callable, caplog: pytest.LogCaptureFixture
-) -> None:
-    ways = {"kill": "worker_killed", "crash": "worker_crashed", "exit": "worker_exited", "unexpected": "unexpected"}
-    ids = {prompt: submit(queue, prompt) for prompt in (*ways, "refused")}
-    last = submit(queue, "short")
-    supervisor = supervise()
-    reaches(queue, last, JobState.FINISHED)
-    errors = {prompt: queue.get(id).error for prompt, id in ids.items()}
-    assert {prompt: error.code for prompt, error in errors.items()} == {**ways, "refused": "write_failed"}
-    assert "Segmentation fault" in errors["crash"].text
-    assert "code 3" in errors["exit"].text and "said before the end" in errors["exit"].text
-    assert "illegal memory access" in errors["unexpected"].text
-    assert "said before the end" in caplog.text
-    assert supervisor.trouble is None
-
-
-def test_a_worker_that_cannot_start_is_told_and_not_hammered(
-    queue: JobQueue, supervise: Callable, tmp_path: Path
-) -> None:
-    starts = tmp_path / "starts"
-    code = f"open({str(starts)!r}, 'a').write('x'); raise SystemExit('no module named torch')"
-    id = submit(queue, "short")
-    supervisor = supervise([sys.executable, "-c", code])
-    until(lambda: starts.exists() and len(starts.read_text()) >= 2)
-    time.sleep(0.8)
-    assert len(starts.read_text()) <= 3, "it waits longer each time"
+def test_a_worker_that_cannot_start_is_reported_and_tried_less_and_less(queue: JobQueue, supervise: Callable) -> None:
+    clock, id = FakeClock(), submit(queue, "short")
+    supervisor = supervise([sys.executable, "-c", "raise SystemExit('no module named torch')"], clock=clock)
+    delays = [0.5, 1.0, 2.0, 4.0]
+    until(lambda: [slept for slept in clock.slept if slept != POLL_SECONDS][: len(delays)] == delays)
     assert supervisor.trouble.code == "worker_exited" and "no module named torch" in supervisor.trouble.text
     assert queue.get(id).state == JobState.QUEUED
 
 
-def test_a_command_that_is_not_there_is_told(queue: JobQueue, supervise: Callable, tmp_path: Path) -> None:
-    supervisor = supervise([str(tmp_path / "nothing")])
-    until(lambda: supervisor.trouble)
-    assert "No such file" in supervisor.trouble.text
+def test_a_command_that_is_not_there_is_reported_and_tried_twice_a_minute_in_the_end(
+    queue: JobQueue, supervise: Callable, tmp_path: Path
+) -> None:
+    clock = FakeClock()
+    supervisor = supervise([str(tmp_path / "nothing")], clock=clock)
+    delays = [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, LAST_DELAY, LAST_DELAY]
+    until(lambda: len(clock.slept) >= len(delays))
+    assert clock.slept[: len(delays)] == delays and "No such file" in supervisor.trouble.text
 
 
-def test_stop_interrupts_and_lets_go(queue: JobQueue, supervise: Callable) -> None:
+def test_trouble_ends_when_a_worker_gets_old(queue: JobQueue, supervise: Callable, tmp_path: Path) -> None:
+    clock, mark, seen = FakeClock(), tmp_path / "second", []
+    code = f"import os, time; os.path.exists({str(mark)!r}) or (open({str(mark)!r}, 'w'), os._exit(1)); time.sleep(60)"
+    supervisor = Supervisor(queue, [sys.executable, "-c", code], clock=clock)
+    clock.on_sleep = lambda: seen.append((clock.seconds, supervisor.trouble))
+    supervisor.start()
+    until(lambda: seen and not seen[-1][1] and any(trouble for _, trouble in seen))
+    supervisor.stop()
+    troubled = [seconds for seconds, trouble in seen if trouble]
+    assert max(troubled) - min(troubled) == pytest.approx(0.5 + YOUNG_SECONDS, abs=2 * POLL_SECONDS)
+
+
+def test_stop_interrupts_and_releases_the_queue(queue: JobQueue, supervise: Callable) -> None:
     id = submit(queue, "long")
     supervisor = supervise()
     assert supervisor.owns
     runs(queue, id)
     pid = supervisor.pid
+    assert os.getpgid(pid) == pid != os.getpgid(0), "Ctrl-C in the terminal does not reach the worker"
     supervisor.stop()
     assert queue.get(id).state == JobState.INTERRUPTED and queue.get(id).resumable
     assert not alive(pid) and supervisor.pid is None
     assert OwnerLock(queue.folder).acquire()
 
 
-def test_restart_gives_a_new_process(queue: JobQueue, supervise: Callable) -> None:
-    id = submit(queue, "long")
-    supervisor = supervise()
-    runs(queue, id)
-    first = supervisor.pid
-    supervisor.restart()
-    assert reaches(queue, id, JobState.INTERRUPTED).attempts == 1
-    reaches(queue, submit(queue, "short"), JobState.FINISHED)
-    assert supervisor.pid != first and supervisor.trouble is None
-
-
-def test_a_worker_that_does_not_listen_is_killed(
-    queue: JobQueue, supervise: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "GRACE_SECONDS", 0.2)
+def test_a_worker_that_does_not_listen_is_killed(queue: JobQueue, supervise: Callable) -> None:
     id = submit(queue, "deaf")
-    supervisor = supervise()
+    supervisor = supervise(grace_seconds=0.2)
     reaches(queue, id, JobState.RUNNING)
     pid = supervisor.pid
     supervisor.stop()
@@ -164,34 +171,24 @@ def test_a_worker_that_does_not_listen_is_killed(
 
 @pytest.mark.parametrize("prompt", ["long", "deaf"])
 def test_when_the_page_is_killed_the_worker_ends_and_the_next_page_takes_over(
-    queue: JobQueue, supervise: Callable, prompt: str
+    queue: JobQueue, supervise: Callable, page: subprocess.Popen[bytes], prompt: str
 ) -> None:
+    """Until the worker has ended, the new page owns nothing: it must not call a job interrupted that still writes."""
     id, waiting = submit(queue, prompt), submit(queue, "short")
-    page = subprocess.Popen([sys.executable, "-m", "tests.queue.toy_worker", "page", str(queue.folder)])
     reaches(queue, id, JobState.RUNNING)
     supervisor = supervise()
     assert not supervisor.owns and "process" in supervisor.holder and supervisor.pid is None
+    (worker,) = psutil.Process(page.pid).children()
     page.kill()
     page.wait()
     until(lambda: supervisor.owns)
+    assert not alive(worker.pid)
     assert reaches(queue, id, JobState.INTERRUPTED).attempts == 1
     reaches(queue, waiting, JobState.FINISHED)
 
 
-def test_the_worker_holds_the_queue_while_it_ends(queue: JobQueue) -> None:
-    """The new page must not call a job interrupted that the old page's worker still writes."""
-    id = submit(queue, "deaf")
-    page = subprocess.Popen([sys.executable, "-m", "tests.queue.toy_worker", "page", str(queue.folder)])
-    reaches(queue, id, JobState.RUNNING)
-    page.kill()
-    page.wait()
-    assert not OwnerLock(queue.folder).acquire()
-    until(OwnerLock(queue.folder).acquire)
-
-
-def test_a_worker_without_a_page_marks_its_job_and_ends(queue: JobQueue) -> None:
+def test_a_worker_without_a_page_marks_its_job_and_ends(queue: JobQueue, page: subprocess.Popen[bytes]) -> None:
     id = submit(queue, "long")
-    page = subprocess.Popen([sys.executable, "-m", "tests.queue.toy_worker", "page", str(queue.folder)])
     runs(queue, id)
     page.kill()
     page.wait()
@@ -200,28 +197,33 @@ def test_a_worker_without_a_page_marks_its_job_and_ends(queue: JobQueue) -> None
 
 
 def test_a_second_page_shows_and_its_jobs_are_worked(queue: JobQueue, supervise: Callable) -> None:
+    """What runs when the first page starts has no worker: it is interrupted, and goes on only when asked to."""
+    left = submit(queue, "short")
+    queue.claim()
     first = supervise()
     second = supervise()
     assert first.owns and not second.owns
+    assert reaches(queue, left, JobState.INTERRUPTED).resumable
     job = reaches(queue, submit(queue, "short"), JobState.FINISHED)
     assert job.result.seconds["process"] == first.pid
+    queue.resume(left)
+    assert reaches(queue, left, JobState.FINISHED).attempts == 2
 
 
-def test_a_job_without_a_worker_is_interrupted_at_the_start(queue: JobQueue, supervise: Callable) -> None:
-    id = submit(queue, "short")
+def test_a_queue_that_cannot_be_written_keeps_no_page_from_ending(
+    queue: JobQueue, supervise: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, left = FakeClock(), submit(queue, "short")
     queue.claim()
-    supervise()
-    assert reaches(queue, id, JobState.INTERRUPTED).resumable
-    queue.resume(id)
-    assert reaches(queue, id, JobState.FINISHED).attempts == 2
+    interrupt, tries = queue.interrupt_running, []
 
+    def refuse() -> list[str]:
+        tries.append(1)
+        if len(tries) < 4:
+            raise StudioError("queue_unwritable", folder="/q", reason="full", free_gb=0.0)
+        return interrupt()
 
-def test_ctrl_c_in_the_terminal_does_not_reach_the_worker(queue: JobQueue, supervise: Callable) -> None:
-    supervisor = supervise()
-    until(lambda: supervisor.pid)
-    assert os.getpgid(supervisor.pid) == supervisor.pid != os.getpgid(0)
-
-
-def test_host_memory_is_told() -> None:
-    used, total = module.host_memory()
-    assert 0 < used < total
+    monkeypatch.setattr(queue, "interrupt_running", refuse)
+    supervise([sys.executable, "-c", "import time; time.sleep(60)"], clock=clock)
+    reaches(queue, left, JobState.INTERRUPTED)
+    assert clock.slept[:3] == [RETRY_SECONDS] * 3

@@ -1,4 +1,4 @@
-"""A worker process whose `run` does what the job's prompt says, and a page process around it; for test_worker.py."""
+"""A worker process whose `run` does what the job's prompt says, and a page process around it."""
 
 import os
 import signal
@@ -55,14 +55,23 @@ def _count(job: Job, cancelled: worker.IsCancelled, blocks: int, emit: worker.Em
     return done
 
 
+class Toy:
+    """A runner without a model."""
+
+    run = staticmethod(run)
+
+    def after(self, job: Job, result: Finished) -> None: ...
+
+    def release(self) -> None: ...
+
+
 def main(role: str, folder: Path) -> int:
     if role == "page":
         Supervisor(JobQueue(folder), command(folder)).start()
         time.sleep(60)
-    worker.GRACE_SECONDS = 0.5
-    stop = worker.Stop()
+    stop = worker.Stop(grace_seconds=0.5)
     stop.listen()
-    return worker.work(JobQueue(folder), run, lambda: None, stop=stop)
+    return worker.work(JobQueue(folder), Toy(), stop=stop)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from models.geometry import VideoShape
+from models.geometry import CHUNK_LATENTS, PIXELS_PER_LATENT, VideoShape
 from models.step_llm import StepLLMParams
 from models.transformer import TOKEN_CHUNK, TransformerParams
 from models.vae import VAEParams
@@ -32,10 +32,6 @@ ENCODE_IMAGE_TENSORS = 8  # full-size tensors of the encoder's first level, conv
 # norms and rotations of q and k 34, copies into whole tensors 6, gates and residuals 15, GELU 8, queries of the
 # cross-attention 4. Counted in models/layers.py, each operator on its own.
 ELEMENT_PASSES = 75
-# The public VAE's decoder, 17 frames of 544x992 (research: memory of the VAE, counted operation by operation).
-DECODE_FLOP, DECODE_PIXELS, DECODE_WIDTH = 271.6e12, 544 * 992, 128
-# Encoding of 17 frames and of one frame, as shares of decoding 17, by PyTorch's FLOP counter.
-ENCODE_SHARE, ENCODE_IMAGE_SHARE = 0.3, 0.0083
 
 
 @dataclass(frozen=True)
@@ -67,9 +63,42 @@ def step_llm_layer_flop(parameters: int, tokens: int) -> int:
     return 2 * tokens * parameters
 
 
-def decode_flop(params: VAEParams, height: int, width: int) -> float:
-    """FLOP of decoding 17 frames of height x width pixels, about: they grow with the square of the channels."""
-    return height * width / DECODE_PIXELS * (params.decoder_widths[0] / DECODE_WIDTH) ** 2 * DECODE_FLOP
+def decode_flop(params: VAEParams, height: int, width: int, latent_frames: int = CHUNK_LATENTS) -> int:
+    """models.vae.VAE.decode_chunks of one chunk of 1 or 3 latent frames; causal attention is counted in full."""
+    widths, folded = params.decoder_widths, params.folded_width
+    deepest, small = widths[-1], (height // PIXELS_PER_LATENT) * (width // PIXELS_PER_LATENT)
+    taps = 27 if latent_frames > 1 else 9  # a single frame sees zeros before it, which are not multiplied
+    total = _conv(taps, params.z_channels * folded + folded * 8 * deepest) * latent_frames * small
+    frames, pixels = 2 * latent_frames - 1, 4 * small
+    total += _mid(deepest, frames, pixels, taps)
+    for level in reversed(range(len(widths))):
+        out, into = widths[level], widths[min(level + 1, len(widths) - 1)]
+        total += _res_blocks(27, into, out, params.res_blocks + 1) * frames * pixels
+        if level in (2, 3):  # CausalUpsample, after the frames are doubled
+            frames, pixels = 2 * frames, 4 * pixels
+            total += _conv(27, 2 * out * out) * frames * pixels
+        elif level == 1:
+            pixels = 4 * pixels
+            total += _conv(9, out * out) * frames * pixels
+    return total + _conv(27, widths[0] * 3) * frames * pixels
+
+
+def encode_flop(params: VAEParams, frames: int, height: int, width: int) -> int:
+    """models.vae.VAE.encode_moments of one chunk of 1 or 17 frames; causal attention is counted in full."""
+    widths, folded = params.encoder_widths, params.folded_width
+    taps = 27 if frames > 1 else 9  # a single frame sees zeros before it, which are not multiplied
+    pixels = height * width
+    total = _conv(taps, 3 * params.encoder_base) * frames * pixels
+    for level, (into, out) in enumerate(zip((params.encoder_base, *widths), widths, strict=False)):
+        total += _res_blocks(taps, into, out, params.res_blocks) * frames * pixels
+        if level + 1 == len(widths):
+            break
+        pixels //= 4
+        if level > 0:
+            frames = -(-frames // 2)
+        total += _conv(taps if level > 0 else 9, out * out) * frames * pixels
+    total += _mid(widths[-1], frames, pixels, taps) + _conv(taps, widths[-1] * folded // 8) * frames * pixels
+    return total + _conv(taps, folded * 2 * params.z_channels) * ((frames + 1) // 2) * (pixels // 4)
 
 
 def denoise_bytes(
@@ -116,3 +145,20 @@ def clip_parameters(config: Mapping[str, Any]) -> int:
     attention = 4 * (width * width + width)
     layer = attention + 2 * width * inner + inner + width + 4 * width
     return words * width + 2 * width + config["num_hidden_layers"] * layer
+
+
+def _conv(taps: int, channel_pairs: int) -> int:
+    """FLOP per output pixel: taps of the kernel, pairs of an input and an output channel."""
+    return 2 * taps * channel_pairs
+
+
+def _res_blocks(taps: int, into: int, out: int, count: int) -> int:
+    """FLOP per pixel of `count` ResBlocks, of which the first changes the width."""
+    shortcut = _conv(1, into * out) if into != out else 0
+    return _conv(taps, into * out) + _conv(taps, out * out) * (2 * count - 1) + shortcut
+
+
+def _mid(channels: int, frames: int, pixels: int, taps: int) -> int:
+    """FLOP of models.vae_layers.Mid: two ResBlocks, four projections, attention over all tokens."""
+    tokens = frames * pixels
+    return (_conv(taps, 4 * channels**2) + _conv(1, 4 * channels**2)) * tokens + 4 * tokens**2 * channels

@@ -7,7 +7,7 @@ waits for its unit, a copy for its slot, a read for a staging buffer.
 from dataclasses import replace
 
 from models import cost
-from models.geometry import VideoShape
+from models.geometry import CHUNK_FRAMES, CHUNK_LATENTS, VideoShape
 from studio.memory.plan import ComponentPlan, WeightMode
 from studio.memory.planning.footprint import ModelSizes
 from studio.memory.planning.speeds import Speeds
@@ -34,23 +34,22 @@ def layer_seconds(sizes: ModelSizes, speeds: Speeds) -> float:
 
 
 def decode_seconds(sizes: ModelSizes, video: VideoShape, speeds: Speeds) -> float:
-    """Decoding a video, about."""
-    return video.chunks * _chunk_seconds(sizes, video.height, video.width, speeds)
+    """Decoding a video, as if all of it were matrix products at full speed."""
+    latent_frames = min(video.latent_frames, CHUNK_LATENTS)
+    flop = video.chunks * cost.decode_flop(sizes.architecture.vae, video.height, video.width, latent_frames)
+    return flop / speeds.tflops / 1e12 * speeds.correction
 
 
 def encode_seconds(sizes: ModelSizes, video: VideoShape, speeds: Speeds) -> float:
-    """Encoding a first image, about."""
-    return cost.ENCODE_IMAGE_SHARE * _chunk_seconds(sizes, video.height, video.width, speeds)
+    """Encoding a first image; as decode_seconds."""
+    flop = cost.encode_flop(sizes.architecture.vae, 1, video.height, video.width)
+    return flop / speeds.tflops / 1e12 * speeds.correction
 
 
 def colours_seconds(sizes: ModelSizes, clips: int, side: int, speeds: Speeds) -> float:
-    """Encoding square clips of 17 frames, to which the colours of previews are fitted, about."""
-    return clips * cost.ENCODE_SHARE * _chunk_seconds(sizes, side, side, speeds)
-
-
-def _chunk_seconds(sizes: ModelSizes, height: int, width: int, speeds: Speeds) -> float:
-    """Decoding 17 frames."""
-    return cost.decode_flop(sizes.architecture.vae, height, width) / speeds.tflops / 1e12 * speeds.correction
+    """Encoding square clips of 17 frames, to which the colours of previews are fitted; as decode_seconds."""
+    flop = clips * cost.encode_flop(sizes.architecture.vae, CHUNK_FRAMES, side, side)
+    return flop / speeds.tflops / 1e12 * speeds.correction
 
 
 def pass_seconds(plan: ComponentPlan, compute: float, speeds: Speeds, *, on_cpu: bool, cold: bool = False) -> float:

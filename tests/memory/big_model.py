@@ -1,6 +1,6 @@
 """A checkpoint larger than the RAM it may use: public layout, all four networks, blocks of about 144 MB in float32.
 
-Written at the speed of the disk: tensors are pieces of one buffer of small random numbers.
+It is written at the speed of the disk: tensors are pieces of one buffer of small random numbers.
 """
 
 import json
@@ -16,9 +16,9 @@ from models.checkpoint import network
 from models.layout import LAYOUT
 from models.quantized import UNITS, int8_network
 from models.weight_files import DTYPES
-from studio.nano.checkpoint import NanoSizes, nano_vocabulary
+from tests.memory.random_checkpoint import Sizes, shard_names, write_index
 
-BIG = NanoSizes(
+BIG = Sizes(
     heads=12,
     layers=24,
     latent_channels=16,
@@ -29,7 +29,8 @@ BIG = NanoSizes(
     llm_ffn=6656,
     clip_width=512,
     clip_layers=4,
-    clip_heads=8,
+    vae_channels=32,
+    norm_groups=8,
 )
 SHARDS = 4
 NOISE = 0.02
@@ -37,13 +38,12 @@ PIECE_BYTES = 32 << 20
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
-def write_big(folder: Path, sizes: NanoSizes = BIG, dtype: torch.dtype = torch.float32) -> int:
-    """Write the checkpoint, without tokenizers; its bytes."""
-    configs = sizes.configs(nano_vocabulary(sizes, ["a red ball"]), use_additional_conditions=True)
+def write_big(folder: Path, sizes: Sizes = BIG, dtype: torch.dtype = torch.float32) -> int:
+    """Write the checkpoint, without tokenizers; returns its bytes."""
     shards = {"transformer": SHARDS, "step_llm": SHARDS}
     return sum(
         write_component(folder, component, config, dtype, shards=shards.get(component, 1))
-        for component, config in configs.items()
+        for component, config in sizes.configs().items()
     )
 
 
@@ -57,7 +57,7 @@ def write_component(
     int8: bool = False,
     distinct: int | None = None,
 ) -> int:
-    """Write one network's folder; its bytes. int8: with int8 units.
+    """Write one network's folder; returns its bytes. int8: with int8 units.
 
     distinct: after so many units the entries point to the bytes of the first ones again, so that a network of any
     depth takes the disk of a shallow one.
@@ -67,16 +67,13 @@ def write_component(
     (place / "config.json").write_text(json.dumps(config))
     module = network(component, config).to(dtype)
     tensors = (int8_network(module, component) if int8 else module).state_dict()
-    stem, names, total = LAYOUT[component].weights[0].removesuffix(".safetensors"), list(tensors), 0
+    name, index, total = LAYOUT[component].weights[0], {}, 0
     if shards == 1:
-        return _write_file(place / f"{stem}.safetensors", tensors, component, distinct)
-    index = {}
-    for number in range(shards):
-        file = f"{stem}-{number + 1:05d}-of-{shards:05d}.safetensors"
-        chosen = names[len(names) * number // shards : len(names) * (number + 1) // shards]
-        total += _write_file(place / file, {name: tensors[name] for name in chosen}, component, distinct)
-        index |= dict.fromkeys(chosen, file)
-    (place / f"{stem}.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+        return _write_file(place / name, tensors, component, distinct)
+    for file, keys in shard_names(name, list(tensors), shards):
+        total += _write_file(place / file, {key: tensors[key] for key in keys}, component, distinct)
+        index |= dict.fromkeys(keys, file)
+    write_index(place, name, index)
     return total
 
 

@@ -9,21 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from studio.nano.checkpoint import NanoSizes, build, nano_vocabulary, save_checkpoint
+from tests.memory.random_checkpoint import Sizes, write_checkpoint
 
 ROOT = Path(__file__).resolve().parents[3]
 HERE = "tests.memory.planning.test_planner_reality"
-WIDE = NanoSizes(heads=20, layers=2, latent_channels=8, llm_width=64, llm_layers=2, llm_heads=2, llm_groups=1,
-                 llm_ffn=64, clip_width=32, clip_layers=2, clip_heads=2, vae_channels=64, norm_groups=8)  # fmt: skip
+WIDE = Sizes(heads=20, latent_channels=8, vae_channels=64, norm_groups=8, takes_image=False)
 SLIM = replace(WIDE, heads=4, layers=3)
 
 pytestmark = pytest.mark.slow
-
-
-def write(folder: Path, sizes: NanoSizes) -> Path:
-    vocabulary = nano_vocabulary(sizes, ["a red ball rolls"])
-    configs = sizes.configs(vocabulary, use_additional_conditions=False)
-    return save_checkpoint(folder, build(configs, 3), configs, vocabulary)
 
 
 def in_a_process_of_its_own(function: str, *arguments: object) -> dict:
@@ -38,7 +31,7 @@ def in_a_process_of_its_own(function: str, *arguments: object) -> dict:
 
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory):
-    return write(tmp_path_factory.mktemp("wide"), WIDE)
+    return write_checkpoint(tmp_path_factory.mktemp("wide"), WIDE)
 
 
 def test_ram_of_a_step_is_within_ten_percent(wide):
@@ -65,7 +58,7 @@ def test_time_of_a_step_is_within_15_percent_after_one_measured_run(tmp_path):
 
     Processor time of one thread and the best of five rounds, so that what else the machine does counts less.
     """
-    found = in_a_process_of_its_own("step_times", write(tmp_path / "slim", SLIM))
+    found = in_a_process_of_its_own("step_times", write_checkpoint(tmp_path / "slim", SLIM))
     for frames, (predicted, measured) in found.items():
         assert predicted == pytest.approx(measured, rel=0.15), f"{frames} frames"
 

@@ -58,6 +58,10 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "{model} is not installed: {folder} lacks {missing}. Get it with: python app.py download {model}",
         "{model} 未安装：{folder} 缺少 {missing}。下载命令：python app.py download {model}",
     ),
+    "model_absent": (
+        "{model} is not installed. Get it with: python app.py download {model}",
+        "{model} 未安装。下载命令：python app.py download {model}",
+    ),
     "settings_field": (
         "The settings hold a field this version does not know: {fields}.",
         "设置中有本版本不认识的字段：{fields}。",
@@ -167,6 +171,11 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "this program knows {known}): update the program, or choose another --output-dir.",
         "{folder} 中的任务队列由本程序的更新版本写入（表版本为 {found}，本程序只认识到 {known}）："
         "请更新程序，或用 --output-dir 选择其他文件夹。",
+    ),
+    "queue_elsewhere": (
+        "Another Step-Video Studio works on this queue, so this one only shows. "
+        "Close the other one and start again to make videos here.",
+        "另一个 Step-Video Studio 正在处理此队列，本程序仅供查看。要在这里生成视频，请关闭另一个程序后重新启动。",
     ),
     "job_running": ("The job is running: stop it before deleting it.", "任务正在运行：请先停止再删除。"),
     "device_busy": (

@@ -93,12 +93,6 @@ class Gallery:
         stranger = self._strangers().get(id) if isinstance(id, str) else None
         return self._entry(stranger) if stranger else None
 
-    def first_image(self, id: str) -> bytes | None:
-        """The picture it started from: a job's as it was uploaded, a stranger's as it was cropped."""
-        entry = self.get(id)
-        path = Path(entry.settings.first_image) if entry and entry.settings.first_image else None
-        return path.read_bytes() if path and path.is_file() else None
-
     def delete(self, id: str) -> bool:
         """Remove a job or a result with all its files. Raises StudioError where a file cannot be removed."""
         if self._queue.delete(id):

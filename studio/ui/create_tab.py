@@ -1,6 +1,6 @@
 """The left half of the page: the form. Six decisions first, everything else in drawers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from gradio.components import Component
 from studio.config import ModelConfig
 from studio.errors import StudioError
 from studio.service.backend import Backend
-from studio.settings import ResolvedSettings
+from studio.settings import GenerationSettings, ResolvedSettings
 from studio.ui import form, form_panels, markup
 from studio.ui.labels import Labels, Updates, html, uploaded
 from studio.ui.strings import say, say_move
@@ -220,12 +220,10 @@ class CreateTab:
         lengths = [frames for _, frames in form.length_choices(model, None, "en") if frames < settings.num_frames]
         return next((n for n in reversed(lengths) if self.backend.plan(replace(settings, num_frames=n))["fits"]), None)
 
-    def resolved(self, data: Mapping[Component, Any], has_image: bool) -> tuple[ResolvedSettings, ModelConfig]:
-        """The settings a click asks for, complete. Raises InputError."""
-        settings = form.collect(self.values(data), self.backend.models, has_image)
-        model = self.backend.models[settings.model]
-        return settings.resolve(model), model
+    def asked(self, data: Mapping[Component, Any], has_image: bool) -> GenerationSettings:
+        """The settings a click asks for. Raises InputError for what can be none."""
+        return form.collect(self.values(data), self.backend.models, has_image)
 
-    def complain(self, errors: list[StudioError], language: str) -> Updates:
+    def complain(self, errors: Sequence[StudioError], language: str) -> Updates:
         """Sentences above the button; no error clears them."""
         return {self.message: markup.alert([markup.sentence(error, language) for error in errors])}

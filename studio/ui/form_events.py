@@ -13,6 +13,7 @@ from PIL import Image
 
 from studio.errors import InputError, StudioError
 from studio.media import crop_box, read_image, read_metadata
+from studio.service.submit import check, find_model
 from studio.settings import GenerationSettings
 from studio.ui import form, form_panels, markup
 from studio.ui.create_tab import CreateTab
@@ -76,9 +77,11 @@ class FormEvents:
         """Take the length the plan offered."""
         values, has_image, language = self._state(data)
         try:
-            settings, model = self.create.resolved(data, has_image)
+            asked = self.create.asked(data, has_image)
         except InputError as error:
             return self.create.complain([error], language)
+        model = self.backend.models[asked.model]
+        settings = asked.resolve(model)
         frames = self.create.fitting_frames(settings, model) or settings.num_frames
         return self.create.show({**values, "num_frames": frames}, has_image, language)
 
@@ -138,10 +141,10 @@ class FormEvents:
 
     def fill_from(self, settings: GenerationSettings, data: bytes | None, language: str) -> Updates:
         """The form as it was when a video was asked for. `data`: its picture, as uploaded."""
-        model = self.backend.models.get(settings.model)
-        if model is None:
-            unknown = InputError("model_unknown", value=settings.model[:80], known=", ".join(self.backend.models))
-            return self.create.complain([unknown], language)
+        try:
+            model = find_model(self.backend, settings.model)
+        except InputError as error:
+            return self.create.complain([error], language)
         values = form.fill(settings, model)
         updates = self._no_picture()
         if data is not None:
@@ -162,10 +165,7 @@ class FormEvents:
 
     def _read_settings(self, data: bytes) -> GenerationSettings:
         settings = GenerationSettings.from_record(read_metadata(data))
-        if settings.model not in self.backend.models:
-            raise InputError("model_unknown", value=settings.model[:80], known=", ".join(self.backend.models))
-        model = self.backend.models[settings.model]
-        settings.resolve(model).check(model, self.backend.camera_moves)
+        check(self.backend, settings)
         return settings
 
     def _show_picture(self, image: Image.Image, size: str, language: str) -> Updates:

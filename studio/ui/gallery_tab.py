@@ -9,6 +9,7 @@ from gradio.components import Component
 from studio.errors import StudioError
 from studio.queue.gallery import Entry
 from studio.queue.job import ENDED, RESUMABLE, JobState
+from studio.service.media import first_image
 from studio.ui import job_panels, markup
 from studio.ui.form_events import FormEvents
 from studio.ui.labels import Labels, Updates, html, react
@@ -188,7 +189,7 @@ class GalleryTab:
         entry = self.backend.gallery.get(data[self.chosen])
         if entry is None:
             return self._gone(data)
-        picture = self.backend.gallery.first_image(entry.id)
+        picture = first_image(self.backend, entry.id)
         filled = self.events.fill_from(entry.settings.asked(), picture, data[self.language])
         return filled | {self.tabs: gr.update(selected="create")}
 

@@ -16,12 +16,11 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from studio import filenames
 from studio.errors import InputError
-from studio.examples import thumbnail
 from studio.service.backend import Backend
+from studio.service.media import find_media
 from studio.ui import theme
-from studio.ui.strings import LANGUAGES, say
+from studio.ui.strings import say
 
 USER = "studio"  # of a generated login
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
@@ -164,20 +163,3 @@ def media_routes(backend: Backend) -> list[Route]:
         return FileResponse(path, media_type=kind_of_file, filename=name, headers=headers)
 
     return [Route("/studio/media/{id}/{kind}", media, methods=["GET"])]
-
-
-def find_media(backend: Backend, id: str, kind: str) -> Path | None:
-    """The file behind an id: kind is result, download, poster or preview, of an example a language. Else None."""
-    if kind in LANGUAGES:
-        example = backend.examples.get(id)
-        return thumbnail(example, kind) if example else None
-    job = backend.queue.get(id)
-    if kind == "preview":
-        return job.preview if job else None
-    if job and job.result:
-        path = Path(job.result.path)
-        return {"result": path, "download": path, "poster": filenames.beside(path, ".jpg")}.get(kind)
-    entry = backend.gallery.get(id)
-    if entry is None:
-        return None
-    return {"result": entry.path, "download": entry.path, "poster": entry.poster}.get(kind)

@@ -6,16 +6,16 @@ stops nothing and any tab shows the same.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
-from studio.config import ModelConfig
-from studio.errors import InputError, StudioError
+from studio.errors import InputError, ModelMissing, StudioError
 from studio.queue.job import Job, JobState
-from studio.settings import GenerationSettings, ResolvedSettings
+from studio.service.media import first_image
+from studio.service.submit import Rejected, submit
+from studio.settings import GenerationSettings
 from studio.ui import form_panels, job_panels, markup
 from studio.ui.form_events import FormEvents
 from studio.ui.labels import PICKS, Labels, Updates, html, react
@@ -105,12 +105,10 @@ class StagePanel:
         """Check everything, then queue it. What is wrong is said, and nothing typed is lost."""
         language, image = data[self.create.language], self.create.picture(data)
         try:
-            settings, model = self.create.resolved(data, image is not None)
+            asked = self.create.asked(data, image is not None)
         except InputError as error:
             return self.create.complain([error], language)
-        if problems := settings.problems(model, self.backend.camera_moves):
-            return self.create.complain(list(problems), language)
-        return self._submit(settings, model, image, language)
+        return self._submit(asked, image, language)
 
     def again(self, data: Data) -> Updates:
         """The same settings with the same seed."""
@@ -124,19 +122,15 @@ class StagePanel:
         language, job = data[self.create.language], self.backend.queue.get(data[self.focus])
         if job is None:
             return self._gone(language)
-        model = self.backend.models.get(job.settings.model)
-        if model is None:
-            known = ", ".join(self.backend.models)
-            return self.create.complain([InputError("model_unknown", value=job.settings.model, known=known)], language)
-        return self._submit(change(job.settings.asked()).resolve(model), model, job_picture(job), language)
+        return self._submit(change(job.settings.asked()), first_image(self.backend, job.id), language)
 
-    def _submit(self, settings: ResolvedSettings, model: ModelConfig, image: bytes | None, language: str) -> Updates:
-        if not self.backend.owner():
-            return {self.create.message: markup.alert([say("app.watching", language)])}
-        if not self.backend.installed()[model.name]:
-            return {self.create.message: form_panels.plan_missing(model, language)}
+    def _submit(self, asked: GenerationSettings, image: bytes | None, language: str) -> Updates:
         try:
-            job = self.backend.queue.submit(settings, image)
+            job = submit(self.backend, asked, image)
+        except ModelMissing:
+            return {self.create.message: form_panels.plan_missing(self.backend.models[asked.model], language)}
+        except Rejected as error:
+            return self.create.complain(error.problems, language)
         except StudioError as error:
             return self.create.complain([error], language)
         return {self.focus: job.id, **self.create.complain([], language)}
@@ -170,10 +164,4 @@ class StagePanel:
         language, job = data[self.create.language], self.backend.queue.get(data[self.focus])
         if job is None:
             return self._gone(language)
-        return self.events.fill_from(job.settings.asked(), job_picture(job), language)
-
-
-def job_picture(job: Job) -> bytes | None:
-    """The picture a job owns, as uploaded; None for text alone or where it is gone."""
-    path = job.settings.first_image
-    return Path(path).read_bytes() if path and Path(path).is_file() else None
+        return self.events.fill_from(job.settings.asked(), first_image(self.backend, job.id), language)

@@ -8,10 +8,6 @@ LANGUAGES = {"en": "English", "zh": "中文"}
 STRINGS: dict[str, tuple[str, str]] = {
     "app.title": ("Step-Video Studio", "Step-Video Studio"),
     "app.theme": ("Light or dark", "浅色或深色"),
-    "app.watching": (
-        "Another Step-Video Studio works on this queue, so this page only shows. Close the other one and start again to make videos here.",
-        "另一个 Step-Video Studio 正在处理此队列，本页面仅供查看。要在这里生成视频，请关闭另一个程序后重新启动。",
-    ),
     "app.lost": (
         "The program does not answer: it was closed, or the connection is gone. This page waits for it.",
         "程序没有响应：它已关闭，或连接中断。本页面会等待其恢复。",

@@ -2,11 +2,11 @@
 
 import time
 
+from studio.messages import message
 from studio.queue.job import JobState
 from studio.service.backend import Backend
 from studio.ui import markup
 from studio.ui.labels import Updates, html
-from studio.ui.strings import say
 
 USAGE_SECONDS = 2.0  # however many pages are open, the machine is asked no more often
 
@@ -24,7 +24,7 @@ class SystemBar:
         """The bar, and a banner where nothing can run here."""
         queue = self.backend.queue
         running, waiting = (queue.count([state]) for state in (JobState.RUNNING, JobState.QUEUED))
-        told = [] if self.backend.owner() else [say("app.watching", language)]
+        told = [] if self.backend.owner() else [message("queue_elsewhere", {}, language)]
         if trouble := self.backend.trouble():
             told.append(markup.sentence(trouble, language))
         return {

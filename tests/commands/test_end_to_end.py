@@ -177,11 +177,11 @@ def test_one_program_works_and_others_wait(own, visit, picture, model_dir, tmp_p
     beside = own.run("generate", *words, "--height", 64, "--width", 96, "--output", tmp_path / "beside.mp4")
     with second_program(own, model_dir) as second:
         other = visit(second)
-        other.wait_for_selector("#banner >> text=this page only shows")
+        other.wait_for_selector("#banner >> text=this one only shows")
         other.wait_for_selector(f".strip .card[data-id='{job.id}']")
         write(other, "a second page")
         other.click("#generate")
-        other.wait_for_selector("#message .alert >> text=this page only shows")
+        other.wait_for_selector("#message .alert >> text=this one only shows")
         assert other.is_disabled("#stop") and len(own.queue.list()) == 1
         own.queue.cancel(job.id)
         assert "Waiting for cpu, in use by the page's worker" in beside.stdout.readline()

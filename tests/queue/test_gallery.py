@@ -16,7 +16,7 @@ from studio.queue.gallery import Gallery
 from studio.queue.job import Job, JobState
 from studio.queue.jobs import JobQueue
 from studio.settings import ResolvedSettings
-from tests.queue.test_jobs import SETTINGS, finished, picture
+from tests.queue.test_jobs import SETTINGS, finished
 
 EVIL = "<img src=x onerror=alert(1)>"
 
@@ -108,26 +108,13 @@ def test_a_record_that_changes_is_read_again(gallery: Gallery, outputs: Path) ->
     assert gallery.list()[0].settings.prompt == "other"
 
 
-def test_the_picture_comes_with_the_entry(queue: JobQueue, gallery: Gallery, outputs: Path) -> None:
-    data = picture()
-    job = end(queue, JobState.FAILED, image=data)
-    assert gallery.first_image(job.id) == data
-    with_picture = replace(SETTINGS, first_image="a.first.png")
-    write_result(outputs / "a.mp4", with_picture)
-    stranger = next(entry for entry in gallery.list() if entry.job is None)
-    assert stranger.settings.first_image == str(outputs / "a.first.png")
-    assert gallery.first_image(stranger.id) == b"content of .first.png"
-    (outputs / "a.first.png").unlink()
-    assert gallery.first_image(stranger.id) is None
-
-
 def test_a_path_in_a_strangers_record_is_never_opened(gallery: Gallery, outputs: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret.png"
     secret.write_bytes(b"secret")
     write_result(outputs / "a.mp4", replace(SETTINGS, first_image=str(secret)))
     (outputs / "a.first.png").unlink()
     entry = gallery.list()[0]
-    assert entry.settings.first_image is None and gallery.first_image(entry.id) is None
+    assert entry.settings.first_image is None
 
 
 def test_delete_takes_the_result_and_nothing_beside_it(queue: JobQueue, gallery: Gallery, outputs: Path) -> None:
@@ -169,8 +156,7 @@ def test_a_result_whose_file_is_gone_can_still_be_deleted(queue: JobQueue, galle
 @given(id=st.text() | st.sampled_from(["../outputs/a", "a.mp4", "\ud800", ""]) | st.none() | st.integers())
 @settings(max_examples=30, deadline=None)
 def test_an_unknown_id_finds_nothing(id: object, filled: Gallery) -> None:
-    assert filled.get(id) is None and filled.first_image(id) is None
-    assert not filled.delete(id)
+    assert filled.get(id) is None and not filled.delete(id)
     assert len(filled.list()) == 1
 
 

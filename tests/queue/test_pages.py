@@ -22,10 +22,10 @@ ENOUGH = 200_000  # steps of SQLite's machine: two looks through an index of 5,0
 
 
 def fill(queue: JobQueue, number: int, folder: Path, state: JobState = JobState.FINISHED) -> None:
-    """Copies of one finished job, a second apart, the first one a second after 1970."""
+    """Jobs number 1 to `number` (so are their ids, in hexadecimal), made that many seconds after 1970 began."""
     job = queue.submit(SETTINGS)
     queue.claim()
-    queue.finish(job.id, state, result=finished(folder / "0.mp4"))
+    queue.finish(job.id, state, result=finished(folder / "0.mp4") if state == JobState.FINISHED else None)
     queue.close()
     with sqlite3.connect(queue.folder / "queue.sqlite") as db:
         names = [row[1] for row in db.execute("PRAGMA table_info(jobs)")]

@@ -1,0 +1,34 @@
+"""Files of jobs, results and examples by id. An id is looked up and never made into a path."""
+
+from pathlib import Path
+
+from studio.examples import thumbnail
+from studio.filenames import beside
+from studio.service.backend import Backend
+
+
+def find_media(backend: Backend, id: str, kind: str) -> Path | None:
+    """The file behind an id, None where there is none; it may be gone from the disk.
+
+    kind: "result", "download", "poster" or "preview"; of an example a language.
+    """
+    if example := backend.examples.get(id):
+        return thumbnail(example, kind) if kind in example.prompt else None
+    job = backend.queue.get(id)
+    if kind == "preview":
+        return job.preview if job else None
+    if job and job.result:
+        path = Path(job.result.path)
+        return {"result": path, "download": path, "poster": beside(path, ".jpg")}.get(kind)
+    entry = backend.gallery.get(id)
+    return {"result": entry.path, "download": entry.path, "poster": entry.poster}.get(kind) if entry else None
+
+
+def first_image(backend: Backend, id: str) -> bytes | None:
+    """The picture a job or result started from: a job's as it was uploaded, another result's as it was cropped.
+
+    None for text alone, or where the picture is gone.
+    """
+    found = backend.queue.get(id) or backend.gallery.get(id)
+    path = Path(found.settings.first_image) if found and found.settings.first_image else None
+    return path.read_bytes() if path and path.is_file() else None

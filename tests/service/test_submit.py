@@ -1,0 +1,56 @@
+"""A request is checked as a whole, and queued or refused with its reasons."""
+
+import pytest
+
+from studio.errors import InputError, ModelMissing, StudioError
+from studio.messages import message
+from studio.queue.job import JobState
+from studio.service.backend import Backend
+from studio.service.submit import Rejected, check, submit
+from studio.settings import GenerationSettings
+from tests.queue.test_jobs import picture
+
+ASKED = GenerationSettings("nano", "a paper boat", infer_steps=2)
+
+
+def test_a_request_is_completed_and_queued(backend: Backend) -> None:
+    job = submit(backend, ASKED)
+    assert job == backend.queue.get(job.id) and job.state == JobState.QUEUED
+    assert job.settings == GenerationSettings("nano", "a paper boat", infer_steps=2, seed=job.settings.seed).resolve(
+        backend.models["nano"]
+    )
+    assert submit(backend, ASKED).settings.seed != job.settings.seed, "an empty seed is drawn for each"
+
+
+def test_the_picture_belongs_to_the_job(backend: Backend) -> None:
+    data = picture()
+    job = submit(backend, GenerationSettings("nano", "x", first_image="any name"), data)
+    assert job.settings.first_image == str(job.folder / "first_image")
+    assert (job.folder / "first_image").read_bytes() == data
+    with pytest.raises(InputError, match="starts from a picture"):
+        submit(backend, GenerationSettings("nano", "x", first_image="/etc/passwd"))
+
+
+def test_all_that_is_wrong_is_told_at_once(backend: Backend) -> None:
+    asked = GenerationSettings("nano", " ", camera_move="sideways", infer_steps=0, height=100, width=100)
+    with pytest.raises(Rejected) as caught:
+        check(backend, asked)
+    codes = [problem.code for problem in caught.value.problems]
+    assert codes[0] == caught.value.code == "prompt_empty" and str(caught.value) == str(caught.value.problems[0])
+    assert {"camera_unknown", "number_range"} <= set(codes) and caught.value.exit_code == 2
+
+
+def test_what_cannot_run_here_is_a_sentence_and_queues_nothing(backend: Backend, watching: Backend) -> None:
+    for where, asked, code in (
+        (backend, GenerationSettings("nono", "x"), "model_unknown"),
+        (backend, GenerationSettings("step-video-t2v", "x"), "model_absent"),
+        (backend, GenerationSettings("step-video-t2v", ""), "prompt_empty"),
+        (watching, ASKED, "queue_elsewhere"),
+    ):
+        with pytest.raises(StudioError) as caught:
+            submit(where, asked)
+        assert caught.value.code == code and message(code, caught.value.values, "zh")
+        assert isinstance(caught.value, ModelMissing) == (code == "model_absent")
+    with pytest.raises(InputError, match="cannot be read"):
+        submit(backend, GenerationSettings("nano", "x", first_image="x"), b"no picture")
+    assert backend.queue.count() == 0

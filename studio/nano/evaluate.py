@@ -16,6 +16,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from studio.nano.captions import LANGUAGES, caption
+from studio.nano.dtype import training_dtype
 from studio.nano.judge import marks, psnr, read_clip, wilson
 from studio.nano.model import Denoiser, SampleSettings, image_latents, noise
 from studio.nano.render import Clips, render
@@ -131,8 +132,9 @@ def judge_model(denoiser: Denoiser, vae: nn.Module, world: WorldSettings, count:
 
 
 def decode(vae: nn.Module, latents: Tensor) -> np.ndarray:
-    """uint8 frames (b, t, H, W, 3), computed in bfloat16 as on a GPU: on a CPU with AMX it is several times faster."""
-    with torch.autocast(latents.device.type, torch.bfloat16):
+    """uint8 frames (b, t, H, W, 3), computed in the dtype that training uses on this device."""
+    kind = latents.device.type
+    with torch.autocast(kind, torch.bfloat16, enabled=training_dtype(kind) == torch.bfloat16):
         return to_frames(vae.decode(latents))
 
 

@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from studio.nano.captions import LANGUAGES, caption
 from studio.nano.checkpoint import NanoSizes, build, nano_vocabulary
+from studio.nano.dtype import training_dtype
 from studio.nano.model import Denoiser
 from studio.nano.render import render
 from studio.nano.train import Loop, LoopSettings, step_generator
@@ -87,7 +88,7 @@ def _shard(vae: nn.Module, scenes: list[Scene], file: Path, shape: tuple[int, in
     latents, scores = [], []
     for start in range(0, len(scenes), 10):
         clips = render(scenes[start : start + 10], *shape, device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=training_dtype(str(device)) == torch.bfloat16):
             latents.append(vae.encode_moments(clips.video).chunk(2, dim=2)[0].half().cpu())
         scores.append(clips.motion_score.cpu())
     shard = {"latents": torch.cat(latents), "motion_score": torch.cat(scores)}
@@ -143,10 +144,10 @@ def flow_loss(
 ) -> tuple[Tensor, dict[str, float]]:
     """One step's mean squared error of the velocity, over a few groups, each of one shape and one length of caption.
 
-    The networks compute in bfloat16, as they do for users, with weights rounded from the optimiser's float32.
+    The networks compute in `training_dtype`, with weights rounded from the optimiser's float32.
     """
     dice, draw = random.Random(step), step_generator(2, step)
-    halves = {name: weight.bfloat16() for name, weight in denoiser.named_parameters()}
+    halves = rounded(denoiser)
     count = settings.batch // settings.groups
     parts = []
     with fastest_attention(denoiser.device):
@@ -160,6 +161,12 @@ def flow_loss(
         "early": errors[time < 0.4].mean().item(),
     }
     return errors.mean(), told
+
+
+def rounded(module: nn.Module) -> dict[str, Tensor]:
+    """A network's weights in the dtype that trains fastest, for one differentiable call."""
+    device = next(module.parameters()).device
+    return {name: weight.to(training_dtype(str(device))) for name, weight in module.named_parameters()}
 
 
 def fastest_attention(device: torch.device) -> AbstractContextManager[None]:

@@ -17,7 +17,7 @@ from torch.func import functional_call
 from models.scheduler import FlowMatchScheduler
 from studio.nano.model import Denoiser
 from studio.nano.train import Loop, LoopSettings, step_generator
-from studio.nano.train_denoiser import DEFAULT_MOTION, CaptionPool, LatentClips, fastest_attention
+from studio.nano.train_denoiser import DEFAULT_MOTION, CaptionPool, LatentClips, fastest_attention, rounded
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def turbo_loss(
     image, motion = torch.zeros_like(mixed), torch.full((len(rows),), DEFAULT_MOTION, device=device)
     with torch.no_grad(), fastest_attention(device):
         target = _guided_path(teacher, texts, mixed, (begin.to(device), end.to(device)), (image, motion), settings)
-    halves = {name: weight.bfloat16() for name, weight in student.named_parameters()}
+    halves = rounded(student)
     with fastest_attention(device):
         velocity = functional_call(student, halves, (texts, mixed, begin.to(device), image, motion))
     return (velocity - target).square().mean(), {}

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from models.geometry import CHUNK_FRAMES
 from models.vae import VAE, VAEParams
+from studio.nano.dtype import training_dtype
 from studio.nano.render import Clips, render
 from studio.nano.train import Loop, LoopSettings, gradient_loss, step_generator
 from studio.nano.world import WORLDS, Scene, draw_scene
@@ -71,7 +72,7 @@ def polish_decoder(settings: VAESettings, scenes: Sequence[Scene], latents: Tens
         clips = render([scenes[row] for row in rows], CHUNK_FRAMES, settings.size, settings.size)
         given = latents[rows].float()
         given = given + settings.noise * torch.randn(given.shape, generator=draw)
-        with torch.autocast("cpu", torch.bfloat16):
+        with _autocast("cpu"):
             got = vae.decode(given).float()
         return _picture_loss(got, clips.video, _weights(clips, settings.focus)), {"psnr": _psnr(got, clips.video)}
 
@@ -92,7 +93,7 @@ def vae_loss(vae: VAE, settings: VAESettings, step: int, device: torch.device | 
     """One step's loss: squared, absolute and edge errors, the posterior's divergence, the latents' spread."""
     random = step_generator(1, step)
     video, weights = (part.to(device) for part in _batch(settings, step, random))
-    with torch.autocast(torch.device(device).type, torch.bfloat16):
+    with _autocast(device):
         mean, logvar = vae.encode_moments(video).float().chunk(2, dim=2)
         logvar = logvar.clamp(-12, 4)
         noise = torch.randn(mean.shape, generator=random).to(device)
@@ -100,6 +101,11 @@ def vae_loss(vae: VAE, settings: VAESettings, step: int, device: torch.device | 
     divergence = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
     loss = _picture_loss(got, video, weights) + settings.divergence * divergence + settings.spread * _spread(mean)
     return loss, {"psnr": _psnr(got, video), "divergence": divergence.item(), "deviation": mean.std().item()}
+
+
+def _autocast(device: torch.device | str) -> torch.autocast:
+    kind, dtype = torch.device(device).type, training_dtype(str(device))
+    return torch.autocast(kind, torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 
 def _picture_loss(got: Tensor, video: Tensor, weights: Tensor) -> Tensor:

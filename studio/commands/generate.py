@@ -1,9 +1,7 @@
-"""`generate` and `decode`: one video, here and now, with a progress bar."""
+"""`generate`: one video, here and now, with a progress bar."""
 
 import argparse
 import hashlib
-import itertools
-import os
 import shutil
 import sys
 import threading
@@ -15,91 +13,75 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from tqdm import tqdm
 
 from studio.commands.flags import SETTING_FLAGS
-from studio.commands.machine import engine_options, find_model, learn_from, notices, studio_config
-from studio.commands.signals import stopping
+from studio.commands.machine import (
+    engine_options,
+    find_model,
+    hold_device,
+    learn_from,
+    notices,
+    opened,
+    studio_config,
+)
+from studio.commands.signals import STOPPING, stopping
+from studio.commands.terminal import ProgressBar, print_result
+from studio.commands.user_files import read_file, read_picture, result_stem
 from studio.config import StudioConfig, load_camera_moves
 from studio.errors import Cancelled, InputError, StudioError
-from studio.events import Event, Finished, Notice, PhaseStarted, Progress
-from studio.filenames import RESULT_SUFFIXES, beside, result_name
-from studio.media import read_image, read_metadata
-from studio.messages import phase_title
-from studio.pipeline import latents_file
-from studio.pipeline.engine import open_engine, pick_device
-from studio.pipeline.generate import decode, generate
+from studio.filenames import beside
+from studio.media import read_metadata
+from studio.pipeline.engine import part_folders
+from studio.pipeline.generate import generate
 from studio.pipeline.rerun import check_rerun, rerun_changes
-from studio.pipeline.run import Request
-from studio.queue.locks import DeviceLock, runtime_folder
+from studio.pipeline.run import Engine, Request
 from studio.queue.workfolder import KEPT_DAYS, remove_leftovers, work_folder
 from studio.settings import GenerationSettings, ResolvedSettings
-
-STOPPING = "Stopping after the block in work; Ctrl-C again ends at once."
-LOG_SECONDS = 10  # between two states of the bar where nobody watches it move
 
 
 def run(options: argparse.Namespace) -> int:
     """Make one video."""
-    config, moves = studio_config(options), load_camera_moves()
+    config, moves, asked = studio_config(options), load_camera_moves(), engine_options(options)
     record = _read_record(options.from_video) if options.from_video else None
-    asked = _settings(options, config, record)
-    model = find_model(asked.model, config)
-    settings = asked.resolve(model)
+    wanted = _settings(options, config, record)
+    model = find_model(wanted.model, config)
+    settings = wanted.resolve(model)
     settings.check(model, moves)
-    image = _read_picture(settings.first_image, config)
+    image = read_picture(settings.first_image, config)
     workdir = config.output_dir / ".work" / _work_name(settings, image)
-    request = Request(settings, _stem(options.output, settings, config), workdir, image, options.keep_latents)
-    began = time.monotonic()
-    engine = open_engine(model, image is not None, moves, config, engine_options(options))
-    seconds = {"load": round(time.monotonic() - began, 3)}
-    if record is not None:
-        check_rerun(record, request, engine)
-        for name, (then, now) in rerun_changes(record, engine).items():
-            print(f"Made with {name} {then}, now {now}: the video may differ a little.", file=sys.stderr)
-    with stopping(STOPPING) as stop, _work_folder(workdir, stop), _device(options, stop), _Bar() as bar:
-        try:
-            # Looked at again: while this one waited for the device, another may have taken its name.
-            request = replace(request, stem=_stem(options.output, settings, config))
-            for notice in notices(engine, engine_options(options)):
+    request = Request(settings, result_stem(options.output, settings, config), workdir, image, options.keep_latents)
+    part_folders(model, image is not None, config.model_dir)  # a missing model is said before the device is waited for
+    with stopping(STOPPING) as stop, _work_folder(workdir, stop), hold_device(asked, stop), ProgressBar() as bar:
+        # Looked at again: while this one waited for the device, another may have taken its name.
+        request = replace(request, stem=result_stem(options.output, settings, config))
+        began = time.monotonic()
+        with opened(model, image is not None, config, asked, bar.show) as engine:
+            seconds = {"load": round(time.monotonic() - began, 3)}
+            if record is not None:
+                _compare(record, request, engine)
+            for notice in notices(engine, asked):
                 bar.show(notice)
-            finished = generate(request, engine, bar.show, stop.is_set)
-            finished = replace(finished, seconds=seconds | finished.seconds)
-        except Cancelled:
-            again = f"the same command with --seed {settings.seed} goes on from the last step"
-            print(f"\nStopped; {again} (for {KEPT_DAYS} days).", file=sys.stderr)
-            return Cancelled.exit_code
-        finally:
-            engine.memory.release()
+            try:
+                finished = generate(request, engine, bar.show, stop.is_set)
+            except Cancelled:
+                again = f"the same command with --seed {settings.seed} goes on from the last step"
+                print(f"\nStopped; {again} (for {KEPT_DAYS} days).", file=sys.stderr)
+                return Cancelled.exit_code
+        finished = replace(finished, seconds=seconds | finished.seconds)
         shutil.rmtree(workdir, ignore_errors=True)
         try:
-            learn_from(engine, settings, finished, config, engine_options(options), first=True)
+            learn_from(engine, settings, finished, config, asked, first=True)
         except (StudioError, OSError, RuntimeError) as error:  # the video is there: the next estimate is worse, no more
             print(f"How long it took on this machine could not be noted: {error}", file=sys.stderr)
-    return _tell(finished)
-
-
-def run_decode(options: argparse.Namespace) -> int:
-    """Finish a video from saved latents."""
-    config = studio_config(options)
-    found = latents_file.read_latents(options.latents)
-    model = find_model(found.settings.model, config)
-    image = _read_picture(options.first_image, config)
-    request = Request(found.settings, _stem(options.output, found.settings, config), options.latents.parent, image)
-    has_image = found.settings.first_image is not None
-    engine = open_engine(model, has_image, load_camera_moves(), config, engine_options(options))
-    with stopping(STOPPING) as stop, _device(options, stop), _Bar() as bar:
-        try:
-            finished = decode(request, found.state.latents, engine, bar.show, stop.is_set)
-        finally:
-            engine.memory.release()
-    return _tell(finished)
-
-
-def _tell(finished: Finished) -> int:
-    seconds = ", ".join(f"{phase} {value:.1f} s" for phase, value in finished.seconds.items())
-    print(f"{finished.path}\nseed {finished.seed}; {seconds}")
+    print_result(finished)
     return 0
+
+
+def _compare(record: Mapping[str, Any], request: Request, engine: Engine) -> None:
+    """Raise InputError where the old video's picture or model is another; say what else has changed since."""
+    check_rerun(record, request, engine)
+    for name, (then, now) in rerun_changes(record, engine).items():
+        print(f"Made with {name} {then}, now {now}: the video may differ a little.", file=sys.stderr)
 
 
 def _settings(
@@ -122,40 +104,10 @@ def _settings(
 
 
 def _read_record(path: Path) -> dict[str, Any]:
-    record = read_metadata(_read_bytes(path))
+    record = read_metadata(read_file(path))
     if "settings" not in record:
         raise InputError("metadata_absent")
     return record
-
-
-def _read_picture(path: str | Path | None, config: StudioConfig) -> Image.Image | None:
-    return None if path is None else read_image(_read_bytes(Path(path)), config.image_limit_megapixels)
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError("file_unreadable", file=path, reason=error.strerror or str(error)) from None
-
-
-def _stem(output: Path | None, settings: ResolvedSettings, config: StudioConfig) -> Path:
-    """The result's path without suffix. Raises InputError where a file of the asked name stands already."""
-    folder = config.output_dir if output is None else output.resolve()
-    if output is None or folder.is_dir():
-        name = result_name(settings.prompt, settings.seed, time.time())
-        names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-        return next(folder / name for name in names if not _taken(folder / name))
-    stem = folder.with_suffix("") if folder.suffix.lower() in (".mp4", ".png") else folder
-    if taken := _taken(stem):
-        raise InputError("output_exists", file=taken)
-    return stem
-
-
-def _taken(stem: Path) -> Path | None:
-    """A file that a result of this name would replace."""
-    files = (stem.with_name(stem.name + suffix) for suffix in RESULT_SUFFIXES)
-    return next((file for file in files if os.path.exists(file)), None)
 
 
 def _work_name(settings: ResolvedSettings, image: Image.Image | None) -> str:
@@ -176,60 +128,3 @@ def _work_folder(folder: Path, stop: threading.Event) -> Iterator[None]:
             what = f"what {len(removed)} stopped run{'s' * (len(removed) > 1)} left in {folder.parent}"
             print(f"Removed {what}: nobody came back to it for {KEPT_DAYS} days.", file=sys.stderr)
         yield
-
-
-@contextmanager
-def _device(options: argparse.Namespace, stop: threading.Event) -> Iterator[None]:
-    """Hold the device; where another process has it, say so and wait."""
-    device = pick_device(engine_options(options).device)
-    lock = DeviceLock(runtime_folder(), str(device), "generate on the command line")
-
-    def tell(holder: str) -> None:
-        print(f"Waiting for {device}, in use by {holder or 'another process'}.", file=sys.stderr)
-
-    lock.wait(tell, stop.is_set)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-class _Bar:
-    """Events as a progress bar on stderr."""
-
-    def __init__(self) -> None:
-        self._bar: tqdm | None = None
-        self._phase = ""
-
-    def __enter__(self) -> "_Bar":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
-
-    def show(self, event: Event) -> None:
-        if isinstance(event, PhaseStarted):
-            self._close()
-            self._phase = event.phase
-            print(f"{phase_title(event.phase)} ...", file=sys.stderr)
-        elif isinstance(event, Notice):
-            tqdm.write(event.text, file=sys.stderr)
-        elif isinstance(event, Progress):
-            self._bar = self._bar or self._open(event)
-            vram = f"VRAM {event.vram_bytes / 2**30:.1f} GB, " if event.vram_bytes else ""
-            self._bar.set_postfix_str(f"{vram}RAM {event.ram_bytes / 2**30:.1f} GB", refresh=False)
-            self._bar.update(event.step - self._bar.n)
-
-    def _open(self, event: Progress) -> tqdm:
-        """The phase's bar; a resumed run's begins where it goes on."""
-        done = event.step - 1 if event.phase == "denoise" else 0
-        if done:
-            print(f"Going on after step {done}.", file=sys.stderr)
-        seconds = 0.1 if sys.stderr.isatty() else LOG_SECONDS
-        unit = "frame" if event.phase == "decode" else "step"
-        return tqdm(total=event.steps, initial=done, file=sys.stderr, unit=unit, mininterval=seconds)
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None

@@ -1,17 +1,22 @@
-"""What every command starts with: the machine's config, the model that is meant, the engine's options."""
+"""What every command starts with: the machine's config, the model that is meant, its device, the opened model."""
 
 import argparse
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
-from studio.config import ModelConfig, StudioConfig, load_models, load_studio
+from studio.config import ModelConfig, StudioConfig, load_camera_moves, load_models, load_studio
 from studio.errors import InputError
-from studio.events import Finished, Notice
+from studio.events import Event, Finished, Notice, PhaseStarted
 from studio.memory.plan import WeightMode
 from studio.memory.planning.speeds import remember
 from studio.messages import message
-from studio.pipeline.engine import CACHE_FOLDER, EngineOptions, is_installed, pick_device
+from studio.pipeline.engine import CACHE_FOLDER, EngineOptions, is_installed, open_engine, pick_device
 from studio.pipeline.estimate import learn
 from studio.pipeline.run import Engine
+from studio.queue.locks import DeviceLock, runtime_folder
 from studio.settings import ResolvedSettings
 
 _CONFIG_FLAGS = {
@@ -47,6 +52,35 @@ def find_model(name: str | None, config: StudioConfig) -> ModelConfig:
     if name not in models:
         raise InputError("model_unknown", value=name, known=", ".join(models))
     return models[name]
+
+
+@contextmanager
+def hold_device(options: EngineOptions, stop: threading.Event) -> Iterator[None]:
+    """Hold the device; where another process has it, say so and wait. Raises Cancelled when stopped meanwhile."""
+    device = pick_device(options.device)
+    lock = DeviceLock(runtime_folder(), str(device), "generate on the command line")
+
+    def tell(holder: str) -> None:
+        print(f"Waiting for {device}, in use by {holder or 'another process'}.", file=sys.stderr)
+
+    lock.wait(tell, stop.is_set)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def opened(
+    model: ModelConfig, has_image: bool, config: StudioConfig, options: EngineOptions, emit: Callable[[Event], None]
+) -> Iterator[Engine]:
+    """The model for one job, its memory released afterwards. The device must be held: its free memory is read here."""
+    emit(PhaseStarted("load"))
+    engine = open_engine(model, has_image, load_camera_moves(), config, options)
+    try:
+        yield engine
+    finally:
+        engine.memory.release()
 
 
 def notices(engine: Engine, options: EngineOptions) -> list[Notice]:

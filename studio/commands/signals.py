@@ -2,11 +2,11 @@
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+STOPPING = "Stopping after the block in work; Ctrl-C again ends at once."
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, `kill`, the terminal was closed
 
 
@@ -22,7 +22,7 @@ def stopping(words: str) -> Iterator[threading.Event]:
     def ask(number: int, frame: object) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
-        os.write(sys.__stderr__.fileno(), f"\n{words}\n".encode())  # print is not reentrant
+        os.write(2, f"\n{words}\n".encode())  # stderr; print is not reentrant
         stop.set()
 
     previous = {number: signal.getsignal(number) for number in NUMBERS}

@@ -17,8 +17,10 @@ from PIL import Image
 
 from studio.commands.cli import main
 from studio.config import ROOT
-from studio.pipeline.engine import CACHE_FOLDER
+from studio.pipeline.engine import CACHE_FOLDER, open_engine
 from studio.pipeline.latents_file import read_latents
+from studio.pipeline.run import Engine
+from studio.queue.locks import DeviceLock, runtime_folder
 
 SIZE = ["--num-frames", "17", "--height", "64", "--width", "96", "--infer-steps", "3"]
 
@@ -157,7 +159,7 @@ def test_a_rerun_says_what_else_has_changed(call, tmp_path):
 
 def test_no_result_replaces_another(call, tmp_path, monkeypatch):
     """Three with one prompt and seed in one second, and a folder as --output."""
-    monkeypatch.setattr("studio.commands.generate.time.time", lambda: 1e9)
+    monkeypatch.setattr("studio.commands.user_files.time.time", lambda: 1e9)
     words = ["--model", "step-video-t2v", "--prompt", "x", "--num-frames", 1, "--height", 64, "--width", 96]
     words += ["--infer-steps", 1, "--seed", 1, "--output", tmp_path]
     made = {call("generate", *words)[1].splitlines()[0] for _ in range(3)}
@@ -184,6 +186,27 @@ def test_decode_finishes_from_latents(call, tmp_path):
     assert code == 0 and str(tmp_path / "b.mp4") in out and (tmp_path / "b.mp4").stat().st_size > 0
     code, _, err = call("decode", tmp_path / "a.mp4", "--output", tmp_path / "c.mp4")
     assert code == 2 and "holds no latents" in err
+
+
+def test_the_device_is_held_before_its_memory_is_read(call, tmp_path, monkeypatch):
+    """What is free is asked, and speeds are measured, only by whoever owns the device."""
+    words = ["--model", "step-video-t2v", "--prompt", "x", "--num-frames", 1, "--height", 64, "--width", 96]
+    words += ["--infer-steps", 1, "--output", tmp_path / "a", "--keep-latents"]
+    free = []
+
+    def look(*arguments: object) -> Engine:
+        other = DeviceLock(runtime_folder(), "cpu", "a test")
+        free.append(other.acquire())
+        other.release()
+        return open_engine(*arguments)
+
+    monkeypatch.setattr("studio.commands.machine.open_engine", look)
+    assert call("generate", *words)[0] == 0
+    assert call("decode", tmp_path / "a.latents.safetensors", "--output", tmp_path / "b")[0] == 0
+    assert free == [False, False]
+    other = DeviceLock(runtime_folder(), "cpu", "a test")
+    assert other.acquire(), "and it is released afterwards"
+    other.release()
 
 
 def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(model_dir, tmp_path):

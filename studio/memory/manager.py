@@ -13,13 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from models.checkpoint import build
 from models.geometry import VideoShape
+from models.step_llm import StepLLM
+from models.vae import VAE
 from studio.errors import Cancelled, DoesNotFit
 from studio.memory import usage
 from studio.memory.allocator import ON_DEVICE, Allocator, BufferKind, IntegrityError, Machine
@@ -106,7 +108,8 @@ class MemoryManager:
         def encode(plan: Plan) -> list[Tensor]:
             network = self._network("step_llm")
             network.set_plan(plan.step_llm)
-            states = [network.body.embed(ids.to(self._device)) for ids in texts]
+            body = cast(StepLLM, network.body)
+            states = [body.embed(ids.to(self._device)) for ids in texts]
             for _, layer in network.blocks(last=True):
                 if cancelled():
                     raise Cancelled
@@ -153,7 +156,7 @@ class MemoryManager:
         with self._phase("decode", video):
             try:
                 yield VAESession(
-                    partial(self._load, "vae", self._dtype),
+                    lambda: cast(VAE, self._load("vae", self._dtype)),
                     self._device,
                     self._dtype,
                     partial(self._retry, "decode", video),

@@ -6,6 +6,7 @@ The tensors of both are views of flat buffers from the allocator, filled directl
 import copy
 from collections.abc import Iterator
 from contextlib import nullcontext
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -71,8 +72,9 @@ class StreamedNetwork:
         self.name, self.dtype = files.component, dtype
         self._files, self._allocator = files, allocator
         module.to(dtype)
-        units = module.get_submodule(UNITS[self.name])
-        self.params, self.units, self._unit = module.params, len(units), units[0]
+        units = cast(nn.ModuleList, module.get_submodule(UNITS[self.name]))
+        self.params: Any = module.params  # StepLLMParams or TransformerParams
+        self.units, self._unit = len(units), units[0]
         if files.is_int8:
             int8_block(self._unit, compute="int8" if int8_compute else "weight")
         self.layout = UnitLayout.of(self._unit.state_dict())

@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import monotonic
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from models.geometry import CHUNK_FRAMES, CHUNK_LATENTS
+from models.transformer import Transformer
 from models.vae import VAE
 from studio.errors import Cancelled
 from studio.memory.networks import StreamedNetwork
@@ -44,7 +45,7 @@ class TransformerSession:
     @property
     def latent_channels(self) -> int:
         """c of the latents (1, f, c, h, w)."""
-        return self._network.params.in_channels
+        return int(self._network.params.in_channels)
 
     def velocities(
         self,
@@ -68,7 +69,7 @@ class TransformerSession:
             nonlocal attempts
             attempts += 1
             self._network.set_plan(plan.transformer)
-            body = self._network.body
+            body = cast(Transformer, self._network.body)
             hiddens = [
                 body.embed(
                     latents.to(device),

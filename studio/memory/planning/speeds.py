@@ -1,40 +1,44 @@
-"""How fast this machine multiplies, moves and reads: measured once in under three seconds, remembered as json.
+"""Speeds of this machine: measured once, in under three seconds, and remembered as JSON.
 
-A speed is what plans are timed with; none decides whether a video fits. GB/s count 10^9 bytes, as vendors do. What a
-device does and what a disk does are remembered apart: models may lie on another disk than results.
+Plans are timed with them; whether a video fits does not depend on them. GB/s count 10^9 bytes, as vendors do. Devices
+and disks are remembered apart: a model may lie on another disk than the results.
 """
 
 import json
 import os
 import platform
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from time import perf_counter
+from typing import Any
 
 import torch
 
 from models.attention import attention
 from models.quantized import int8_product, quantize_rows
+from studio.filenames import write_whole
 from studio.memory.streaming.backends import device_backend
 
 FILE_NAME = "speeds.json"
-VERSION = 2  # of what is measured; older files are measured anew
-PART_SECONDS = 0.35  # each measurement repeats until so much time has passed
+VERSION = 2  # of the measurements; speeds of another version are measured again
+PART_SECONDS = 0.35  # a measurement is repeated for this long
 DISK_BYTES = 128 << 20
 PIECE_BYTES = 16 << 20
 PAGE = 4096
 
+Clock = Callable[[], float]  # seconds; tests pass one of their own
+
 
 @dataclass(frozen=True)
 class Speeds:
-    """tflops and attention_tflops: matrix products and attention in the compute dtype. memory_gbps: what element-wise
-    work moves in the memory that is computed from. link_gbps: RAM to device. disk_gbps: past the page cache.
+    """tflops, attention_tflops: matrix products and attention in the compute dtype. memory_gbps: what element-wise
+    operators read and write on the device. link_gbps: from RAM to the device. disk_gbps: reads without the page cache.
 
-    int8_tflops: products as the mode int8-compute makes them, rounding included; None: not asked for yet.
-    correction: measured over predicted computation time, 1 until a run has been timed (planner.calibrate).
-    origin: where the numbers come from, for people. disk: which disk it is (the file system's number).
+    int8_tflops: products as in the mode int8-compute, rounding included; None: not measured yet.
+    correction: measured by predicted computation time, 1 before a step was timed (planner.calibrate).
+    origin: where the numbers come from, for people. disk: the number of the file system.
     """
 
     tflops: float
@@ -50,7 +54,7 @@ class Speeds:
 
 @dataclass(frozen=True)
 class DiskSpeed:
-    """What reading `nbytes` told of a disk. A short file tells little, so a longer one is worth another measurement."""
+    """Measured by reading `nbytes`. A longer file is worth another measurement."""
 
     gbps: float
     nbytes: int
@@ -58,13 +62,14 @@ class DiskSpeed:
 
 @dataclass(frozen=True)
 class _Known:
-    """What is remembered: by device, and by disk."""
+    """The content of the JSON file: speeds by device, and by disk."""
 
     devices: dict[str, Speeds]
     disks: dict[str, DiskSpeed]
 
 
-# Stated wherever they are used. GPU: dense bfloat16 of a large consumer card of 2022, PCIe 4 x16, an NVMe disk.
+# Used before anything is measured; a plan lists them as its assumptions. GPU: dense bfloat16 of a large consumer card
+# of 2022, PCIe 4 x16, an NVMe disk.
 ASSUMED = {
     "cuda": Speeds(tflops=150.0, attention_tflops=150.0, memory_gbps=900.0, link_gbps=25.0, disk_gbps=3.0),
     "cpu": Speeds(tflops=0.3, attention_tflops=0.15, memory_gbps=15.0, link_gbps=15.0, disk_gbps=1.0),
@@ -72,8 +77,8 @@ ASSUMED = {
 
 
 def given_speeds(base: Speeds, **values: float | None) -> Speeds:
-    """`base` with the command line's numbers (None: not given) in it; tflops stands for attention too."""
-    given = {name: value for name, value in values.items() if value is not None}
+    """`base` with the numbers of the command line; None: not given. tflops is taken for attention too."""
+    given: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
     if not given:
         return base
     origin = f"{base.origin}, with {', '.join(given)} as given"
@@ -82,34 +87,36 @@ def given_speeds(base: Speeds, **values: float | None) -> Speeds:
     return replace(base, **given, origin=origin)
 
 
-def load_speeds(cache: Path, device: torch.device, weights: Path | None = None, *, int8: bool = False) -> Speeds:
-    """This machine's speeds: as remembered in the folder `cache`, else measured now and remembered there.
+def load_speeds(
+    cache: Path, device: torch.device, weights: Path | None = None, *, int8: bool = False, clock: Clock = perf_counter
+) -> Speeds:
+    """This machine's speeds, remembered in the folder `cache`; what is not known yet is measured and remembered.
 
-    weights: a file of the disk that the model lies on (None: the disk of `cache`). int8: also how fast products in int8
-    are, which needs bitsandbytes. A folder that cannot be written or
-    a damaged file only means that speeds are measured again next time.
+    weights: a file on the model's disk; None: the disk of `cache` is measured. int8: products in int8 too, which needs
+    bitsandbytes. Where the folder cannot be written or the file is damaged, speeds are measured again next time.
     """
     known, key = _read(cache), _device_key(device)
     if key not in known.devices:
-        known.devices[key] = _measure_device(device)
+        known.devices[key] = _measure_device(device, clock)
         _write(cache, known)
     if int8 and known.devices[key].int8_tflops is None:
-        known.devices[key] = replace(known.devices[key], int8_tflops=_int8_speed(device) / 1e12)
+        int8_tflops = _int8_speed(_Stopwatch(device, clock)) / 1e12
+        known.devices[key] = replace(known.devices[key], int8_tflops=int8_tflops)
         _write(cache, known)
-    return _with_disk(known.devices[key], cache, weights)
+    return _with_disk(known.devices[key], cache, weights, clock)
 
 
-def known_speeds(cache: Path, kind: str, weights: Path | None = None) -> Speeds:
-    """What was last measured or corrected on a device of this kind, else assumed. Never touches the device.
+def known_speeds(cache: Path, kind: str, weights: Path | None = None, *, clock: Clock = perf_counter) -> Speeds:
+    """The last remembered speeds of a device of this kind ("cuda", "cpu"), else assumed ones. Never uses the device.
 
     weights: as in `load_speeds`; its disk is measured where it is not known yet.
     """
     known = [speeds for key, speeds in _read(cache).devices.items() if key.startswith(f"{VERSION} {kind} ")]
-    return _with_disk(known[-1] if known else ASSUMED[kind], cache, weights)
+    return _with_disk(known[-1] if known else ASSUMED[kind], cache, weights, clock)
 
 
 def remember(cache: Path, device: torch.device, speeds: Speeds) -> None:
-    """Keep corrected speeds for the next start."""
+    """Store corrected speeds for the next start."""
     known = _read(cache)
     known.devices[_device_key(device)] = speeds
     if speeds.disk in known.disks:
@@ -117,21 +124,35 @@ def remember(cache: Path, device: torch.device, speeds: Speeds) -> None:
     _write(cache, known)
 
 
-def measure(cache: Path, device: torch.device, weights: Path | None = None) -> Speeds:
-    """Measure everything; uses at most 0.5 GB of the device, and a temporary file in `cache` without `weights`."""
-    return replace(
-        _measure_device(device), disk_gbps=_disk_speed(cache, weights).gbps, disk=_disk_key(weights or cache)
-    )
+@dataclass(frozen=True)
+class _Stopwatch:
+    """Times work on a device by a clock."""
+
+    device: torch.device
+    clock: Clock
+
+    def best_seconds(self, work: Callable[[], object]) -> float:
+        """Seconds of the fastest of several repetitions, after one to warm up."""
+        backend = device_backend(self.device)
+        best, end = float("inf"), self.clock() + PART_SECONDS
+        work()
+        while best == float("inf") or self.clock() < end:
+            backend.finish(backend.mark())
+            began = self.clock()
+            work()
+            backend.finish(backend.mark())
+            best = min(best, self.clock() - began)
+        return best
 
 
-def _measure_device(device: torch.device) -> Speeds:
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    memory = _memory_speed(device)
+def _measure_device(device: torch.device, clock: Clock) -> Speeds:
+    watch = _Stopwatch(device, clock)
+    memory = _memory_speed(watch)
     speeds = Speeds(
-        tflops=_matrix_speed(device, dtype) / 1e12,
-        attention_tflops=_attention_speed(device, dtype) / 1e12,
+        tflops=_matrix_speed(watch) / 1e12,
+        attention_tflops=_attention_speed(watch) / 1e12,
         memory_gbps=memory / 1e9,
-        link_gbps=(_link_speed(device) if device.type == "cuda" else memory) / 1e9,
+        link_gbps=(_link_speed(watch) if device.type == "cuda" else memory) / 1e9,
         disk_gbps=ASSUMED["cuda"].disk_gbps,
         origin="measured on this machine",
     )
@@ -140,56 +161,62 @@ def _measure_device(device: torch.device) -> Speeds:
     return speeds
 
 
-def _with_disk(speeds: Speeds, cache: Path, weights: Path | None) -> Speeds:
-    """The device's speeds with those of the disk, which is read where a file tells more than what is known of it."""
+def _with_disk(speeds: Speeds, cache: Path, weights: Path | None, clock: Clock) -> Speeds:
+    """The device's speeds with the disk's, which is measured where it is unknown or this file is twice as long."""
     known, key = _read(cache), _disk_key(weights or cache)
     offered = min(weights.stat().st_size, DISK_BYTES) if weights is not None and weights.exists() else DISK_BYTES
     if key not in known.disks or known.disks[key].nbytes < offered // 2:
-        known.disks[key] = _disk_speed(cache, weights)
+        known.disks[key] = _disk_speed(cache, weights, clock)
         _write(cache, known)
     return replace(speeds, disk_gbps=known.disks[key].gbps, disk=key)
 
 
-def _matrix_speed(device: torch.device, dtype: torch.dtype) -> float:
-    tokens, width, out = _product_shape(device)
-    x, weight = torch.randn(tokens, width, device=device).to(dtype), torch.randn(out, width, device=device).to(dtype)
-    return 2 * tokens * width * out / _seconds(device, lambda: torch.nn.functional.linear(x, weight))
+def _matrix_speed(watch: _Stopwatch) -> float:
+    """FLOP per second of a matrix product, as all speeds below per second."""
+    tokens, width, out = _product_shape(watch.device)
+    x, weight = _operand(watch.device, tokens, width), _operand(watch.device, out, width)
+    return 2 * tokens * width * out / watch.best_seconds(lambda: torch.nn.functional.linear(x, weight))
 
 
-def _int8_speed(device: torch.device) -> float:
-    tokens, width, out = _product_shape(device)
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    x = torch.randn(tokens, width, device=device).to(dtype)
-    codes, scale = quantize_rows(torch.randn(out, width, device=device))
-    return 2 * tokens * width * out / _seconds(device, lambda: int8_product(x, codes, scale))
+def _int8_speed(watch: _Stopwatch) -> float:
+    tokens, width, out = _product_shape(watch.device)
+    x = _operand(watch.device, tokens, width)
+    codes, scale = quantize_rows(torch.randn(out, width, device=watch.device))
+    return 2 * tokens * width * out / watch.best_seconds(lambda: int8_product(x, codes, scale))
 
 
 def _product_shape(device: torch.device) -> tuple[int, int, int]:
-    # On a CPU a few milliseconds each, here and below: the best repetition is then one that nothing interrupted.
+    # A few milliseconds on a CPU, here and below, so that the best repetition is one that nothing interrupted.
     return (4096, 6144, 12288) if device.type == "cuda" else (256, 1024, 1024)
 
 
-def _attention_speed(device: torch.device, dtype: torch.dtype) -> float:
-    tokens, heads = (8192, 24) if device.type == "cuda" else (1024, 1)
-    q, k, v = torch.randn(3, 1, tokens, heads, 128, device=device).to(dtype)
-    return 4 * tokens**2 * heads * 128 / _seconds(device, lambda: attention(q, k, v))
+def _operand(device: torch.device, *shape: int) -> torch.Tensor:
+    """Random numbers in the device's compute dtype."""
+    return torch.randn(shape, device=device).to(torch.bfloat16 if device.type == "cuda" else torch.float32)
 
 
-def _memory_speed(device: torch.device) -> float:
-    """Bytes read and written, of a copy inside the memory."""
-    source = torch.zeros(128 << 20 if device.type == "cuda" else 32 << 20, dtype=torch.uint8, device=device)
+def _attention_speed(watch: _Stopwatch) -> float:
+    tokens, heads = (8192, 24) if watch.device.type == "cuda" else (1024, 1)
+    q, k, v = _operand(watch.device, 3, 1, tokens, heads, 128)
+    return 4 * tokens**2 * heads * 128 / watch.best_seconds(lambda: attention(q, k, v))
+
+
+def _memory_speed(watch: _Stopwatch) -> float:
+    """Bytes read and written by a copy within the device's memory."""
+    nbytes = 128 << 20 if watch.device.type == "cuda" else 32 << 20
+    source = torch.zeros(nbytes, dtype=torch.uint8, device=watch.device)
     target = torch.empty_like(source)
-    return 2 * source.nbytes / _seconds(device, lambda: target.copy_(source))
+    return 2 * source.nbytes / watch.best_seconds(lambda: target.copy_(source))
 
 
-def _link_speed(device: torch.device) -> float:
+def _link_speed(watch: _Stopwatch) -> float:
     source = torch.zeros(128 << 20, dtype=torch.uint8, pin_memory=True)
-    target = torch.empty_like(source, device=device)
-    return source.nbytes / _seconds(device, lambda: target.copy_(source, non_blocking=True))
+    target = torch.empty_like(source, device=watch.device)
+    return source.nbytes / watch.best_seconds(lambda: target.copy_(source, non_blocking=True))
 
 
-def _disk_speed(cache: Path, weights: Path | None) -> DiskSpeed:
-    """Reads past the page cache; a file system without such reads is asked to forget the file first."""
+def _disk_speed(cache: Path, weights: Path | None, clock: Clock) -> DiskSpeed:
+    """Measured on `weights`, or on a temporary file in `cache`."""
     path = weights or cache / f"speed.{os.getpid()}.tmp"
     try:
         if weights is None:
@@ -200,7 +227,7 @@ def _disk_speed(cache: Path, weights: Path | None) -> DiskSpeed:
                     file.write(piece)
                 file.flush()
                 os.fsync(file.fileno())
-        return _read_speed(path)
+        return _read_speed(path, clock)
     except OSError:
         return DiskSpeed(ASSUMED["cuda"].disk_gbps, DISK_BYTES)
     finally:
@@ -208,7 +235,8 @@ def _disk_speed(cache: Path, weights: Path | None) -> DiskSpeed:
             _remove(path)
 
 
-def _read_speed(path: Path) -> DiskSpeed:
+def _read_speed(path: Path, clock: Clock) -> DiskSpeed:
+    """Direct reads; where the file system has none, the file is first dropped from the page cache."""
     try:
         file = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECT", 0))
     except OSError:
@@ -217,13 +245,13 @@ def _read_speed(path: Path) -> DiskSpeed:
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
         aligned = _aligned_buffer()
-        done, began = 0, time.perf_counter()
-        while done < DISK_BYTES and time.perf_counter() - began < 2 * PART_SECONDS:
+        done, began = 0, clock()
+        while done < DISK_BYTES and clock() - began < 2 * PART_SECONDS:
             count = os.preadv(file, [aligned], done)
             if not count:
                 break
             done += count
-        seconds = time.perf_counter() - began
+        seconds = clock() - began
     finally:
         os.close(file)
     if not done:
@@ -232,24 +260,10 @@ def _read_speed(path: Path) -> DiskSpeed:
 
 
 def _aligned_buffer() -> memoryview:
-    """Direct reads need an address that is a multiple of the disk's block."""
+    """PIECE_BYTES at an address that is a multiple of a page, as direct reads need."""
     memory = torch.empty(PIECE_BYTES + PAGE, dtype=torch.uint8)
     start = -memory.data_ptr() % PAGE
-    return memoryview(memory.numpy())[start : start + PIECE_BYTES]
-
-
-def _seconds(device: torch.device, work: Callable[[], object]) -> float:
-    """The fastest of several repetitions after one to warm up."""
-    backend = device_backend(device)
-    best, end = float("inf"), time.perf_counter() + PART_SECONDS
-    work()
-    while best == float("inf") or time.perf_counter() < end:
-        backend.finish(backend.mark())
-        began = time.perf_counter()
-        work()
-        backend.finish(backend.mark())
-        best = min(best, time.perf_counter() - began)
-    return best
+    return memory.numpy().data[start : start + PIECE_BYTES]
 
 
 def _device_key(device: torch.device) -> str:
@@ -276,13 +290,8 @@ def _read(cache: Path) -> _Known:
 
 
 def _write(cache: Path, known: _Known) -> None:
-    unfinished = cache / f"{FILE_NAME}.{os.getpid()}.tmp"
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(json.dumps(asdict(known), indent=1))
-        unfinished.replace(cache / FILE_NAME)
-    except OSError:
-        _remove(unfinished)
+    with suppress(OSError):
+        write_whole(cache / FILE_NAME, json.dumps(asdict(known), indent=1).encode())
 
 
 def _remove(path: Path) -> None:

@@ -165,7 +165,7 @@ class UnitReader:
         return extents
 
     def _read_straight(self, extent: Extent, into: Tensor) -> None:
-        memory = memoryview(into.numpy())
+        memory = into.numpy().data
         buffers = [memory[place.offset : place.offset + place.nbytes] for _, place in extent.parts]
         buffers = [buffer for buffer in buffers if len(buffer)]
         offset = extent.start
@@ -193,7 +193,7 @@ class UnitReader:
 
     def _read_window(self, shard: Shard, bounce: Tensor, start: int, direct: bool) -> int:
         """Read from `start` to the end of the bounce buffer or of the file; returns the bytes read."""
-        memory, done = memoryview(bounce.numpy()), 0
+        memory, done = bounce.numpy().data, 0
         while done < len(memory):
             count = shard.read(self._allocator.machine, [memory[done:]], start + done, direct=direct)
             done += count

@@ -1,4 +1,4 @@
-"""The words planner, manager and pipeline share: budgets in bytes, and a plan for one run."""
+"""What planner, manager and pipeline share: budgets, the runtime's config, and the plan of one run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ SOURCES = ("resident", "pinned", "cached", "direct")
 
 @dataclass(frozen=True)
 class Budgets:
-    """What a process may use, in bytes: VRAM as the driver counts it, RAM as anonymous + shared + registered."""
+    """Bytes that a process may use: VRAM as the driver counts it, RAM as anonymous + shared memory."""
 
     vram_bytes: int
     ram_bytes: int
@@ -64,11 +64,11 @@ class RuntimeConfig:
 
 @dataclass(frozen=True)
 class ComponentPlan:
-    """Where the units (blocks or layers) of one network live during a run.
+    """Where the units (transformer blocks or LLM layers) of one network are during a run.
 
-    resident: units that stay on the device. slots: device buffers the others take turns in (0: nothing streams).
-    source: per unit one of SOURCES. unit_bytes: one unit's flat buffer. rest_bytes: the tensors outside of units,
-    on the device while the network is in use. scratch_bytes: other device buffers (int8 dequantisation).
+    resident: units that stay on the device. slots: device buffers that the other units share; 0: none is streamed.
+    source: one of SOURCES per unit. unit_bytes: one unit's flat buffer. rest_bytes: the tensors outside of units, which
+    are resident. scratch_bytes: device buffers for dequantised weights.
     """
 
     resident: tuple[int, ...]
@@ -84,7 +84,7 @@ class ComponentPlan:
         if marked != tuple(sorted(self.resident)) or not set(self.source) <= set(SOURCES):
             raise ValueError(f"resident units {self.resident} and sources {self.source} disagree")
         if self.slots < (len(marked) < units):
-            raise ValueError(f"{units - len(marked)} units are to stream and there is no slot for them")
+            raise ValueError(f"{units - len(marked)} units are streamed, and there is no slot for them")
 
     @property
     def units(self) -> int:
@@ -98,7 +98,7 @@ class ComponentPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """How one video is made within the budgets. `reason` where it does not fit: what would, language -> sentence."""
+    """How one video is made. fits: whether it keeps the budgets. reason: why not and what would fit, by language."""
 
     video: VideoShape
     transformer: ComponentPlan

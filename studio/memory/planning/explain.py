@@ -1,4 +1,4 @@
-"""Why a video does not fit and what would, said in both languages of the page."""
+"""The sentence for a video that does not fit: what is short, and which changes would fit. English and Chinese."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 from studio.units import GB
 
 LANGUAGES = ("en", "zh")
-# name: (English, Chinese), as in studio/messages.py; these are parts of the sentence that "misfit" is.
+# name: (English, Chinese), as in studio/messages.py; "misfit" is the sentence, the others are parts of it.
 WORDS: dict[str, tuple[str, str]] = {
     "misfit": (
         "It needs at least {short}. It would fit with {ways}.",
@@ -30,40 +30,40 @@ WORDS: dict[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Shortage:
-    """`what` ("VRAM" or "RAM") is needed in bytes, and what the budget has of it."""
+    """Memory, "VRAM" or "RAM", of which more is needed than the budget has."""
 
-    what: str
+    memory: str
     need_bytes: int
     have_bytes: int
 
     @property
     def flag(self) -> str:
-        """The budget that would do, rounded up to a tenth of a GB."""
-        return f"--{self.what.lower()} {-(-self.need_bytes * 10 // GB) / 10:.1f}"
+        """The flag with the smallest budget that is enough, rounded up to a tenth of a GB."""
+        return f"--{self.memory.lower()} {-(-self.need_bytes * 10 // GB) / 10:.1f}"
 
 
 @dataclass(frozen=True)
-class Way:
-    """A change with which the video fits: a name of WORDS and its values."""
+class Remedy:
+    """A change with which the video fits: a name in WORDS and its values."""
 
     name: str
     values: Mapping[str, int] = field(default_factory=dict)
 
 
-def explain(shortages: Iterable[Shortage], ways: Iterable[Way]) -> dict[str, str]:
-    """Language -> the shortage in numbers, then every way out, larger budgets last."""
-    shortages, ways = list(shortages), list(ways)
-    return {language: _explain(shortages, ways, language) for language in LANGUAGES}
+def explain(shortages: Iterable[Shortage], remedies: Iterable[Remedy]) -> dict[str, str]:
+    """Language -> sentence: the shortages in GB, then every remedy, larger budgets last."""
+    shortages, remedies = list(shortages), list(remedies)
+    return {language: _explain(shortages, remedies, language) for language in LANGUAGES}
 
 
-def _explain(shortages: list[Shortage], ways: list[Way], language: str) -> str:
+def _explain(shortages: list[Shortage], remedies: list[Remedy], language: str) -> str:
     def phrase(name: str, **values: Any) -> str:
         return WORDS[name][language == "zh"].format(**values)
 
     short = [
-        phrase("short", what=phrase(lack.what), need=lack.need_bytes / GB, have=lack.have_bytes / GB)
+        phrase("short", what=phrase(lack.memory), need=lack.need_bytes / GB, have=lack.have_bytes / GB)
         for lack in shortages
     ]
     budgets = phrase("and").join(lack.flag for lack in shortages)
-    listed = phrase("or").join([*(phrase(way.name, **way.values) for way in ways), budgets])
+    listed = phrase("or").join([*(phrase(remedy.name, **remedy.values) for remedy in remedies), budgets])
     return phrase("misfit", short=phrase("and").join(short), ways=listed)

@@ -1,9 +1,8 @@
-"""What goes where: sizes, video, budgets and speeds -> a Plan. A pure function; nothing is measured or loaded here.
+"""Sizes, video, budgets and speeds -> a Plan. A pure function: nothing is measured or loaded here.
 
-A generation is four phases that never share the device: the prompt is read, the first image is encoded, the latents are
-denoised, the frames are decoded. Each is checked against the budgets. As many transformer blocks stay resident as fit,
-evenly strided among the streamed ones, so that copies are spread over the whole step; streamed blocks are kept in
-pinned RAM as far as that goes and are read from disk beyond.
+The phases of a generation (text, first image, denoising, decoding) use the device one after the other; each has to keep
+the budgets. As many transformer blocks are resident as fit, evenly spaced among the streamed ones, so that copies are
+spread over the step. Streamed blocks are pinned in RAM as far as the budget goes; the others are read from disk.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,7 +12,7 @@ from typing import Any
 from models.geometry import CHUNK_FRAMES, PIXELS_PER_LATENT, VideoShape
 from studio.memory.plan import Budgets, ComponentPlan, Plan, WeightMode
 from studio.memory.planning import timing
-from studio.memory.planning.explain import Shortage, Way, explain
+from studio.memory.planning.explain import Remedy, Shortage, explain
 from studio.memory.planning.footprint import ModelSizes, NetworkSizes
 from studio.memory.planning.speeds import Speeds
 from studio.memory.streaming.sources import BOUNCE_BYTES
@@ -22,28 +21,28 @@ from studio.memory.usage import CUDA_CONTEXT_BYTES
 from studio.units import GB
 
 OFFLOADS = ("auto", "none", "blocks", "disk")
-SLOTS = 2  # one is computed from while the other is filled; a third would serve better as a resident block
-VAE_SLICES = (2, 1)  # frames decoded at a time, coarsest first: beyond 2 the decoder passes 6.5 GB at 544x992
-# Assumptions, stated in every plan. Host: a process with PyTorch and its libraries loaded, anonymous memory alone.
+SLOTS = 2  # one computes while the other is filled; a third slot gains more as a resident block
+VAE_SLICES = (2, 1)  # frames decoded at once, largest first; with more the decoder needs over 6.5 GB at 544x992
+# Anonymous memory of a process that has loaded PyTorch and its libraries. Assumed; stated in every plan.
 HOST_BASE_BYTES = {"cuda": 1536 << 20, "cpu": 384 << 20}
-WORKSPACE_BYTES = {"cuda": 96 << 20, "cpu": 32 << 20}  # of matrix libraries
-ALLOCATOR_SLACK = {"cuda": 0.04, "cpu": 0.02}  # of activations: what rounding and gaps between segments add
-# The same of a decode on CUDA, by frames at a time: what convolutions keep for later frames lies between gaps that fit
-# little (counted by tests/memory/test_reserved.py). cuDNN's own share is an assumption until a GPU was asked.
+WORKSPACE_BYTES = {"cuda": 96 << 20, "cpu": 32 << 20}  # of matrix libraries, assumed
+ALLOCATOR_SLACK = {"cuda": 0.04, "cpu": 0.02}  # rounding and gaps of the allocator, as a share of activations
+# The same for decoding on CUDA, by frames at once: the caches that convolutions keep for later frames leave gaps that
+# little else fits into (counted by tests/memory/planning/test_reserved.py).
 DECODE_GAPS = {1: 0.18, 2: 0.25}
-CONVOLUTION_BYTES = 128 << 20
-DRIVER_PAGE = 2 << 20  # PyTorch's allocator takes memory from the driver in these
-PIECES_IN_RAM = 6  # float32 copies of a decoded slice on their way to the file
+CONVOLUTION_BYTES = 128 << 20  # workspaces of cuDNN, assumed
+DRIVER_PAGE = 2 << 20  # PyTorch's allocator takes memory from the driver in multiples of this
+PIECES_IN_RAM = 6  # float32 copies of a decoded slice between the device and the file
 TIE = 1e-9
 CORRECTED = ", corrected by a run"
 
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """Everything a plan follows from.
+    """Everything that a plan depends on.
 
-    device: "cuda" or "cpu" (RAM is then the only budget). conditions: 2 with guidance. int8_sizes: the same model with
-    int8 units, to say whether they would help where nothing fits (None: they are in use already or cannot be).
+    device: "cuda", or "cpu", where RAM is the only budget. conditions: 2 with guidance. int8_sizes: the same model with
+    int8 weights, to tell whether they would fit where nothing else does; None: they are in use or not possible.
     """
 
     sizes: ModelSizes
@@ -62,7 +61,7 @@ class PlanRequest:
 
 @dataclass(frozen=True)
 class _Choice:
-    """The four decisions that a plan consists of."""
+    """The decisions of a plan: resident blocks, slots, slots of Step-LLM (0: resident), frames decoded at once."""
 
     resident: int
     slots: int
@@ -71,7 +70,7 @@ class _Choice:
 
 
 def plan_run(request: PlanRequest) -> Plan:
-    """The fastest plan within the budgets; where there is none, the smallest plan, `fits` false, and what would fit."""
+    """The fastest plan within the budgets. Where there is none: the smallest plan, with `fits` false and a `reason`."""
     if request.offload not in OFFLOADS:
         raise ValueError(f"offload is {request.offload!r}, not one of {OFFLOADS}")
     smallest = _compose(request, _smallest_choice(request))
@@ -84,9 +83,10 @@ def plan_run(request: PlanRequest) -> Plan:
 
 
 def step_down(request: PlanRequest, plan: Plan, phase: str = "denoise") -> Plan | None:
-    """The next smaller plan after memory ran out in a phase ("encode_text", "denoise", "decode"); None: there is none.
+    """The next smaller plan after memory ran out in a phase ("encode_text", "denoise", "decode"), or None.
 
-    Fewer resident blocks, then fewer slots; finer VAE slices; fewer LLM slots. The bits of the result do not change.
+    denoise: fewer resident blocks, then fewer slots. decode: fewer frames at once. encode_text: fewer slots of
+    Step-LLM. Results are bit-identical.
     """
     choice = _choice_of(plan)
     if phase == "decode":
@@ -100,10 +100,10 @@ def step_down(request: PlanRequest, plan: Plan, phase: str = "denoise") -> Plan 
 
 
 def calibrate(request: PlanRequest, plan: Plan, measured_seconds: float) -> Speeds:
-    """The request's speeds, corrected so that the plan takes the measured seconds per step.
+    """The request's speeds, corrected so that the plan predicts the measured seconds per step.
 
-    What is corrected is the queue that takes longest: computation, the link or the disk. A measurement below what the
-    others take anyway corrects it as far as it goes.
+    The queue that takes longest is corrected: computation, link or disk. Where the measurement is below what the other
+    queues take, the correction goes as far as it changes the prediction.
     """
     compute = timing.block_seconds(request.sizes, request.video, request.conditions, request.speeds)
     queue = timing.longest_queue(plan.transformer, compute, request.speeds, on_cpu=request.on_cpu)
@@ -120,20 +120,20 @@ def calibrate(request: PlanRequest, plan: Plan, measured_seconds: float) -> Spee
 
 
 def step_seconds(request: PlanRequest, plan: Plan, *, cold: bool = False) -> float:
-    """One denoising step in steady state; cold: the first, which reads every block from disk."""
+    """Seconds of a denoising step in steady state; cold: of the first step, which reads every block from disk."""
     compute = timing.block_seconds(request.sizes, request.video, request.conditions, request.speeds)
     in_blocks = timing.pass_seconds(plan.transformer, compute, request.speeds, on_cpu=request.on_cpu, cold=cold)
     return in_blocks + timing.STEP_SECONDS * request.speeds.correction
 
 
 def phase_bytes(request: PlanRequest, plan: Plan) -> dict[str, int]:
-    """Bytes that each phase takes on the device, the context apart; one phase's network is there at a time."""
+    """Phase -> bytes of its network and activations on the device, without the CUDA context."""
     return _phases(request, plan.transformer, plan.step_llm, plan.vae_slice_frames)
 
 
 def phase_seconds(request: PlanRequest, plan: Plan, colour_clips: tuple[int, int] = (0, 0)) -> dict[str, float]:
-    """About how long the parts of a job take, with reading their weights from disk: a new prompt, a first image, the
-    colours of previews (fitted once per VAE to so many clips of such a side), the first step, a step, decoding."""
+    """About how many seconds the parts of a job take, reading of weights included: encode_text, encode_image, colours
+    (of previews, fitted once per VAE to so many clips with such a side), first_step, step, decode."""
     sizes, speeds = request.sizes, request.speeds
     layer = timing.layer_seconds(sizes, speeds)
     vae = sizes.vae_bytes / speeds.disk_gbps / 1e9
@@ -149,12 +149,12 @@ def phase_seconds(request: PlanRequest, plan: Plan, colour_clips: tuple[int, int
 
 
 def evenly(count: int, total: int) -> tuple[int, ...]:
-    """`count` of 0..total-1, spread evenly, beginning with 0."""
+    """`count` of the numbers 0..total-1, evenly spaced, 0 among them."""
     return tuple(i * total // count for i in range(count))
 
 
 def _coarser_slices(request: PlanRequest, plan: Plan) -> Plan:
-    """The coarsest VAE slices that raise no peak: memory which another phase needs anyway."""
+    """The plan with the most frames decoded at once that raise no peak: memory that another phase needs anyway."""
     for size in VAE_SLICES:
         coarser = _compose(request, replace(_choice_of(plan), vae_slice=size))
         if coarser.vram_peak_bytes <= plan.vram_peak_bytes and coarser.ram_peak_bytes <= plan.ram_peak_bytes:
@@ -163,7 +163,7 @@ def _coarser_slices(request: PlanRequest, plan: Plan) -> Plan:
 
 
 def _choices(request: PlanRequest) -> Iterator[_Choice]:
-    """What is compared; the last one needs least."""
+    """The choices to compare; the last one needs the least memory."""
     units, llm_slots = request.sizes.transformer.units, _llm_slots(request)
     if request.offload in ("auto", "none"):
         yield _Choice(units, 0, llm_slots)
@@ -182,7 +182,7 @@ def _smallest_choice(request: PlanRequest) -> _Choice:
 
 
 def _llm_slots(request: PlanRequest) -> int:
-    """None where nothing may be streamed; one where two do not fit."""
+    """0 where nothing may be streamed, 1 where two do not fit."""
     if request.offload == "none":
         return 0
     two = _compose(request, _Choice(0, 1, llm_slots=SLOTS))
@@ -207,7 +207,7 @@ def _fewer_blocks(units: int, choice: _Choice) -> Iterator[_Choice]:
 
 
 def _compose(request: PlanRequest, choice: _Choice) -> Plan:
-    """The plan of these decisions, with its peaks and whether it fits, not timed yet."""
+    """The plan of a choice with its peaks, not timed yet."""
     network = request.sizes.step_llm
     llm = _component(network, 0 if choice.llm_slots else network.units, choice.llm_slots, _llm_source(request))
     transformer = _transformer(request, choice, llm)
@@ -231,19 +231,19 @@ def _timed(request: PlanRequest, plan: Plan) -> Plan:
 
 
 def _llm_source(request: PlanRequest) -> str:
-    """The LLM runs once per new prompt: its layers are worth no RAM of their own, only what the page cache leaves."""
+    """Step-LLM runs once per new prompt: its layers are not worth pinned RAM, the page cache will do."""
     return "direct" if request.offload == "disk" else "cached"
 
 
 def _transformer(request: PlanRequest, choice: _Choice, llm: ComponentPlan) -> ComponentPlan:
-    """Streamed blocks in pinned RAM as far as the budget goes, those from disk evenly among them."""
+    """Streamed blocks are pinned in RAM as far as the budget goes; those from disk are evenly spaced among them."""
     network = request.sizes.transformer
     disk = "cached" if request.offload == "blocks" else "direct"
     plan = _component(network, choice.resident, choice.slots, disk)
     if request.offload == "disk" or (request.on_cpu and request.offload == "auto"):
-        return plan  # on a CPU a second copy in RAM would only be copied from
+        return plan  # on a CPU a pinned copy would only be copied within RAM
     streamed = plan.streamed
-    if network.unit_bytes * len(streamed) <= request.budgets.ram_bytes:  # perhaps all of them, then nothing is staged
+    if network.unit_bytes * len(streamed) <= request.budgets.ram_bytes:  # where all are pinned, no staging is needed
         pinned = _with_source(plan, streamed, "pinned")
         if _peaks(request, pinned, llm, choice.vae_slice)[1] <= request.budgets.ram_bytes:
             return pinned
@@ -271,7 +271,7 @@ def _with_source(plan: ComponentPlan, units: Iterable[int], source: str) -> Comp
 
 
 def _peaks(request: PlanRequest, transformer: ComponentPlan, llm: ComponentPlan, vae_slice: int) -> tuple[int, int]:
-    """(VRAM, RAM) at the worst moment; on a CPU all of it is RAM."""
+    """Highest (VRAM, RAM) in bytes; on a CPU all of it is RAM."""
     on_device = {name: _segments(number) for name, number in _phases(request, transformer, llm, vae_slice).items()}
     worst = max(on_device.values())
     pinned = transformer.source.count("pinned") * transformer.unit_bytes
@@ -337,28 +337,28 @@ def _assumptions(request: PlanRequest) -> dict[str, Any]:
 
 
 def _what_would_fit(request: PlanRequest, smallest: Plan) -> dict[str, str]:
-    """The shortage in numbers, then every single change that was tried and found to fit."""
+    """The reason of a plan that does not fit; every change that it names was tried alone and fits."""
     vram = Shortage("VRAM", smallest.vram_peak_bytes, request.budgets.vram_bytes)
     ram = Shortage("RAM", smallest.ram_peak_bytes, request.budgets.ram_bytes)
     return explain((lack for lack in (vram, ram) if lack.need_bytes > lack.have_bytes), _remedies(request))
 
 
-def _remedies(request: PlanRequest) -> Iterator[Way]:
+def _remedies(request: PlanRequest) -> Iterator[Remedy]:
     if request.offload != "auto" and _can_fit(replace(request, offload="auto")):
-        yield Way("offload")
+        yield Remedy("offload")
     if request.int8_sizes is not None and _can_fit(replace(request, sizes=request.int8_sizes)):
-        yield Way("int8")
+        yield Remedy("int8")
     video = request.video
     chunks = range(video.chunks - 1, 0, -1)
     shorter = (replace(video, frames=CHUNK_FRAMES * count) for count in chunks)
     if found := _first_fitting(request, shorter):
-        yield Way("frames", {"frames": found.frames})
+        yield Remedy("frames", {"frames": found.frames})
     if found := _first_fitting(request, _smaller(video)):
-        yield Way("size", {"height": found.height, "width": found.width})
+        yield Remedy("size", {"height": found.height, "width": found.width})
 
 
 def _smaller(video: VideoShape) -> Iterator[VideoShape]:
-    """Sizes of about the same shape, in steps of the shorter side."""
+    """Smaller sizes of about the same aspect ratio, one latent position less on the shorter side each."""
     short = min(video.height, video.width) // PIXELS_PER_LATENT
     for cells in range(short - 1, 3, -1):
         scale = cells / short / PIXELS_PER_LATENT

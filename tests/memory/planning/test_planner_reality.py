@@ -148,10 +148,10 @@ def step_times(folder: str) -> dict:
 
     from models.geometry import VideoShape
     from studio.memory.planning.planner import calibrate, step_seconds
-    from studio.memory.planning.speeds import measure
+    from studio.memory.planning.speeds import load_speeds
 
     manager = _open(folder)
-    speeds = measure(Path(tempfile.mkdtemp()), torch.device("cpu"))
+    speeds = load_speeds(Path(tempfile.mkdtemp()), torch.device("cpu"))
     videos = known, *others = [VideoShape(frames, 240, 320) for frames in (51, 34, 85)]
     rounds = [[_step(manager, video, 2)[1] for video in videos] for _ in range(5)]
     measured = {video: min(seconds) for video, seconds in zip(videos, zip(*rounds, strict=True), strict=True)}

@@ -26,7 +26,7 @@ def test_an_engine_plans_with_the_disk_of_its_weights(open_tiny, outputs, model_
     shutil.rmtree(outputs)  # with the speeds that other tests share
     monkeypatch.setattr(speeds, "PART_SECONDS", 0.01)
 
-    def read(cache, weights):
+    def read(cache, weights, clock):
         return DiskSpeed(6.5 if model_dir in weights.parents else 1.0, speeds.DISK_BYTES)
 
     monkeypatch.setattr(speeds, "_disk_speed", read)

@@ -10,11 +10,11 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from models.layout import COMPONENTS, LAYOUT
+from studio import IS_INSTALLED
 from studio.errors import InputError
 
 PACKAGE = Path(__file__).resolve().parent
-# Holds configs/ and assets/: they stand beside the package in a clone, and inside it where a wheel was installed.
-ROOT = PACKAGE if (PACKAGE / "configs").is_dir() else PACKAGE.parent
+ROOT = PACKAGE if IS_INSTALLED else PACKAGE.parent  # holds configs/ and assets/
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ A sentence says what happened, the numbers, and the knob to turn. Words of the p
 from collections.abc import Mapping
 from typing import Any
 
-# code: (English, Chinese); {names} are the values given to the error.
+from studio import PROGRAM
+
+# code: (English, Chinese); {names} are the values given to the error, {program} how the user starts this one.
 MESSAGES: dict[str, tuple[str, str]] = {
     "prompt_empty": (
         "The prompt is empty: describe what should happen in the video.",
@@ -55,12 +57,12 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "没有名为 {value!r} 的模型；可用的有：{known}。",
     ),
     "model_missing": (
-        "{model} is not installed: {folder} lacks {missing}. Get it with: python app.py download {model}",
-        "{model} 未安装：{folder} 缺少 {missing}。下载命令：python app.py download {model}",
+        "{model} is not installed: {folder} lacks {missing}. Get it with: {program} download {model}",
+        "{model} 未安装：{folder} 缺少 {missing}。下载命令：{program} download {model}",
     ),
     "model_absent": (
-        "{model} is not installed. Get it with: python app.py download {model}",
-        "{model} 未安装。下载命令：python app.py download {model}",
+        "{model} is not installed. Get it with: {program} download {model}",
+        "{model} 未安装。下载命令：{program} download {model}",
     ),
     "settings_field": (
         "The settings hold a field this version does not know: {fields}.",
@@ -143,14 +145,14 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "write_failed": ("{file} could not be written: {reason}.", "无法写入 {file}：{reason}。"),
     "checkpoint": ("{reason}", "模型文件有问题：{reason}"),
     "int8_missing": (
-        "{folder} has no int8 weights of its {part} yet: make them with python app.py quantize MODEL, "
+        "{folder} has no int8 weights of its {part} yet: make them with {program} quantize MODEL, "
         "or leave --quantize out.",
-        "{folder} 还没有 {part} 的 int8 权重：请执行 python app.py quantize MODEL，或去掉 --quantize。",
+        "{folder} 还没有 {part} 的 int8 权重：请执行 {program} quantize MODEL，或去掉 --quantize。",
     ),
     "int8_outdated": (
         "The int8 weights in {folder} were made from another {part} than lies there now: "
-        "run python app.py quantize MODEL again.",
-        "{folder} 中的 int8 权重来自另一份 {part}，与现有文件不符：请重新执行 python app.py quantize MODEL。",
+        "run {program} quantize MODEL again.",
+        "{folder} 中的 int8 权重来自另一份 {part}，与现有文件不符：请重新执行 {program} quantize MODEL。",
     ),
     "int8_compute_missing": (
         "Computing in int8 needs bitsandbytes, which is not installed: pip install bitsandbytes, "
@@ -261,7 +263,7 @@ PHASE_TITLES: dict[str, tuple[str, str]] = {
 def message(code: str, values: Mapping[str, Any], language: str = "en") -> str:
     """The sentence of an error or notice in "en" or "zh"; a value may be a dict with a text for each language."""
     words = {name: value[language] if isinstance(value, dict) else value for name, value in values.items()}
-    return MESSAGES[code][language == "zh"].format(**words)
+    return MESSAGES[code][language == "zh"].format(program=PROGRAM, **words)
 
 
 def phase_title(phase: str, language: str = "en") -> str:

@@ -93,6 +93,9 @@ def test_the_installed_program_makes_a_video_from_another_folder(installed: Path
     words += ["--infer-steps", "1", "--num-frames", "17", "--height", "64", "--width", "64", "--seed", "1"]
     subprocess.run([installed / "step-video-studio", *words], check=True, cwd=tmp_path, env=environment())
     assert read_video(tmp_path / "ball.mp4").shape == (17, 64, 64, 3)
+    absent = [installed / "step-video-studio", "generate", "--model", "step-video-t2v", "--prompt", "x"]
+    refused = subprocess.run(absent, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert refused.returncode == 2 and "step-video-studio download step-video-t2v" in refused.stderr
 
 
 @pytest.mark.slow

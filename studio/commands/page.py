@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+from studio import IS_INSTALLED
 from studio.commands.machine import engine_options, find_model, studio_config
 from studio.commands.signals import stopping
 from studio.config import ROOT, StudioConfig, load_camera_moves, load_examples, load_models, load_presets
@@ -30,9 +31,8 @@ from studio.settings import ResolvedSettings
 from studio.ui.page import build_page
 from studio.ui.server import ServeOptions, parse_login, serve
 
-# Starts the worker: app.py in a clone, else the installed module (-P: never one that lies in the working directory).
-SCRIPT = ROOT / "app.py"
-PROGRAM = [sys.executable, str(SCRIPT)] if SCRIPT.is_file() else [sys.executable, "-P", "-m", "studio"]
+# Starts the worker. -P: the installed module, never one that lies in the working directory.
+START = [sys.executable, "-P", "-m", "studio"] if IS_INSTALLED else [sys.executable, str(ROOT / "app.py")]
 QUEUE_FOLDER = ".queue"  # inside the output folder
 POLL_SECONDS = 0.1  # between two looks at whether to close
 
@@ -76,7 +76,7 @@ def _check_port(config: StudioConfig) -> None:
 
 def _worker_command(options: argparse.Namespace, folder: Path) -> list[str]:
     """The command line of the worker: this program's, with this one's flags about the machine."""
-    command = [*PROGRAM, "worker", "--queue", str(folder)]
+    command = [*START, "worker", "--queue", str(folder)]
     for name in ("model_dir", "output_dir", "device", "offload", "quantize", "vram", "ram"):
         if (value := vars(options).get(name)) is not None:
             command += [f"--{name.replace('_', '-')}", str(value)]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from studio import PROGRAM
 from studio.config import CameraMove, ModelConfig
 from studio.prompt import EncoderCount
 from studio.service.backend import TextReport
@@ -79,7 +80,7 @@ def plan_missing(model: ModelConfig, language: str) -> str:
     """The command that brings a model which is not here; for a built-in one there is none."""
     if not model.sources:
         return plan_problem([say("model.lost", language, model=model.title[language])])
-    command = f"python app.py download {model.name}"
+    command = f"{PROGRAM} download {model.name}"
     words = say("model.get", language, model=model.title[language])
     return f'<div class="plan warn"><span>{text(words)} <code data-copy>{text(command)}</code></span></div>'
 

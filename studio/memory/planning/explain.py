@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from studio import PROGRAM
 from studio.units import GB
 
 LANGUAGES = ("en", "zh")
@@ -20,8 +21,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "RAM": ("RAM", "内存"),
     "offload": ("--offload auto", "--offload auto"),
     "int8": (
-        "int8 weights (python app.py quantize MODEL, then --quantize int8)",
-        "int8 权重（先执行 python app.py quantize MODEL，再加 --quantize int8）",
+        "int8 weights ({program} quantize MODEL, then --quantize int8)",
+        "int8 权重（先执行 {program} quantize MODEL，再加 --quantize int8）",
     ),
     "frames": ("{frames} frames", "{frames} 帧"),
     "size": ("{height}x{width} pixels", "{height}x{width} 像素"),
@@ -58,7 +59,7 @@ def explain(shortages: Iterable[Shortage], remedies: Iterable[Remedy]) -> dict[s
 
 def _explain(shortages: list[Shortage], remedies: list[Remedy], language: str) -> str:
     def phrase(name: str, **values: Any) -> str:
-        return WORDS[name][language == "zh"].format(**values)
+        return WORDS[name][language == "zh"].format(program=PROGRAM, **values)
 
     short = [
         phrase("short", what=phrase(lack.memory), need=lack.need_bytes / GB, have=lack.have_bytes / GB)

@@ -4,10 +4,11 @@ A file whose length and time are as recorded need not be read again to know its 
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from studio.filenames import write_whole
 
 NAME = ".download.json"
 
@@ -43,9 +44,7 @@ class Record:
         """Remember that a file was verified, on disk at once."""
         now = (folder / path).stat()
         self.files[path] = Verified(now.st_size, sha256, now.st_mtime_ns)
-        part = folder / f"{NAME}.tmp"
-        part.write_text(json.dumps(asdict(self), indent=1) + "\n")
-        os.replace(part, folder / NAME)
+        write_whole(folder / NAME, json.dumps(asdict(self), indent=1).encode() + b"\n")
 
 
 def read_record(folder: Path) -> Record | None:

@@ -5,12 +5,13 @@ The first job of a process pays for what later ones find there, so the two are t
 """
 
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from studio.filenames import write_whole
 
 FILE_NAME = "job_times.json"
 # Seconds of no network's own: opening files, importing transformers for CLIP, previews, ffmpeg. Measured with nano on
@@ -65,11 +66,9 @@ def load_job_times(cache: Path, device: str, model: str) -> JobTimes:
 
 def store_job_times(cache: Path, device: str, model: str, times: JobTimes) -> None:
     """Remember. A folder that cannot be written is no error."""
-    unfinished = cache / f"{FILE_NAME}.{os.getpid()}.tmp"
+    known = {**_read(cache), _key(device, model): dict(times.factors)}
     with suppress(OSError):
-        cache.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(json.dumps({**_read(cache), _key(device, model): dict(times.factors)}, indent=1))
-        unfinished.replace(cache / FILE_NAME)
+        write_whole(cache / FILE_NAME, json.dumps(known, indent=1).encode())
 
 
 def _key(device: str, model: str) -> str:

@@ -38,7 +38,7 @@ Result = TypeVar("Result")
 class Database:
     """A file whose tables are made by `migrations`: statements per version, from none to the last.
 
-    `user_version` says how many of them a file has had; `renamed` gives the number of files that say another. A file
+    `user_version` says how many of them a file has had (`checksums`: old files hold one of these instead). A file
     of an older version gets the rest of them. `restored()` is called for a new file that takes the place of a lost
     one: it gives a function that, after each migration, adds what is known of the data in that version elsewhere.
     Raises StudioError where the file is of a newer version, which is left as it is.
@@ -49,9 +49,9 @@ class Database:
         path: Path,
         migrations: Sequence[Sequence[str]],
         restored: Callable[[], Restore],
-        renamed: Mapping[int, int] | None = None,
+        checksums: Mapping[int, int] | None = None,
     ) -> None:
-        self.path, self._migrations, self._restored, self._renamed = path, migrations, restored, dict(renamed or {})
+        self.path, self._migrations, self._restored, self._checksums = path, migrations, restored, dict(checksums or {})
         self._local = threading.local()
         self._retrying(self._prepare)
 
@@ -126,7 +126,7 @@ class Database:
         db = _connect(self.path)
         try:
             version = db.execute("PRAGMA user_version").fetchone()[0]
-            version = self._renamed.get(version, version)
+            version = self._checksums.get(version, version)
             if len(self._migrations) < version < MOST_VERSIONS:
                 raise StudioError(
                     "queue_newer", folder=str(self.path.parent), found=version, known=len(self._migrations)

@@ -36,7 +36,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class _Stranger:
+class _Untracked:
     """A result that no job knows, with the settings that its json holds."""
 
     id: str
@@ -45,12 +45,12 @@ class _Stranger:
 
 
 @dataclass(frozen=True)
-class _Strangers:
+class _UntrackedResults:
     """All of them by id, newest first, as they were found from these files and this version of the queue."""
 
     files: Sequence[ResultFile] = ()
     version: int = -1
-    by_id: Mapping[str, _Stranger] = field(default_factory=dict)
+    by_id: Mapping[str, _Untracked] = field(default_factory=dict)
 
 
 class Gallery:
@@ -59,7 +59,7 @@ class Gallery:
     def __init__(self, queue: JobQueue, output_dir: Path) -> None:
         self._queue, self._folder = queue, Path(output_dir).resolve()
         self._files = ResultFiles(self._folder)
-        self._known = _Strangers()
+        self._known = _UntrackedResults()
 
     def list(self, states: Iterable[JobState] = ENDED, limit: int | None = None, offset: int = 0) -> list[Entry]:
         """A page of what ended in these states, newest first. A result without a job counts as FINISHED.
@@ -68,30 +68,30 @@ class Gallery:
         hardly grows with what is not on the page: jobs off it are counted in an index, files in memory.
         """
         wanted = _ended(states)
-        strangers = list(self._strangers().values()) if JobState.FINISHED in wanted else []
-        if not strangers:
+        untracked = list(self._untracked().values()) if JobState.FINISHED in wanted else []
+        if not untracked:
             return [_job_entry(job) for job in self._queue.list(wanted, limit, offset)]
         end = None if limit is None else offset + limit
         times = [(created, True) for created in self._queue.times(wanted, end)]
-        times += [(stranger.file.changed, False) for stranger in strangers[:end]]
+        times += [(result.file.changed, False) for result in untracked[:end]]
         is_job = [of_job for _, of_job in sorted(times, reverse=True)][:end]
         before, here = sum(is_job[:offset]), sum(is_job[offset:])
         entries = [_job_entry(job) for job in self._queue.list(wanted, here, before)]
         first, last = offset - before, len(is_job) - before - here
-        entries += [self._entry(stranger) for stranger in strangers[first:last]]
+        entries += [self._entry(result) for result in untracked[first:last]]
         return sorted(entries, key=lambda entry: entry.created, reverse=True)
 
     def count(self, states: Iterable[JobState] = ENDED) -> int:
         """How many entries `list` has in these states, on all pages."""
         wanted = _ended(states)
-        return self._queue.count(wanted) + (len(self._strangers()) if JobState.FINISHED in wanted else 0)
+        return self._queue.count(wanted) + (len(self._untracked()) if JobState.FINISHED in wanted else 0)
 
     def get(self, id: str) -> Entry | None:
         """The entry, or None where there is none of that id."""
         if job := self._queue.get(id):
             return _job_entry(job) if job.state in ENDED else None
-        stranger = self._strangers().get(id) if isinstance(id, str) else None
-        return self._entry(stranger) if stranger else None
+        result = self._untracked().get(id) if isinstance(id, str) else None
+        return self._entry(result) if result else None
 
     def delete(self, id: str) -> bool:
         """Remove a job or a result with all its files. Raises StudioError where a file cannot be removed."""
@@ -106,22 +106,22 @@ class Gallery:
             raise StudioError("remove_failed", file=entry.path.name, reason=error.strerror or str(error)) from None
         return True
 
-    def _strangers(self) -> Mapping[str, _Stranger]:
+    def _untracked(self) -> Mapping[str, _Untracked]:
         """Results that no job knows, by id, newest first."""
         version, files = self._queue.version(), self._files.newest_first()
         if version != self._known.version or files is not self._known.files:
             own = self._queue.result_paths()
             found = [(file, _recorded(file.path, file.changed)) for file in files if str(file.path) not in own]
-            strangers = [_Stranger(self._token(file.path), file, settings) for file, settings in found if settings]
-            self._known = _Strangers(files, version, {stranger.id: stranger for stranger in strangers})
+            untracked = [_Untracked(self._token(file.path), file, settings) for file, settings in found if settings]
+            self._known = _UntrackedResults(files, version, {result.id: result for result in untracked})
         return self._known.by_id
 
-    def _entry(self, stranger: _Stranger) -> Entry:
-        path, settings = stranger.file.path, stranger.settings
+    def _entry(self, result: _Untracked) -> Entry:
+        path, settings = result.file.path, result.settings
         picture = _existing(beside(path, ".first.png"))
         settings = replace(settings, first_image=str(picture) if settings.first_image and picture else None)
         poster = _existing(beside(path, ".jpg"))
-        return Entry(stranger.id, JobState.FINISHED, settings, stranger.file.changed, path, poster)
+        return Entry(result.id, JobState.FINISHED, settings, result.file.changed, path, poster)
 
     def _token(self, path: Path) -> str:
         return hashlib.blake2b(os.fsencode(path.relative_to(self._folder)), digest_size=8).hexdigest()

@@ -51,7 +51,7 @@ class JobQueue:
     def __init__(self, folder: Path, *, limit_megapixels: float | None = None, clock: Clock = CLOCK) -> None:
         self.folder, self._clock = Path(folder).resolve(), clock
         self._limits = () if limit_megapixels is None else (limit_megapixels,)
-        self._db = Database(self.folder / "queue.sqlite", schema.MIGRATIONS, self._restored, schema.NAMED_OTHERWISE)
+        self._db = Database(self.folder / "queue.sqlite", schema.MIGRATIONS, self._restored, schema.CHECKSUMS)
 
     def submit(self, settings: ResolvedSettings, image: bytes | None = None) -> Job:
         """Queue resolved settings with the picture they start from, as its file was uploaded.
@@ -179,7 +179,7 @@ class JobQueue:
         return self._job(rows[0]) if rows else None
 
     def record(self, id: str, event: Event) -> bool:
-        """Fold what a running job tells into its row; news of a job that does not run changes nothing."""
+        """Fold an event of a running job into its row; events of a job that does not run change nothing."""
         match event:
             case PhaseStarted(phase):
                 return self._report(id, "phase = ?, progress = NULL", phase)
@@ -294,7 +294,7 @@ def _newest(
 ) -> tuple[str, tuple[JobState | int, ...]]:
     """A query, with its values, for one column of the newest jobs; an index answers it without reading the rows."""
     where, values = _in_states(states)
-    page = (-1 if limit is None else limit, offset)  # -1: SQLite's word for no limit
+    page = (-1 if limit is None else limit, offset)  # -1 means no limit in SQLite
     return f"SELECT {column} FROM jobs {where} {NEWEST_FIRST} LIMIT ? OFFSET ?", (*values, *page)
 
 

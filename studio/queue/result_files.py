@@ -69,8 +69,8 @@ class ResultFiles:
             if path and (result := _result(path, entry)):
                 results.append(result)
         folders = sorted(folder / name for name, entry in found.items() if name[0] != "." and entry.is_dir())
-        settled = time.time_ns() - changed > SAME_TIME_NS
-        return _Listing(changed if settled else None, tuple(results), tuple(folders))
+        reliable = time.time_ns() - changed > SAME_TIME_NS
+        return _Listing(changed if reliable else None, tuple(results), tuple(folders))
 
 
 def _result(path: Path, record: os.DirEntry[str]) -> ResultFile | None:

@@ -50,7 +50,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
 )
 VERSION = len(MIGRATIONS)
-NAMED_OTHERWISE = {1007170124: 1}  # user_version of f100660, a checksum then
+CHECKSUMS = {1007170124: 1}  # user_version of f100660, a checksum then: the version
 
 Row = Mapping[str, Any] | sqlite3.Row
 

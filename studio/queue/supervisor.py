@@ -1,4 +1,4 @@
-"""Keeps one worker process alive from within the page's process, and says what killed it when it died."""
+"""Keeps one worker process alive from within the page's process, and reports what killed it."""
 
 import logging
 import os
@@ -58,11 +58,6 @@ class Supervisor:
     def owns(self) -> bool:
         """Whether this process is the one that works the queue."""
         return self._lock.held
-
-    @property
-    def holder(self) -> str:
-        """Who works the queue, as its purpose says."""
-        return self._lock.holder()
 
     @property
     def pid(self) -> int | None:

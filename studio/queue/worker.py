@@ -1,7 +1,7 @@
 """The loop of the worker process: take a job, run it, write down how it ended; release the device when idle.
 
 A process of its own, so that a crash, a CUDA error or kill -9 costs one job and never the page (supervisor.py starts
-it and tells what killed it). It ends in order, its job marked INTERRUPTED, when asked by a signal or when its parent
+it and reports what killed it). It ends in order, its job marked INTERRUPTED, when asked by a signal or when its parent
 is gone.
 """
 

@@ -24,7 +24,7 @@ def memory_gauges(queue: JobQueue, supervisor: Supervisor, device: str) -> dict[
 
 
 def free_vram_gb(queue: JobQueue, device: str) -> float | None:
-    """GB of the GPU that a job could have: what is free, and what the running job will have given back."""
+    """GB of the GPU that a job could have: what is free, and what the running job will release."""
     if not device.startswith("cuda") or (found := gpu_memory(device)) is None:
         return None
     used, total = found

@@ -1,4 +1,4 @@
-"""The gallery: jobs and strangers side by side, opaque tokens, and settings from files of anybody."""
+"""The gallery: jobs and other results side by side, and opaque tokens."""
 
 import json
 import os
@@ -60,7 +60,7 @@ def end(queue: JobQueue, state: JobState, path: Path | None = None, image: bytes
     return queue.get(job.id)
 
 
-def test_jobs_and_strangers_stand_newest_first(queue: JobQueue, gallery: Gallery, outputs: Path) -> None:
+def test_jobs_and_other_results_stand_newest_first(queue: JobQueue, gallery: Gallery, outputs: Path) -> None:
     old = write_result(outputs / "old.mp4", replace(SETTINGS, prompt=EVIL), created=1000.0)
     (outputs / "trip").mkdir()
     still = write_result(outputs / "trip" / "still.png", created=2000.0)
@@ -108,7 +108,7 @@ def test_a_record_that_changes_is_read_again(gallery: Gallery, outputs: Path) ->
     assert gallery.list()[0].settings.prompt == "other"
 
 
-def test_a_path_in_a_strangers_record_is_never_opened(gallery: Gallery, outputs: Path, tmp_path: Path) -> None:
+def test_a_path_in_the_record_of_a_result_is_dropped(gallery: Gallery, outputs: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret.png"
     secret.write_bytes(b"secret")
     write_result(outputs / "a.mp4", replace(SETTINGS, first_image=str(secret)))
@@ -121,8 +121,8 @@ def test_delete_takes_the_result_and_nothing_beside_it(queue: JobQueue, gallery:
     keep = write_result(outputs / "keep.mp4", created=1000.0)
     write_result(outputs / "gone.mp4")
     job = end(queue, JobState.FINISHED, write_result(outputs / "job.mp4"))
-    stranger = next(entry for entry in gallery.list() if entry.path and entry.path.name == "gone.mp4")
-    assert gallery.delete(stranger.id) and not gallery.delete(stranger.id)
+    other = next(entry for entry in gallery.list() if entry.path and entry.path.name == "gone.mp4")
+    assert gallery.delete(other.id) and not gallery.delete(other.id)
     assert gallery.delete(job.id) and queue.get(job.id) is None
     assert {path.name.split(".")[0] for path in outputs.iterdir() if path.is_file()} == {"keep"}
     assert [entry.path for entry in gallery.list()] == [keep]

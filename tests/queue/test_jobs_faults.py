@@ -118,19 +118,20 @@ def _older_than_it_says(path: Path) -> None:
         db.execute("PRAGMA user_version = 1")
 
 
-@pytest.mark.parametrize("harm", [_break_in_place, _cut, _another_checksum, _older_than_it_says, Path.unlink])
-def test_a_lost_database_is_made_again_from_the_folders(tmp_path: Path, harm: object) -> None:
-    queue, other = JobQueue(tmp_path / "queue"), JobQueue(tmp_path / "queue")
-    before, version = _some_jobs(queue, tmp_path), queue.version()
-    queue.close()
-    other.close()
-    harm(queue.folder / "queue.sqlite")
-    again = JobQueue(queue.folder)
-    assert _snapshot(again) == before == _snapshot(other)
-    assert again.version() > version
-    assert again.claim().id == before[0][0]
-    kept = [path.name for path in queue.folder.glob("queue.sqlite.*") if path.suffix[1:].isdigit()]
-    assert len(kept) == (harm is not Path.unlink)
+def test_a_lost_database_is_made_again_from_the_folders(tmp_path: Path) -> None:
+    for harm in (_break_in_place, _cut, _another_checksum, _older_than_it_says, Path.unlink):
+        folder = tmp_path / harm.__name__
+        queue, other = JobQueue(folder), JobQueue(folder)
+        before, version = _some_jobs(queue, tmp_path), queue.version()
+        queue.close()
+        other.close()
+        harm(folder / "queue.sqlite")
+        again = JobQueue(folder)
+        assert _snapshot(again) == before == _snapshot(other), harm
+        assert again.version() > version
+        assert again.claim().id == before[0][0]
+        kept = [path.name for path in folder.glob("queue.sqlite.*") if path.suffix[1:].isdigit()]
+        assert len(kept) == (harm is not Path.unlink), harm
 
 
 def test_damage_under_a_running_program_is_noticed_and_mended(queue: JobQueue, tmp_path: Path) -> None:

@@ -56,14 +56,14 @@ def old(tmp_path: Path) -> Path:
     return folder
 
 
-def told(job: Job) -> dict:
-    """A job as jobs.json tells it: names instead of paths."""
-    told = asdict(job)
-    told["settings"]["first_image"] = told["settings"]["first_image"] and Path(told["settings"]["first_image"]).name
-    told |= {"folder": job.folder.name, "preview": job.preview and job.preview.name, "notices": list(told["notices"])}
-    if told["result"]:
-        told["result"]["path"] = Path(told["result"]["path"]).name
-    return told
+def described(job: Job) -> dict:
+    """A job as jobs.json has it: names instead of paths."""
+    found = asdict(job)
+    found["settings"]["first_image"] = found["settings"]["first_image"] and Path(found["settings"]["first_image"]).name
+    found |= {"folder": job.folder.name, "preview": job.preview and job.preview.name, "notices": list(found["notices"])}
+    if found["result"]:
+        found["result"]["path"] = Path(found["result"]["path"]).name
+    return found
 
 
 def check_jobs(found: list[Job], *lost: str) -> None:
@@ -71,7 +71,7 @@ def check_jobs(found: list[Job], *lost: str) -> None:
     known = json.loads((OLD / "jobs.json").read_text(encoding="utf-8"))
     assert len(found) == len(known) == 9 and {job["state"] for job in known} == set(JobState)
     for job, before in zip(found, known, strict=True):
-        now = told(job)
+        now = described(job)
         assert {name: now[name] for name in before if name not in lost} == {
             name: value for name, value in before.items() if name not in lost
         }

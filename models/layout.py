@@ -1,6 +1,7 @@
 """Where a component's files lie in a public checkpoint folder. Needs no torch: configs and downloads use it too."""
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,11 @@ class ComponentLayout:
     config_required: bool = True
     prefix: str = ""
     tokenizer: tuple[str, ...] = ()
+
+    @property
+    def tokenizer_folder(self) -> PurePosixPath:
+        """The folder of the tokenizer's files, from the checkpoint folder on; for components that have one."""
+        return PurePosixPath(self.tokenizer[0]).parent
 
 
 # The same in stepfun-ai/stepvideo-t2v, stepvideo-t2v-turbo and stepvideo-ti2v.

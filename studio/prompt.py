@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,10 +18,17 @@ SENTENCE_ENDS = '。.！!？?…；;"”』」)）'
 class Tokens(Protocol):
     """`valid` of at most `max_length` tokens are read, begin and end marks included; `cut` more were left out."""
 
-    ids: tuple[int, ...]
-    valid: int
-    cut: int
-    max_length: int
+    @property
+    def ids(self) -> Sequence[int]: ...
+
+    @property
+    def valid(self) -> int: ...
+
+    @property
+    def cut(self) -> int: ...
+
+    @property
+    def max_length(self) -> int: ...
 
     def padded(self) -> tuple[list[int], list[int]]: ...
 

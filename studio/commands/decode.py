@@ -6,7 +6,7 @@ from studio.commands.machine import engine_options, find_model, hold_device, ope
 from studio.commands.signals import STOPPING, stopping
 from studio.commands.terminal import ProgressBar, print_result
 from studio.commands.user_files import read_picture, result_stem
-from studio.pipeline.engine import part_folders
+from studio.pipeline.engine import usable_folders
 from studio.pipeline.generate import decode
 from studio.pipeline.latents_file import read_latents
 from studio.pipeline.run import Request
@@ -19,7 +19,7 @@ def run(options: argparse.Namespace) -> int:
     settings, model = found.settings, find_model(found.settings.model, config)
     image, has_image = read_picture(options.first_image, config), settings.first_image is not None
     request = Request(settings, result_stem(options.output, settings, config), options.latents.parent, image)
-    part_folders(model, has_image, config.model_dir)  # a model that is missing is said before the device is waited for
+    usable_folders(model, has_image, config, asked)  # a model that is missing is said before the device is waited for
     with stopping(STOPPING) as stop, hold_device(asked, stop), ProgressBar() as bar:
         with opened(model, has_image, config, asked, bar.show) as engine:
             finished = decode(request, found.state.latents, engine, bar.show, stop.is_set)

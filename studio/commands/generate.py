@@ -19,7 +19,6 @@ from studio.commands.machine import (
     engine_options,
     find_model,
     hold_device,
-    learn_from,
     notices,
     opened,
     studio_config,
@@ -31,7 +30,8 @@ from studio.config import StudioConfig, load_camera_moves
 from studio.errors import Cancelled, InputError, StudioError
 from studio.filenames import beside
 from studio.media import read_metadata
-from studio.pipeline.engine import part_folders
+from studio.pipeline.engine import usable_folders
+from studio.pipeline.estimate import Estimator
 from studio.pipeline.generate import generate
 from studio.pipeline.rerun import check_rerun, rerun_changes
 from studio.pipeline.run import Engine, Request
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     image = read_picture(settings.first_image, config)
     workdir = config.output_dir / ".work" / _work_name(settings, image)
     request = Request(settings, result_stem(options.output, settings, config), workdir, image, options.keep_latents)
-    part_folders(model, image is not None, config.model_dir)  # a missing model is said before the device is waited for
+    usable_folders(model, image is not None, config, asked)  # a missing model is said before the device is waited for
     with stopping(STOPPING) as stop, _work_folder(workdir, stop), hold_device(asked, stop), ProgressBar() as bar:
         # Looked at again: while this one waited for the device, another may have taken its name.
         request = replace(request, stem=result_stem(options.output, settings, config))
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
         finished = replace(finished, seconds=seconds | finished.seconds)
         shutil.rmtree(workdir, ignore_errors=True)
         try:
-            learn_from(engine, settings, finished, config, asked, first=True)
+            Estimator(config, asked).learn(engine, settings, finished.seconds, first=True)
         except (StudioError, OSError, RuntimeError) as error:  # the video is there: the next estimate is worse, no more
             print(f"How long it took on this machine could not be noted: {error}", file=sys.stderr)
     print_result(finished)

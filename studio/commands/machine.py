@@ -9,15 +9,12 @@ from dataclasses import replace
 
 from studio.config import ModelConfig, StudioConfig, load_camera_moves, load_models, load_studio
 from studio.errors import InputError
-from studio.events import Event, Finished, Notice, PhaseStarted
+from studio.events import Event, Notice, PhaseStarted
 from studio.memory.plan import WeightMode
-from studio.memory.planning.speeds import remember
 from studio.messages import message
-from studio.pipeline.engine import CACHE_FOLDER, EngineOptions, is_installed, open_engine, pick_device
-from studio.pipeline.estimate import learn
+from studio.pipeline.engine import EngineOptions, is_installed, open_engine, pick_device
 from studio.pipeline.run import Engine
 from studio.queue.locks import DeviceLock, runtime_folder
-from studio.settings import ResolvedSettings
 
 _CONFIG_FLAGS = {
     "model_dir": "model_dir",
@@ -90,20 +87,3 @@ def notices(engine: Engine, options: EngineOptions) -> list[Notice]:
     speeds = engine.memory.speeds
     values = {"int8": speeds.int8_tflops or 0.0, "usual": speeds.tflops}
     return [Notice("compute_speed", values, message("compute_speed", values))]
-
-
-def learn_from(
-    engine: Engine,
-    settings: ResolvedSettings,
-    finished: Finished,
-    config: StudioConfig,
-    options: EngineOptions,
-    *,
-    first: bool,
-) -> None:
-    """Remember what a finished job taught about this machine: the next estimate is better.
-
-    first: whether it was its process's first.
-    """
-    remember(config.output_dir / CACHE_FOLDER, pick_device(options.device), engine.memory.speeds)
-    learn(settings, engine.model, config, options, finished.seconds, first=first)

@@ -12,14 +12,13 @@ from studio.commands.signals import stopping
 from studio.config import ROOT, StudioConfig, load_camera_moves, load_examples, load_models, load_presets
 from studio.errors import StudioError
 from studio.pipeline.engine import (
-    EngineOptions,
     check_weights,
     is_installed,
     open_tokenizers,
     part_folders,
     pick_device,
 )
-from studio.pipeline.estimate import machine_speeds, page_estimate
+from studio.pipeline.estimate import Estimator
 from studio.prompt import Tokenizer, compose, count, unread
 from studio.queue.gallery import Gallery
 from studio.queue.jobs import JobQueue
@@ -45,10 +44,12 @@ def run(options: argparse.Namespace) -> int:
     start_log(folder, "page")
     queue = JobQueue(folder, limit_megapixels=config.image_limit_megapixels)
     check_weights(engine_options(options))
-    if pick_device(engine_options(options).device).type == "cpu":  # a GPU is measured by its worker
-        machine_speeds(find_model(None, config), config, engine_options(options))
+    device = pick_device(engine_options(options).device)
+    estimator = Estimator(config, engine_options(options), free_vram_gb=lambda: free_vram_gb(queue, str(device)))
+    if device.type == "cpu":  # a GPU is measured by its worker
+        estimator.machine_speeds(find_model(None, config))
     supervisor = Supervisor(queue, _worker_command(options, folder), purpose=f"the page on port {config.port}")
-    backend = _backend(config, engine_options(options), queue, supervisor)
+    backend = _backend(config, str(device), estimator, queue, supervisor)
     page = build_page(backend)
     with stopping("Closing.") as stop:
         supervisor.start()
@@ -83,9 +84,11 @@ def _worker_command(options: argparse.Namespace, folder: Path) -> list[str]:
     return command
 
 
-def _backend(config: StudioConfig, options: EngineOptions, queue: JobQueue, supervisor: Supervisor) -> Backend:
+def _backend(
+    config: StudioConfig, device: str, estimator: Estimator, queue: JobQueue, supervisor: Supervisor
+) -> Backend:
     """Everything the page may ask for."""
-    models, moves, device = load_models(), load_camera_moves(), pick_device(options.device)
+    models, moves = load_models(), load_camera_moves()
     tokenizers: dict[tuple[str, bool], dict[str, Tokenizer]] = {}
 
     def report(settings: ResolvedSettings, language: str) -> TextReport:
@@ -112,15 +115,10 @@ def _backend(config: StudioConfig, options: EngineOptions, queue: JobQueue, supe
         examples=load_examples(),
         installed=lambda: {name: is_installed(model, config.model_dir) for name, model in models.items()},
         count_tokens=report,
-        plan=lambda settings: page_estimate(
-            settings,
-            models[settings.model],
-            config,
-            options,
-            free_vram_gb(queue, str(device)),
-            first=worker_is_fresh(queue, supervisor),
+        plan=lambda settings: estimator.for_page(
+            settings, models[settings.model], first=worker_is_fresh(queue, supervisor)
         ),
-        usage=lambda: memory_gauges(queue, supervisor, str(device)),
+        usage=lambda: memory_gauges(queue, supervisor, device),
         owner=lambda: supervisor.owns,
         trouble=lambda: supervisor.trouble,
     )

@@ -8,7 +8,7 @@ from typing import Any
 from studio.commands.machine import engine_options, find_model, studio_config
 from studio.config import load_camera_moves
 from studio.pipeline.engine import EngineOptions
-from studio.pipeline.estimate import estimate
+from studio.pipeline.estimate import Estimator
 from studio.settings import GenerationSettings, ResolvedSettings
 
 
@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
     settings = GenerationSettings(model.name, "plan", first_image=image, **given).resolve(model)
     settings.check(model, load_camera_moves())
     speeds = {name: getattr(options, name) for name in ("tflops", "link_gbps", "disk_gbps")}
-    made = estimate(settings, model, config, _engine_options(options), speeds)
+    made = Estimator(config, _engine_options(options)).for_command(settings, model, speeds)
     data = {**made.plan.summary(), "seconds_total": round(made.total, 1)}
     print(json.dumps(data, ensure_ascii=False) if options.json else "\n".join(_lines(settings, data)))
     return 0 if data["fits"] else 1

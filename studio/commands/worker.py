@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from studio.commands.machine import engine_options, learn_from, notices, studio_config
+from studio.commands.machine import engine_options, notices, studio_config
 from studio.config import ModelConfig, StudioConfig, load_camera_moves, load_models
 from studio.events import Event, Finished, PhaseStarted
 from studio.filenames import result_name
 from studio.media import read_image
 from studio.pipeline.engine import EngineOptions, open_engine, pick_device
+from studio.pipeline.estimate import Estimator
 from studio.pipeline.generate import generate
 from studio.pipeline.run import Engine, Request
 from studio.queue.job import Job
@@ -42,6 +43,7 @@ class _VideoRunner:
 
     def __init__(self, config: StudioConfig, options: EngineOptions, stop: Stop) -> None:
         self._config, self._options, self._stop = config, options, stop
+        self._estimator = Estimator(config, options)
         self._models, self._moves = load_models(), load_camera_moves()
         self._key: tuple[str, bool] | None = None
         self._engine: Engine | None = None
@@ -68,7 +70,7 @@ class _VideoRunner:
         """Learn how long it took on this machine."""
         first, self._first = self._first, False
         if self._engine is not None:
-            learn_from(self._engine, job.settings, result, self._config, self._options, first=first)
+            self._estimator.learn(self._engine, job.settings, result.seconds, first=first)
 
     def release(self) -> None:
         """Release the model's memory, and on a GPU end the process."""

@@ -28,7 +28,7 @@ from studio.memory.allocator import ON_DEVICE, Allocator, BufferKind, IntegrityE
 from studio.memory.networks import ResidentNetwork, StreamedNetwork
 from studio.memory.oom import clear_frames, retry_on_oom
 from studio.memory.plan import Plan, RuntimeConfig, WeightMode
-from studio.memory.planning.plan_cache import PlanCache
+from studio.memory.planning.plan_cache import PlanCache, SizeCache
 from studio.memory.planning.speeds import Speeds
 from studio.memory.sessions import Condition, TransformerSession, VAESession
 from studio.memory.streaming.backends import device_backend
@@ -70,7 +70,7 @@ class MemoryManager:
         """
         device = config.device
         self._parts, self._device, self._dtype = parts, device, config.dtype
-        self._plans = PlanCache(parts, config)
+        self._plans = PlanCache(SizeCache(parts, config.dtype), config)
         self._int8_compute = {"transformer"} if config.weights is WeightMode.INT8_COMPUTE else set()
         self._allocator = Allocator(machine or Machine(device))
         self._backend = device_backend(device)

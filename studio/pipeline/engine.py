@@ -97,11 +97,24 @@ def open_tokenizers(folders: Mapping[str, Path]) -> dict[str, Tokenizer]:
     """The tokenizers of both encoders, by component. Raises StudioError where a file of theirs is missing."""
     try:
         return {
-            "step_llm": StepTokenizer(folders["step_llm"] / "step_llm"),
-            "clip": ClipTokenizer(folders["clip"] / "hunyuan_clip" / "tokenizer"),
+            "step_llm": StepTokenizer(folders["step_llm"] / LAYOUT["step_llm"].tokenizer_folder),
+            "clip": ClipTokenizer(folders["clip"] / LAYOUT["clip"].tokenizer_folder),
         }
     except FileNotFoundError as error:
         raise StudioError("checkpoint", reason=f"{error.filename} is missing: the tokenizer needs it") from None
+
+
+def usable_folders(
+    model: ModelConfig, has_image: bool, config: StudioConfig, options: EngineOptions
+) -> dict[str, Path]:
+    """The checkpoint folder of every component as the options need it. Computes nothing on a device.
+
+    Raises InputError: ModelMissing, or for int8 files or programs that are missing.
+    """
+    check_weights(options)
+    pick_device(options.device)
+    folders = part_folders(model, has_image, config.model_dir)
+    return int8_folders(folders) if options.weights.is_int8 else folders
 
 
 @file_errors()
@@ -112,12 +125,11 @@ def open_engine(
     config: StudioConfig,
     options: EngineOptions,
 ) -> Engine:
-    """Everything the recipe needs, without loading a weight yet. Raises ModelMissing, and StudioError for bad files."""
-    check_weights(options)
-    folders = part_folders(model, has_image, config.model_dir)
-    if options.weights.is_int8:
-        folders = int8_folders(folders)
-    device = pick_device(options.device)
+    """Everything the recipe needs, without loading a weight yet; measures the device's speeds where none are known.
+
+    Raises as `usable_folders`, and StudioError for bad files. Who shares the device owns it by now.
+    """
+    folders, device = usable_folders(model, has_image, config, options), pick_device(options.device)
     dtype = compute_dtype(device)
     prints = {part: fingerprint(folder, part, str(dtype)) for part, folder in folders.items()}
     cache = config.output_dir / CACHE_FOLDER

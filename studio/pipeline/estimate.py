@@ -1,25 +1,30 @@
 """What a video would take before it is made: the plan and its seconds, for a card that is here or for any other."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from time import monotonic
+from typing import Any, Generic, TypeVar
 
 import torch
 
-from models.layout import COMPONENTS
+from models.layout import COMPONENTS, LAYOUT
 from models.quantized import int8_compute_available
 from studio.config import ModelConfig, StudioConfig, part_folder
 from studio.memory.plan import Budgets, Plan, RuntimeConfig, WeightMode
-from studio.memory.planning.plan_cache import PlanCache
+from studio.memory.planning.plan_cache import PlanCache, SizeCache
 from studio.memory.planning.planner import phase_seconds, step_seconds
-from studio.memory.planning.speeds import ASSUMED, Speeds, given_speeds, known_speeds, load_speeds
+from studio.memory.planning.speeds import ASSUMED, Speeds, given_speeds, known_speeds, load_speeds, remember
 from studio.memory.usage import budgets_for
-from studio.pipeline.engine import CACHE_FOLDER, EngineOptions, compute_dtype, named_device, pick_device, weights_file
+from studio.pipeline.engine import CACHE_FOLDER, EngineOptions, compute_dtype, named_device, weights_file
 from studio.pipeline.job_times import JobTimes, load_job_times, store_job_times
 from studio.pipeline.preview import PICTURE_SIDE, PICTURES
+from studio.pipeline.run import Engine
 from studio.settings import ResolvedSettings
 from studio.units import GB
+
+FREE_VRAM_SECONDS = 2.0  # asking takes tens of milliseconds, and a person edits a form faster than this
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -35,76 +40,113 @@ class Estimate:
         return sum(self.seconds.values())
 
 
-def estimate(
-    settings: ResolvedSettings,
-    model: ModelConfig,
-    config: StudioConfig,
-    options: EngineOptions,
-    speeds: dict[str, float | None],
-) -> Estimate:
-    """For the command line: settings on `options.device`, which need not be here.
+class Estimator:
+    """Estimates for one machine and its flags. Keeps the sizes of models and for a moment the free VRAM."""
 
-    speeds: tflops, link_gbps, disk_gbps that were given (None: this machine's, else assumed).
-    """
-    device = named_device(options.device)
-    found = given_speeds(machine_speeds(model, config, options), **speeds)
-    options = replace(options, device=str(device))
-    return _foretell(settings, model, config, options, _budgets(device, config), found).expected(first=True)
+    def __init__(
+        self,
+        config: StudioConfig,
+        options: EngineOptions,
+        *,
+        free_vram_gb: Callable[[], float | None] = lambda: None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        """options.device need not be here. free_vram_gb: what the page is told of it; None on a CPU."""
+        self._config, self._options, self._device = config, options, named_device(options.device)
+        self._cache = config.output_dir / CACHE_FOLDER
+        self._free_vram_gb = Recent(free_vram_gb, FREE_VRAM_SECONDS, clock)
+        self._sizes: dict[tuple[Any, ...], SizeCache] = {}
 
+    def for_command(
+        self, settings: ResolvedSettings, model: ModelConfig, speeds: Mapping[str, float | None]
+    ) -> Estimate:
+        """Of a process's first job. speeds: tflops, link_gbps, disk_gbps that were given (None: this machine's, else
+        assumed)."""
+        found = given_speeds(self.machine_speeds(model), **speeds)
+        return self._foretell(settings, model, self._machine_budgets(), found).expected(first=True)
 
-def page_estimate(
-    settings: ResolvedSettings,
-    model: ModelConfig,
-    config: StudioConfig,
-    options: EngineOptions,
-    free_vram_gb: float | None,
-    *,
-    first: bool = True,
-) -> dict[str, Any]:
-    """What the page shows of the plan of these settings. Never touches the GPU: a context would take its memory.
+    def for_page(self, settings: ResolvedSettings, model: ModelConfig, *, first: bool = True) -> dict[str, Any]:
+        """What the page shows of the plan. Never touches the GPU: a CUDA context would take its memory.
 
-    free_vram_gb: what the driver's own program says is free there; None on a CPU. first: whether the worker process
-    has made no video yet.
-    """
-    device = pick_device(options.device)
-    budgets = budgets_for(torch.device("cpu"), config)
-    if device.type == "cuda":
-        free = (free_vram_gb or 0.0) - config.vram_reserve_gb
-        budgets = replace(budgets, vram_bytes=int((config.vram_gb or max(free, 0.0)) * GB))
-    speeds = known_speeds(config.output_dir / CACHE_FOLDER, device.type, weights_file(_folders(model, config)))
-    options = replace(options, device=str(device))
-    made = _foretell(settings, model, config, options, budgets, speeds).expected(first=first)
-    return {
-        **made.plan.summary(),
-        "seconds_total": made.total if made.plan.fits else None,
-        "remedy": dict(made.plan.reason),
-    }
+        first: whether the worker process has made no video yet.
+        """
+        folders = self._folders(model)
+        speeds = known_speeds(self._cache, self._device.type, weights_file(folders))
+        made = self._foretell(settings, model, self._page_budgets(), speeds).expected(first=first)
+        return {
+            **made.plan.summary(),
+            "seconds_total": made.total if made.plan.fits else None,
+            "remedy": dict(made.plan.reason),
+        }
 
+    def learn(self, engine: Engine, settings: ResolvedSettings, seconds: Mapping[str, float], *, first: bool) -> None:
+        """Remember what a finished job taught: the speeds of its steps and the seconds of its phases.
 
-def machine_speeds(model: ModelConfig, config: StudioConfig, options: EngineOptions) -> Speeds:
-    """Measured where the device is here, on the disk where the model is; else assumed, as the output says."""
-    device = named_device(options.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        return ASSUMED["cuda"]
-    int8 = options.weights is WeightMode.INT8_COMPUTE and int8_compute_available()
-    return load_speeds(config.output_dir / CACHE_FOLDER, device, weights_file(_folders(model, config)), int8=int8)
+        first: whether it was its process's first job.
+        """
+        model = engine.model
+        remember(self._cache, self._device, engine.memory.speeds)
+        budgets = budgets_for(self._device, self._config)
+        known = self._foretell(settings, model, budgets, self.machine_speeds(model))
+        learned = known.times.after(known.seconds, seconds, first=first)
+        store_job_times(self._cache, self._device.type, model.name, learned)
 
+    def machine_speeds(self, model: ModelConfig) -> Speeds:
+        """Measured where the device is here, on the disk where the model is; else assumed, as the output says."""
+        if self._device.type == "cuda" and not torch.cuda.is_available():
+            return ASSUMED["cuda"]
+        int8 = self._options.weights is WeightMode.INT8_COMPUTE and int8_compute_available()
+        return load_speeds(self._cache, self._device, weights_file(self._folders(model)), int8=int8)
 
-def learn(
-    settings: ResolvedSettings,
-    model: ModelConfig,
-    config: StudioConfig,
-    options: EngineOptions,
-    seconds: Mapping[str, float],
-    *,
-    first: bool,
-) -> None:
-    """Remember what the phases of a finished job took. first: whether it was its process's first."""
-    device = pick_device(options.device)
-    cache, options = config.output_dir / CACHE_FOLDER, replace(options, device=str(device))
-    speeds = machine_speeds(model, config, options)
-    known = _foretell(settings, model, config, options, budgets_for(device, config), speeds)
-    store_job_times(cache, device.type, model.name, known.times.after(known.seconds, seconds, first=first))
+    def _foretell(
+        self, settings: ResolvedSettings, model: ModelConfig, budgets: Budgets, speeds: Speeds
+    ) -> "_Foretold":
+        options, video = self._options, settings.video_shape
+        runtime = RuntimeConfig(
+            self._device, compute_dtype(self._device), budgets, options.offload, options.weights, speeds
+        )
+        plans = PlanCache(self._size_cache(model), runtime)
+        # A plan leaves room for guidance, so that it holds for every request; without guidance a step is one pass.
+        request, plan = replace(plans.request(video), conditions=1 if settings.cfg_scale == 1 else 2), plans.plan(video)
+        plan = replace(plan, seconds_per_step=step_seconds(request, plan))
+        parts = phase_seconds(request, plan, colour_clips=(PICTURES, PICTURE_SIDE))
+        times = load_job_times(self._cache, self._device.type, model.name)
+        image = parts["encode_image"] if settings.first_image is not None else 0.0
+        foretold = {
+            "encode_text": parts["encode_text"],
+            "encode_image": image + (0.0 if times.ran_before else parts["colours"]),
+            "denoise": parts["first_step"] + (settings.infer_steps - 1) * parts["step"],
+            "decode": parts["decode"],
+        }
+        return _Foretold(plan, foretold, times)
+
+    def _size_cache(self, model: ModelConfig) -> SizeCache:
+        """The model's sizes; computed anew when it was installed meanwhile, or another one in its place."""
+        folders = {part: folder for part, folder in self._folders(model).items() if folder is not None}
+        key = (model.name, *((part, folder, _config_state(folder, part)) for part, folder in folders.items()))
+        if key not in self._sizes:
+            dtype = compute_dtype(self._device)
+            self._sizes[key] = SizeCache(folders, dtype, takes_image=model.takes_image)
+        return self._sizes[key]
+
+    def _folders(self, model: ModelConfig) -> dict[str, Path | None]:
+        variant = model.variant(model.takes_image)
+        return {part: part_folder(variant, part, self._config.model_dir) for part in COMPONENTS}
+
+    def _machine_budgets(self) -> Budgets:
+        """The named budgets; a card that is not here needs --vram."""
+        config = self._config
+        if self._device.type == "cuda" and not torch.cuda.is_available():
+            ram = config.ram_gb * GB if config.ram_gb else budgets_for(torch.device("cpu"), config).ram_bytes
+            return Budgets(int((config.vram_gb or 0) * GB), int(ram))
+        return budgets_for(self._device, config)
+
+    def _page_budgets(self) -> Budgets:
+        config, budgets = self._config, budgets_for(torch.device("cpu"), self._config)
+        if self._device.type == "cpu":
+            return budgets
+        free = (self._free_vram_gb() or 0.0) - config.vram_reserve_gb
+        return replace(budgets, vram_bytes=int((config.vram_gb or max(free, 0.0)) * GB))
 
 
 @dataclass(frozen=True)
@@ -119,42 +161,25 @@ class _Foretold:
         return Estimate(self.plan, self.times.expected(self.seconds, first=first))
 
 
-def _foretell(
-    settings: ResolvedSettings,
-    model: ModelConfig,
-    config: StudioConfig,
-    options: EngineOptions,
-    budgets: Budgets,
-    speeds: Speeds,
-) -> _Foretold:
-    device = torch.device(options.device)
-    runtime = RuntimeConfig(device, compute_dtype(device), budgets, options.offload, options.weights, speeds)
-    folders = {part: folder for part, folder in _folders(model, config).items() if folder is not None}
-    plans = PlanCache(folders, runtime, takes_image=model.takes_image)
-    video = settings.video_shape
-    # A plan leaves room for guidance, so that it holds for every request; without guidance a step is one pass.
-    request, plan = replace(plans.request(video), conditions=1 if settings.cfg_scale == 1 else 2), plans.plan(video)
-    plan = replace(plan, seconds_per_step=step_seconds(request, plan))
-    parts = phase_seconds(request, plan, colour_clips=(PICTURES, PICTURE_SIDE))
-    times = load_job_times(config.output_dir / CACHE_FOLDER, device.type, model.name)
-    image = parts["encode_image"] if settings.first_image is not None else 0.0
-    foretold = {
-        "encode_text": parts["encode_text"],
-        "encode_image": image + (0.0 if times.ran_before else parts["colours"]),
-        "denoise": parts["first_step"] + (settings.infer_steps - 1) * parts["step"],
-        "decode": parts["decode"],
-    }
-    return _Foretold(plan, foretold, times)
+class Recent(Generic[Value]):
+    """A value that is read again once it is `seconds` old."""
+
+    def __init__(self, read: Callable[[], Value], seconds: float, clock: Callable[[], float]) -> None:
+        self._read, self._seconds, self._clock = read, seconds, clock
+        self._known: tuple[float, Value] | None = None
+
+    def __call__(self) -> Value:
+        """The value, at most `seconds` old."""
+        now = self._clock()
+        if self._known is None or now - self._known[0] > self._seconds:
+            self._known = now, self._read()
+        return self._known[1]
 
 
-def _folders(model: ModelConfig, config: StudioConfig) -> dict[str, Path | None]:
-    variant = model.variant(model.takes_image)
-    return {part: part_folder(variant, part, config.model_dir) for part in COMPONENTS}
-
-
-def _budgets(device: torch.device, config: StudioConfig) -> Budgets:
-    """The named budgets; a card that is not here needs --vram."""
-    if device.type == "cuda" and not torch.cuda.is_available():
-        ram = config.ram_gb * GB if config.ram_gb else budgets_for(torch.device("cpu"), config).ram_bytes
-        return Budgets(int((config.vram_gb or 0) * GB), int(ram))
-    return budgets_for(device, config)
+def _config_state(folder: Path, part: str) -> tuple[int, int] | None:
+    """Length and modification time of a component's config.json; None where it has none."""
+    try:
+        state = (folder / LAYOUT[part].folder / "config.json").stat()
+    except OSError:
+        return None
+    return state.st_size, state.st_mtime_ns

@@ -17,7 +17,7 @@ from studio.memory import usage as budget
 from studio.memory.manager import Condition, MemoryManager
 from studio.memory.plan import Budgets, ComponentPlan, Plan, RuntimeConfig, WeightMode
 from studio.memory.planning import planner
-from studio.memory.planning.plan_cache import PlanCache
+from studio.memory.planning.plan_cache import PlanCache, SizeCache
 from studio.memory.planning.speeds import load_speeds
 from studio.units import GB
 from tests.memory.big_model import write_component
@@ -151,7 +151,8 @@ def predicted(setting: Setting, plan: Plan, layers: int, *, int8: bool) -> dict[
         weights=WeightMode.INT8 if int8 else WeightMode.NONE,
         speeds=load_speeds(setting.folder, setting.device),
     )
-    request = PlanCache({"transformer": setting.files(layers, int8=int8)}, runtime).request(plan.video)
+    sizes = SizeCache({"transformer": setting.files(layers, int8=int8)}, runtime.dtype)
+    request = PlanCache(sizes, runtime).request(plan.video)
     if layers == setting.layers[1]:
         return {"predicted_gb": round(planner.phase_bytes(request, plan)["denoise"] / GB, 2)}
     return {"predicted_block_seconds": round(planner.step_seconds(request, plan) / layers, 5)}

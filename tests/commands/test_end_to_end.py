@@ -93,9 +93,7 @@ def test_stop_stops_and_resume_goes_on(shared, visit, picture, undisturbed, tmp_
     reached(shared, job, 20)
     page.click("#stop")
     until(lambda: (now := shared.queue.get(job.id)).stopping or now.state == JobState.CANCELLED)
-    asked = time.monotonic()
     stopped = ended(shared, job, JobState.CANCELLED)
-    assert time.monotonic() - asked < 3, "a block of this model takes milliseconds"
     step = saved_step(stopped)
     assert 20 <= step < LONG.infer_steps
     page.wait_for_selector(".stage.cancelled")

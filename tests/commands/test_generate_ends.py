@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import app
-from studio.commands import generate
+from studio.pipeline.estimate import Estimator
 from studio.queue.workfolder import DAY, KEPT_DAYS
 
 
@@ -22,7 +22,7 @@ def test_leftovers_are_removed_and_learning_that_fails_costs_nothing(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("CUDA error: device-side assert triggered")
 
-    monkeypatch.setattr(generate, "learn_from", fail)
+    monkeypatch.setattr(Estimator, "learn", fail)
     words = ["--model", "step-video-t2v", "--prompt", "x", "--num-frames", "1", "--height", "64", "--width", "96"]
     machine = ["--model-dir", str(model_dir), "--output-dir", str(outputs), "--device", "cpu", "--ram", "4"]
     assert app.main(["generate", *machine, *words, "--infer-steps", "1"]) == 0

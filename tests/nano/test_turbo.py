@@ -18,7 +18,7 @@ from studio.nano.checkpoint import write_checkpoint
 from studio.nano.model import text_alone
 from studio.nano.train_denoiser import DEFAULT_MOTION, new_denoiser
 from studio.pipeline.engine import EngineOptions, is_installed
-from studio.pipeline.estimate import estimate
+from studio.pipeline.estimate import Estimator
 from studio.settings import GenerationSettings
 from tests.tiny import TINY
 
@@ -80,11 +80,11 @@ def test_guidance_is_a_second_pass(built_in: Path, tmp_path: Path, passes: list[
 
 
 def test_the_plan_knows_that_a_step_is_one_pass(built_in: Path, tmp_path: Path) -> None:
-    config = load_studio(output_dir=str(tmp_path), ram_gb=4)
+    estimator = Estimator(load_studio(output_dir=str(tmp_path), ram_gb=4), EngineOptions("cpu"))
 
     def seconds(cfg_scale: float) -> float:
         asked = GenerationSettings("nano-turbo", "x", cfg_scale=cfg_scale, height=512, width=512).resolve(MODEL)
-        return estimate(asked, MODEL, config, EngineOptions("cpu"), SPEEDS).plan.seconds_per_step
+        return estimator.for_command(asked, MODEL, SPEEDS).plan.seconds_per_step
 
     assert seconds(1.0) < 0.7 * seconds(4.0)
 

@@ -1,25 +1,27 @@
 """Estimates: the speeds they follow from, what they say where nothing fits, and what they learn from jobs."""
 
-import json
-import re
 import shutil
-import subprocess
-import sys
+from contextlib import contextmanager
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+import torch
+from torch.nn.modules.module import register_module_module_registration_hook
 
-from studio.config import ROOT, load_models, load_studio
+from studio.config import load_models, load_studio
 from studio.errors import StudioError
+from studio.memory.plan import WeightMode
 from studio.memory.planning import speeds
-from studio.memory.planning.speeds import ASSUMED, DiskSpeed
+from studio.memory.planning.speeds import ASSUMED, DiskSpeed, remember
 from studio.messages import message
-from studio.pipeline import estimate
 from studio.pipeline.engine import CACHE_FOLDER, EngineOptions, open_engine
-from studio.pipeline.estimate import learn, page_estimate
+from studio.pipeline.estimate import Estimator
 from studio.pipeline.job_times import FILE_NAME
 from studio.settings import GenerationSettings
 
-APP = [sys.executable, str(ROOT / "app.py")]
+MODEL = load_models()["step-video-t2v"]
+SMALL = {"num_frames": 17, "height": 64, "width": 96, "infer_steps": 2}
 
 
 def test_an_engine_plans_with_the_disk_of_its_weights(open_tiny, outputs, model_dir, monkeypatch):
@@ -33,96 +35,131 @@ def test_an_engine_plans_with_the_disk_of_its_weights(open_tiny, outputs, model_
     assert open_tiny("step-video-t2v").memory.speeds.disk_gbps == 6.5
 
 
-def test_what_would_fit_is_said_in_both_languages_on_the_page_and_in_english_elsewhere(model_dir, tmp_path):
-    model = load_models()["step-video-t2v"]
-    config = load_studio(model_dir=str(model_dir), output_dir=str(tmp_path), ram_gb=0.1)
-    settings = GenerationSettings(model.name, "x").resolve(model)
-    plan = page_estimate(settings, model, config, EngineOptions("cpu"), None)
+def test_what_would_fit_is_said_in_both_languages_on_the_page_and_in_english_elsewhere(model_dir, outputs):
+    config = load_studio(model_dir=str(model_dir), output_dir=str(outputs), ram_gb=0.1)
+    settings = GenerationSettings(MODEL.name, "x").resolve(MODEL)
+    plan = Estimator(config, EngineOptions("cpu")).for_page(settings, MODEL)
     assert not plan["fits"] and plan["seconds_total"] is None
     assert "It would fit with" in plan["remedy"]["en"] and "改用" in plan["remedy"]["zh"]
     assert plan["reason"] == plan["remedy"]["en"]
-    engine = open_engine(model, False, {}, config, EngineOptions("cpu"))
+    engine = open_engine(MODEL, False, {}, config, EngineOptions("cpu"))
     with pytest.raises(StudioError) as refused:
         engine.memory.require(settings.video_shape)
     assert plan["remedy"]["en"] in str(refused.value)
     assert plan["remedy"]["zh"] in message(refused.value.code, refused.value.values, "zh")
 
 
+class Jobs:
+    """Estimates of step-video-t2v's jobs at tiny sizes, from assumed speeds."""
+
+    def __init__(self, model_dir, outputs):
+        self.config = load_studio(model_dir=str(model_dir), output_dir=str(outputs), ram_gb=4)
+        found = Estimator(self.config, EngineOptions("cpu")).machine_speeds(MODEL)
+        self.speeds = replace(ASSUMED["cpu"], disk=found.disk)  # of the device and of this disk
+        remember(outputs / CACHE_FOLDER, torch.device("cpu"), self.speeds)
+
+    def seconds(self, *, first=True):
+        settings = GenerationSettings(MODEL.name, "x", **SMALL).resolve(MODEL)
+        return Estimator(self.config, EngineOptions("cpu")).for_page(settings, MODEL, first=first)["seconds_total"]
+
+    def learn(self, seconds, *, first):
+        engine = SimpleNamespace(model=MODEL, memory=SimpleNamespace(speeds=self.speeds))
+        settings = GenerationSettings(MODEL.name, "x", **SMALL).resolve(MODEL)
+        Estimator(self.config, EngineOptions("cpu")).learn(engine, settings, seconds, first=first)
+
+
 @pytest.fixture
-def made(model_dir, tmp_path, monkeypatch):
-    """made(settings...) -> the page's estimate for step-video-t2v, from assumed speeds."""
-    for name in ("known_speeds", "machine_speeds"):
-        monkeypatch.setattr(estimate, name, lambda *_: ASSUMED["cpu"])
-    model = load_models()["step-video-t2v"]
-    config = load_studio(model_dir=str(model_dir), output_dir=str(tmp_path), ram_gb=4)
-
-    def estimate_of(*, first: bool = True, **values) -> float:
-        settings = GenerationSettings(model.name, "x", **values).resolve(model)
-        return page_estimate(settings, model, config, EngineOptions("cpu"), None, first=first)["seconds_total"]
-
-    def learned(seconds, *, first: bool, **values) -> None:
-        settings = GenerationSettings(model.name, "x", **values).resolve(model)
-        learn(settings, model, config, EngineOptions("cpu"), seconds, first=first)
-
-    estimate_of.learned = learned
-    return estimate_of
+def jobs(model_dir, outputs):
+    return Jobs(model_dir, outputs)
 
 
-SMALL = {"num_frames": 17, "height": 64, "width": 96, "infer_steps": 2}
-
-
-def test_a_first_job_is_told_what_loading_and_starting_take(made):
+def test_a_first_job_is_told_what_loading_and_starting_take(jobs):
     """Networks of a few hundred kilobytes: a formula of bytes and products alone would say nothing of it."""
-    assert 3 < made(**SMALL) < 12
-    assert made(first=False, **SMALL) < made(**SMALL) / 2
+    assert 3 < jobs.seconds() < 12
+    assert jobs.seconds(first=False) < jobs.seconds() / 2
 
 
-def test_finished_jobs_correct_the_next_estimate(made):
+def test_finished_jobs_correct_the_next_estimate(jobs):
     took = {"load": 2.0, "encode_text": 9.0, "encode_image": 0.0, "denoise": 0.3, "decode": 4.0, "write": 0.1}
     for _ in range(2):
-        made.learned(took, first=True, **SMALL)
-    assert made(**SMALL) == pytest.approx(sum(took.values()), rel=0.1)
+        jobs.learn(took, first=True)
+    assert jobs.seconds() == pytest.approx(sum(took.values()), rel=0.1)
     warm = {"load": 0.0, "encode_text": 0.5, "encode_image": 0.0, "denoise": 0.3, "decode": 2.0, "write": 0.1}
     for _ in range(6):
-        made.learned(warm, first=False, **SMALL)
-    assert made(first=False, **SMALL) == pytest.approx(sum(warm.values()), rel=0.2)
-    assert made(**SMALL) == pytest.approx(sum(took.values()), rel=0.1), "the first of a process is another matter"
+        jobs.learn(warm, first=False)
+    assert jobs.seconds(first=False) == pytest.approx(sum(warm.values()), rel=0.2)
+    assert jobs.seconds() == pytest.approx(sum(took.values()), rel=0.1), "the first of a process is another matter"
 
 
-def test_a_known_prompt_teaches_nothing_about_reading_prompts(made):
-    before = made(**SMALL)
-    made.learned({"encode_text": 0.01}, first=True, **SMALL)
-    assert made(**SMALL) == pytest.approx(before, abs=0.1)  # nothing but the colours of previews, which are there now
+def test_a_known_prompt_teaches_nothing_about_encoding_prompts(jobs):
+    before = jobs.seconds()
+    jobs.learn({"encode_text": 0.01}, first=True)
+    assert jobs.seconds() == pytest.approx(before, abs=0.1)  # nothing but the colours of previews, which are there now
 
 
-@pytest.mark.parametrize(
-    "content", ["", "[]", '{"cpu step-video-t2v": 3}', '{"cpu step-video-t2v": {"first": {"load": "x"}}}']
-)
-def test_a_damaged_file_is_no_knowledge(made, tmp_path, content):
-    before = made(**SMALL)
-    cache = tmp_path / CACHE_FOLDER
-    cache.mkdir(exist_ok=True)
-    (cache / FILE_NAME).write_text(content)
-    assert made(**SMALL) == before
+def test_a_damaged_file_is_no_knowledge(jobs, outputs):
+    before = jobs.seconds()
+    contents = ["", "[]", '{"cpu step-video-t2v": 3}', '{"cpu step-video-t2v": {"first": {"load": "x"}}}', "\0"]
+    for content in contents:
+        (outputs / CACHE_FOLDER / FILE_NAME).write_text(content)
+        assert jobs.seconds() == before, content
 
 
-@pytest.mark.slow
-def test_nano_takes_what_was_said_within_a_factor_of_two(tmp_path):
-    """As a user does it, from the first job on: each in a process of its own, by the clock on the wall.
+@contextmanager
+def counted_modules():
+    """A list that grows by every sub-module that any network gains while it is built."""
+    built = []
+    counting = register_module_module_registration_hook(lambda parent, name, module: built.append(name))
+    try:
+        yield built
+    finally:
+        counting.remove()
 
-    A second try, on a machine that knows nothing again: shared ones stall for seconds.
-    """
-    if not all(within_a_factor_of_two(tmp_path / "first")):
-        assert all(within_a_factor_of_two(tmp_path / "second"))
+
+def edits(model):
+    """What a person may change in the form between two estimates."""
+    base = GenerationSettings(model.name, "x", first_image="a" if model.takes_image else None)
+    sizes = [{"height": height, "width": width} for height, width in model.sizes]
+    changes = [{"prompt": "y"}, {"num_frames": 17}, {"infer_steps": 3}, {"cfg_scale": 1.0}, {"seed": 1}, *sizes]
+    return [replace(base, **change).resolve(model) for change in changes]
 
 
-def within_a_factor_of_two(folder):
-    flags = ["--model", "nano", "--output-dir", str(folder)]
-    for number in range(3):
-        asked = subprocess.run(APP + ["plan", *flags, "--json"], capture_output=True, text=True, check=True)
-        said = json.loads(asked.stdout)["seconds_total"]
-        words = ["--prompt", f"a red circle, {number}", "--seed", "1"]
-        made = subprocess.run(APP + ["generate", *flags, *words], capture_output=True, text=True, check=True)
-        took = sum(float(seconds) for seconds in re.findall(r" ([\d.]+) s", made.stdout.splitlines()[-1]))
-        print(f"job {number}: {said:.1f} s were foretold, it took {took:.1f} s")
-        yield said / 2 < took < said * 2
+def test_only_the_first_edit_of_a_form_builds_networks(outputs, tmp_path):
+    """At public sizes, on a card that is not here: what fits, what does not, and with int8 weights."""
+    for weights, vram in ((WeightMode.NONE, 80), (WeightMode.NONE, 2), (WeightMode.INT8, 24)):
+        config = load_studio(model_dir=str(tmp_path), output_dir=str(outputs), vram_gb=vram, ram_gb=128)
+        estimator = Estimator(config, EngineOptions("cuda", weights=weights))
+        for name in ("step-video-t2v", "step-video-ti2v"):
+            model = load_models()[name]
+            with counted_modules() as built:
+                first, *others = (estimator.for_page(settings, model)["fits"] for settings in edits(model)[:2])
+                assert built, "the first estimate of a model needs its sizes"
+                built.clear()
+                others += [estimator.for_page(settings, model)["fits"] for settings in edits(model)]
+                assert not built
+            assert {first, *others} == {vram > 2}
+
+
+def test_a_model_that_was_installed_meanwhile_is_estimated_as_it_is(model_dir, outputs, tmp_path):
+    settings = GenerationSettings(MODEL.name, "x", **SMALL).resolve(MODEL)
+    estimator = Estimator(
+        load_studio(model_dir=str(tmp_path), output_dir=str(outputs), ram_gb=64), EngineOptions("cpu")
+    )
+    public = estimator.for_page(settings, MODEL)["ram_peak_gb"]
+    shutil.copytree(model_dir / MODEL.name, tmp_path / MODEL.name)
+    assert estimator.for_page(settings, MODEL)["ram_peak_gb"] < public / 2
+
+
+def test_the_free_vram_is_asked_for_every_two_seconds(outputs, tmp_path):
+    now, asked = [0.0], []
+
+    def free_vram_gb():
+        asked.append(now[0])
+        return 80.0 if len(asked) == 1 else 1.0
+
+    config = load_studio(model_dir=str(tmp_path), output_dir=str(outputs), ram_gb=128)
+    estimator = Estimator(config, EngineOptions("cuda"), free_vram_gb=free_vram_gb, clock=lambda: now[0])
+    settings, fits = GenerationSettings(MODEL.name, "x").resolve(MODEL), []
+    for now[0] in (0.0, 1.0, 2.0, 2.5, 3.0):
+        fits.append(estimator.for_page(settings, MODEL)["fits"])
+    assert asked == [0.0, 2.5] and fits == [True, True, True, False, False]

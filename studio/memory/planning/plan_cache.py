@@ -5,6 +5,8 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
+import torch
+
 from models.geometry import VideoShape
 from models.layout import LAYOUT
 from models.weight_files import read_json
@@ -18,12 +20,35 @@ from studio.memory.streaming.sources import BOUNCE_BYTES
 from studio.memory.usage import CUDA_CONTEXT_BYTES
 
 
-class PlanCache:
-    """Plans by video. Nothing but config files is read."""
+class SizeCache:
+    """The sizes of one model by weight mode, each computed once: that builds networks on the meta device."""
 
-    def __init__(self, parts: Mapping[str, Path], config: RuntimeConfig, *, takes_image: bool = False) -> None:
-        """parts may be empty: a model that is not installed has the public sizes, and `takes_image` tells TI2V's."""
-        self._parts, self._config, self._takes_image = parts, config, takes_image
+    def __init__(self, parts: Mapping[str, Path], dtype: torch.dtype, *, takes_image: bool = False) -> None:
+        """parts: component -> checkpoint folder, of which config files alone are read. It may be empty: a model that is
+        not installed has the public sizes, and `takes_image` tells TI2V's.
+        """
+        self._parts, self._dtype, self._takes_image = parts, dtype, takes_image
+        self._sizes: dict[WeightMode, ModelSizes] = {}
+
+    def sizes(self, weights: WeightMode) -> ModelSizes:
+        """The model's sizes with its weights stored this way."""
+        if weights not in self._sizes:
+            self._sizes[weights] = ModelSizes.of(self._architecture, self._dtype, weights)
+        return self._sizes[weights]
+
+    @cached_property
+    def _architecture(self) -> Architecture:
+        places = {name: folder / LAYOUT[name].folder / "config.json" for name, folder in self._parts.items()}
+        configs = {name: read_json(path) for name, path in places.items() if path.is_file()}
+        return Architecture.from_configs(configs, takes_image=self._takes_image)
+
+
+class PlanCache:
+    """The plans of one model by video."""
+
+    def __init__(self, sizes: SizeCache, config: RuntimeConfig) -> None:
+        """sizes: in config.dtype."""
+        self._sizes, self._config = sizes, config
         self.speeds = config.speeds or ASSUMED[config.device.type]
         self._planned: dict[VideoShape, Plan] = {}
         self._set: dict[VideoShape, Plan] = {}
@@ -81,26 +106,11 @@ class PlanCache:
         """What the plan of a video follows from."""
         config = self._config
         return PlanRequest(
-            sizes=self._int8_sizes if config.weights.is_int8 else self._sizes,
+            sizes=self._sizes.sizes(config.weights),
             video=video,
             budgets=config.budgets,
             speeds=self.speeds,
             device=config.device.type,
             offload=config.offload,
-            int8_sizes=None if config.weights.is_int8 else self._int8_sizes,
+            int8_sizes=None if config.weights.is_int8 else self._sizes.sizes(WeightMode.INT8),
         )
-
-    @cached_property
-    def _architecture(self) -> Architecture:
-        places = {name: folder / LAYOUT[name].folder / "config.json" for name, folder in self._parts.items()}
-        configs = {name: read_json(path) for name, path in places.items() if path.is_file()}
-        return Architecture.from_configs(configs, takes_image=self._takes_image)
-
-    @cached_property
-    def _sizes(self) -> ModelSizes:
-        return ModelSizes.of(self._architecture, self._config.dtype)
-
-    @cached_property
-    def _int8_sizes(self) -> ModelSizes:
-        weights = self._config.weights if self._config.weights.is_int8 else WeightMode.INT8
-        return ModelSizes.of(self._architecture, self._config.dtype, weights)

@@ -179,6 +179,11 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "Close the other one and start again to make videos here.",
         "另一个 Step-Video Studio 正在处理此队列，本程序仅供查看。要在这里生成视频，请关闭另一个程序后重新启动。",
     ),
+    "queue_older": (
+        "The queue in {folder} is in use by an older version of this program ({holder}): close that one first, "
+        "so that its tables can be brought up to date.",
+        "{folder} 中的任务队列正被本程序的旧版本使用（{holder}）：请先关闭它，以便更新队列的表。",
+    ),
     "job_running": ("The job is running: stop it before deleting it.", "任务正在运行：请先停止再删除。"),
     "device_busy": (
         "Waiting for the device, which is used by {holder}.",

@@ -38,10 +38,10 @@ Result = TypeVar("Result")
 class Database:
     """A file whose tables are made by `migrations`: statements per version, from none to the last.
 
-    `user_version` says how many of them a file has had (`checksums`: old files hold one of these instead). A file
-    of an older version gets the rest of them. `restored()` is called for a new file that takes the place of a lost
-    one: it gives a function that, after each migration, adds what is known of the data in that version elsewhere.
-    Raises StudioError where the file is of a newer version, which is left as it is.
+    `user_version` says how many of them a file has had (`checksums`: old files hold one of these instead). A file of
+    an older version gets the rest of them, unless another process holds the lock `owner`: it works with the old tables.
+    A newer file is refused and left as it is. `restored()` is called for a new file that takes the place of a lost one:
+    it gives a function that, after each migration, adds what is known of the data in that version elsewhere.
     """
 
     def __init__(
@@ -49,9 +49,11 @@ class Database:
         path: Path,
         migrations: Sequence[Sequence[str]],
         restored: Callable[[], Restore],
-        checksums: Mapping[int, int] | None = None,
+        owner: FileLock,
+        checksums: Mapping[int, int],
     ) -> None:
-        self.path, self._migrations, self._restored, self._checksums = path, migrations, restored, dict(checksums or {})
+        self.path, self._migrations, self._restored = path, migrations, restored
+        self._owner, self._checksums = owner, checksums
         self._local = threading.local()
         self._retrying(self._prepare)
 
@@ -141,7 +143,12 @@ class Database:
             db.close()
 
     def _migrated(self, version: int) -> bool:
-        """Bring the file from `version` to the newest, wholly or not at all; False where it is not what it says."""
+        """Bring the file from `version` to the newest, wholly or not at all; False where it is not what it says.
+
+        Raises StudioError where another process works with it: that one knows the old tables alone.
+        """
+        if not self._owner.acquire():
+            raise StudioError("queue_older", folder=str(self.path.parent), holder=self._owner.holder() or "?")
         db = _connect(self.path)
         try:
             db.execute("BEGIN IMMEDIATE")
@@ -155,6 +162,7 @@ class Database:
             return False
         finally:
             db.close()
+            self._owner.release()
         _log.info("%s is of version %d now, it was of %d", self.path, len(self._migrations), version)
         return True
 

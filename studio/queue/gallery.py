@@ -138,7 +138,8 @@ def _existing(path: Path) -> Path | None:
 
 
 def _ended(states: Iterable[JobState]) -> tuple[JobState, ...]:
-    return tuple(state for state in ENDED if state in set(states))
+    wanted = set(states)
+    return tuple(state for state in ENDED if state in wanted)
 
 
 @lru_cache(maxsize=20_000)

@@ -24,6 +24,7 @@ from studio.queue import schema
 from studio.queue.clock import CLOCK, Clock
 from studio.queue.database import Database, Restore, unwritable
 from studio.queue.job import RESUMABLE, Job, JobKind, JobState, Request, job_of_row
+from studio.queue.locks import OwnerLock
 from studio.settings import ResolvedSettings
 
 ID = re.compile(r"[0-9a-f]{16}")
@@ -51,7 +52,8 @@ class JobQueue:
     def __init__(self, folder: Path, *, limit_megapixels: float | None = None, clock: Clock = CLOCK) -> None:
         self.folder, self._clock = Path(folder).resolve(), clock
         self._limits = () if limit_megapixels is None else (limit_megapixels,)
-        self._db = Database(self.folder / "queue.sqlite", schema.MIGRATIONS, self._restored, schema.CHECKSUMS)
+        owner = OwnerLock(self.folder, "bringing the queue up to date")
+        self._db = Database(self.folder / "queue.sqlite", schema.MIGRATIONS, self._restored, owner, schema.CHECKSUMS)
 
     def submit(self, settings: ResolvedSettings, image: bytes | None = None) -> Job:
         """Queue resolved settings with the picture they start from, as its file was uploaded.

@@ -18,6 +18,7 @@ from studio.queue import schema
 from studio.queue.gallery import Gallery
 from studio.queue.job import Job, JobKind, JobState
 from studio.queue.jobs import JobQueue
+from studio.queue.locks import OwnerLock
 from studio.settings import ResolvedSettings
 from tests.queue.test_jobs import SETTINGS
 
@@ -108,6 +109,19 @@ def test_a_folder_of_f100660_opens_with_everything(old: Path) -> None:
     assert queue.resume(left.id) and queue.claim().id == left.id and not queue.cancel_requested(left.id)
     queue.close()
     assert JobQueue(old / ".queue").count() == 9
+
+
+def test_nothing_is_migrated_under_a_program_that_works_with_it(old: Path) -> None:
+    owner = OwnerLock(old / ".queue", "the page on port 7860")
+    assert owner.acquire()
+    with pytest.raises(StudioError, match="in use by an older version.*port 7860"):
+        JobQueue(old / ".queue")
+    with sqlite3.connect(old / ".queue" / "queue.sqlite") as db:
+        assert db.execute("PRAGMA user_version").fetchone()[0] in schema.CHECKSUMS
+    db.close()
+    owner.release()
+    check_jobs(JobQueue(old / ".queue").list())
+    assert owner.acquire(), "the lock was only held meanwhile"
 
 
 def test_a_lost_database_of_f100660_comes_back_from_its_folders(old: Path) -> None:

@@ -89,7 +89,8 @@ def _write_file(path: Path, tensors: dict[str, Tensor], component: str, distinct
         order.append(tensor)
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    patterns = {dtype: _pattern(dtype) for dtype in {tensor.dtype for tensor in order}}
+    largest = max(tensor.nbytes for tensor in order)
+    patterns = {dtype: _pattern(dtype, min(largest, PIECE_BYTES)) for dtype in {tensor.dtype for tensor in order}}
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for tensor in order:
@@ -110,15 +111,15 @@ def _original(name: str, component: str, distinct: int | None) -> str:
     return f"{prefix}{int(unit) % distinct}.{rest}"
 
 
-def _pattern(dtype: torch.dtype) -> memoryview:
-    """PIECE_BYTES of random numbers that keep activations finite."""
+def _pattern(dtype: torch.dtype, nbytes: int) -> memoryview:
+    """Random numbers that keep activations finite."""
     generator = torch.Generator().manual_seed(0)
-    count = PIECE_BYTES // dtype.itemsize
+    count = -(-nbytes // dtype.itemsize)
     if dtype == torch.int8:
         numbers = torch.randint(-127, 128, (count,), generator=generator, dtype=dtype)
     else:
         numbers = (torch.randn(count, generator=generator) * NOISE).to(dtype)
-    return memoryview(numbers.view(torch.uint8).numpy())
+    return numbers.view(torch.uint8).numpy().data
 
 
 def forget(folder: Path) -> None:

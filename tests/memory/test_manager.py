@@ -1,11 +1,10 @@
-"""The manager: every plan the same bits, books that balance after success, cancel and failure, nothing left over."""
+"""The manager: every plan gives the same bits; counts agree after success, cancel and failure; nothing is left over."""
 
 import os
+import random
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from studio.checkpoints.quantize import int8_folders, quantize
 from studio.errors import Cancelled, StudioError
@@ -56,45 +55,59 @@ def int8_twins(int8_parts):
         return {dtype: slow_twin(int8_parts, dtype)[0] for dtype in DTYPES}
 
 
-def sources(count: int):
-    return st.lists(st.sampled_from(SOURCES), min_size=count, max_size=count)
+def often(few: int, many: int):
+    """`seeds` of a few random plans in the default run, and of many in the slow one."""
+    return pytest.mark.parametrize("seeds", [range(few), pytest.param(range(many), marks=pytest.mark.slow)], ids=str)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(blocks=sources(BLOCKS), layers=sources(LAYERS), slots=st.integers(1, 3), dtype=st.sampled_from(DTYPES))
-def test_every_plan_gives_the_bits_of_the_slow_twin(folder, twins, blocks, layers, slots, dtype):
-    manager = open_manager(folder, dtype=dtype)
-    manager.set_plan(with_sources(manager.plan(VIDEO), blocks, layers, slots))
-    assert torch.equal(denoise(manager), twins[dtype][0])
-    manager.release()
-    assert manager.usage().pinned_bytes == 0
+def draw_sources(chance: random.Random, count: int) -> list[str]:
+    return [chance.choice(SOURCES) for _ in range(count)]
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(blocks=sources(BLOCKS), slots=st.integers(1, 3), dtype=st.sampled_from(DTYPES))
-def test_every_int8_plan_gives_the_bits_of_the_int8_twin(int8_parts, int8_twins, blocks, slots, dtype):
-    manager = open_manager(int8_parts, dtype=dtype, weights=WeightMode.INT8)
-    plan = manager.plan(VIDEO)
-    manager.set_plan(with_sources(plan, blocks, ["direct"] * LAYERS, slots))
-    assert torch.equal(denoise(manager), int8_twins[dtype])
-    if "resident" in blocks:
-        assert manager.usage().scratch_bytes == plan.transformer.scratch_bytes > 0
-    manager.release()
-    assert manager.usage().scratch_bytes == 0
+@often(few=6, many=60)
+def test_every_plan_gives_the_bits_of_the_slow_twin(folder, twins, seeds):
+    for seed in seeds:
+        chance = random.Random(seed)
+        blocks, layers = draw_sources(chance, BLOCKS), draw_sources(chance, LAYERS)
+        slots, dtype = chance.randint(1, 3), chance.choice(DTYPES)
+        manager = open_manager(folder, dtype=dtype)
+        manager.set_plan(with_sources(manager.plan(VIDEO), blocks, layers, slots))
+        assert torch.equal(denoise(manager), twins[dtype][0]), (blocks, layers, slots, dtype)
+        manager.release()
+        assert manager.usage().pinned_bytes == 0
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(blocks=sources(BLOCKS), slots=st.integers(1, 3), dtype=st.sampled_from(DTYPES))
-def test_every_plan_that_computes_in_int8_gives_the_bits_of_one_that_is_resident(int8_parts, blocks, slots, dtype):
-    latents = []
-    for sources_of in (["resident"] * BLOCKS, blocks):
+@often(few=4, many=40)
+def test_every_int8_plan_gives_the_bits_of_the_int8_twin(int8_parts, int8_twins, seeds):
+    for seed in seeds:
+        chance = random.Random(seed)
+        blocks, slots, dtype = draw_sources(chance, BLOCKS), chance.randint(1, 3), chance.choice(DTYPES)
+        manager = open_manager(int8_parts, dtype=dtype, weights=WeightMode.INT8)
+        plan = manager.plan(VIDEO)
+        manager.set_plan(with_sources(plan, blocks, ["direct"] * LAYERS, slots))
+        assert torch.equal(denoise(manager), int8_twins[dtype]), (blocks, slots, dtype)
+        if "resident" in blocks:
+            assert manager.usage().scratch_bytes == plan.transformer.scratch_bytes > 0
+        manager.release()
+        assert manager.usage().scratch_bytes == 0
+
+
+@often(few=3, many=30)
+def test_every_plan_that_computes_in_int8_gives_the_bits_of_one_that_is_resident(int8_parts, seeds):
+    def made(dtype: torch.dtype, blocks: list[str], slots: int) -> torch.Tensor:
         manager = open_manager(int8_parts, dtype=dtype, weights=WeightMode.INT8_COMPUTE)
-        plan = with_sources(manager.plan(VIDEO), sources_of, ["direct"] * LAYERS, slots)
+        plan = with_sources(manager.plan(VIDEO), blocks, ["direct"] * LAYERS, slots)
         manager.set_plan(plan)
-        latents.append(denoise(manager))
+        latents = denoise(manager)
         assert plan.transformer.scratch_bytes == manager.usage().scratch_bytes == 0
         manager.release()
-    assert torch.equal(*latents)
+        return latents
+
+    wanted = {dtype: made(dtype, ["resident"] * BLOCKS, 1) for dtype in DTYPES}
+    for seed in seeds:
+        chance = random.Random(seed)
+        blocks, slots, dtype = draw_sources(chance, BLOCKS), chance.randint(1, 3), chance.choice(DTYPES)
+        assert torch.equal(made(dtype, blocks, slots), wanted[dtype]), (blocks, slots, dtype)
 
 
 def test_computing_in_int8_is_the_slow_twins_and_near_but_not_the_other_modes(int8_parts, int8_twins, twins):
@@ -107,20 +120,24 @@ def test_computing_in_int8_is_the_slow_twins_and_near_but_not_the_other_modes(in
         assert (made - other).norm() < 0.1 * other.norm()
 
 
-@pytest.mark.parametrize("offload", ["auto", "none", "blocks", "disk"])
-def test_every_mode_gives_the_bits_of_the_slow_twin(folder, twins, offload):
-    manager = open_manager(folder, offload=offload)
-    plan = manager.plan(VIDEO).transformer
-    latents, frames = generate(manager)
-    assert torch.equal(latents, twins[torch.float32][0])
-    # Slices of another size round otherwise; the VAE's own tests bound that.
-    assert torch.allclose(frames, twins[torch.float32][1], atol=5e-6)
-    expected = {"none": {"resident"}, "blocks": {"pinned", "cached"}, "disk": {"cached", "direct"}}
-    assert set(plan.source) <= expected.get(offload, set(SOURCES))
-    manager.release()
+def test_every_mode_gives_the_bits_of_the_slow_twin(folder, twins):
+    for offload, sources in (
+        ("auto", set(SOURCES)),
+        ("none", {"resident"}),
+        ("blocks", {"pinned", "cached"}),
+        ("disk", {"cached", "direct"}),
+    ):
+        manager = open_manager(folder, offload=offload)
+        plan = manager.plan(VIDEO).transformer
+        latents, frames = generate(manager)
+        assert torch.equal(latents, twins[torch.float32][0]), offload
+        # Slices of another size round otherwise; the VAE's own tests bound that.
+        assert torch.allclose(frames, twins[torch.float32][1], atol=5e-6), offload
+        assert set(plan.source) <= sources, offload
+        manager.release()
 
 
-def test_the_books_follow_the_plan(folder):
+def test_the_counts_follow_the_plan(folder):
     manager = open_manager(folder)
     plan = with_sources(manager.plan(VIDEO), ["resident", "pinned", "direct", "pinned", "cached"], ["direct"] * 3, 2)
     manager.set_plan(plan)
@@ -151,26 +168,27 @@ def test_a_network_stays_for_the_next_job_and_leaves_when_another_needs_the_room
     assert manager.usage().resident_bytes == 0
 
 
-@pytest.mark.parametrize("after", [0, 1, BLOCKS - 1, BLOCKS + 2])
-def test_cancel_takes_effect_within_a_block_and_the_next_job_is_right(folder, twins, after):
+def test_cancel_takes_effect_within_a_block_and_the_next_job_is_right(folder, twins):
     manager = open_manager(folder)
     manager.set_plan(with_sources(manager.plan(VIDEO), ["direct", "resident", "pinned", "direct", "cached"],
                                   ["direct"] * LAYERS, 2))  # fmt: skip
-    calls = []
-
-    def cancelled() -> bool:
-        calls.append(1)
-        return len(calls) > after
-
+    calls: list[int] = []
     conditions = [Condition(torch.zeros(1, 2, 64), torch.zeros(1, 77, 32))]
-    with pytest.raises(Cancelled), manager.transformer(VIDEO) as transformer:
-        for _ in range(3):
-            transformer.velocities(
-                noise(), 0.0, conditions, image_latents=noise(), motion_score=5.0, cancelled=cancelled
-            )
-    assert len(calls) == after + 1
-    manager.check_integrity()
-    assert torch.equal(denoise(manager), twins[torch.float32][0])
+    for after in (0, 1, BLOCKS - 1, BLOCKS + 2):
+
+        def cancelled(after: int = after) -> bool:
+            calls.append(1)
+            return len(calls) > after
+
+        calls.clear()
+        with pytest.raises(Cancelled), manager.transformer(VIDEO) as transformer:
+            for _ in range(3):
+                transformer.velocities(
+                    noise(), 0.0, conditions, image_latents=noise(), motion_score=5.0, cancelled=cancelled
+                )
+        assert len(calls) == after + 1
+        manager.check_integrity()
+        assert torch.equal(denoise(manager), twins[torch.float32][0]), after
     manager.release()
 
 

@@ -5,36 +5,38 @@ from dataclasses import replace
 import torch
 
 from studio.config import load_studio
-from studio.memory import usage as budget
+from studio.memory import usage
 from studio.memory.allocator import Allocator, BufferKind, Machine
+from studio.memory.plan import Budgets
 from studio.units import GB
 
 CPU = torch.device("cpu")
 
 
-def test_promises_hold_and_else_what_is_free_less_the_reserve(tmp_path):
+def test_budgets_are_those_of_the_config_and_else_what_is_free_less_the_reserve(monkeypatch):
     config = load_studio(ram_gb=3.5, vram_gb=2.0)
-    assert budget.budgets_for(CPU, config) == budget.Budgets(2 * GB, int(3.5 * GB))
-    free = budget.budgets_for(CPU, replace(config, ram_gb=None, ram_reserve_gb=0.0)).ram_bytes
-    less = budget.budgets_for(CPU, replace(config, ram_gb=None, ram_reserve_gb=1.0)).ram_bytes
-    assert abs(free - less - GB) < GB // 2  # other programs come and go in between
-    assert budget.process_ram() < free
+    assert usage.budgets_for(CPU, config) == Budgets(2 * GB, int(3.5 * GB))
+    monkeypatch.setattr(usage, "free_ram", lambda: 10 * GB)
+    monkeypatch.setattr(usage, "process_ram", lambda: 2 * GB)
+    for reserve_gb, ram_gb in ((0.0, 12), (1.5, 10.5), (20.0, 0)):
+        budgets = usage.budgets_for(CPU, replace(config, ram_gb=None, ram_reserve_gb=reserve_gb))
+        assert budgets.ram_bytes == ram_gb * GB, reserve_gb
 
 
 def test_process_ram_and_its_peak_follow_what_is_touched():
-    budget.reset_peaks(CPU)
-    before = budget.process_ram()
+    usage.reset_peaks(CPU)
+    before = usage.process_ram()
     buffer = Allocator(Machine(CPU)).allocate(BufferKind.PINNED, 96 << 20)
-    assert budget.process_ram() - before < 8 << 20, "nothing is touched yet"
+    assert usage.process_ram() - before < 8 << 20, "nothing is touched yet"
     buffer.memory.fill_(1)
-    assert 90 << 20 < budget.process_ram() - before < 110 << 20
+    assert 90 << 20 < usage.process_ram() - before < 110 << 20
     buffer.release()
-    assert budget.process_ram() - before < 16 << 20
-    assert budget.peak_ram() - before > 80 << 20
-    budget.reset_peaks(CPU)
-    assert budget.peak_ram() - before < 48 << 20
+    assert usage.process_ram() - before < 16 << 20
+    assert usage.peak_ram() - before > 80 << 20
+    usage.reset_peaks(CPU)
+    assert usage.peak_ram() - before < 48 << 20
 
 
 def test_a_cpu_has_no_vram():
-    assert budget.free_vram(CPU) == budget.process_vram(CPU) == budget.peak_vram(CPU) == 0
-    budget.cap_vram(CPU, 0)
+    assert usage.free_vram(CPU) == usage.process_vram(CPU) == usage.peak_vram(CPU) == 0
+    usage.cap_vram(CPU, 0)

@@ -90,7 +90,7 @@ def steps_reserve(video: VideoShape, steps: int) -> list[int]:
     return counts
 
 
-@pytest.mark.parametrize("frames", [17, 51, 102, 204])
+@pytest.mark.parametrize("frames", [17, 51, *(pytest.param(count, marks=pytest.mark.slow) for count in (102, 204))])
 def test_a_step_reserves_what_the_planner_says_and_the_next_no_more(meta_kernels, frames):
     video = VideoShape(frames, 544, 992)
     first, second, third = steps_reserve(video, 3)
@@ -100,10 +100,13 @@ def test_a_step_reserves_what_the_planner_says_and_the_next_no_more(meta_kernels
     assert 0.9 * planned <= second <= planned, f"{second / GB:.3f} GB reserved, {planned / GB:.3f} planned"
 
 
-@pytest.mark.parametrize("slice_frames", planner.VAE_SLICES)
-def test_a_decode_reserves_what_the_planner_says(meta_kernels, slice_frames):
+SLOW_DECODES = [pytest.param(2, slice_frames, marks=pytest.mark.slow) for slice_frames in planner.VAE_SLICES]
+
+
+@pytest.mark.parametrize(("chunks", "slice_frames"), [(1, planner.VAE_SLICES[0]), *SLOW_DECODES])
+def test_a_decode_reserves_what_the_planner_says(meta_kernels, chunks, slice_frames):
     with torch.device("meta"):
-        vae, latents = VAE().to(torch.bfloat16), torch.empty(1, 6, 64, 34, 62, dtype=torch.bfloat16)
+        vae, latents = VAE().to(torch.bfloat16), torch.empty(1, 3 * chunks, 64, 34, 62, dtype=torch.bfloat16)
     with torch.no_grad(), ReservedBytes() as memory:
         for piece in vae.decode_chunks(latents, slice_frames=slice_frames):
             del piece

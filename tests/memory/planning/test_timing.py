@@ -12,20 +12,17 @@ def component(*source: str, slots: int = 2) -> ComponentPlan:
     return ComponentPlan(resident, slots, source, unit_bytes=10**9, rest_bytes=0)
 
 
-@pytest.mark.parametrize(
-    ("source", "slots", "seconds"),
-    [
+def test_a_pass_takes_the_longest_queue():
+    speeds = Speeds(1, 1, memory_gbps=1, link_gbps=2, disk_gbps=0.5)
+    for source, slots, seconds in (
         (["resident"] * 4, 0, 4.0),
         (["pinned"] * 4, 2, 4.0),  # copies of half a second are hidden
         (["pinned"] * 4, 1, 6.0),  # with one slot nothing is
         (["direct"] * 4, 2, 8.0),  # reads of two seconds are not, but copies are
         (["resident", "direct"] * 2, 2, 4.0),  # between residents there is time for them
-    ],
-)
-def test_a_pass_takes_the_longest_queue(source, slots, seconds):
-    speeds = Speeds(1, 1, memory_gbps=1, link_gbps=2, disk_gbps=0.5)
-    took = timing.pass_seconds(component(*source, slots=slots), 1.0, speeds, on_cpu=False)
-    assert took == pytest.approx(seconds)
+    ):
+        took = timing.pass_seconds(component(*source, slots=slots), 1.0, speeds, on_cpu=False)
+        assert took == pytest.approx(seconds), (source, slots)
 
 
 def test_the_first_pass_reads_every_unit():

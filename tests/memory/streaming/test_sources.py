@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import struct
+from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,16 +28,20 @@ def content(toy, kind: str, unit: int) -> dict[str, torch.Tensor]:
     return {name: view.clone() for name, view in toy.layout.views(toy.sources[kind].read(unit, lambda: into)).items()}
 
 
-@pytest.mark.parametrize("stored", DTYPES)
-@pytest.mark.parametrize("wanted", DTYPES)
-def test_every_source_gives_the_tensors_cast_as_torch_casts(tmp_path, stored, wanted):
-    tensors = write_units(tmp_path, UNITS, dtype=stored, width=70)
-    toy = open_toy(tmp_path, UNITS, dtype=wanted, width=70, bounce_bytes=2 * BLOCK)
-    for kind in toy.sources:
-        for unit, part in enumerate(tensors):
-            for name, tensor in content(toy, kind, unit).items():
-                assert torch.equal(tensor, part[name].to(wanted)), (kind, unit, name)
-    toy.close()
+def test_every_source_gives_the_tensors_cast_as_torch_casts(tmp_path):
+    wrong = []
+    for stored, wanted in product(DTYPES, DTYPES):
+        tensors = write_units(tmp_path, UNITS, dtype=stored, width=70)
+        toy = open_toy(tmp_path, UNITS, dtype=wanted, width=70, bounce_bytes=2 * BLOCK)
+        for kind, (unit, part) in product(toy.sources, enumerate(tensors)):
+            found = content(toy, kind, unit)
+            wrong += [
+                (stored, wanted, kind, unit, name)
+                for name, tensor in found.items()
+                if not torch.equal(tensor, part[name].to(wanted))
+            ]
+        toy.close()
+    assert not wrong
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -86,7 +92,7 @@ def test_layout_wastes_under_two_percent_on_public_shapes():
     assert UnitLayout.of(tensors).nbytes <= 1.02 * sum(tensor.nbytes for tensor in tensors.values())
 
 
-def test_arenas_take_the_bytes_of_their_units_and_pages_only(tmp_path):
+def test_pinned_units_take_their_bytes_and_pages_only(tmp_path):
     write_units(tmp_path, UNITS, width=700)
     toy = open_toy(tmp_path, UNITS, width=700)
     for unit in range(UNITS):
@@ -99,7 +105,7 @@ def test_arenas_take_the_bytes_of_their_units_and_pages_only(tmp_path):
     toy.allocator.check()
 
 
-def test_an_arena_is_read_once(tmp_path):
+def test_a_pinned_unit_is_read_once(tmp_path):
     write_units(tmp_path, UNITS)
     toy = open_toy(tmp_path, UNITS)
     first = content(toy, "pinned", 2)
@@ -110,32 +116,34 @@ def test_an_arena_is_read_once(tmp_path):
     toy.close()
 
 
-@pytest.mark.parametrize("kind", ["cached", "direct", "pinned"])
-@pytest.mark.parametrize("harm", ["cut", "grown", "rewritten", "replaced", "deleted"])
-def test_a_file_that_changed_is_never_computed_with(tmp_path, kind, harm):
-    write_units(tmp_path, UNITS)
-    toy = open_toy(tmp_path, UNITS)
-    path = tmp_path / "shard0.safetensors"
-    content(toy, kind, 0)
+def harm(path: Path, how: str) -> None:
     original = path.read_bytes()
-    if harm == "cut":
+    if how == "cut":
         os.truncate(path, len(original) // 2)
-    elif harm == "grown":
+    elif how == "grown":
         path.write_bytes(original + b"0")
-    elif harm == "rewritten":
+    elif how == "rewritten":
         path.write_bytes(original[:-8] + b"xxxxxxxx")
-    elif harm == "replaced":
-        (tmp_path / "new").write_bytes(original)
-        (tmp_path / "new").replace(path)
+    elif how == "replaced":
+        path.with_name("new").write_bytes(original)
+        path.with_name("new").replace(path)
     else:
         path.unlink()
-    with pytest.raises(StudioError) as caught:
-        content(toy, kind, 1)
-    assert "shard0.safetensors" in str(caught.value)
-    toy.close()
-    del caught
-    toy.allocator.check()
-    assert toy.allocator.allocated() == 0
+
+
+def test_a_file_that_changed_is_never_computed_with(tmp_path):
+    for kind, how in product(("cached", "direct", "pinned"), ("cut", "grown", "rewritten", "replaced", "deleted")):
+        write_units(tmp_path, UNITS)
+        toy = open_toy(tmp_path, UNITS)
+        content(toy, kind, 0)
+        harm(tmp_path / "shard0.safetensors", how)
+        with pytest.raises(StudioError) as caught:
+            content(toy, kind, 1)
+        assert "shard0.safetensors" in str(caught.value), (kind, how)
+        toy.close()
+        del caught
+        toy.allocator.check()
+        assert toy.allocator.allocated() == 0, (kind, how)
 
 
 def test_a_read_error_names_the_file(tmp_path):
@@ -166,20 +174,21 @@ def test_direct_reads_go_on_where_the_file_system_has_none(tmp_path):
     toy.close()
 
 
-@pytest.mark.parametrize("most", [1, 3, 100])
-def test_short_reads_are_completed(tmp_path, most):
+def test_short_reads_are_completed(tmp_path):
     class Trickle(Machine):
-        def read(self, file, buffers, offset):
-            return super().read(file, [buffers[0][:most]], offset)
+        most = 0
 
-    tensors = write_units(tmp_path, UNITS)
-    toy = open_toy(tmp_path, UNITS, machine=Trickle(CPU))
-    for unit, part in enumerate(tensors):
-        assert torch.equal(content(toy, "cached", unit)["weight"], part["weight"])
+        def read(self, file, buffers, offset):
+            return super().read(file, [buffers[0][: self.most]], offset)
+
+    machine, tensors = Trickle(CPU), write_units(tmp_path, UNITS)
+    toy = open_toy(tmp_path, UNITS, machine=machine)
+    for machine.most, (unit, part) in product((1, 3, 100), enumerate(tensors)):
+        assert torch.equal(content(toy, "cached", unit)["weight"], part["weight"]), (machine.most, unit)
     toy.close()
 
 
-def test_refused_registration_falls_back_to_the_borrowed_buffer(tmp_path):
+def test_refused_registration_falls_back_to_the_given_buffer(tmp_path):
     tensors = write_units(tmp_path, UNITS)
     toy = open_toy(tmp_path, UNITS)  # a CPU registers nothing
     into = torch.zeros(toy.layout.nbytes, dtype=torch.uint8)
@@ -189,7 +198,7 @@ def test_refused_registration_falls_back_to_the_borrowed_buffer(tmp_path):
     toy.close()
 
 
-def test_a_failed_fill_keeps_no_arena(tmp_path):
+def test_a_failed_read_pins_nothing(tmp_path):
     write_units(tmp_path, UNITS)
     toy = open_toy(tmp_path, UNITS)
     os.truncate(tmp_path / "shard1.safetensors", 100)
@@ -200,7 +209,7 @@ def test_a_failed_fill_keeps_no_arena(tmp_path):
     toy.close()
 
 
-def test_runs_join_what_lies_together(tmp_path):
+def test_adjacent_tensors_are_read_together(tmp_path):
     write_units(tmp_path, UNITS)
     toy = open_toy(tmp_path, UNITS)
     reads = []
@@ -234,7 +243,7 @@ def test_a_missing_shard_is_a_sentence(tmp_path):
         Shard(tmp_path / "none.safetensors")
 
 
-def test_the_account_finds_what_outlives_its_lease():
+def test_the_allocator_finds_what_outlives_its_buffer():
     allocator = Allocator(Machine(CPU))
     buffer = allocator.allocate(BufferKind.SLOTS, 4096)
     view = buffer.memory[5:10]

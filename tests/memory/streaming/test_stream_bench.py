@@ -3,37 +3,44 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
-import pytest
 import torch
 
-from tests.bench.bench_stream import known, run_apart, table
+from studio.memory.planning.speeds import ASSUMED
+from tests.bench.bench_stream import known, main, run_apart, table
 from tests.bench.stream_variants import LIBRARIES, VARIANTS, Setting
 
-ROOT = Path(__file__).resolve().parents[3]
 
-
-@pytest.mark.parametrize("name", ["ours_resident", "ours_int8_pinned", "budget_16", "ti2v_24"])
-def test_a_variant_tells_all_its_columns(tmp_path, name):
-    with torch.inference_mode():
-        parts = list(VARIANTS[name](Setting(tmp_path, rehearse=True), 17))
-    row = {key: value for part in parts for key, value in part.items()}
-    wanted = {"ti2v_24": {"steps_seconds", "decode_seconds", "kept"}, "budget_16": {"predicted_vram_gb", "kept"}}
+def test_a_variant_tells_all_its_columns(tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.bench.stream_variants.load_speeds", lambda *_: ASSUMED["cpu"])
     ours = {"block_seconds", "predicted_block_seconds", "predicted_gb", "pinned_gb"}
-    assert row.keys() >= wanted.get(name, ours) | {"peak_vram_gb", "ram_gb"}
-    assert row.get("decoded_frames", 17) == 17 and row.get("notices", []) == []
-    assert not list(tmp_path.glob("*.tmp"))
+    for name, wanted in (
+        ("ours_resident", ours),
+        ("ours_int8_pinned", ours),
+        ("budget_16", {"predicted_vram_gb", "kept"}),
+        ("ti2v_24", {"steps_seconds", "decode_seconds", "kept"}),
+    ):
+        with torch.inference_mode():
+            parts = list(VARIANTS[name](Setting(tmp_path / name, rehearse=True), 17))
+        row = {key: value for part in parts for key, value in part.items()}
+        assert row.keys() >= wanted | {"peak_vram_gb", "ram_gb"}, name
+        assert row.get("decoded_frames", 17) == 17 and row.get("notices", []) == [], name
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_what_was_measured_is_kept_when_the_time_is_up(tmp_path, monkeypatch):
     child = tmp_path / "child.py"
-    child.write_text("import time\nprint('{\"block_seconds\": 1.5}', flush=True)\ntime.sleep(60)\n")
+    child.write_text("raise SystemExit('no such thing')")
     monkeypatch.setattr("tests.bench.bench_stream.__file__", str(child))
+    assert run_apart(Setting(tmp_path, rehearse=True), "ours_pinned", 17, 60) == {"failed": "no such thing"}
+
+    def run_too_long(command, stdout, stderr, timeout, cwd):
+        stdout.write('{"block_seconds": 1.5}\n')
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr("tests.bench.bench_stream.subprocess.run", run_too_long)
     row = run_apart(Setting(tmp_path, rehearse=True), "ours_pinned", 17, 1.0)
     assert row == {"block_seconds": 1.5, "failed": "the time was up"}
-    child.write_text("raise SystemExit('no such thing')")
-    assert run_apart(Setting(tmp_path, rehearse=True), "ours_pinned", 17, 60) == {"failed": "no such thing"}
     monkeypatch.setitem(LIBRARIES, "mmgp", "no_such_library")
     assert run_apart(Setting(tmp_path, rehearse=True), "mmgp", 17, 60) == {"failed": "no_such_library is not installed"}
 
@@ -53,7 +60,8 @@ def test_whole_rows_of_a_commit_are_known_and_the_table_compares_them(tmp_path):
     assert len(lines) == 3 and lines[2].startswith("17 | ours_pinned | 5.0 % | 0.021")
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_without_a_gpu_it_says_so():
-    bench = [sys.executable, str(ROOT / "tests" / "bench" / "bench_stream.py")]
-    assert "no GPU" in subprocess.run(bench, capture_output=True, text=True, check=True).stdout
+def test_without_a_gpu_it_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["bench_stream.py"])
+    main()
+    assert "no GPU" in capsys.readouterr().out

@@ -61,19 +61,19 @@ def run_schedule(folder: Path, seed: int, forgets: frozenset[str] = frozenset())
     return len(wrong)
 
 
-@pytest.mark.parametrize("seeds", [range(300), pytest.param(range(300, 5000), marks=pytest.mark.slow)], ids=str)
+@pytest.mark.parametrize("seeds", [range(100), pytest.param(range(100, 5000), marks=pytest.mark.slow)], ids=str)
 def test_random_schedules_on_a_late_device(toy_files, seeds):
     wrong = [seed for seed in seeds if run_schedule(toy_files[0], seed)]
     assert not wrong
 
 
-@pytest.mark.parametrize("bug", ["ready", "free", "staging"])
-def test_planted_bugs_are_caught(toy_files, bug):
-    caught = sum(run_schedule(toy_files[0], seed, frozenset({bug})) > 0 for seed in range(60))
-    assert caught > 3
+def test_planted_bugs_are_caught(toy_files):
+    for bug in ("ready", "free", "staging"):
+        caught = sum(run_schedule(toy_files[0], seed, frozenset({bug})) > 0 for seed in range(50))
+        assert caught > 3, bug
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     sources=st.lists(st.sampled_from(KINDS), min_size=UNITS, max_size=UNITS),
     slots=st.integers(1, UNITS),

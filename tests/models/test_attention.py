@@ -1,5 +1,6 @@
 """Attention: against the formula written out, the choice of kernel, and memory without the square."""
 
+import itertools
 import math
 
 import pytest
@@ -25,15 +26,13 @@ def _formula(q, k, v, bias=None, causal=False):
     return torch.einsum("bhnm,bmhd->bnhd", logits.softmax(-1), v)
 
 
-@pytest.mark.parametrize("biased", [False, True])
-@pytest.mark.parametrize("causal, n, m", [(False, 7, 7), (False, 7, 30), (True, 7, 7), (True, 200, 200)])
-@pytest.mark.parametrize("head_dim", [8, 128, 512])
-def test_attention_is_the_formula(causal, n, m, head_dim, biased):
-    q, k, v, bias = _inputs(n, m, 3, head_dim)
-    bias = bias if biased else None
-    torch.testing.assert_close(
-        attention(q, k, v, causal=causal, bias=bias), _formula(q, k, v, bias, causal), rtol=1e-10, atol=1e-12
-    )
+def test_attention_is_the_formula():
+    sizes = [(False, 7, 7), (False, 7, 30), (True, 7, 7), (True, 200, 200)]
+    for (causal, n, m), head_dim, biased in itertools.product(sizes, (8, 128, 512), (False, True)):
+        q, k, v, bias = _inputs(n, m, 3, head_dim)
+        bias = bias if biased else None
+        got, wanted = attention(q, k, v, causal=causal, bias=bias), _formula(q, k, v, bias, causal)
+        assert torch.allclose(got, wanted, rtol=1e-10, atol=1e-12), (causal, n, m, head_dim, biased)
 
 
 def test_a_float32_bias_is_not_rounded_to_bfloat16():
@@ -55,22 +54,22 @@ def test_wide_causal_attention_never_builds_the_square():
     assert peak_bytes(lambda: attention(q, k, v, causal=True)) < q.nbytes + n * n  # the square takes 4 n^2 a sample
 
 
-@pytest.mark.parametrize(
-    "device, dtype, head_dim, installed, expected",
-    [
-        ("cuda", torch.bfloat16, 128, True, "flash-attn"),
-        ("cuda:1", torch.float16, 256, True, "flash-attn"),
-        ("cuda:2", torch.bfloat16, 128, True, "sdpa"),  # Hopper
-        ("cuda", torch.bfloat16, 512, True, "sdpa"),
-        ("cuda", torch.float32, 128, True, "sdpa"),
-        ("cuda", torch.bfloat16, 128, False, "sdpa"),
-        ("cpu", torch.bfloat16, 128, True, "sdpa"),
-    ],
-)
-def test_choice_of_kernel(monkeypatch, device, dtype, head_dim, installed, expected):
-    monkeypatch.setattr(module, "_FLASH_INSTALLED", installed)
+def test_choice_of_kernel(monkeypatch):
+    cases = {
+        ("cuda", torch.bfloat16, 128, True): "flash-attn",
+        ("cuda:1", torch.float16, 256, True): "flash-attn",
+        ("cuda:2", torch.bfloat16, 128, True): "sdpa",  # Hopper
+        ("cuda", torch.bfloat16, 512, True): "sdpa",
+        ("cuda", torch.float32, 128, True): "sdpa",
+        ("cuda", torch.bfloat16, 128, False): "sdpa",
+        ("cpu", torch.bfloat16, 128, True): "sdpa",
+    }
     monkeypatch.setattr(module, "_capability", lambda device: (9, 0) if device.index == 2 else (8, 6))
-    assert attention_backend(torch.device(device), dtype, head_dim) == expected
+    chosen = {}
+    for device, dtype, head_dim, installed in cases:
+        monkeypatch.setattr(module, "_FLASH_INSTALLED", installed)
+        chosen[device, dtype, head_dim, installed] = attention_backend(torch.device(device), dtype, head_dim)
+    assert chosen == cases
 
 
 @pytest.mark.gpu

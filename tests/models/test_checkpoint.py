@@ -36,22 +36,22 @@ def _edit(path: Path, change):
     save_file(tensors, path)
 
 
-@pytest.mark.parametrize("component", COMPONENTS)
-def test_loads_exactly_what_is_stored(stored, component):
-    module = LOADERS[component](stored)
-    weights = load_file(ComponentFiles(stored, component).files[0])
-    state = module.state_dict()
-    assert set(state) == set(weights)
-    assert all(torch.equal(state[name], weights[name]) for name in weights)
-    assert not module.training and not any(p.requires_grad for p in module.parameters())
-    assert not any(t.is_meta for t in (*module.parameters(), *module.buffers()))
+def test_loads_exactly_what_is_stored(stored):
+    for component, load in LOADERS.items():
+        module = load(stored)
+        weights = load_file(ComponentFiles(stored, component).files[0])
+        state = module.state_dict()
+        assert set(state) == set(weights)
+        assert all(torch.equal(state[name], weights[name]) for name in weights), component
+        assert not module.training and not any(p.requires_grad for p in module.parameters()), component
+        assert not any(t.is_meta for t in (*module.parameters(), *module.buffers())), component
 
 
-@pytest.mark.parametrize("component", COMPONENTS)
-def test_casts_to_the_dtype_asked_for(stored, component):
-    exact, cast = LOADERS[component](stored, torch.float32), LOADERS[component](stored, torch.bfloat16)
-    for name, tensor in cast.state_dict().items():
-        assert torch.equal(tensor, exact.state_dict()[name].bfloat16())
+def test_casts_to_the_dtype_asked_for(stored):
+    for component, load in LOADERS.items():
+        exact, cast = load(stored, torch.float32).state_dict(), load(stored, torch.bfloat16).state_dict()
+        wrong = [name for name, tensor in cast.items() if not torch.equal(tensor, exact[name].bfloat16())]
+        assert not wrong, (component, wrong)
 
 
 def test_loading_holds_no_second_copy(stored):
@@ -61,15 +61,15 @@ def test_loading_holds_no_second_copy(stored):
     assert len({tensor.untyped_storage().data_ptr() for tensor in tensors}) == len(tensors)
 
 
-@pytest.mark.parametrize("component", COMPONENTS)
-def test_shards_hold_what_one_file_holds(stored, tmp_path, component):
+def test_shards_hold_what_one_file_holds(stored, tmp_path):
     sharded = write_checkpoint(tmp_path, TINY, seed=1, shards=3)
-    one, many = ComponentFiles(stored, component), ComponentFiles(sharded, component)
-    assert len(many.files) == (1 if component == "vae" else 3)
-    assert (one.nbytes, one.parameters, one.dtypes) == (many.nbytes, many.parameters, (torch.float32,))
-    state = LOADERS[component](sharded).state_dict()
-    for name, tensor in LOADERS[component](stored).state_dict().items():
-        assert torch.equal(tensor, state[name])
+    for component, load in LOADERS.items():
+        one, many = ComponentFiles(stored, component), ComponentFiles(sharded, component)
+        assert len(many.files) == (1 if component == "vae" else 3)
+        assert (one.nbytes, one.parameters, one.dtypes) == (many.nbytes, many.parameters, (torch.float32,)), component
+        state = load(sharded).state_dict()
+        for name, tensor in load(stored).state_dict().items():
+            assert torch.equal(tensor, state[name]), (component, name)
 
 
 def test_public_clip_file_gives_its_text_tower_alone(folder):
@@ -122,22 +122,23 @@ def test_text_to_video_config_on_image_to_video_weights(tmp_path):
         checkpoint.load_transformer(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "break_it, sentence",
-    [
-        (lambda f: (f / "transformer/config.json").unlink(), "config.json is missing"),
-        (lambda f: (f / "transformer/config.json").write_text("{"), "no readable json"),
-        (lambda f: (f / "transformer/config.json").write_text("{}"), "describes no transformer"),
-        (lambda f: (f / DIT_FILE).unlink(), "has no weights"),
-        (lambda f: (f / DIT_FILE).write_bytes((f / DIT_FILE).read_bytes()[:-1]), "cut short"),
-        (lambda f: (f / DIT_FILE).write_text("version https://git-lfs.github.com/spec/v1\n"), "Git-LFS"),
-        (lambda f: shutil.rmtree(f / "transformer"), "missing"),
-    ],
-)
-def test_defects_are_sentences(folder, break_it, sentence):
-    break_it(folder)
-    with pytest.raises(CheckpointError, match=sentence):
-        build(folder, "transformer")
+def test_defects_are_sentences(stored, tmp_path):
+    config, weights = Path("transformer/config.json"), Path(DIT_FILE)
+    defects = {
+        "config.json is missing": lambda f: (f / config).unlink(),
+        "no readable json": lambda f: (f / config).write_text("{"),
+        "describes no transformer": lambda f: (f / config).write_text("{}"),
+        "has no weights": lambda f: (f / weights).unlink(),
+        "cut short": lambda f: (f / weights).write_bytes((f / weights).read_bytes()[:-1]),
+        "Git-LFS": lambda f: (f / weights).write_text("version https://git-lfs.github.com/spec/v1\n"),
+        "is missing. Download it": lambda f: shutil.rmtree(f / "transformer"),
+    }
+    for number, (sentence, break_it) in enumerate(defects.items()):
+        folder = tmp_path / str(number)
+        shutil.copytree(stored / "transformer", folder / "transformer")
+        break_it(folder)
+        with pytest.raises(CheckpointError, match=sentence):
+            build(folder, "transformer")
 
 
 def test_index_and_shards_must_agree(tmp_path):
@@ -170,19 +171,16 @@ def test_two_trainings_of_one_shape_differ(stored, folder, tmp_path):
         assert own != fingerprint(stored, component, torch.bfloat16)
 
 
-@pytest.mark.parametrize(
-    "component, file",
-    [
+def test_fingerprint_covers_the_small_files(folder):
+    for component, file in (
         ("step_llm", "step_llm/step1_chat_tokenizer.model"),
         ("clip", "hunyuan_clip/tokenizer/vocab.txt"),
         ("vae", "vae/config.json"),
-    ],
-)
-def test_fingerprint_covers_the_small_files(folder, component, file):
-    before = fingerprint(folder, component, torch.float32)
-    with open(folder / file, "ab") as handle:
-        handle.write(b"\n")
-    assert fingerprint(folder, component, torch.float32) != before
+    ):
+        before = fingerprint(folder, component, torch.float32)
+        with open(folder / file, "ab") as handle:
+            handle.write(b"\n")
+        assert fingerprint(folder, component, torch.float32) != before, file
 
 
 def test_fingerprint_samples_a_large_file_evenly(folder, monkeypatch):
@@ -208,22 +206,19 @@ def test_small_files_are_sampled_whole():
 
 
 @pytest.mark.skipif(not KEYMAPS.is_dir(), reason="the facts of the public checkpoints are not beside the repository")
-@pytest.mark.parametrize(
-    "component, keymap, changes, parameters",
-    [
+def test_public_sizes():
+    """The networks that the public configs describe have the public files' keys and shapes, and no others."""
+    for component, keymap, changes, parameters in (
         ("transformer", "dit_t2v", {}, 29_342_478_400),
         ("transformer", "dit_ti2v", {"use_additional_conditions": True}, 29_382_205_504),
         ("step_llm", "step_llm", {}, 19_579_600_896),
         ("clip", "hunyuan_clip_file", {}, 350_986_240),
         ("vae", "vae_v2_file", {}, 498_818_819),
-    ],
-)
-def test_public_sizes(component, keymap, changes, parameters):
-    """The networks that the public configs describe have the public files' keys and shapes, and no others."""
-    config = KEYMAPS / "t2v" / LAYOUT[component].folder / "config.json"
-    described = (json.loads(config.read_text()) if config.exists() else {}) | changes
-    state = checkpoint.network(component, described).state_dict()
-    lines = (KEYMAPS / "keymaps" / f"{keymap}.tsv").read_text().splitlines()
-    wanted = dict(line.split("\t") for line in lines if line.startswith(LAYOUT[component].prefix))
-    assert {name: "x".join(map(str, tensor.shape)) for name, tensor in state.items()} == wanted
-    assert sum(tensor.numel() for tensor in state.values()) == parameters
+    ):
+        config = KEYMAPS / "t2v" / LAYOUT[component].folder / "config.json"
+        described = (json.loads(config.read_text()) if config.exists() else {}) | changes
+        state = checkpoint.network(component, described).state_dict()
+        lines = (KEYMAPS / "keymaps" / f"{keymap}.tsv").read_text().splitlines()
+        wanted = dict(line.split("\t") for line in lines if line.startswith(LAYOUT[component].prefix))
+        assert {name: "x".join(map(str, tensor.shape)) for name, tensor in state.items()} == wanted, keymap
+        assert sum(tensor.numel() for tensor in state.values()) == parameters, keymap

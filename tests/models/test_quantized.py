@@ -1,5 +1,6 @@
 """int8 weights: bitsandbytes' codes, small errors, and a scratch that never serves a stale weight."""
 
+import itertools
 from copy import deepcopy
 
 import pytest
@@ -71,14 +72,13 @@ def relative(error: Tensor, reference: Tensor) -> float:
     return (error.norm() / reference.norm()).item()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("draw", [normal, heavy])
-def test_codes_and_scales_are_bitsandbytes(draw, dtype):
-    weight = draw((96, 512), torch.Generator().manual_seed(1)).to(dtype)
-    codes, scale = quantize_rows(weight)
-    reference, absmax, _ = bnb.functional.int8_vectorwise_quant(weight.half())
-    assert torch.equal(codes, reference)
-    assert torch.equal(scale, absmax / 127)
+def test_codes_and_scales_are_bitsandbytes():
+    for draw, dtype in itertools.product((normal, heavy), (torch.float32, torch.bfloat16, torch.float16)):
+        weight = draw((96, 512), torch.Generator().manual_seed(1)).to(dtype)
+        codes, scale = quantize_rows(weight)
+        reference, absmax, _ = bnb.functional.int8_vectorwise_quant(weight.half())
+        assert torch.equal(codes, reference), (draw.__name__, dtype)
+        assert torch.equal(scale, absmax / 127), (draw.__name__, dtype)
 
 
 @settings(max_examples=60, deadline=None)
@@ -95,17 +95,17 @@ def test_any_finite_float16_keeps_within_half_a_step(rows):
     assert not codes[~filled].any() and not scale[~filled].any()
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 70000.0])
-def test_a_weight_that_float16_cannot_hold_is_refused(bad):
-    with pytest.raises(ValueError, match="float16"):
-        quantize_rows(torch.tensor([[1.0, bad]]))
+def test_a_weight_that_float16_cannot_hold_is_refused():
+    for bad in (float("nan"), float("inf"), 70000.0):
+        with pytest.raises(ValueError, match="float16"):
+            quantize_rows(torch.tensor([[1.0, bad]]))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_dequantised_weights_are_rounded_once(dtype):
+def test_dequantised_weights_are_rounded_once():
     codes, scale = quantize_rows(heavy((64, 128), torch.Generator().manual_seed(2)))
-    exact = (codes.double() * scale.double()[:, None]).float().to(dtype)  # the product of both in float32, then dtype
-    assert torch.equal(dequantize_rows(codes, scale, torch.empty(64, 128, dtype=dtype)), exact)
+    for dtype in (torch.float32, torch.bfloat16):
+        exact = (codes.double() * scale.double()[:, None]).float().to(dtype)  # their product in float32, then dtype
+        assert torch.equal(dequantize_rows(codes, scale, torch.empty(64, 128, dtype=dtype)), exact), dtype
 
 
 def test_update_of_a_block_with_normal_weights_is_off_by_two_percent_at_most():
@@ -132,16 +132,16 @@ def test_update_with_heavy_tails_has_row_wise_int8s_own_error():
     assert ours <= 1.1 * own
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_scratch_gives_the_bits_of_weights_in_memory_of_their_own(dtype):
-    block = int8_block(filled_block(normal, dtype=dtype))
-    alone = update(block, dtype=dtype, token_chunk=40)
-    scratch = scratch_for(block, dtype)
-    int8_block(block, scratch)
-    assert torch.equal(update(block, dtype=dtype, token_chunk=40), alone)
-    with scratch.unit():
-        assert torch.equal(update(block, dtype=dtype, token_chunk=40), alone)
-        assert torch.equal(update(block, dtype=dtype, token_chunk=40), alone)
+def test_scratch_gives_the_bits_of_weights_in_memory_of_their_own():
+    for dtype in (torch.float32, torch.bfloat16):
+        block = int8_block(filled_block(normal, dtype=dtype))
+        alone = update(block, dtype=dtype, token_chunk=40)
+        scratch = scratch_for(block, dtype)
+        int8_block(block, scratch)
+        assert torch.equal(update(block, dtype=dtype, token_chunk=40), alone), dtype
+        with scratch.unit():
+            assert torch.equal(update(block, dtype=dtype, token_chunk=40), alone), dtype
+            assert torch.equal(update(block, dtype=dtype, token_chunk=40), alone), dtype
 
 
 def test_inside_a_unit_each_layer_is_dequantised_once_per_pass_however_many_chunks(monkeypatch):
@@ -190,17 +190,14 @@ def test_scratch_is_not_reallocated_and_holds_the_largest_of_each_turn():
     assert scratch_elements(block) == (4 * SMALL.width**2, 4 * SMALL.width**2)
 
 
-@pytest.mark.parametrize(
-    ("build", "stored"),
-    [(lambda: Block(TransformerParams()), 604_041_728), (lambda: Layer(StepLLMParams()), 399_519_744)],
-)
-def test_public_shapes_take_052_of_bfloat16(build, stored):
+def test_public_shapes_take_052_of_bfloat16():
     with torch.device("meta"):
-        unit = build()
-    assert sum(parameter.numel() for parameter in unit.parameters()) == stored
-    unit = int8_block(unit.to(torch.bfloat16))
-    assert all(parameter.is_meta for parameter in unit.parameters())
-    assert sum(parameter.nbytes for parameter in unit.parameters()) / (2 * stored) <= 0.52
+        units = {Block(TransformerParams()): 604_041_728, Layer(StepLLMParams()): 399_519_744}
+    for unit, stored in units.items():
+        assert sum(parameter.numel() for parameter in unit.parameters()) == stored
+        unit = int8_block(unit.to(torch.bfloat16))
+        assert all(parameter.is_meta for parameter in unit.parameters())
+        assert sum(parameter.nbytes for parameter in unit.parameters()) / (2 * stored) <= 0.52
 
 
 def test_keys_are_weight_and_weight_scale_and_norms_stay():

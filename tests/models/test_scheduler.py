@@ -7,17 +7,19 @@ from models.scheduler import FlowMatchScheduler
 from tests.golden.rule import golden, relative_error
 
 
-@pytest.mark.parametrize("name", sorted(golden("schedule")))
-def test_every_recorded_schedule_is_reproduced(name):
-    steps, shift = name.removeprefix("steps").split("_shift")
-    times = FlowMatchScheduler(int(steps), float(shift)).times
-    assert times.dtype == torch.float32 and times[0] == 0 and times[-1] == 1
-    assert relative_error(times, golden("schedule")[name]) <= 1e-6
+def test_every_recorded_schedule_is_reproduced():
+    recorded = golden("schedule")
+    assert recorded
+    for name, wanted in recorded.items():
+        steps, shift = name.removeprefix("steps").split("_shift")
+        times = FlowMatchScheduler(int(steps), float(shift)).times
+        assert times.dtype == torch.float32 and times[0] == 0 and times[-1] == 1, name
+        assert relative_error(times, wanted) <= 1e-6, name
 
 
-@pytest.mark.parametrize("shift", [0.5, 1.0, 13.0, 100.0])
-def test_times_rise(shift):
-    assert (FlowMatchScheduler(40, shift).times.diff() > 0).all()
+def test_times_rise():
+    for shift in (0.5, 1.0, 13.0, 100.0):
+        assert (FlowMatchScheduler(40, shift).times.diff() > 0).all(), shift
 
 
 def test_no_shift_means_equal_steps():
@@ -39,7 +41,7 @@ def test_a_step_computes_in_float32():
     assert stepped.dtype == torch.float32 and stepped.item() == 1 + 2**-10
 
 
-@pytest.mark.parametrize("steps, shift", [(0, 13.0), (5, 0.0), (5, -1.0)])
-def test_impossible_schedules_are_refused(steps, shift):
-    with pytest.raises(ValueError, match="at least one step"):
-        FlowMatchScheduler(steps, shift)
+def test_impossible_schedules_are_refused():
+    for steps, shift in ((0, 13.0), (5, 0.0), (5, -1.0)):
+        with pytest.raises(ValueError, match="at least one step"):
+            FlowMatchScheduler(steps, shift)

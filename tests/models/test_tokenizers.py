@@ -48,15 +48,13 @@ def test_empty_text(step, clip):
     assert clip.encode("").ids == (101, 102)
 
 
-@pytest.mark.parametrize("name", ["step", "clip"])
-def test_long_text_is_cut_at_its_end_and_counted(name, request):
-    tokenizer = request.getfixturevalue(name)
-    length = {"step": 320, "clip": 77}[name]
+def test_long_text_is_cut_at_its_end_and_counted(step, clip):
     text = "月球上的宇航员。" * 200
-    whole, got = tokenizer.encode(text, 10**6), tokenizer.encode(text)
-    assert got.valid == length and whole.cut == 0
-    assert got.ids == (*whole.ids[: length - 1], whole.ids[-1])
-    assert got.cut == whole.valid - length
+    for tokenizer, length in ((step, 320), (clip, 77)):
+        whole, got = tokenizer.encode(text, 10**6), tokenizer.encode(text)
+        assert got.valid == length and whole.cut == 0
+        assert got.ids == (*whole.ids[: length - 1], whole.ids[-1])
+        assert got.cut == whole.valid - length
 
 
 def test_padding(step, clip):

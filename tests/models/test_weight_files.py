@@ -28,28 +28,32 @@ def _read(entry: TensorEntry, dtype=None):
     return out
 
 
-@pytest.fixture(params=["safetensors", "bin"])
-def stored(request, tmp_path):
-    tensors, path = _tensors(), tmp_path / f"weights.{request.param}"
-    save_file(tensors, path) if request.param == "safetensors" else torch.save(tensors, path)
-    return path, tensors
+@pytest.fixture
+def paths(tmp_path):
+    """The same tensors as safetensors and as a PyTorch .bin."""
+    found = tmp_path / "weights.safetensors", tmp_path / "weights.bin"
+    save_file(_tensors(), found[0])
+    torch.save(_tensors(), found[1])
+    return found
 
 
-def test_table_and_bytes_are_what_was_stored(stored):
-    path, tensors = stored
-    table = read_table(path)
-    assert set(table) == set(tensors)
-    for name, tensor in tensors.items():
-        entry = table[name]
-        assert (entry.shape, entry.dtype, entry.nbytes) == (tuple(tensor.shape), tensor.dtype, tensor.nbytes)
-        assert torch.equal(_read(entry), tensor)
+@pytest.fixture
+def stored(paths):
+    return paths[0], _tensors()
 
 
-def test_cast_in_pieces_equals_cast_at_once(stored, monkeypatch):
+def test_table_and_bytes_are_what_was_stored(paths, monkeypatch):
+    """Also where a read casts, piece by piece."""
     monkeypatch.setattr("models.weight_files.CAST_BYTES", 16)
-    path, tensors = stored
-    for name, entry in read_table(path).items():
-        assert torch.equal(_read(entry, torch.float64), tensors[name].double())
+    tensors = _tensors()
+    for path in paths:
+        table = read_table(path)
+        assert set(table) == set(tensors), path
+        for name, tensor in tensors.items():
+            entry = table[name]
+            assert (entry.shape, entry.dtype, entry.nbytes) == (tuple(tensor.shape), tensor.dtype, tensor.nbytes), path
+            assert torch.equal(_read(entry), tensor), (path, name)
+            assert torch.equal(_read(entry, torch.float64), tensor.double()), (path, name)
 
 
 def test_reads_into_a_view_of_a_larger_buffer(stored):
@@ -67,13 +71,13 @@ def test_unfit_memory_is_refused(stored):
             read_into(entry, out)
 
 
-def test_every_truncation_is_an_error(stored):
-    path, _ = stored
-    whole = path.read_bytes()
-    for length in {0, 5, 8, 40, len(whole) // 2, len(whole) - 1}:
-        path.write_bytes(whole[:length])
-        with pytest.raises(CheckpointError, match="cut short|no safetensors"):
-            read_table(path)
+def test_every_truncation_is_an_error(paths):
+    for path in paths:
+        whole = path.read_bytes()
+        for length in {0, 5, 8, 40, len(whole) // 2, len(whole) - 1}:
+            path.write_bytes(whole[:length])
+            with pytest.raises(CheckpointError, match="cut short|no safetensors"):
+                read_table(path)
 
 
 def test_truncated_shard_tells_both_sizes(tmp_path):
@@ -85,12 +89,12 @@ def test_truncated_shard_tells_both_sizes(tmp_path):
         read_table(path)
 
 
-def test_a_file_cut_after_its_table_was_read_is_an_error(stored):
-    path, _ = stored
-    table = read_table(path)
-    path.write_bytes(path.read_bytes()[:90])
-    with pytest.raises(CheckpointError, match="ended while codes was read"):
-        _read(table["codes"])
+def test_a_file_cut_after_its_table_was_read_is_an_error(paths):
+    for path in paths:
+        table = read_table(path)
+        path.write_bytes(path.read_bytes()[:90])
+        with pytest.raises(CheckpointError, match="ended while codes was read"):
+            _read(table["codes"])
 
 
 def test_git_lfs_pointer(tmp_path):
@@ -106,9 +110,8 @@ def _with_header(path, header: bytes, data: bytes = b""):
     return path
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
+def test_foreign_headers(tmp_path):
+    for header in (
         b"not json",
         b"[]",
         b'{"w": 3}',
@@ -116,11 +119,9 @@ def _with_header(path, header: bytes, data: bytes = b""):
         b'{"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}',
         b'{"w": {"dtype": "F32", "shape": [-1], "data_offsets": [4, 0]}}',
         b'{"w": {"dtype": "F32", "shape": [1], "data_offsets": [-4, 0]}}',
-    ],
-)
-def test_foreign_headers(tmp_path, header):
-    with pytest.raises(CheckpointError, match="header"):
-        read_table(_with_header(tmp_path / "x.safetensors", header, bytes(4)))
+    ):
+        with pytest.raises(CheckpointError, match="header"):
+            read_table(_with_header(tmp_path / "x.safetensors", header, bytes(4)))
 
 
 def test_trailing_bytes_are_noticed(tmp_path):
@@ -139,12 +140,12 @@ def test_pickle_that_is_no_table_of_tensors(tmp_path):
             read_table(path)
 
 
-@pytest.mark.parametrize("name", ["../x.safetensors", "/etc/passwd", "a\\b", "..", ""])
-def test_index_names_no_file_outside_its_folder(tmp_path, name):
+def test_index_names_no_file_outside_its_folder(tmp_path):
     path = tmp_path / "m.safetensors.index.json"
-    path.write_text(json.dumps({"weight_map": {"w": name}}))
-    with pytest.raises(CheckpointError, match="no file beside it"):
-        read_index(path)
+    for name in ("../x.safetensors", "/etc/passwd", "a\\b", "..", ""):
+        path.write_text(json.dumps({"weight_map": {"w": name}}))
+        with pytest.raises(CheckpointError, match="no file beside it"):
+            read_index(path)
 
 
 def test_index_names_absent_files(tmp_path):
@@ -154,9 +155,9 @@ def test_index_names_absent_files(tmp_path):
         read_index(path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"weight_map": {}}', '{"weight_map": {"w": 3}}'])
-def test_broken_index(tmp_path, text):
+def test_broken_index(tmp_path):
     path = tmp_path / "m.safetensors.index.json"
-    path.write_text(text)
-    with pytest.raises(CheckpointError):
-        read_index(path)
+    for text in ("", "[]", "{}", '{"weight_map": {}}', '{"weight_map": {"w": 3}}'):
+        path.write_text(text)
+        with pytest.raises(CheckpointError):
+            read_index(path)

@@ -6,45 +6,43 @@ import os
 import shutil
 from collections.abc import Callable
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from studio.checkpoints.download_record import Record, read_record
+from models.layout import COMPONENTS, LAYOUT
+from studio.checkpoints.download_record import DownloadRecord, read_download_record
 from studio.checkpoints.hubs import Hub, HubFile, open_hub
 from studio.checkpoints.inspect import inspect
 from studio.config import ModelConfig
 from studio.errors import InputError, StudioError
+from studio.units import GB
 
-Report = Callable[[str], None]
 
-# What the studio reads of the public repositories. Not vae.safetensors (version 1), lib/ (a binary the studio does
-# without), vocab_org.txt, pictures.
-REQUIRED = (
-    "transformer/config.json",
-    "transformer/diffusion_pytorch_model*.safetensors",
-    "step_llm/config.json",
-    "step_llm/model*.safetensors",
-    "step_llm/step1_chat_tokenizer.model",
-    "hunyuan_clip/clip_text_encoder/config.json",
-    "hunyuan_clip/clip_text_encoder/pytorch_model.bin",
-    "hunyuan_clip/tokenizer/vocab.txt",
-    "hunyuan_clip/tokenizer/tokenizer_config.json",
-    "vae/vae_v2.safetensors",
-)
-OPTIONAL = (
-    "transformer/diffusion_pytorch_model.safetensors.index.json",
-    "step_llm/model.safetensors.index.json",
-    "vae/config.json",
-)
+def _wanted_names() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Patterns of what the studio reads of a public repository: what must be there, and what may.
+
+    Not vae.safetensors (version 1), lib/ (a binary the studio does without), vocab_org.txt, pictures.
+    """
+    required, optional = [], []
+    for component in COMPONENTS:
+        layout = LAYOUT[component]
+        public = PurePosixPath(layout.weights[-1])  # shards have a number between stem and suffix
+        required += [f"{layout.folder}/{public.stem}*{public.suffix}", *layout.tokenizer]
+        optional.append(f"{layout.folder}/{layout.weights[0]}.index.json")
+        (required if layout.config_required else optional).append(f"{layout.folder}/config.json")
+    return tuple(required), tuple(optional)
+
+
+REQUIRED, OPTIONAL = _wanted_names()
 CLIP_LICENCE = (
     "Licence: the repository says MIT, but the files under hunyuan_clip/ come from Tencent's HunyuanDiT, whose licence "
     "is tencent-hunyuan-community (https://github.com/Tencent/HunyuanDiT, LICENSE.txt). Read it before you use them."
 )
-SPARE_BYTES = 64 << 20  # left on the disk beside the files: indexes, records, the filesystem's own
+SPARE_BYTES = 64 << 20  # left free beside the files: indexes, records, the file system's own
 HASH_BYTES = 8 << 20
 
 
-def download(model: ModelConfig, source: str, to: Path, report: Report) -> None:
-    """Fetch a model's files from "hf" or "modelscope" into the checkpoint folder `to`, going on where it stopped.
+def download(model: ModelConfig, source: str, to: Path, report: Callable[[str], None]) -> None:
+    """Fetch a model's files from "hf" or "modelscope" into the checkpoint folder `to`, resuming what was begun.
 
     Files that another folder beside `to` has already, with the same checksum, are linked rather than fetched.
     Raises InputError for a model without a source, StudioError for a network, a checksum or a disk that fails.
@@ -56,7 +54,7 @@ def download(model: ModelConfig, source: str, to: Path, report: Report) -> None:
     revision, listed = hub.list(repo)
     files = _needed(listed, repo, source)
     to.mkdir(parents=True, exist_ok=True)
-    record = read_record(to) or Record()
+    record = read_download_record(to) or DownloadRecord()
     record.source, record.repo, record.revision = source, repo, revision
     report(f"{repo} on {source}: {len(files)} files, {_gb(sum(file.size for file in files))}, into {to}")
     report(CLIP_LICENCE)
@@ -80,7 +78,7 @@ def _needed(listed: list[HubFile], repo: str, source: str) -> list[HubFile]:
     return sorted(wanted, key=lambda file: (file.size, file.path))
 
 
-def _is_here(file: HubFile, to: Path, record: Record) -> bool:
+def _is_here(file: HubFile, to: Path, record: DownloadRecord) -> bool:
     """Whether the file is in place with the hub's checksum; a file with another one is removed."""
     path = to / file.path
     if not path.is_file():
@@ -94,7 +92,7 @@ def _is_here(file: HubFile, to: Path, record: Record) -> bool:
     return False
 
 
-def _link_from_sibling(file: HubFile, to: Path, record: Record, report: Report) -> bool:
+def _link_from_sibling(file: HubFile, to: Path, record: DownloadRecord, report: Callable[[str], None]) -> bool:
     """Take the file from another model's folder where that has the same content. Small files are fetched instead."""
     if not file.sha256 or file.size < HASH_BYTES:
         return False
@@ -102,7 +100,7 @@ def _link_from_sibling(file: HubFile, to: Path, record: Record, report: Report) 
         other = folder / file.path
         if folder == to or not other.is_file() or other.stat().st_size != file.size:
             continue
-        known = (read_record(folder) or Record()).checksum(folder, file.path)
+        known = (read_download_record(folder) or DownloadRecord()).checksum(folder, file.path)
         if (known or _sha256(other)) == file.sha256:
             way = _share(other.resolve(), to / file.path)
             record.note(to, file.path, file.sha256)
@@ -125,16 +123,16 @@ def _share(existing: Path, path: Path) -> str:
     raise StudioError("write_failed", file=path, reason=reason.strerror)
 
 
-def _check_space(files: list[HubFile], to: Path, report: Report) -> None:
+def _check_space(files: list[HubFile], to: Path, report: Callable[[str], None]) -> None:
     started = sum(path.stat().st_size for path in to.rglob("*.incomplete"))
     need = max(sum(file.size for file in files) - started, 0) + SPARE_BYTES * bool(files)
     free = shutil.disk_usage(to).free
     report(f"To fetch: {len(files)} files, {_gb(need)}. Free: {_gb(free)}.")
     if need > free:
-        raise StudioError("disk_full", folder=to, free_gb=free / 1e9, need_gb=need / 1e9)
+        raise StudioError("disk_full", folder=to, free_gb=free / GB, need_gb=need / GB)
 
 
-def _fetch(hub: Hub, file: HubFile, to: Path, record: Record) -> None:
+def _fetch(hub: Hub, file: HubFile, to: Path, record: DownloadRecord) -> None:
     path = to / file.path
     for _ in range(2):  # wrong bytes may be a passing fault of the network; twice they are the hub's
         try:
@@ -143,7 +141,7 @@ def _fetch(hub: Hub, file: HubFile, to: Path, record: Record) -> None:
             if error.errno != errno.ENOSPC:
                 raise
             free = shutil.disk_usage(to).free
-            raise StudioError("disk_full", folder=to, free_gb=free / 1e9, need_gb=file.size / 1e9) from None
+            raise StudioError("disk_full", folder=to, free_gb=free / GB, need_gb=file.size / GB) from None
         if sha256 := _verified(path, file):
             record.note(to, file.path, sha256)
             return
@@ -153,7 +151,7 @@ def _fetch(hub: Hub, file: HubFile, to: Path, record: Record) -> None:
     raise StudioError("download_checksum", file=file.path, found=found, promised=promised)
 
 
-def _check_result(to: Path, report: Report) -> None:
+def _check_result(to: Path, report: Callable[[str], None]) -> None:
     result = inspect(to)
     for line in result.lines():
         report(line)
@@ -182,4 +180,4 @@ def _sha256(path: Path) -> str:
 
 
 def _gb(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e7 else f"{count / 1e3:.0f} kB"
+    return f"{count / GB:.2f} GB" if count >= GB / 100 else f"{count / 2**20:.2f} MB"

@@ -1,4 +1,4 @@
-"""What `download` put into a checkpoint folder, kept in the folder itself: whence it came, and what was verified.
+"""What `download` put into a checkpoint folder, kept in the folder itself: its source and the files verified.
 
 A file whose length and time are as recorded need not be read again to know its checksum.
 """
@@ -23,7 +23,7 @@ class Verified:
 
 
 @dataclass
-class Record:
+class DownloadRecord:
     """The record of one folder. source: "hf" or "modelscope"; files: path inside the folder -> Verified."""
 
     source: str = ""
@@ -41,17 +41,17 @@ class Record:
         return known.sha256 if known and (known.size, known.mtime_ns) == (now.st_size, now.st_mtime_ns) else None
 
     def note(self, folder: Path, path: str, sha256: str) -> None:
-        """Remember that a file was verified, on disk at once."""
+        """Record that a file was verified, on disk at once. Raises OSError."""
         now = (folder / path).stat()
         self.files[path] = Verified(now.st_size, sha256, now.st_mtime_ns)
         write_whole(folder / NAME, json.dumps(asdict(self), indent=1).encode() + b"\n")
 
 
-def read_record(folder: Path) -> Record | None:
+def read_download_record(folder: Path) -> DownloadRecord | None:
     """The record of a folder, or None where there is none that can be read."""
     try:
         data: Any = json.loads((folder / NAME).read_bytes())
         files = {path: Verified(**values) for path, values in data.pop("files").items()}
-        return Record(**data, files=files)
+        return DownloadRecord(**data, files=files)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -5,7 +5,7 @@ Both clients resume a broken download, within a run and in the next one.
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,12 +38,13 @@ class Hub(Protocol):
         """The revision that will be fetched, and its files."""
 
     def fetch(self, repo: str, revision: str, file: HubFile, folder: Path) -> None:
-        """Bring folder/file.path there, going on from what an earlier try left."""
+        """Fetch a file into folder/file.path, resuming what an earlier try left."""
 
 
 def open_hub(source: str) -> Hub:
     """The hub named "hf" or "modelscope"; HF_ENDPOINT and MODELSCOPE_ENDPOINT replace their addresses."""
-    return {"hf": HuggingFace, "modelscope": ModelScope}[source]()
+    hubs: dict[str, Callable[[], Hub]] = {"hf": HuggingFace, "modelscope": ModelScope}
+    return hubs[source]()
 
 
 class HuggingFace:
@@ -73,10 +74,10 @@ class HuggingFace:
         os.replace(part, path)
 
     def _get(self, url: str, part: Path, size: int) -> bool:
-        """Fetch what `part` lacks. False for a connection that broke after it brought something."""
+        """Fetch what `part` lacks. False where the connection broke after some bytes had come."""
         with open(part, "ab") as out:
             begun = out.tell()
-            if begun > size:  # no beginning of this file
+            if begun > size:  # of another file
                 out.truncate(0)
                 begun = 0
             try:

@@ -8,8 +8,9 @@ from models.checkpoint import CheckpointError, ComponentFiles, build, find_weigh
 from models.layout import COMPONENTS, LAYOUT
 from models.tokenizers import ClipTokenizer, StepTokenizer
 from models.weight_files import LFS_POINTER, read_table
-from studio.checkpoints.download_record import read_record
+from studio.checkpoints.download_record import read_download_record
 from studio.config import ModelConfig, Variant, load_models, part_folder
+from studio.units import GB
 
 FAMILIES = {True: "Step-Video TI2V", False: "Step-Video T2V or Turbo"}
 
@@ -38,12 +39,12 @@ class PartReport:
         if not self.parameters:
             return f"{self.component:12} not usable"
         number = f"{self.files} file{'s' if self.files > 1 else ''}"
-        size = f"{self.nbytes / 1e9:.2f} GB" if self.nbytes >= 1e8 else f"{self.nbytes / 1e6:.1f} MB"
+        size = f"{self.nbytes / GB:.2f} GB" if self.nbytes >= GB / 10 else f"{self.nbytes / 2**20:.1f} MB"
         return f"{self.component:12} {self.parameters:>14,} parameters  {'+'.join(self.dtypes)}  {size}  {number}"
 
 
 @dataclass(frozen=True)
-class Report:
+class FolderReport:
     """A whole folder. family: which Step-Video its transformer is, as far as its files tell."""
 
     folder: Path
@@ -64,13 +65,13 @@ class Report:
         return text
 
 
-def inspect(folder: Path) -> Report:
+def inspect(folder: Path) -> FolderReport:
     """Look at every component of a checkpoint folder. Never fails for what it finds there."""
     folder = Path(folder).expanduser().resolve()
     models = load_models()
     known = _known_model(folder, models)
     parts = tuple(_inspect_part(folder, component, known[1] if known else None) for component in COMPONENTS)
-    return Report(folder, _family(folder, models, known[0] if known else None), parts)
+    return FolderReport(folder, _family(folder, models, known[0] if known else None), parts)
 
 
 def _known_model(folder: Path, models: dict[str, ModelConfig]) -> tuple[ModelConfig, Variant] | None:
@@ -89,9 +90,9 @@ def _family(folder: Path, models: dict[str, ModelConfig], known: ModelConfig | N
         family = FAMILIES[bool(config["use_additional_conditions"])]
     except (OSError, ValueError, KeyError, TypeError):
         return "no Step-Video transformer"
-    record = read_record(folder)
-    for model in models.values() if record else ():
-        if record.repo in model.sources.values():
+    record = read_download_record(folder)
+    for model in models.values():
+        if record is not None and record.repo in model.sources.values():
             return f"{model.title['en']} (downloaded from {record.repo})"
     if known and known.sources and known.takes_image == (family == FAMILIES[True]):
         return f"{known.title['en']} (by the folder's name)"

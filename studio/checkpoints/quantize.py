@@ -18,8 +18,8 @@ NETWORKS = ("transformer", "step_llm")
 SPARE_BYTES = 64 << 20  # index files, and what a file system takes for itself
 
 
-def quantize(folders: Mapping[str, Path], say: Callable[[str], None]) -> None:
-    """Write the int8 files of a model; `folders`: component -> its checkpoint folder. `say` is told of progress.
+def quantize(folders: Mapping[str, Path], report: Callable[[str], None]) -> None:
+    """Write the int8 files of a model; `folders`: component -> its checkpoint folder. `report` hears of progress.
 
     What an earlier call finished is kept. Raises InputError for a full disk, StudioError for files that cannot be read
     or written.
@@ -30,10 +30,10 @@ def quantize(folders: Mapping[str, Path], say: Callable[[str], None]) -> None:
         try:
             files = Int8Files(folder, component, target)
             if files.is_current:
-                say(f"{component}: {target} is up to date")
+                report(f"{component}: {target} is up to date")
                 continue
             _check_space(target, files)
-            _write(component, files, say)
+            _write(component, files, report)
         except CheckpointError as error:
             raise StudioError("checkpoint", reason=str(error)) from None
         except OSError as error:
@@ -65,10 +65,10 @@ def _check_space(target: Path, files: Int8Files) -> None:
         raise InputError("disk_full", folder=target, free_gb=free / GB, need_gb=needed / GB)
 
 
-def _write(component: str, files: Int8Files, say: Callable[[str], None]) -> None:
+def _write(component: str, files: Int8Files, report: Callable[[str], None]) -> None:
     size = files.nbytes / GB
 
-    def report(done: int, total: int) -> None:
-        say(f"{component}: {done} of {total} files, {size:.2f} GB in all")
+    def progress(done: int, total: int) -> None:
+        report(f"{component}: {done} of {total} files, {size:.2f} GB in all")
 
-    files.write(report)
+    files.write(progress)

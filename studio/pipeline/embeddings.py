@@ -1,7 +1,11 @@
-"""Encoded prompts on disk: a text that was encoded before loads no encoder."""
+"""Encoded prompts on disk: a text that was encoded before loads no encoder.
+
+Several processes may share the folder: a file that another one removes between two calls is simply not there.
+"""
 
 import hashlib
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +18,10 @@ from studio.units import GB
 
 
 class EmbeddingCache:
-    """Tensors by (text, encoder fingerprint) as files of one folder; the least recently used leave above the cap."""
+    """Tensors by (text, encoder fingerprint) as files of one folder; the least recently used leave above the cap.
+
+    No method raises for what the file system does: a cache that cannot be used costs time, no job.
+    """
 
     def __init__(self, folder: Path, limit_gb: float) -> None:
         self.folder, self.limit_bytes = folder, int(limit_gb * GB)
@@ -24,31 +31,44 @@ class EmbeddingCache:
         path = self._path(text, fingerprint)
         try:
             tensors = load(path.read_bytes())
-        except FileNotFoundError:
-            return None
         except SafetensorError:
-            path.unlink(missing_ok=True)
+            _remove(path)
             return None
-        os.utime(path)
+        except OSError:  # absent, or not readable
+            return None
+        with suppress(OSError):  # removed meanwhile: what was read is whole
+            os.utime(path)
         return tensors
 
     def put(self, text: str, fingerprint: str, tensors: dict[str, torch.Tensor]) -> None:
-        """Store CPU tensors; a write that fails (full disk) stores nothing and is no error: it is a cache."""
+        """Store CPU tensors, then remove the files used longest ago until the rest is within the cap.
+
+        A write that fails (full disk) stores nothing.
+        """
         data = save({name: tensor.contiguous() for name, tensor in tensors.items()})
         with suppress(OSError):
             write_whole(self._path(text, fingerprint), data)
-        self._trim()
+        files = sorted(self._files())
+        excess = sum(size for _, size, _ in files) - self.limit_bytes
+        for _, size, path in files:
+            if excess <= 0:
+                return
+            _remove(path)
+            excess -= size
+
+    def _files(self) -> Iterator[tuple[float, int, Path]]:
+        """Time of the last use, bytes and path of every file that is still there when it is asked for."""
+        with suppress(OSError):  # the folder itself may go
+            for path in self.folder.glob("*.safetensors"):
+                with suppress(OSError):
+                    state = path.stat()
+                    yield state.st_mtime, state.st_size, path
 
     def _path(self, text: str, fingerprint: str) -> Path:
         key = hashlib.sha256(f"{fingerprint}\0{text}".encode()).hexdigest()
         return self.folder / f"{key}.safetensors"
 
-    def _trim(self) -> None:
-        """Remove the files used longest ago until the rest is within the cap."""
-        files = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in self.folder.glob("*.safetensors"))
-        excess = sum(size for _, size, _ in files) - self.limit_bytes
-        for _, size, path in files:
-            if excess <= 0:
-                return
-            path.unlink(missing_ok=True)
-            excess -= size
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import torch
 
 from app import main
 from models.layout import COMPONENTS
-from studio.checkpoints.download_record import Record
+from studio.checkpoints.download_record import DownloadRecord
 from studio.checkpoints.inspect import inspect
 from studio.config import ROOT
 from studio.nano.checkpoint import write_checkpoint
@@ -49,7 +49,7 @@ def test_turbo_is_told_by_its_folder_or_its_download(stored, tmp_path):
     folder = Path(shutil.copytree(stored, tmp_path / "step-video-t2v-turbo"))
     assert inspect(folder).family == "Step-Video T2V Turbo (by the folder's name)"
     folder = Path(shutil.copytree(stored, tmp_path / "elsewhere"))
-    Record("hf", "stepfun-ai/stepvideo-t2v-turbo").note(folder, DIT_FILE, "0" * 64)
+    DownloadRecord("hf", "stepfun-ai/stepvideo-t2v-turbo").note(folder, DIT_FILE, "0" * 64)
     assert inspect(folder).family == "Step-Video T2V Turbo (downloaded from stepfun-ai/stepvideo-t2v-turbo)"
 
 

@@ -1,6 +1,8 @@
 """The cache of encoded prompts."""
 
 import os
+import shutil
+from pathlib import Path
 
 import torch
 
@@ -36,6 +38,43 @@ def test_the_least_recently_used_leave_above_the_cap(tmp_path):
     cache.put("c", "f", TENSORS)
     assert cache.get("b", "f") is None
     assert cache.get("a", "f") is not None and cache.get("c", "f") is not None
+
+
+class ReadThenGone(type(Path())):
+    """Another process trims the cache just after a file was read."""
+
+    def read_bytes(self):
+        data = super().read_bytes()
+        self.unlink()
+        return data
+
+
+class ListedThenGone(type(Path())):
+    """Another process trims the cache just after its files were listed: this one finds them gone."""
+
+    def stat(self, **options):
+        if self.suffix == ".safetensors":
+            self.unlink(missing_ok=True)
+        return super().stat(**options)
+
+
+def test_another_process_may_trim_the_cache_at_any_time(tmp_path):
+    EmbeddingCache(tmp_path, 1).put("a", "f", TENSORS)
+    found = EmbeddingCache(ReadThenGone(tmp_path), 1).get("a", "f")
+    assert torch.equal(found["clip_embeds"], TENSORS["clip_embeds"]) and not list(tmp_path.iterdir())
+    EmbeddingCache(tmp_path, 1).put("a", "f", TENSORS)
+    EmbeddingCache(ListedThenGone(tmp_path), 0).put("b", "f", TENSORS)
+    assert not list(tmp_path.iterdir())
+    shutil.rmtree(tmp_path)
+    assert EmbeddingCache(tmp_path, 1).get("a", "f") is None
+
+
+def test_what_is_no_readable_file_counts_as_absent(tmp_path):
+    cache = EmbeddingCache(tmp_path, 0)
+    cache._path("a", "f").mkdir()
+    assert cache.get("a", "f") is None
+    cache.put("a", "f", TENSORS)  # neither written over nor trimmed
+    assert cache.get("a", "f") is None
 
 
 def test_a_failed_write_is_silent(tmp_path):

@@ -1,4 +1,4 @@
-"""Waveforms -> the features that a voice is made of: mel of the flow, filter banks of the three code and speaker models.
+"""Waveforms -> the features that a voice is made of: the flow's mel, filter banks of the code and speaker models.
 
 What torchaudio, librosa and openai-whisper compute with the settings that Step-Audio-TTS-3B uses, in plain PyTorch.
 All take waveforms (1, samples) float32 in -1..1 unless said otherwise.
@@ -83,7 +83,7 @@ def slaney_filters(sample_rate: int, n_fft: int, channels: int, low: float, high
 
 
 def _triangles(corners: Tensor, points: Tensor) -> Tensor:
-    """(n + 2,) corners -> (n, points): each triangle rises from its first corner to 1 at the next, falls to the third."""
+    """(n + 2,) corners -> (n, points): each triangle rises from a corner to 1 at the next and falls to the third."""
     left, centre, right = (corners[i : len(corners) - 2 + i, None] for i in range(3))
     rising, falling = (points - left) / (centre - left), (right - points) / (right - centre)
     return torch.minimum(rising, falling).clamp(min=0)

@@ -12,11 +12,15 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import nn
 
+from models.flow import Flow, FlowParams
+from models.hift import HiFT, HiFTParams
 from models.layout import LAYOUT
 from models.quantized import int8_network
+from models.step_audio_llm import StepAudioLLM, StepAudioLLMParams
 from models.step_llm import StepLLM, StepLLMParams
 from models.transformer import Transformer, TransformerParams
 from models.vae import VAE, VAEParams
+from models.vocoder_config import read_vocoder_config
 from models.weight_files import (
     CheckpointError,
     TensorEntry,
@@ -41,6 +45,9 @@ __all__ = [
     "find_weight_files",
     "fingerprint",
     "load_clip",
+    "load_flow",
+    "load_hift",
+    "load_step_audio_llm",
     "load_step_llm",
     "load_transformer",
     "load_vae",
@@ -70,16 +77,17 @@ def find_weight_files(folder: Path | str, component: str) -> tuple[Path, ...]:
 class ComponentFiles:
     """The files of one component in a checkpoint folder; only headers are read.
 
-    `entries`: tensor name -> TensorEntry; `config`: its config.json ({} where it may be absent and is); `files`: the
-    weight files. Raises CheckpointError for files that are missing, truncated, or at odds with their index.
+    `entries`: tensor name -> TensorEntry; `config`: what its config says ({} where it may be absent and is); `files`:
+    the weight files. Raises CheckpointError for files that are missing, truncated, or at odds with their index.
     """
 
     def __init__(self, folder: Path | str, component: str) -> None:
         self.folder, self.component = Path(folder), component
         layout = LAYOUT[component]
         place = self.folder / layout.folder
-        config = place / "config.json"
-        self.config: dict[str, Any] = read_json(config) if layout.config_required or config.exists() else {}
+        config = place / layout.config
+        read = read_json if config.suffix == ".json" else read_vocoder_config
+        self.config: dict[str, Any] = read(config) if layout.config_required or config.exists() else {}
         self.files = find_weight_files(self.folder, component)
         found: dict[str, TensorEntry] = {}
         for file in self.files:
@@ -117,7 +125,7 @@ class ComponentFiles:
 
 
 def network(component: str, config: dict[str, Any]) -> nn.Module:
-    """The network that a config.json describes, on the meta device: shapes without memory. component: of LAYOUT."""
+    """The network that a config describes, on the meta device: shapes without memory. component: of LAYOUT."""
     with torch.device("meta"):
         if component == "transformer":
             return Transformer(TransformerParams.from_config(config))
@@ -125,6 +133,12 @@ def network(component: str, config: dict[str, Any]) -> nn.Module:
             return StepLLM(StepLLMParams.from_config(config))
         if component == "vae":
             return VAE(VAEParams.from_config(config))
+        if component == "step_audio_llm":
+            return StepAudioLLM(StepAudioLLMParams.from_config(config))
+        if component in ("flow", "flow_music"):
+            return Flow(FlowParams.from_config(config))
+        if component in ("hift", "hift_music"):
+            return HiFT(HiFTParams.from_config(config))
         from models.clip import ClipText  # here: transformers takes seconds to import, and only this network needs it
 
         return ClipText(config)
@@ -162,7 +176,7 @@ def build(folder: Path | str, component: str) -> tuple[nn.Module, ComponentFiles
     try:
         module = network(component, files.config)
     except (KeyError, TypeError, ValueError) as error:
-        config = files.folder / LAYOUT[component].folder / "config.json"
+        config = files.folder / LAYOUT[component].folder / LAYOUT[component].config
         raise CheckpointError(f"{config} describes no {component} ({type(error).__name__}: {error}).") from None
     check(files, module)
     return module, files
@@ -215,6 +229,29 @@ def load_clip(
     return _fill(*build_clip(folder), dtype, device)
 
 
+def load_step_audio_llm(
+    folder: Path | str, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+) -> StepAudioLLM:
+    """The language model of Step-Audio-TTS-3B; as load_transformer."""
+    return cast(StepAudioLLM, _fill(*build(folder, "step_audio_llm"), dtype, device))
+
+
+def load_flow(
+    folder: Path | str,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+    *,
+    component: str = "flow",
+) -> Flow:
+    """Speech codes to mel; as load_transformer. component: "flow_music" for the one of rap and humming."""
+    return cast(Flow, _fill(*build(folder, component), dtype, device))
+
+
+def load_hift(folder: Path | str, device: torch.device | str = "cpu", *, component: str = "hift") -> HiFT:
+    """Mel to waveform, in float32; as load_transformer. component: "hift_music" for the one of rap and humming."""
+    return cast(HiFT, _fill(*build(folder, component), torch.float32, device))
+
+
 def fingerprint(folder: Path | str, component: str, dtype: torch.dtype | str) -> str:
     """32 hex digits that identify the weights of a component as it runs in `dtype`.
 
@@ -226,7 +263,7 @@ def fingerprint(folder: Path | str, component: str, dtype: torch.dtype | str) ->
     layout = LAYOUT[component]
     digest = hashlib.sha256(f"{component} {dtype}".encode())
     small = [folder / name for name in layout.tokenizer]
-    for path in (folder / layout.folder / "config.json", *small):
+    for path in (folder / layout.folder / layout.config, *small):
         content = path.read_bytes() if path.is_file() else b""
         digest.update(f"{path.name} {len(content)}".encode() + content)
     for path in files.files:

@@ -150,10 +150,9 @@ class Flow(nn.Module):
 
     def encode(self, codes: Tensor) -> Tensor:
         """Mixed codes (1, n) int64, the prompt's first -> (1, n, c). ValueError for a code without a row."""
-        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.params.vocabulary:
-            raise ValueError(
-                f"Speech codes are 0 to {self.params.vocabulary - 1}; there are {int(codes.min())} and {int(codes.max())}."
-            )
+        least, most = int(codes.min()), int(codes.max())
+        if not 0 <= least <= most < self.params.vocabulary:
+            raise ValueError(f"Speech codes are 0 to {self.params.vocabulary - 1}; there are {least} and {most}.")
         return self.encoder_proj(self.encoder(self.input_embedding(codes)))
 
     def condition(self, codes: Tensor, prompt_codes: Tensor, prompt_mel: Tensor, embedding: Tensor) -> Condition:

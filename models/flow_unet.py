@@ -130,6 +130,22 @@ class Resampler(nn.Module):
         return self.conv(x)
 
 
+class Stage(nn.ModuleList):
+    """A resnet, transformer blocks and, outside the middle, a convolution that may change the length."""
+
+    def __init__(self, params: UNetParams, in_channels: int, width: int, *resample: nn.Module):
+        blocks = nn.ModuleList(TransformerBlock(width, params) for _ in range(params.blocks))
+        super().__init__([ResnetBlock(in_channels, width, 4 * params.channels[0]), blocks, *resample])
+
+    def forward(self, x: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+        """(b, in_channels, n) -> (b, width, n), and the same after the last convolution."""
+        x = self[0](x, time).transpose(1, 2)
+        for block in self[1].children():
+            x = block(x)
+        x = x.transpose(1, 2)
+        return x, self[2](x) if len(self) > 2 else x
+
+
 class UNet(nn.Module):
     """The network of the flow; `forward` gives the velocity."""
 
@@ -139,23 +155,18 @@ class UNet(nn.Module):
         channels, time_width = params.channels, 4 * params.channels[0]
         self.time_mlp = Projection(params.in_channels, time_width, nn.SiLU())
         self.down_blocks, self.mid_blocks, self.up_blocks = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-
-        def stage(in_channels: int, width: int, *resample: nn.Module) -> nn.ModuleList:
-            blocks = nn.ModuleList(TransformerBlock(width, params) for _ in range(params.blocks))
-            return nn.ModuleList([ResnetBlock(in_channels, width, time_width), blocks, *resample])
-
         inputs = (params.in_channels, *channels)
         for level, width in enumerate(channels):
             last = level == len(channels) - 1
             keep, halve = nn.Conv1d(width, width, 3, padding=1), nn.Conv1d(width, width, 3, stride=2, padding=1)
-            self.down_blocks.append(stage(inputs[level], width, keep if last else Resampler(halve)))
+            self.down_blocks.append(Stage(params, inputs[level], width, keep if last else Resampler(halve)))
         for _ in range(params.mid_blocks):
-            self.mid_blocks.append(stage(channels[-1], channels[-1]))
+            self.mid_blocks.append(Stage(params, channels[-1], channels[-1]))
         outputs = (*reversed(channels), channels[0])
         for level, width in enumerate(outputs[1:]):
             last = level == len(channels) - 1
             keep, double = nn.Conv1d(width, width, 3, padding=1), nn.ConvTranspose1d(width, width, 4, 2, 1)
-            self.up_blocks.append(stage(2 * outputs[level], width, keep if last else Resampler(double)))
+            self.up_blocks.append(Stage(params, 2 * outputs[level], width, keep if last else Resampler(double)))
         self.final_block = ConvBlock(channels[0], channels[0])
         self.final_proj = nn.Conv1d(channels[0], params.out_channels, 1)
 
@@ -163,21 +174,12 @@ class UNet(nn.Module):
         """x (b, in_channels, n) of one dtype with the weights, time (b,) in 0..1 -> velocity (b, out_channels, n)."""
         time = self.time_mlp(time_features(time, self.params.in_channels).to(x.dtype))
         skips = []
-        for resnet, blocks, resample in self.down_blocks:
-            x = _through(resnet, blocks, x, time)
-            skips.append(x)
-            x = resample(x)
-        for resnet, blocks in self.mid_blocks:
-            x = _through(resnet, blocks, x, time)
-        for resnet, blocks, resample in self.up_blocks:
+        for stage in self.down_blocks:
+            skip, x = stage(x, time)
+            skips.append(skip)
+        for stage in self.mid_blocks:
+            _, x = stage(x, time)
+        for stage in self.up_blocks:
             skip = skips.pop()
-            x = _through(resnet, blocks, torch.cat((x[:, :, : skip.shape[2]], skip), dim=1), time)
-            x = resample(x)
+            _, x = stage(torch.cat((x[:, :, : skip.shape[2]], skip), dim=1), time)
         return self.final_proj(self.final_block(x))
-
-
-def _through(resnet: nn.Module, blocks: nn.ModuleList, x: Tensor, time: Tensor) -> Tensor:
-    x = resnet(x, time).transpose(1, 2)
-    for block in blocks:
-        x = block(x)
-    return x.transpose(1, 2)

@@ -11,6 +11,7 @@ class ComponentLayout:
     weights: names of an unsharded file, best first; a file of the first name may be sharded through its index.
     prefix: of the keys that belong to the network; others in the file are left alone ("": every key belongs).
     tokenizer: files beside the weights that decide token ids, from the checkpoint folder on.
+    config: the file of the architecture, a cosyvoice.yaml where it is no json.
     """
 
     folder: str
@@ -18,6 +19,7 @@ class ComponentLayout:
     config_required: bool = True
     prefix: str = ""
     tokenizer: tuple[str, ...] = ()
+    config: str = "config.json"
 
     @property
     def tokenizer_folder(self) -> PurePosixPath:
@@ -38,5 +40,11 @@ LAYOUT = {
     ),
     # The public VAE has no config: its sizes are the defaults of VAEParams. vae.safetensors beside it is version 1.
     "vae": ComponentLayout("vae", ("vae_v2.safetensors",), config_required=False),
+    # stepfun-ai/Step-Audio-TTS-3B: the language model lies in the folder itself, beside two pairs of flow and vocoder.
+    "step_audio_llm": ComponentLayout("", ("model.safetensors",), tokenizer=("tokenizer.model",)),
+    "flow": ComponentLayout("CosyVoice-300M-25Hz", ("flow.pt",), config="cosyvoice.yaml"),
+    "hift": ComponentLayout("CosyVoice-300M-25Hz", ("hift.pt",), config="cosyvoice.yaml"),
+    "flow_music": ComponentLayout("CosyVoice-300M-25Hz-Music", ("flow.pt",), config="cosyvoice.yaml"),  # rap, humming
+    "hift_music": ComponentLayout("CosyVoice-300M-25Hz-Music", ("hift.pt",), config="cosyvoice.yaml"),
 }
 COMPONENTS = ("transformer", "step_llm", "clip", "vae")  # of a model that makes video

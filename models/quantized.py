@@ -19,7 +19,11 @@ from torch import Tensor, nn
 MAX_CODE = 127  # codes are -127..127
 SCALE_KEY = "weight_scale"  # beside each int8 "weight"
 PRODUCT_ELEMENTS = 2**31  # bitsandbytes' kernels count the elements of a product in 32 bits
-UNITS = {"transformer": "transformer_blocks", "step_llm": "transformer.layers"}  # where a network keeps its units
+UNITS = {  # where a network keeps its units
+    "transformer": "transformer_blocks",
+    "step_llm": "transformer.layers",
+    "step_audio_llm": "model.layers",
+}
 Unit = TypeVar("Unit", bound=nn.Module)
 Network = TypeVar("Network", bound=nn.Module)
 

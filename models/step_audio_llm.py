@@ -181,6 +181,16 @@ class Layer(nn.Module):
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
+class Body(nn.Module):
+    """All but the head; a class of its own because the public keys have this level."""
+
+    def __init__(self, params: StepAudioLLMParams):
+        super().__init__()
+        self.embed_tokens = WordEmbedding(params.vocabulary, params.width)
+        self.layers = nn.ModuleList(Layer(params) for _ in range(params.layers))
+        self.norm = RMSNorm(params.width, params.norm_eps)
+
+
 class StepAudioLLM(nn.Module):
     """Ids (b, n) at the positions after the cache's -> logits (b, n, vocabulary) of the ids that follow them.
 
@@ -191,27 +201,21 @@ class StepAudioLLM(nn.Module):
     def __init__(self, params: StepAudioLLMParams):
         super().__init__()
         self.params = params
-        self.model = nn.ModuleDict(
-            {
-                "embed_tokens": WordEmbedding(params.vocabulary, params.width),
-                "layers": nn.ModuleList(Layer(params) for _ in range(params.layers)),
-                "norm": RMSNorm(params.width, params.norm_eps),
-            }
-        )
+        self.model = Body(params)
         self.lm_head = nn.Linear(params.width, params.vocabulary, bias=False)
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """What enters the first layer: (b, n) int64 -> (b, n, D)."""
-        return self.model["embed_tokens"](input_ids)
+        return self.model.embed_tokens(input_ids)
 
     def head(self, x: Tensor) -> Tensor:
         """The last layer's output (b, n, D) -> logits (b, n, vocabulary) in the weights' dtype."""
-        return self.lm_head(self.model["norm"](x))
+        return self.lm_head(self.model.norm(x))
 
     def forward(self, input_ids: Tensor, cache: KVCache, *, last: bool = False) -> Tensor:
         """last: logits of the last position alone, (b, 1, vocabulary); a prompt needs no others."""
         x = self.embed(input_ids)
-        for index, layer in enumerate(self.model["layers"]):
+        for index, layer in enumerate(self.model.layers):
             x = layer(x, cache, index)
         cache.advance(input_ids.shape[1])
         return self.head(x[:, -1:] if last else x)

@@ -111,9 +111,9 @@ def _sections(text: str) -> dict[str, Any]:
                 raise ValueError(f"{start[2]} stands there twice")
             lines = blocks[start[2]] = []
         lines.append(line)
-    values = {name: _LINE.fullmatch(_without_comment(lines[0])) for name, lines in blocks.items()}
-    scalars = {name: _scalar(line[3], {}) for name, line in values.items() if line[3] and NUMBER.fullmatch(line[3])}
-    found = {}
+    heads = {name: next(_lines(lines[:1]))[2] for name, lines in blocks.items()}
+    scalars = {name: _scalar(text, {}) for name, text in heads.items() if NUMBER.fullmatch(text)}
+    found: dict[str, Any] = {}
     for name in SECTIONS:
         if name in blocks:
             tree = _tree(iter(_lines(blocks[name])), scalars)
@@ -141,7 +141,6 @@ def _tree(lines: Iterator[Line], scalars: dict[str, Any]) -> dict[str, Any]:
     """Lines -> nested dicts. A deeper line belongs to the last section above it that is less deep."""
     root: dict[str, Any] = {}
     levels: list[tuple[int, dict[str, Any]]] = [(-1, root)]  # indentation of the line that opened it, its content
-    inner: int | None = None  # indentation of the first line within the section opened last
     for indent, key, text in lines:
         while indent <= levels[-1][0]:
             levels.pop()

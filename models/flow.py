@@ -170,8 +170,7 @@ class Flow(nn.Module):
         speaker = self.spk_embed_affine_layer(F.normalize(embedding.float(), dim=1).to(dtype))
         encoded = self.encode(torch.cat((prompt_codes, codes), dim=1))
         prompt, speech = encoded.split((prompt_codes.shape[1], codes.shape[1]), dim=1)
-        frames = max(self.frames(codes.shape[1]), 1)
-        mu = self.length_regulator(prompt, speech, prompt_mel.shape[1], frames)
+        mu = self.length_regulator(prompt, speech, prompt_mel.shape[1], self.frames(codes.shape[1]))
         return Condition(mu, speaker, prompt_mel.transpose(1, 2).to(dtype))
 
     def velocity(self, x: Tensor, time: float, condition: Condition) -> Tensor:

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import sentencepiece
-
 BEGIN, END_OF_TURN, TURN = 1, 3, 4  # <s>, <|EOT|>, <|BOT|>
 AUDIO_BASE = 65536  # id of <audio_0>; all ids from here on stand for audio
 LINGUISTIC_CODES, SEMANTIC_CODES = 1024, 4096
@@ -159,6 +157,8 @@ class SpeechTokenizer:
     """The TTS model's SentencePiece Unigram tokenizer (74,752 pieces). `folder`: of the checkpoint."""
 
     def __init__(self, folder: Path | str) -> None:
+        import sentencepiece  # here: everything else in this file works without it
+
         path = Path(folder) / "tokenizer.model"
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
 

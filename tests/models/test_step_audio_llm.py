@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.quantized import int8_network
-from models.step_audio_llm import QUERY_CHUNK, KVCache, Layer, StepAudioLLM, StepAudioLLMParams
+from models.step_audio_llm import QUERY_CHUNK, KVCache, Layer, SelfAttention, StepAudioLLM, StepAudioLLMParams
 from models.step_llm import alibi_slopes
 from tests.golden.audio.rule import PARITY, fill, golden, normal
 from tests.golden.rule import relative_error
@@ -80,6 +80,27 @@ def test_decoding_in_pieces_equals_the_whole(network, sizes, dtype, bound):
     network = fill(StepAudioLLM(PARAMS), CASE["keys"], seed=77).to(dtype)
     ids = normal("pieces", (2, 23)).mul(50).long() % PARAMS.vocabulary
     assert relative_error(_steps(network, ids, sizes, dtype), _steps(network, ids, [23], dtype)) <= bound
+
+
+@pytest.mark.parametrize("heads, groups", [(10, 5), (8, 1), (3, 3), (48, 4)])
+@torch.no_grad()
+def test_attention_is_its_formula_for_other_heads(heads, groups):
+    """Head h reads group h // (heads / groups); query i sees keys j <= i with -slope * sqrt(i - j)."""
+    params = StepAudioLLMParams(width=4 * heads, layers=1, heads=heads, groups=groups, ffn_width=8, vocabulary=9)
+    shapes = {name: list(tensor.shape) for name, tensor in SelfAttention(params).state_dict().items()}
+    attention = fill(SelfAttention(params), shapes).double()
+    x, wanted = normal("formula", (1, 7, 4 * heads)).double(), torch.zeros(7, heads, 4, dtype=torch.float64)
+    q = attention.q_proj(x).view(7, heads, 4)
+    k, v = (project(x).view(7, groups, 4) for project in (attention.k_proj, attention.v_proj))
+    for head in range(heads):
+        group = head // (heads // groups)
+        for i in range(7):
+            logits = torch.stack(
+                [q[i, head] @ k[j, group] / 2 - alibi_slopes(heads)[head] * (i - j) ** 0.5 for j in range(i + 1)]
+            )
+            wanted[i, head] = logits.softmax(0) @ v[: i + 1, group]
+    found = attention(x, KVCache(params, 7, dtype=torch.float64), 0)
+    assert relative_error(found, attention.o_proj(wanted.flatten(1))[None]) <= 1e-7  # the bias itself is float32
 
 
 @torch.no_grad()

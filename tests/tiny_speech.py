@@ -9,8 +9,9 @@ import sentencepiece
 import torch
 from safetensors.torch import save_file
 
-from models.checkpoint import LAYOUT, network
+from models.checkpoint import network
 from models.flow import FlowParams
+from models.layout import LAYOUT
 from models.vocoder_config import read_vocoder_config
 from models.voice import Voice
 from tests.golden.audio.rule import normal, weight

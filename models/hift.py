@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from models.vocoder_config import Section
 
 CHUNK = 512  # mel frames decoded at once; one constant for every card, so that a wave keeps its bits
-CONTEXT = 16  # mel frames around a chunk that its wave depends on: 14 by the kernels' sizes
+CONTEXT = 16  # mel frames around a chunk that are seen too; a frame reaches 13 (tests/models/test_hift.py)
 MAGNITUDE_LIMIT = 100.0
 SNAKE_EPS = 1e-9
 

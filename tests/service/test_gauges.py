@@ -1,4 +1,4 @@
-"""What the page tells of its machine and its worker."""
+"""What the page shows of its machine and its worker."""
 
 import os
 import time
@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from studio.events import Finished
+from studio.events import Finished, Progress
 from studio.queue.job import JobState
 from studio.queue.jobs import JobQueue
-from studio.service.gauges import worker_is_fresh
+from studio.service.gauges import free_vram_gb, memory_gauges, worker_is_fresh
+from studio.units import GB
 from tests.queue.test_jobs import SETTINGS
 
 
@@ -35,3 +36,24 @@ def test_a_worker_that_was_started_after_the_last_video_is_fresh(queue, monkeypa
     queue.claim()
     monkeypatch.setattr(psutil.Process, "create_time", lambda self: time.time() + 1)
     assert worker_is_fresh(queue, SimpleNamespace(pid=os.getpid()))
+
+
+def test_memory_of_the_gpu_and_of_the_worker(queue, tmp_path, monkeypatch):
+    """The driver's own program is asked; what the running job holds will be free for the next one."""
+    worker = SimpleNamespace(pid=os.getpid())
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert free_vram_gb(queue, "cuda:0") is None and "vram_gb" not in memory_gauges(queue, worker, "cuda:0")
+    program = tmp_path / "nvidia-smi"
+    program.write_text('#!/bin/sh\n[ "$1" = --id=1 ] && echo "61440, 81920"\n')
+    program.chmod(0o755)
+    assert free_vram_gb(queue, "cuda:1") == 20.0 and free_vram_gb(queue, "cpu") is None
+    assert free_vram_gb(queue, "cuda:0") is None, "an answer that is none"
+    id = queue.submit(SETTINGS).id
+    queue.claim()
+    queue.record(id, Progress("denoise", 1, 2, 1.0, vram_bytes=50 * GB, ram_bytes=GB))
+    assert free_vram_gb(queue, "cuda:1") == 70.0
+    gauges = memory_gauges(queue, worker, "cuda:1")
+    assert (gauges["vram_gb"], gauges["vram_total_gb"]) == (50.0, 80.0) and 0 < gauges["ram_gb"] < gauges[
+        "ram_total_gb"
+    ]
+    assert memory_gauges(queue, SimpleNamespace(pid=None), "cpu")["ram_gb"] == 0.0

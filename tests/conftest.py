@@ -16,10 +16,18 @@ import torch
 if TYPE_CHECKING:
     from studio.pipeline.run import Engine
 
+LONG_SECONDS = 1800
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores: one thread each, and in programs that they start
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long by its marker has more time before it counts as hanging; pyproject.toml has the others' limit."""
+    for item in items:
+        if any(item.get_closest_marker(name) for name in ("slow", "gpu", "browser")):
+            item.add_marker(pytest.mark.timeout(LONG_SECONDS))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -56,6 +64,26 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def colours(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[["Engine"], None]:
+    """colours(engine): its VAE's colours of previews are in its cache, fitted once per test run."""
+    from studio.pipeline.preview import LatentColours
+    from studio.settings import GenerationSettings
+
+    folder = tmp_path_factory.mktemp("colours")
+
+    def give(engine: "Engine") -> None:
+        kept = folder / engine.colours_path.name
+        if not kept.exists():
+            shape = GenerationSettings(engine.model.name, "x", num_frames=17, height=64, width=64).resolve(engine.model)
+            with engine.memory.vae(shape.video_shape) as vae:
+                LatentColours.fit(vae.encode_moments).store(kept)
+        engine.colours_path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(kept, engine.colours_path)
+
+    return give
+
+
 @pytest.fixture
 def outputs(measured: Path, tmp_path: Path) -> Path:
     """A new output folder on a machine whose speeds are known."""
@@ -67,7 +95,7 @@ def outputs(measured: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def open_tiny(model_dir: Path, outputs: Path) -> "Callable[..., Engine]":
+def open_tiny(model_dir: Path, outputs: Path, colours: Callable[["Engine"], None]) -> "Callable[..., Engine]":
     """Open a tiny model by name, on the CPU: open_tiny("step-video-ti2v")."""
     from studio.config import load_camera_moves, load_models, load_studio
     from studio.pipeline.engine import EngineOptions, open_engine
@@ -75,6 +103,8 @@ def open_tiny(model_dir: Path, outputs: Path) -> "Callable[..., Engine]":
     def open_model(name: str, **options: Any) -> "Engine":
         config = load_studio(model_dir=str(model_dir), output_dir=str(outputs), ram_gb=4)
         model = load_models()[name]
-        return open_engine(model, model.takes_image, load_camera_moves(), config, EngineOptions("cpu", **options))
+        engine = open_engine(model, model.takes_image, load_camera_moves(), config, EngineOptions("cpu", **options))
+        colours(engine)
+        return engine
 
     return open_model

@@ -24,7 +24,6 @@ from models.step_llm import Layer, StepLLMParams
 from models.transformer import Block, Hidden, TransformerParams
 from tests.models.cases import scratch_for
 
-bnb = pytest.importorskip("bitsandbytes", reason="bitsandbytes is the reference for the codes")
 SMALL = TransformerParams(heads=4, head_dim=64, layers=1)
 GRID = (3, 6, 8)
 
@@ -68,6 +67,12 @@ def update(block: nn.Module, params: TransformerParams = SMALL, dtype: torch.dty
     return (hidden.tokens - before).double()
 
 
+def reference_quant(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """bitsandbytes' codes and absmax per row. Imported here: it takes seconds, and collecting tests would pay them."""
+    bitsandbytes = pytest.importorskip("bitsandbytes", reason="bitsandbytes is the reference for the codes")
+    return bitsandbytes.functional.int8_vectorwise_quant(weight)[:2]
+
+
 def relative(error: Tensor, reference: Tensor) -> float:
     return (error.norm() / reference.norm()).item()
 
@@ -76,7 +81,7 @@ def test_codes_and_scales_are_bitsandbytes():
     for draw, dtype in itertools.product((normal, heavy), (torch.float32, torch.bfloat16, torch.float16)):
         weight = draw((96, 512), torch.Generator().manual_seed(1)).to(dtype)
         codes, scale = quantize_rows(weight)
-        reference, absmax, _ = bnb.functional.int8_vectorwise_quant(weight.half())
+        reference, absmax = reference_quant(weight.half())
         assert torch.equal(codes, reference), (draw.__name__, dtype)
         assert torch.equal(scale, absmax / 127), (draw.__name__, dtype)
 
@@ -90,7 +95,7 @@ def test_any_finite_float16_keeps_within_half_a_step(rows):
     assert codes.abs().max() <= 127
     assert ((back - weight.float()).abs() <= scale[:, None] * 0.5001 + 1e-12).all()
     filled = weight.abs().amax(dim=1) > 0
-    reference = bnb.functional.int8_vectorwise_quant(weight[filled])[0] if filled.any() else codes[:0]
+    reference = reference_quant(weight[filled])[0] if filled.any() else codes[:0]
     assert torch.equal(codes[filled], reference)
     assert not codes[~filled].any() and not scale[~filled].any()
 
@@ -124,7 +129,7 @@ def test_update_with_heavy_tails_has_row_wise_int8s_own_error():
     reference = update(exact, dtype=torch.float64)
     for layer in exact.modules():
         if isinstance(layer, nn.Linear):
-            codes, absmax, _ = bnb.functional.int8_vectorwise_quant(layer.weight.half())
+            codes, absmax = reference_quant(layer.weight.half())
             layer.weight.copy_(codes * (absmax.double() / 127)[:, None])
     own = relative(update(exact, dtype=torch.float64) - reference, reference)
     ours = relative(update(int8_block(block)) - reference, reference)
@@ -262,7 +267,7 @@ def test_a_gpu_gives_the_codes_of_the_cpu(draw):
     codes, scale = quantize_rows(weight)
     on_gpu, gpu_scale = quantize_rows(weight.cuda())
     assert torch.equal(on_gpu.cpu(), codes) and torch.equal(gpu_scale.cpu(), scale)
-    theirs, absmax, _ = bnb.functional.int8_vectorwise_quant(weight.half().cuda())
+    theirs, absmax = reference_quant(weight.half().cuda())
     apart = (theirs.cpu().int() - codes.int()).abs()
     assert torch.equal(absmax.cpu() / 127, scale)
     # Its CUDA kernel divides approximately (two units in the last place), which moves codes that are almost ties.

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from models.quantized import int8_compute_available
 from studio.commands.cli import main
 from studio.config import load_models, load_studio
 from studio.errors import InputError
@@ -21,7 +22,7 @@ from studio.pipeline.run import Request
 from studio.pipeline.sampler import SamplerState
 from studio.settings import GenerationSettings
 
-pytest.importorskip("bitsandbytes", reason="computing in int8 needs it")
+pytestmark = pytest.mark.skipif(not int8_compute_available(), reason="computing in int8 needs bitsandbytes")
 SIZE = ["--num-frames", "17", "--height", "64", "--width", "96", "--infer-steps", "2", "--seed", "5"]
 MODES = tuple(WeightMode)
 

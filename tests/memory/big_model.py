@@ -67,7 +67,8 @@ def write_component(
     (place / "config.json").write_text(json.dumps(config))
     module = network(component, config).to(dtype)
     tensors = (int8_network(module, component) if int8 else module).state_dict()
-    name, index, total = LAYOUT[component].weights[0], {}, 0
+    name, total = LAYOUT[component].weights[0], 0
+    index: dict[str, str] = {}
     if shards == 1:
         return _write_file(place / name, tensors, component, distinct)
     for file, keys in shard_names(name, list(tensors), shards):
@@ -78,7 +79,9 @@ def write_component(
 
 
 def _write_file(path: Path, tensors: dict[str, Tensor], component: str, distinct: int | None) -> int:
-    header, order, end = {}, [], 0
+    header: dict[str, dict[str, Any]] = {}
+    order: list[Tensor] = []
+    end = 0
     for name, tensor in tensors.items():
         original = _original(name, component, distinct)
         if original != name:

@@ -101,7 +101,7 @@ def write_network(folder: Path, component: str, config: dict[str, Any], module: 
     if shards == 1:
         save_file(tensors, place / name)
         return
-    index = {}
+    index: dict[str, str] = {}
     for file, names in shard_names(name, list(tensors), shards):
         save_file({key: tensors[key] for key in names}, place / file)
         index |= dict.fromkeys(names, file)

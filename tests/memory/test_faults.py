@@ -139,7 +139,8 @@ def test_every_way_of_saying_that_memory_ran_out_is_understood():
     errors = [torch.OutOfMemoryError("planted"), MemoryError()]
     errors += [RuntimeError(f"{text}: planted") for text in OOM_MESSAGES]
     for error in errors:
-        tries, messages = iter([error, error, None]), []
+        messages: list[str] = []
+        tries = iter([error, error, None])
 
         def work(tries=tries) -> str:
             if (failure := next(tries)) is not None:

@@ -42,7 +42,7 @@ def needed(names: tuple[str, ...]) -> set[str]:
             lines = requires(name) or []
         except PackageNotFoundError:  # for another system or version of Python
             continue
-        waiting += [re.match(r"[\w.-]+", line)[0] for line in lines if "extra ==" not in line]
+        waiting += [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in lines if "extra ==" not in line]
     return found
 
 

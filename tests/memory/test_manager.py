@@ -204,7 +204,7 @@ def test_a_failure_in_the_recipe_leaves_nothing(folder):
     with pytest.raises(ZeroDivisionError), manager.transformer(VIDEO) as transformer:
         transformer.velocities(
             noise(), 0.0, [Condition(torch.zeros(1, 2, 64), torch.zeros(1, 77, 32))],
-            image_latents=noise(), motion_score=5.0, cancelled=lambda: 1 // 0,
+            image_latents=noise(), motion_score=5.0, cancelled=lambda: bool(1 // 0),
         )  # fmt: skip
     manager.check_integrity()
     assert manager.usage().resident_bytes == manager.usage().slot_bytes == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.checkpoint import build as build_network
 from models.checkpoint import read_into
@@ -101,13 +101,13 @@ def slow_twin(
 ) -> tuple[Tensor, Tensor]:
     """The same with every network in ordinary memory. compute: how int8 blocks multiply."""
     folders = parts if isinstance(parts, Mapping) else dict.fromkeys(PARTS, parts)
-    llm, transformer, vae = (load(folders[name], name, dtype) for name in ("step_llm", "transformer", "vae"))
+    llm, transformer = load(folders["step_llm"], "step_llm", dtype), load(folders["transformer"], "transformer", dtype)
     clip = load(folders["clip"], "clip", torch.float32) if HAS_CLIP else None
     if compute == "int8":
         for block in transformer.transformer_blocks:
             int8_block(block, compute=compute)
-    seen = [_clip_stand_in(seed) if clip is None else clip(*pair) for seed, pair in enumerate(CLIP_TEXTS)]
-    conditions = list(zip([llm(ids) for ids in TEXTS], seen, strict=True))
+    clips = [_clip_stand_in(seed) if clip is None else clip(*pair) for seed, pair in enumerate(CLIP_TEXTS)]
+    conditions = list(zip([llm(ids) for ids in TEXTS], clips, strict=True))
     latents = noise()
     for step in range(steps):
         velocities = []
@@ -121,10 +121,11 @@ def slow_twin(
             velocities.append(transformer.head(hidden).float())
         first, second = velocities
         latents = latents + (second + 4.0 * (first - second)) / steps
+    vae = load(folders["vae"], "vae", dtype)
     return latents, torch.cat([piece[0] for piece in vae.decode_chunks(latents.to(dtype), slice_frames=1)])
 
 
-def load(folder: Path, component: str, dtype: torch.dtype) -> nn.Module:
+def load(folder: Path, component: str, dtype: torch.dtype) -> Any:
     """A network with its tensors in memory of their own; int8 units keep their codes and scales."""
     module, files = build_network(folder, component)
     module.to(dtype)

@@ -21,7 +21,7 @@ class Work:
     """One entry of a queue: wait for an event, run something, or let an event happen."""
 
     after: FakeEvent | None = None
-    run: Callable[[], None] | None = None
+    run: Callable[[], object] | None = None
     then: FakeEvent | None = None
 
 
@@ -67,7 +67,7 @@ class FakeBackend:
                 if not self._advance(self.copies):
                     self._advance(self.compute)
 
-    def calculate(self, run: Callable[[], None]) -> None:
+    def calculate(self, run: Callable[[], object]) -> None:
         """Queue a computation (what a kernel launch is)."""
         self._push(self.compute, Work(run=run))
 

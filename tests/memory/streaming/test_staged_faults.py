@@ -1,6 +1,7 @@
 """Refusals and read errors where units pass through staging buffers on their way to a (fake, late) device."""
 
 import errno
+from pathlib import Path
 
 import pytest
 import torch
@@ -40,9 +41,9 @@ def toy_files(tmp_path_factory):
     return folder, write_units(folder, UNITS)
 
 
-def run_passes(folder, tensors, machine: Faulty, seed: int) -> int:
+def run_passes(files: tuple[Path, list[dict]], machine: Faulty, seed: int) -> int:
     """Three passes; after an error, goes on with the smaller plan. How many errors there were."""
-    backend = FakeBackend(seed)
+    (folder, tensors), backend = files, FakeBackend(seed)
     toy = open_toy(folder, UNITS, machine=machine, backend=backend)
     seen, errors, plan = [], 0, BIG
 
@@ -68,10 +69,10 @@ def run_passes(folder, tensors, machine: Faulty, seed: int) -> int:
 def test_every_point_in_turn(toy_files):
     for registers in (True, False):
         clean = Faulty(registers=registers)
-        assert run_passes(*toy_files, clean, 0) == 0
+        assert run_passes(toy_files, clean, 0) == 0
         for what, total in (("allocation", clean.allocations), ("read", clean.reads)):
             errors = [
-                run_passes(*toy_files, Faulty(**{what: point}, registers=registers), seed)
+                run_passes(toy_files, Faulty(**{what: point}, registers=registers), seed)
                 for point in range(1, total + 1)
                 for seed in range(2)
             ]

@@ -2,6 +2,7 @@
 
 import random
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,7 @@ def test_every_plan_gives_the_bits_of_all_resident(toy_files, sources, slots, dt
 def test_addresses_and_buffers_stay_over_passes(toy_files):
     toy = open_toy(toy_files[0], UNITS)
     toy.streamer.set_plan(component_plan(["direct", "resident", "direct", "pinned", "direct"], slots=2))
-    passes = [[block.weight.data_ptr() for _, block in toy.streamer.blocks()] for _ in range(3)]
+    passes = [[next(block.parameters()).data_ptr() for _, block in toy.streamer.blocks()] for _ in range(3)]
     held = toy.allocator.allocated()
     assert len(set(passes[0])) == 3  # one resident unit and two slots
     assert passes[0][1] == passes[1][1] == passes[2][1]
@@ -173,10 +174,11 @@ def test_the_caller_is_never_far_ahead_of_the_device(toy_files):
     backend = FakeBackend(3)
     toy = open_toy(toy_files[0], UNITS, backend=backend)
     toy.streamer.set_plan(component_plan(["resident", "pinned", "resident", "pinned", "resident"], slots=1))
-    computed, most = [], 0
+    computed: list[int] = []
+    most = 0
     for unit, _ in toy.streamer.blocks():
         most = max(most, unit - len(computed))
-        backend.calculate(lambda unit=unit: computed.append(unit))
+        backend.calculate(partial(computed.append, unit))
     backend.drain()
     toy.close()
     assert most == 1 and computed == list(range(UNITS))

@@ -1,4 +1,4 @@
-"""Everything the judge says of a nano, as plain data and as the tables of its card and the README."""
+"""Everything the judge says of a nano, as plain data and as the tables of its card and of docs/performance.md."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -60,7 +60,7 @@ def marks_table(told: Marks) -> str:
 
 
 def gates_table(told: Marks) -> str:
-    """The README's table: a row per way, against the full run."""
+    """The table of docs/performance.md: a row per way, against the full run."""
     gates, full = told["gates"], told["settings"]["infer_steps"]
     few = gates["few"]["settings"]["infer_steps"]
     words = {"int8": f"int8, {full} steps", "few": f"{few} steps, not distilled", "turbo": f"Turbo, {few} steps"}

@@ -2,7 +2,7 @@
 
     python tests/bench/bench_nano.py [-n 40]
 
-Prints the tables of assets/nano/README.md and of the README.
+Prints the tables of assets/nano/README.md and of docs/performance.md.
 """
 
 import argparse

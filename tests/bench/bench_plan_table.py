@@ -1,4 +1,4 @@
-"""The README's table: what the planner says for cards and RAM that need not be here, at 544x992, from sizes alone.
+"""The table of docs/performance.md: what the planner says for cards and RAM that need not be here, from sizes alone.
 
     python tests/bench/bench_plan_table.py [--quantize int8] [--tflops N --link-gbps N --disk-gbps N]
 

@@ -186,7 +186,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise _unreadable(path, str(error)) from None
     if not isinstance(data, dict):
         raise _unreadable(path, "it is not a table of keys and values")
-    return data
+    return {str(key): value for key, value in data.items()}
 
 
 def _build(kind: type, data: Mapping[str, Any], path: Path) -> Any:

@@ -8,7 +8,7 @@ import tempfile
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -34,10 +34,9 @@ def read_image(data: bytes, limit_megapixels: float = 64) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data), formats=IMAGE_FORMATS)
             _check_header(image, limit_megapixels)
-            image = ImageOps.exif_transpose(image)
-            return _flatten(image)
+            return _flatten(ImageOps.exif_transpose(image))
     except Image.DecompressionBombError:
-        most = f"over {2 * Image.MAX_IMAGE_PIXELS / 1e6:.0f}"
+        most = f"over {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f}"
         raise InputError("image_large", megapixels=most, limit=limit_megapixels) from None
     except UnidentifiedImageError:
         raise InputError("image_format") from None
@@ -49,8 +48,9 @@ def _check_header(image: Image.Image, limit_megapixels: float) -> None:
     megapixels = image.width * image.height / 1e6
     if megapixels > limit_megapixels:
         raise InputError("image_large", megapixels=f"{megapixels:.0f}", limit=limit_megapixels)
-    if getattr(image, "n_frames", 1) > 1 and image.format not in STILL_FORMATS:
-        raise InputError("image_animated", frames=image.n_frames)
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format not in STILL_FORMATS:
+        raise InputError("image_animated", frames=frames)
 
 
 def _flatten(image: Image.Image) -> Image.Image:
@@ -105,20 +105,21 @@ class VideoWriter:
             stderr=self._words,
             start_new_session=True,  # Ctrl-C in the terminal is for this program alone
         )
+        self._pipe = cast(IO[bytes], self._ffmpeg.stdin)
 
     def add(self, frames: np.ndarray) -> None:
         """Append frames; raises StudioError when ffmpeg stopped (a full disk, for example)."""
         if frames.dtype != np.uint8 or frames.shape[1:] != self._shape:
             raise ValueError(f"frames are {frames.dtype} {frames.shape}, expected uint8 (t, {self._shape})")
         try:
-            self._ffmpeg.stdin.write(np.ascontiguousarray(frames).data)
+            self._pipe.write(np.ascontiguousarray(frames).data)
         except OSError:
             raise self._failure() from None
 
     def close(self) -> None:
         """Finish the file; raises StudioError when ffmpeg did not write it whole."""
         try:
-            self._ffmpeg.stdin.close()
+            self._pipe.close()
         except OSError:
             raise self._failure() from None
         if self._ffmpeg.wait() != 0 or not self.path.is_file():
@@ -143,7 +144,7 @@ class VideoWriter:
         """Stop and remove the unfinished file."""
         self._ffmpeg.kill()
         with suppress(OSError):  # what it did not take any more
-            self._ffmpeg.stdin.close()
+            self._pipe.close()
         self._ffmpeg.wait()
         self._words.close()
         self.path.unlink(missing_ok=True)

@@ -96,6 +96,8 @@ class ResultWriter:
             raise StudioError("write_failed", file=self._stem.name, reason=error.strerror or str(error)) from None
 
     def _finish(self, record: dict[str, Any]) -> Path:
+        if self._poster is None:
+            raise ValueError("a result without frames")
         text = json.dumps(record, ensure_ascii=False, indent=1)
         self._unfinished(".json").write_text(text, encoding="utf-8")
         self._poster.save(self._unfinished(".jpg"), "JPEG", quality=90)

@@ -4,6 +4,8 @@ import argparse
 import math
 from pathlib import Path
 
+from studio.memory.plan import OFFLOADS, WeightMode
+
 SETTING_FLAGS = {
     "negative_prompt": str,
     "motion_score": float,
@@ -28,12 +30,12 @@ def machine_flags() -> argparse.ArgumentParser:
         "--offload",
         nargs="?",
         const="auto",
-        choices=("auto", "none", "blocks", "disk"),
+        choices=OFFLOADS,
         help="auto (default): as free memory allows; none: all on the device; blocks: stream all; disk: from disk",
     )
     group.add_argument(
         "--quantize",
-        choices=("none", "int8", "int8-compute"),
+        choices=[mode.value for mode in WeightMode],
         help="int8: weights that `quantize` wrote; int8-compute: multiply in int8 too (coarser; faster on some GPUs)",
     )
     group.add_argument("--vram", type=positive, metavar="GB", help="never use more GPU memory than this")

@@ -76,7 +76,7 @@ class MemoryManager:
         self._backend = device_backend(device)
         self._streamed: dict[str, StreamedNetwork] = {}
         self._resident: dict[str, ResidentNetwork] = {}
-        # Called when a plan was stepped down, with a code of studio.errors and its values.
+        # Called when a plan was stepped down, with a code of studio.messages and its values.
         self.notify: Callable[..., None] = lambda code, **values: None
         usage.cap_vram(device, config.budgets.vram_bytes)
         usage.limit_heap_gaps()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from studio.memory.planning.speeds import Speeds
 
 SOURCES = ("resident", "pinned", "cached", "direct")
+OFFLOADS = ("auto", "none", "blocks", "disk")  # as the planner likes; all resident; blocks from RAM; blocks from disk
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class WeightMode(StrEnum):
 class RuntimeConfig:
     """How a model runs on this machine.
 
-    dtype: of transformer, Step-LLM and VAE; CLIP computes in float32. offload: auto | none (all resident) | blocks (RAM
-    to device) | disk. speeds: what plans are timed with; None: assumed ones.
+    dtype: of transformer, Step-LLM and VAE; CLIP computes in float32. offload: one of OFFLOADS. speeds: what plans are
+    timed with; None: assumed ones.
     """
 
     device: "torch.device"
@@ -88,6 +89,7 @@ class ComponentPlan:
 
     @property
     def units(self) -> int:
+        """Number of units."""
         return len(self.source)
 
     @property

@@ -54,7 +54,7 @@ class PlanCache:
         self._set: dict[VideoShape, Plan] = {}
 
     def plan(self, video: VideoShape) -> Plan:
-        """The plan in force for a video; it may say that it does not fit."""
+        """The current plan for a video; it may say that it does not fit."""
         if video in self._set:
             return self._set[video]
         if video not in self._planned:
@@ -69,11 +69,11 @@ class PlanCache:
         return plan
 
     def set_plan(self, plan: Plan) -> None:
-        """Make this the plan in force for its video."""
+        """Use this plan for its video."""
         self._set[plan.video] = plan
 
     def step_down(self, video: VideoShape, phase: str) -> Plan | None:
-        """The next smaller plan for a phase, in force from now on; None where there is none."""
+        """Make the next smaller plan for a phase the current one; None where there is none."""
         smaller = planner.step_down(self.request(video), self.plan(video), phase)
         if smaller is not None:
             self.set_plan(smaller)
@@ -92,7 +92,7 @@ class PlanCache:
         return budgets.ram_bytes - HOST_BASE_BYTES[device] - BOUNCE_BYTES
 
     def calibrate(self, video: VideoShape, conditions: int, seconds: float) -> None:
-        """Learn from the time a step took in steady state."""
+        """Correct the speeds by the seconds that a step took in steady state; plans are made anew."""
         request = replace(self.request(video), conditions=conditions)
         self.speeds = planner.calibrate(request, self.plan(video), seconds)
         self._planned.clear()
@@ -103,7 +103,7 @@ class PlanCache:
         self._set.clear()
 
     def request(self, video: VideoShape) -> PlanRequest:
-        """What the plan of a video follows from."""
+        """What the plan of a video depends on."""
         config = self._config
         return PlanRequest(
             sizes=self._sizes.sizes(config.weights),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from models.geometry import CHUNK_FRAMES, PIXELS_PER_LATENT, VideoShape
-from studio.memory.plan import Budgets, ComponentPlan, Plan, WeightMode
+from studio.memory.plan import OFFLOADS, Budgets, ComponentPlan, Plan, WeightMode
 from studio.memory.planning import timing
 from studio.memory.planning.explain import Remedy, Shortage, explain
 from studio.memory.planning.footprint import ModelSizes, NetworkSizes
@@ -20,7 +20,6 @@ from studio.memory.streaming.streamer import STAGING_BUFFERS
 from studio.memory.usage import CUDA_CONTEXT_BYTES
 from studio.units import GB
 
-OFFLOADS = ("auto", "none", "blocks", "disk")
 SLOTS = 2  # one computes while the other is filled; a third slot gains more as a resident block
 VAE_SLICES = (2, 1)  # frames decoded at once, largest first; with more the decoder needs over 6.5 GB at 544x992
 # Anonymous memory of a process that has loaded PyTorch and its libraries. Assumed; stated in every plan.

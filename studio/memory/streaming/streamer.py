@@ -202,10 +202,10 @@ class Streamer:
         return Slot(buffer, self._layout, self._build(), free=self._backend.mark())
 
     def _slot_at(self, position: int) -> Slot:
-        past, unit = divmod(position, self._current_plan().units)
+        passes, unit = divmod(position, self._current_plan().units)
         if unit in self._resident:
             return self._resident[unit]
-        return self._ring[(past * len(self._ring_index) + self._ring_index[unit]) % len(self._ring)]
+        return self._ring[(passes * len(self._ring_index) + self._ring_index[unit]) % len(self._ring)]
 
     def _prefetch(self) -> None:
         """Start to load units, in order, while their slots are free."""

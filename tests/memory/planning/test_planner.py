@@ -14,7 +14,7 @@ from models.geometry import VideoShape
 from models.step_llm import StepLLMParams
 from models.transformer import TransformerParams
 from models.vae import VAEParams
-from studio.memory.plan import Budgets, WeightMode
+from studio.memory.plan import OFFLOADS, Budgets, WeightMode
 from studio.memory.planning import planner
 from studio.memory.planning.footprint import (
     PUBLIC_CLIP,
@@ -162,7 +162,7 @@ speeds_drawn = st.builds(
 
 
 @st.composite
-def requests(draw, offloads=planner.OFFLOADS):
+def requests(draw, offloads=OFFLOADS):
     is_public = draw(st.booleans())
     weights = draw(st.sampled_from((NONE, INT8)))
     scale = GB if is_public else 24 << 20

@@ -1,0 +1,105 @@
+"""Plans: the official grid to the bit, refined nodes, weights of second order, json, and what a calibration changes."""
+
+import json
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.scheduler import FlowMatchScheduler
+from studio.pipeline.evaluation_plan import (
+    Calibration,
+    EvaluationPlan,
+    GuidanceSchedule,
+    Speed,
+    make_plan,
+    refined_times,
+)
+
+STEPS, SHIFTS = st.integers(1, 200), st.floats(0.1, 100)
+
+
+@given(steps=STEPS, shift=SHIFTS)
+def test_exact_is_the_official_grid_to_the_bit(steps: int, shift: float) -> None:
+    plan, official = make_plan(steps, shift, 9.0), FlowMatchScheduler(steps, shift).times
+    assert np.array_equal(np.asarray(plan.times, np.float32), official.numpy())
+    assert [plan.weights(i) for i in range(steps)] == [(float(b - a), 0.0) for a, b in pairwise(official)]
+
+
+def test_the_number_of_passes_is_what_the_modes_promise() -> None:
+    counts = {speed: make_plan(50, 13.0, 9.0, speed).forwards for speed in Speed}
+    assert [sum(found.values()) for found in counts.values()] == [100, 58, 24]
+    assert make_plan(50, 13.0, 1.0).forwards == {"conditional": 50, "unconditional": 0}
+    assert all(make_plan(1, 13.0, 9.0, speed).forwards["conditional"] <= 2 for speed in Speed)
+    assert max(node.guidance for node in make_plan(50, 13.0, 9.0, Speed.DRAFT).nodes) == 4.0
+
+
+@given(steps=STEPS, shift=SHIFTS, speed=st.sampled_from(list(Speed)), guidance=st.floats(1, 30))
+def test_every_plan_rises_from_noise_and_survives_json(steps: int, shift: float, speed: Speed, guidance: float) -> None:
+    plan = make_plan(steps, shift, guidance, speed)
+    assert plan == EvaluationPlan.from_dict(json.loads(json.dumps(plan.to_dict())))
+
+
+def test_refined_times_end_in_a_step_of_half_a_node_whatever_the_shift() -> None:
+    for k in (1.0, 3.0, 13.0, 17.0):
+        assert (1 - refined_times(29, k)[-1]) * 2 * 29 == pytest.approx(1, rel=0.05)
+
+
+def test_steps_of_second_order_are_exact_for_velocities_linear_in_time() -> None:
+    """With theta 1; Euler is not, and theta 0.8 leaves a fifth of Euler's error."""
+
+    def end(theta: float) -> float:
+        plan = EvaluationPlan(Speed.FAST, make_plan(50, 13.0, 9.0, Speed.FAST).nodes, theta)
+        x, before = 0.0, 0.0
+        for i, node in enumerate(plan.nodes):
+            a, b = plan.weights(i)
+            x, before = x + a * 2 * node.time + b * before, 2 * node.time
+        return x - 1
+
+    first = make_plan(50, 13.0, 9.0, Speed.FAST).times[1] ** 2  # the first step has no second order
+    assert end(1.0) == pytest.approx(-first, abs=1e-6)
+    assert end(0.8) + first == pytest.approx(0.2 * (end(0.0) + first), rel=1e-3)
+
+
+def test_an_euler_step_can_be_asked_for() -> None:
+    plan = make_plan(50, 13.0, 9.0, Speed.FAST)
+    h = plan.times[5] - plan.times[4]
+    assert plan.weights(4, first_order=True) == (pytest.approx(h, abs=1e-7), 0.0)
+    a, b = plan.weights(4)
+    assert b < 0 < a and a + b == pytest.approx(h, abs=1e-7)
+
+
+def test_falling_guidance_ends_in_passes_alone() -> None:
+    """The paper's schedule for Turbo: of 10 steps at shift 17 the last three are unguided."""
+    plan = make_plan(10, 17.0, 5.0, schedule=GuidanceSchedule.FALLING)
+    assert plan.forwards == {"conditional": 10, "unconditional": 7}
+    assert plan.nodes[0].guidance == 5.0 and plan.nodes[-1].guidance == 1.0
+
+
+def test_a_calibration_serves_up_to_its_guidance() -> None:
+    found = Calibration(20, 5.0, 1.0, 50, 9.0, {})
+    plan = make_plan(50, 13.0, 9.0, Speed.FAST, calibration=found)
+    assert plan.calibrated and len(plan.nodes) == 20 and plan.theta == 1.0
+    assert plan.times[:-1] == refined_times(20, 5.0)
+    assert len(make_plan(25, 13.0, 4.0, Speed.FAST, calibration=found).nodes) == 10
+    assert not make_plan(50, 13.0, 12.0, Speed.FAST, calibration=found).calibrated
+    assert make_plan(50, 13.0, 9.0, calibration=found) == make_plan(50, 13.0, 9.0)
+
+
+def test_what_is_no_plan_is_refused() -> None:
+    good = make_plan(4, 3.0, 4.0).to_dict()
+    wrong: list[object] = [None, [], {}, good | {"nodes": []}, good | {"speed": "warp"}, good | {"theta": 2}]
+    wrong += [good | {"nodes": nodes} for nodes in ([[0.5, 4]], [[0, 4], [0, 4]], [[0, 0.5]], [[0, 4], [math.nan, 4]])]
+    accepted = []
+    for data in wrong:
+        try:
+            accepted.append(EvaluationPlan.from_dict(data))
+        except ValueError:
+            continue
+    assert not accepted
+    for steps, shift, guidance in ((0, 3.0, 4.0), (4, 0.0, 4.0), (4, 3.0, 0.5), (4, math.nan, 4.0)):
+        with pytest.raises(ValueError, match="No plan"):
+            make_plan(steps, shift, guidance)

@@ -52,6 +52,18 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "There is no camera move named {value!r}; the moves are: {known}.",
         "没有名为 {value!r} 的运镜；可用的有：{known}。",
     ),
+    "choice_unknown": (
+        "{field} is {value!r}; it must be one of {known}.",
+        "{field} 为 {value!r}，必须是以下之一：{known}。",
+    ),
+    "speed_turbo": (
+        "{model} was distilled to the steps it takes, so the speed {value} would only harm it: use --speed exact.",
+        "{model} 已蒸馏为固定步数，速度 {value} 只会降低质量：请使用 --speed exact。",
+    ),
+    "latents_not_finite": (
+        "The latents are no longer finite numbers after step {step} of {steps} ({phase}), so no video can come of them. The model's files may be damaged ({program} inspect FOLDER), or cfg_scale {cfg_scale} is too high.",
+        "第 {step}/{steps} 步（{phase}）之后潜变量出现非有限数值，无法生成视频。模型文件可能已损坏（{program} inspect 文件夹），或 cfg_scale {cfg_scale} 过高。",
+    ),
     "model_unknown": (
         "There is no model named {value!r}; the models are: {known}.",
         "没有名为 {value!r} 的模型；可用的有：{known}。",
@@ -246,6 +258,10 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "It rounds more than --quantize int8, which is the better choice unless the first number is clearly larger.",
         "已按要求使用 int8 计算：本设备上为 {int8:.3g} TFLOP/s，常用精度为 {usual:.3g}。"
         "其舍入误差大于 --quantize int8；除非前一个数字明显更大，否则建议使用后者。",
+    ),
+    "velocity_growth": (
+        "The velocity grew {ratio:.1f} times between two steps, {count} times so far; such steps are taken as Euler steps. --speed exact is safer for this prompt.",
+        "相邻两步之间速度场增大了 {ratio:.1f} 倍（已发生 {count} 次），这些步已改用欧拉法。对此提示词，--speed exact 更稳妥。",
     ),
     "memory_again": (
         "Memory was refused; trying once more after giving back what was free.",

@@ -6,6 +6,7 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self, get_args, get_type_hints
 
 from models.geometry import CHUNK_FRAMES, PIXELS_PER_LATENT, VideoShape, is_frame_count
@@ -27,6 +28,21 @@ RANGES: dict[str, tuple[float, float]] = {
     "width": (64, 2048),
     "seed": (0, MAX_SEED),
 }
+
+
+class Speed(StrEnum):
+    """How many passes of the transformer a video may take."""
+
+    EXACT = "exact"  # the official sampler
+    FAST = "fast"  # about 0.6 of its passes at less error, as shown on nano
+    DRAFT = "draft"  # about a quarter of its passes: a preview
+
+
+class GuidanceSchedule(StrEnum):
+    """How guidance goes over time."""
+
+    CONSTANT = "constant"
+    FALLING = "falling"  # max(g - 9 t (g - 1), 1): for Turbo in the paper (arXiv 2502.10248, section 5, eq. 11)
 
 
 @dataclass(frozen=True)
@@ -89,6 +105,8 @@ class GenerationSettings(StoredSettings):
     height: int | None = None
     width: int | None = None
     seed: int | None = None
+    speed: str | None = None
+    guidance_schedule: str | None = None
 
     def resolve(self, model: ModelConfig) -> ResolvedSettings:
         """Fill every empty field from the model's defaults and draw a seed where there is none."""
@@ -100,6 +118,8 @@ class GenerationSettings(StoredSettings):
             values["negative_prompt"] = model.negative_prompt
         if self.seed is None:
             values["seed"] = secrets.randbelow(2**32)
+        values["speed"] = self.speed or Speed.EXACT.value
+        values["guidance_schedule"] = self.guidance_schedule or GuidanceSchedule.CONSTANT.value
         return ResolvedSettings(**values)
 
 
@@ -107,7 +127,8 @@ class GenerationSettings(StoredSettings):
 class ResolvedSettings(StoredSettings):
     """One generation, complete: nothing is filled in later. The fields mean what they mean in GenerationSettings.
 
-    first_image: None for text alone. motion_score: None for a network that takes none. Its json has the same keys.
+    first_image: None for text alone. motion_score: None for a network that takes none. speed, guidance_schedule: of
+    Speed and GuidanceSchedule; files of older versions lack both. Its json has the same keys.
     """
 
     model: str
@@ -123,6 +144,8 @@ class ResolvedSettings(StoredSettings):
     height: int
     width: int
     seed: int
+    speed: str = Speed.EXACT.value
+    guidance_schedule: str = GuidanceSchedule.CONSTANT.value
 
     @property
     def video_shape(self) -> VideoShape:
@@ -135,7 +158,7 @@ class ResolvedSettings(StoredSettings):
 
     def problems(self, model: ModelConfig, moves: Mapping[str, CameraMove]) -> list[InputError]:
         """Everything wrong with the settings, in the order of the form; empty when they can run."""
-        found = [*_text_problems(self), *_model_problems(self, model)]
+        found = [*_text_problems(self), *_model_problems(self, model), *_plan_problems(self, model)]
         if self.camera_move and self.camera_move not in moves:
             found.append(InputError("camera_unknown", value=self.camera_move, known=", ".join(moves)))
         numbers = [_number_problem(name, getattr(self, name)) for name in RANGES]
@@ -193,6 +216,16 @@ def _model_problems(settings: ResolvedSettings, model: ModelConfig) -> list[Inpu
     if settings.motion_score is not None and not model.variant(has_image).motion_score:
         other = "a first image" if model.takes_image else sibling
         return [InputError("motion_unused", model=model.name, other=other)]
+    return []
+
+
+def _plan_problems(settings: ResolvedSettings, model: ModelConfig) -> list[InputError]:
+    choices: dict[str, type[StrEnum]] = {"speed": Speed, "guidance_schedule": GuidanceSchedule}
+    for name, kinds in choices.items():
+        if (value := getattr(settings, name)) not in list(kinds):
+            return [InputError("choice_unknown", field=name, value=value[:40], known=", ".join(kinds))]
+    if model.turbo and settings.speed != Speed.EXACT:
+        return [InputError("speed_turbo", model=model.name, value=settings.speed)]
     return []
 
 

@@ -22,6 +22,6 @@ def run(options: argparse.Namespace) -> int:
     usable_folders(model, has_image, config, asked)  # a model that is missing is said before the device is waited for
     with stopping(STOPPING) as stop, hold_device(asked, stop), ProgressBar() as bar:
         with opened(model, has_image, config, asked, bar.show) as engine:
-            finished = decode(request, found.state.latents, engine, bar.show, stop.is_set)
+            finished = decode(request, found, engine, bar.show, stop.is_set)
     print_result(finished)
     return 0

@@ -33,7 +33,7 @@ from studio.media import read_metadata
 from studio.pipeline.engine import usable_folders
 from studio.pipeline.estimate import Estimator
 from studio.pipeline.generate import generate
-from studio.pipeline.rerun import check_rerun, rerun_changes
+from studio.pipeline.rerun import check_rerun, rerun_changes, rerun_plan
 from studio.pipeline.run import Engine, Request
 from studio.queue.workfolder import KEPT_DAYS, remove_leftovers, work_folder
 from studio.settings import GenerationSettings, ResolvedSettings
@@ -49,7 +49,9 @@ def run(options: argparse.Namespace) -> int:
     settings.check(model, moves)
     image = read_picture(settings.first_image, config)
     workdir = config.output_dir / ".work" / _work_name(settings, image)
-    request = Request(settings, result_stem(options.output, settings, config), workdir, image, options.keep_latents)
+    plan = rerun_plan(record, settings) if record is not None else None
+    stem = result_stem(options.output, settings, config)
+    request = Request(settings, stem, workdir, image, options.keep_latents, plan)
     usable_folders(model, image is not None, config, asked)  # a missing model is said before the device is waited for
     with stopping(STOPPING) as stop, _work_folder(workdir, stop), hold_device(asked, stop), ProgressBar() as bar:
         # Looked at again: while this one waited for the device, another may have taken its name.
@@ -88,7 +90,10 @@ def _settings(
     options: argparse.Namespace, config: StudioConfig, record: Mapping[str, Any] | None
 ) -> GenerationSettings:
     """The settings of the file that is made again, if any, with the command line's values over them."""
-    given = {name: getattr(options, name) for name in ("model", "prompt", "camera_move", *SETTING_FLAGS)}
+    given = {
+        name: getattr(options, name)
+        for name in ("model", "prompt", "camera_move", "speed", "guidance_schedule", *SETTING_FLAGS)
+    }
     given = {name: value for name, value in given.items() if value is not None}
     if options.first_image is not None:
         given["first_image"] = str(options.first_image)

@@ -147,8 +147,8 @@ class MemoryManager:
                 self._network("transformer"), self._device, partial(self._retry, "denoise", video)
             )
             yield session
-            if seconds := session.step_seconds:
-                self._plans.calibrate(video, session.conditions, seconds)
+            if session.timing is not None:
+                self._plans.calibrate(video, *session.timing)
 
     @contextmanager
     def vae(self, video: VideoShape) -> Iterator[VAESession]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, mode
 from time import monotonic
 from typing import TypeVar, cast
 
@@ -34,13 +34,19 @@ class TransformerSession:
 
     def __init__(self, network: StreamedNetwork, device: torch.device, retry: Retry) -> None:
         self._network, self._device, self._retry = network, device, retry
-        self._seconds: list[float] = []
-        self.conditions = 0
+        self._timed: list[tuple[int, float]] = []
 
     @property
-    def step_seconds(self) -> float | None:
-        """Median seconds of a step under the current plan, its first step apart; None before the second step."""
-        return median(self._seconds[1:]) if len(self._seconds) > 1 else None
+    def timing(self) -> tuple[int, float] | None:
+        """(conditions, median seconds) of the commonest kind of step under the current plan, the first step apart.
+
+        None before the second step.
+        """
+        steps = self._timed[1:]
+        if not steps:
+            return None
+        commonest = mode(conditions for conditions, _ in steps)
+        return commonest, median(seconds for conditions, seconds in steps if conditions == commonest)
 
     @property
     def latent_channels(self) -> int:
@@ -88,10 +94,10 @@ class TransformerSession:
                     block(hidden)
             return [body.head(hidden).to(latents.device, torch.float32) for hidden in hiddens]
 
-        began, self.conditions = monotonic(), len(conditions)
+        began = monotonic()
         with torch.no_grad():
             velocities = self._retry(step)
-        self._seconds = [*self._seconds, monotonic() - began] if attempts == 1 else []
+        self._timed = [*self._timed, (len(conditions), monotonic() - began)] if attempts == 1 else []
         return velocities
 
 

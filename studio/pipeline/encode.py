@@ -13,11 +13,11 @@ from studio.pipeline.run import Run
 from studio.prompt import ModelText, count, unread
 
 
-def encode_text(run: Run, text: ModelText, cfg_scale: float) -> list[Condition]:
-    """The conditional text first, then the unconditional one; guidance 1 needs the first alone."""
+def encode_text(run: Run, text: ModelText, *, guided: bool) -> list[Condition]:
+    """The conditional text first, then, where any node of the plan is guided, the unconditional one."""
     _report_cut(run, text.positive)
     cache, fingerprint = run.engine.embeddings, run.engine.text_fingerprint
-    texts = [text.positive] if cfg_scale == 1 else [text.positive, text.negative]
+    texts = [text.positive, text.negative] if guided else [text.positive]
     known = {words: tensors for words in texts if (tensors := cache.get(words, fingerprint)) is not None}
     if fresh := [words for words in dict.fromkeys(texts) if words not in known]:
         for words, tensors in zip(fresh, _run_encoders(run, fresh), strict=True):

@@ -17,6 +17,7 @@ from studio.memory.planning.planner import phase_seconds, step_seconds
 from studio.memory.planning.speeds import ASSUMED, Speeds, given_speeds, known_speeds, load_speeds, remember
 from studio.memory.usage import budgets_for
 from studio.pipeline.engine import CACHE_FOLDER, EngineOptions, compute_dtype, named_device, weights_file
+from studio.pipeline.evaluation_plan import Calibration, plan_of
 from studio.pipeline.job_times import JobTimes, load_job_times, store_job_times
 from studio.pipeline.preview import PICTURE_SIDE, PICTURES
 from studio.pipeline.run import Engine
@@ -99,23 +100,31 @@ class Estimator:
         return load_speeds(self._cache, self._device, weights_file(self._folders(model)), int8=int8)
 
     def _foretell(
-        self, settings: ResolvedSettings, model: ModelConfig, budgets: Budgets, speeds: Speeds
+        self,
+        settings: ResolvedSettings,
+        model: ModelConfig,
+        budgets: Budgets,
+        speeds: Speeds,
+        calibration: Calibration | None = None,
     ) -> "_Foretold":
         options, video = self._options, settings.video_shape
         runtime = RuntimeConfig(
             self._device, compute_dtype(self._device), budgets, options.offload, options.weights, speeds
         )
         plans = PlanCache(self._size_cache(model), runtime)
-        # A plan leaves room for guidance, so that it holds for every request; without guidance a step is one pass.
-        request, plan = replace(plans.request(video), conditions=1 if settings.cfg_scale == 1 else 2), plans.plan(video)
-        plan = replace(plan, seconds_per_step=step_seconds(request, plan))
+        # A plan leaves room for guidance, so that it holds for every request; an unguided node is one pass.
+        request, plan = plans.request(video), plans.plan(video)
+        nodes = plan_of(settings, calibration).nodes
+        steps = {n: step_seconds(replace(request, conditions=n), plan) for n in {node.passes for node in nodes}}
+        plan = replace(plan, seconds_per_step=max(steps.values()))
+        first = step_seconds(replace(request, conditions=nodes[0].passes), plan, cold=True)
         parts = phase_seconds(request, plan, colour_clips=(PICTURES, PICTURE_SIDE))
         times = load_job_times(self._cache, self._device.type, model.name)
         image = parts["encode_image"] if settings.first_image is not None else 0.0
         foretold = {
             "encode_text": parts["encode_text"],
             "encode_image": image + (0.0 if times.ran_before else parts["colours"]),
-            "denoise": parts["first_step"] + (settings.infer_steps - 1) * parts["step"],
+            "denoise": first + sum(steps[node.passes] for node in nodes[1:]),
             "decode": parts["decode"],
         }
         return _Foretold(plan, foretold, times)

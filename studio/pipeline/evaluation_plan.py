@@ -14,33 +14,17 @@ stability (on the negative real axis |h lambda| < 2 / (1 + theta)). What was mea
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
+
+from studio.settings import GuidanceSchedule, ResolvedSettings, Speed
 
 FAST_SHARE = 0.58  # nodes of `fast` per official step: 29 for 50
 DRAFT_SHARE = 0.24  # of `draft`: 12 for 50
 THETA = 0.8
 DRAFT_GUIDANCE = 4.0  # the most guidance of a draft without a calibration: so few nodes are unstable beyond it
 FEWEST_NODES = 4
-
-
-class Speed(StrEnum):
-    """How many passes a video may take."""
-
-    EXACT = "exact"  # the official sampler
-    FAST = "fast"  # about 0.6 of its passes, less error (shown on nano)
-    DRAFT = "draft"  # about a quarter of its passes: a preview
-
-
-class GuidanceSchedule(StrEnum):
-    """How guidance goes over time."""
-
-    CONSTANT = "constant"
-    FALLING = (
-        "falling"  # max(g - 9 t (g - 1), 1): Step-Video-T2V's paper for Turbo (arXiv 2502.10248, section 5, eq. 11)
-    )
 
 
 @dataclass(frozen=True)
@@ -75,6 +59,11 @@ class EvaluationPlan:
         """Passes by kind."""
         guided = sum(node.passes == 2 for node in self.nodes)
         return {"conditional": len(self.nodes), "unconditional": guided}
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether any node has an unconditional pass."""
+        return any(node.passes == 2 for node in self.nodes)
 
     def weights(self, step: int, *, first_order: bool = False) -> tuple[float, float]:
         """(a, b) of x += a v_i + b v_{i-1}. first_order: an Euler step, as the first one always is.
@@ -153,6 +142,18 @@ def make_plan(
         return EvaluationPlan(speed, _guided(times, cfg_scale, schedule), THETA)
     times = refined_times(_share(DRAFT_SHARE, infer_steps), time_shift)
     return EvaluationPlan(speed, _guided(times, min(cfg_scale, DRAFT_GUIDANCE), schedule), THETA)
+
+
+def plan_of(settings: ResolvedSettings, calibration: Calibration | None = None) -> EvaluationPlan:
+    """The plan of checked settings. calibration: of the model, where it has one."""
+    return make_plan(
+        settings.infer_steps,
+        settings.time_shift,
+        settings.cfg_scale,
+        Speed(settings.speed),
+        schedule=GuidanceSchedule(settings.guidance_schedule),
+        calibration=calibration,
+    )
 
 
 def official_times(steps: int, time_shift: float) -> tuple[float, ...]:

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from PIL import Image
 
-from models.scheduler import FlowMatchScheduler
 from studio.errors import Cancelled
 from studio.events import Finished
 from studio.memory.manager import Condition
 from studio.pipeline import output
 from studio.pipeline.encode import encode_image, encode_text, latent_colours
-from studio.pipeline.latents_file import resume_point, save_latents
+from studio.pipeline.evaluation_plan import EvaluationPlan, Node, plan_of
+from studio.pipeline.latents_file import LatentsFile, resume_point, save_latents
 from studio.pipeline.observers import LatentsSaver, PreviewWriter
 from studio.pipeline.preview import LatentColours
 from studio.pipeline.rerun import cropped_picture, provenance_of
@@ -35,73 +35,92 @@ def generate(request: Request, engine: Engine, emit: Emit, cancelled: IsCancelle
     output.check_place(request.stem.parent, settings)
     output.check_folder(request.workdir)
     engine.memory.require(settings.video_shape)
-    text = compose(settings, engine.model, engine.moves)
+    text, plan = compose(settings, engine.model, engine.moves), request.plan or plan_of(settings, engine.calibration)
 
     with run.phase("encode_text"):
-        conditions = encode_text(run, text, settings.cfg_scale)
+        conditions = encode_text(run, text, guided=plan.is_guided)
     with run.phase("encode_image"):
         picture = cropped_picture(request)
         image_latents = encode_image(run, picture, settings.video_shape)
         colours = latent_colours(run, settings.video_shape)
-    provenance = provenance_of(engine, picture)
+    provenance = provenance_of(engine, picture) | {"plan": plan.to_dict(), "forwards": plan.forwards}
     with run.phase("denoise"):
-        latents = _denoise(run, request, conditions, image_latents, colours, provenance)
-    return _finish(run, request, latents, picture, provenance)
+        latents, told = _denoise(run, request, plan, conditions, image_latents, colours, provenance)
+    return _finish(run, request, latents, picture, provenance, told)
 
 
 @file_errors()
-def decode(request: Request, latents: torch.Tensor, engine: Engine, emit: Emit, cancelled: IsCancelled) -> Finished:
-    """Finish from latents (1, f, c, h, w): the last two phases of `generate` alone."""
+def decode(request: Request, saved: LatentsFile, engine: Engine, emit: Emit, cancelled: IsCancelled) -> Finished:
+    """Finish from saved latents: the last two phases of `generate` alone."""
     run = Run(engine, emit, cancelled)
     output.check_place(request.stem.parent, request.settings)
     picture = cropped_picture(request)
-    return _finish(run, request, latents, picture, provenance_of(engine, picture))
+    plan = {name: saved.provenance[name] for name in ("plan", "forwards") if name in saved.provenance}
+    return _finish(run, request, saved.state.latents, picture, provenance_of(engine, picture) | plan, {})
 
 
 def _denoise(
     run: Run,
     request: Request,
+    plan: EvaluationPlan,
     conditions: list[Condition],
     image_latents: torch.Tensor | None,
     colours: LatentColours,
     provenance: dict[str, Any],
-) -> torch.Tensor:
-    """Noise to latents (1, f, c, h, w) float32. Goes on from the work folder's latents, if any."""
-    settings, began = request.settings, monotonic()
-    scheduler = FlowMatchScheduler(settings.infer_steps, settings.time_shift)
+) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Noise to latents (1, f, c, h, w) float32, and what the file says of the way there.
+
+    Goes on from the work folder's latents, if any.
+    """
+    settings, steps, began = request.settings, len(plan.nodes), monotonic()
     preview = PreviewWriter(request.workdir, colours, run.emit)
     saver = LatentsSaver(request.workdir, settings, provenance)
     state = resume_point(request.workdir, settings, provenance)
     with run.engine.memory.transformer(settings.video_shape) as transformer:
         if state is None:
             state = SamplerState(noise(settings.video_shape, transformer.latent_channels, settings.seed), 0)
-        passes = partial(
+        velocities = partial(
             transformer.velocities,
-            conditions=conditions,
             image_latents=image_latents,
             motion_score=settings.motion_score,
             cancelled=run.cancelled,
         )
+
+        def passes(latents: torch.Tensor, node: Node) -> list[torch.Tensor]:
+            return velocities(latents, node.time, conditions[: node.passes])
+
         first = state.step
         try:
-            for step in denoise(state, scheduler, settings.cfg_scale, passes):
+            for step in denoise(state, plan, passes):
                 state = step.state
+                if step.growth is not None and state.growths > 1:
+                    run.notify("velocity_growth", ratio=step.growth, count=state.growths)
                 preview(step)
                 saver(step)
-                run.progress("denoise", state.step, settings.infer_steps, monotonic() - began, state.step - first)
+                run.progress("denoise", state.step, steps, monotonic() - began, state.step - first)
         except Cancelled:
             saver.save(state)
             raise
     saver.save(state)
-    return state.latents
+    done = sum(node.passes for node in plan.nodes[first:])
+    seconds = round((monotonic() - began) / done, 4) if done else None
+    return state.latents, {"seconds_per_pass": seconds, "velocity_growths": state.growths}
 
 
 def _finish(
-    run: Run, request: Request, latents: torch.Tensor, picture: Image.Image | None, provenance: Mapping[str, Any]
+    run: Run,
+    request: Request,
+    latents: torch.Tensor,
+    picture: Image.Image | None,
+    provenance: Mapping[str, Any],
+    told: Mapping[str, Any],
 ) -> Finished:
-    """Decode piece by piece straight into the file, then put the finished files in their places."""
+    """Decode piece by piece straight into the file, then put the finished files in their places.
+
+    told: what the file says besides the provenance.
+    """
     settings, began = request.settings, monotonic()
-    record = output.record(settings, provenance, request.stem)
+    record = output.record(settings, {**provenance, **told}, request.stem)
     with output.ResultWriter(request.stem, settings, record, picture) as writer:
         with run.phase("decode"), run.engine.memory.vae(settings.video_shape) as vae:
             for piece in vae.decode_chunks(latents):

@@ -8,6 +8,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from studio.errors import InputError, StudioError
 from studio.filenames import LATENTS, write_whole
@@ -30,10 +31,11 @@ def save_latents(folder: Path, state: SamplerState, settings: ResolvedSettings, 
     metadata = {
         "settings": settings.to_json(),
         "step": str(state.step),
+        "growths": str(state.growths),
         "provenance": json.dumps(dict(provenance), ensure_ascii=False, sort_keys=True),
     }
     try:
-        write_whole(path, save({"latents": state.latents.float().cpu().contiguous()}, metadata))
+        write_whole(path, save(_tensors(state), metadata))
     except OSError as error:
         raise StudioError("write_failed", file=path.name, reason=error.strerror or str(error)) from None
     return path
@@ -55,10 +57,15 @@ def read_latents(path: Path) -> LatentsFile:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            latents = file.get_tensor("latents").clone()
+            tensors = {name: file.get_tensor(name).clone() for name in ("latents", "velocity") if name in file.keys()}
         provenance = json.loads(metadata["provenance"])
-        step = int(metadata["step"])
+        state = SamplerState(step=int(metadata["step"]), growths=int(metadata.get("growths", 0)), **tensors)
         settings = ResolvedSettings.from_json(metadata["settings"])
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InputError("latents_unreadable", file=path.name, reason=str(error)) from None
-    return LatentsFile(SamplerState(latents, step), settings, provenance)
+    return LatentsFile(state, settings, provenance)
+
+
+def _tensors(state: SamplerState) -> dict[str, Tensor]:
+    found = {"latents": state.latents} | ({} if state.velocity is None else {"velocity": state.velocity})
+    return {name: tensor.float().cpu().contiguous() for name, tensor in found.items()}

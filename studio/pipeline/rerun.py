@@ -2,13 +2,16 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from PIL import Image
 
 from studio.errors import InputError
 from studio.media import crop_image
+from studio.pipeline.evaluation_plan import EvaluationPlan
 from studio.pipeline.run import Engine, Request
+from studio.settings import ResolvedSettings
 
 # Of the provenance: with all of these as they were, a rerun has the same bits.
 DECIDE_THE_BITS = ("device", "torch", "dtype", "quantize", "attention")
@@ -35,6 +38,20 @@ def check_rerun(record: Mapping[str, Any], request: Request, engine: Engine) -> 
         raise InputError("rerun_picture")
     if record.get("model_fingerprint") != now["model_fingerprint"]:
         raise InputError("rerun_model", model=engine.model.name)
+
+
+def rerun_plan(record: Mapping[str, Any], settings: ResolvedSettings) -> EvaluationPlan | None:
+    """The evaluation plan in a file whose settings are made again unchanged; None: the settings' own.
+
+    Files from before there were plans have none: they are official plans. Raises InputError for what is no plan.
+    """
+    was = ResolvedSettings.from_record(dict(record))
+    if "plan" not in record or replace(was, first_image=None) != replace(settings, first_image=None):
+        return None
+    try:
+        return EvaluationPlan.from_dict(record["plan"])
+    except ValueError as error:
+        raise InputError("metadata_missing", reason=str(error)) from None
 
 
 def rerun_changes(record: Mapping[str, Any], engine: Engine) -> dict[str, tuple[Any, Any]]:

@@ -17,6 +17,7 @@ from studio.events import Event, Notice, PhaseStarted, Progress
 from studio.memory.manager import MemoryManager
 from studio.messages import message
 from studio.pipeline.embeddings import EmbeddingCache
+from studio.pipeline.evaluation_plan import Calibration, EvaluationPlan
 from studio.prompt import Tokenizer
 from studio.settings import ResolvedSettings
 
@@ -33,6 +34,7 @@ class Engine:
 
     text_fingerprint names both encoders and their tokenizers; provenance (fingerprints of every part, device, torch,
     dtype, attention backend, program version) is written into the file, so that a rerun can promise the same bits.
+    calibration: what `calibrate` chose for this model, None before.
     """
 
     model: ModelConfig
@@ -43,13 +45,15 @@ class Engine:
     colours_path: Path
     text_fingerprint: str
     provenance: Mapping[str, Any]
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
 class Request:
     """What to make and where: `stem` is the result's path without suffix, `workdir` holds latents and preview.
 
-    image: the upright first image at any size (media.read_image), or None.
+    image: the upright first image at any size (media.read_image), or None. plan: None for the settings' own; a video
+    that is made again brings the one in its file.
     """
 
     settings: ResolvedSettings
@@ -57,6 +61,7 @@ class Request:
     workdir: Path
     image: Image.Image | None = None
     keep_latents: bool = False
+    plan: EvaluationPlan | None = None
 
 
 @dataclass

@@ -13,11 +13,10 @@ from models.scheduler import FlowMatchScheduler
 from studio.pipeline.evaluation_plan import (
     Calibration,
     EvaluationPlan,
-    GuidanceSchedule,
-    Speed,
     make_plan,
     refined_times,
 )
+from studio.settings import GuidanceSchedule, Speed
 
 STEPS, SHIFTS = st.integers(1, 200), st.floats(0.1, 100)
 

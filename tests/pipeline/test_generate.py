@@ -41,8 +41,12 @@ def run(request, engine, cancelled=lambda: False):
     return generate(request, engine, events.append, cancelled), events
 
 
+def final_file(request) -> Path:
+    return request.stem.with_name(request.stem.name + ".latents.safetensors")
+
+
 def final_latents(request) -> torch.Tensor:
-    return read_latents(request.stem.with_name(request.stem.name + ".latents.safetensors")).state.latents
+    return read_latents(final_file(request)).state.latents
 
 
 class Spy:
@@ -148,7 +152,7 @@ def test_kept_latents_decode_to_the_same_video(open_tiny, tmp_path):
     request = make_request(engine, tmp_path)
     run(request, engine)
     again = dataclasses.replace(request, stem=tmp_path / "again", keep_latents=False)
-    finished = decode(again, final_latents(request), engine, lambda event: None, lambda: False)
+    finished = decode(again, read_latents(final_file(request)), engine, lambda event: None, lambda: False)
     assert np.array_equal(read_video(Path(finished.path)), read_video(tmp_path / "clip.mp4"))
 
 

@@ -3,17 +3,22 @@
 import argparse
 import json
 import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from models.checkpoint import load_vae
+from models.vae import VAE
 from studio.config import ROOT
 from studio.nano.checkpoint import NanoSizes, save_checkpoint
+from studio.nano.clips import NanoFolder
 from studio.nano.examples import make_examples
 from studio.nano.grid import make_grid
-from studio.nano.model import Denoiser, SampleSettings, load_denoiser, text_alone
-from studio.nano.report import gates_table, marks_table, report
+from studio.nano.model import Denoiser, text_alone
+from studio.nano.report import conditions_line, gates_table, marks_table, report
 from studio.nano.train import LoopSettings
 from studio.nano.train_denoiser import (
     DEFAULT_MOTION,
@@ -58,7 +63,7 @@ def train(args: argparse.Namespace) -> None:
     polish_decoder(VAESettings(loop), clips.scenes, clips.latents, args.folder)
 
 
-def trained(folder: Path) -> tuple[Denoiser, torch.nn.Module]:
+def trained(folder: Path) -> tuple[Denoiser, VAE]:
     """The networks of a training folder: the denoiser by its moving average."""
     denoiser = new_denoiser(SIZES, folder / "tokenizers", "cpu")
     denoiser.load_state_dict(torch.load(folder / "denoiser.pt", weights_only=True, map_location="cpu")["average"])
@@ -83,7 +88,10 @@ def export(args: argparse.Namespace) -> None:
     vocabulary = read_vocabulary(args.folder / "tokenizers")
     alone = text_alone(denoiser.transformer, DEFAULT_MOTION)
     shared = {"step_llm": denoiser.step_llm, "clip": denoiser.clip, "vae": vae}
-    folders = {"t2v": {"transformer": alone, **shared}, "ti2v": {"transformer": denoiser.transformer}}
+    folders: dict[str, dict[str, torch.nn.Module]] = {
+        "t2v": {"transformer": alone, **shared},
+        "ti2v": {"transformer": denoiser.transformer},
+    }
     if student := trained_turbo(args.folder):
         folders["turbo"] = {"transformer": text_alone(student.transformer, DEFAULT_MOTION)}
     for name, modules in folders.items():
@@ -93,9 +101,9 @@ def export(args: argparse.Namespace) -> None:
 
 def judge(args: argparse.Namespace) -> None:
     """Judge the world's truth, the VAE and the model; print the tables, keep the results as one line of json."""
-    alone, both, turbo, vae = _networks(args)
-    told = report(alone, both, turbo, vae, WORLDS[args.world], args.n, sample_settings(args))
-    log.info("%s\n\n%s\n", marks_table(told), gates_table(told))
+    with nano_folder(args) as folder:
+        told = report(folder, WORLDS[args.world], args.n, overrides(args))
+    log.info("%s\n\n%s\n\n%s\n", conditions_line(told), marks_table(told), gates_table(told))
     if args.out:
         line = {"world": args.world, **told}
         args.out.write_text(json.dumps(line, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -103,8 +111,13 @@ def judge(args: argparse.Namespace) -> None:
 
 def grid(args: argparse.Namespace) -> None:
     """Write the README's picture."""
-    alone, both, _, vae = _networks(args)
-    make_grid(alone, both, vae, sample_settings(args), args.font, args.seed).save(args.out)
+    how = overrides(args)
+    with (
+        nano_folder(args) as folder,
+        folder.open("nano", overrides=how) as alone,
+        folder.open("nano", with_image=True, overrides=how) as both,
+    ):
+        make_grid(alone, both, args.font, args.seed).save(args.out)
 
 
 def examples(args: argparse.Namespace) -> None:
@@ -112,28 +125,21 @@ def examples(args: argparse.Namespace) -> None:
     make_examples(device=args.device)
 
 
-def sample_settings(args: argparse.Namespace) -> SampleSettings:
-    """The generation settings of the command line."""
-    return SampleSettings(args.infer_steps, args.cfg_scale, args.time_shift)
+def overrides(args: argparse.Namespace) -> dict[str, Any]:
+    """The generation settings of the command line; what is not given there is the model's default."""
+    given = {name: getattr(args, name) for name in ("infer_steps", "cfg_scale", "time_shift")}
+    return {name: value for name, value in given.items() if value is not None}
 
 
-def _networks(args: argparse.Namespace) -> tuple[Denoiser, Denoiser, Denoiser | None, torch.nn.Module]:
-    """What serves text alone, what serves a first image, the Turbo (None: not made), and the VAE."""
-    if args.folder:
-        both, vae = trained(args.folder)
-        turbo = trained_turbo(args.folder)
-        tokenizers = args.folder / "tokenizers"
-        return text_network(both, tokenizers), both, turbo and text_network(turbo, tokenizers), vae
-    shared = args.checkpoint / "t2v"
-    names = [name for name in ("t2v", "ti2v", "turbo") if (args.checkpoint / name).is_dir()]
-    made = {name: load_denoiser(args.checkpoint / name, shared, args.device) for name in names}
-    return made["t2v"], made["ti2v"], made.get("turbo"), load_vae(shared, torch.float32, args.device)
-
-
-def text_network(denoiser: Denoiser, tokenizers: Path) -> Denoiser:
-    """The denoiser as it serves text alone."""
-    parts = {"step_llm": denoiser.step_llm, "clip": denoiser.clip}
-    return Denoiser({"transformer": text_alone(denoiser.transformer, DEFAULT_MOTION), **parts}, tokenizers).eval()
+@contextmanager
+def nano_folder(args: argparse.Namespace) -> Iterator[NanoFolder]:
+    """The checkpoint folder that is asked about; of a training folder, what `export` makes of it now."""
+    with tempfile.TemporaryDirectory() as work:
+        checkpoint = args.checkpoint
+        if args.folder:
+            checkpoint = Path(work) / "exported"
+            export(argparse.Namespace(folder=args.folder, to=checkpoint))
+        yield NanoFolder(checkpoint, Path(work), args.device)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -154,9 +160,9 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=run.__doc__)
         command.add_argument("--checkpoint", type=Path, default=ASSETS, help="folder of the t2v and ti2v checkpoints")
         command.add_argument("--folder", type=Path, help="a training folder, instead of a checkpoint")
-        command.add_argument("--infer-steps", type=int, default=SampleSettings.infer_steps)
-        command.add_argument("--cfg-scale", type=float, default=SampleSettings.cfg_scale)
-        command.add_argument("--time-shift", type=float, default=SampleSettings.time_shift)
+        command.add_argument("--infer-steps", type=int, help="instead of the model's default")
+        command.add_argument("--cfg-scale", type=float, help="instead of the model's default")
+        command.add_argument("--time-shift", type=float, help="instead of the model's default")
         command.set_defaults(run=run)
     commands.choices["judge"].add_argument("-n", type=int, default=40, help="held-out captions per language")
     commands.choices["judge"].add_argument("--world", choices=tuple(WORLDS), default="small")

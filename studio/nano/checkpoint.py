@@ -1,8 +1,8 @@
 """Nano checkpoints: public-layout folders at small sizes, with random weights to start from or weights given.
 
-`write_nano` writes the folders the nano model's yaml names; `write_checkpoint` one folder at any sizes; training uses
-`build` and `save_checkpoint`. Random weights are drawn so that every activation keeps about unit size and the decoded
-picture stays within its range: untrained, yet finite and cheap to look at.
+`write_checkpoint` writes a folder of random weights at any sizes; training uses `build` and `save_checkpoint`. Random
+weights are drawn so that every activation keeps about unit size and the decoded picture stays within its range:
+untrained, yet finite and cheap to look at.
 """
 
 import json
@@ -177,16 +177,6 @@ def write_checkpoint(
     return save_checkpoint(folder, build(wanted, seed), configs, vocabulary, dtype=dtype, shards=shards)
 
 
-def write_nano(
-    folder: Path, seed: int = 0, sizes: NanoSizes | None = None, dtype: torch.dtype = torch.bfloat16
-) -> None:
-    """Write folder/t2v with every component and folder/ti2v with its transformer, random weights."""
-    write_checkpoint(folder / "t2v", sizes, seed, dtype=dtype)
-    write_checkpoint(
-        folder / "ti2v", sizes, seed, use_additional_conditions=True, dtype=dtype, components=("transformer",)
-    )
-
-
 def _draw(module: nn.Module, generator: torch.Generator) -> None:
     depth = sum(name.endswith(RESIDUAL_OUTPUTS) for name, _ in module.named_parameters())
     with torch.no_grad():
@@ -242,7 +232,7 @@ def _save_tensors(path: Path, groups: list[dict[str, Tensor]]) -> None:
     if len(groups) == 1:
         save_file(groups[0], path, metadata={"format": "pt"})
         return
-    names = {}
+    names: dict[str, str] = {}
     for number, group in enumerate(groups, 1):
         file = f"{path.stem}-{number:05d}-of-{len(groups):05d}.safetensors"
         save_file(group, path.parent / file, metadata={"format": "pt"})

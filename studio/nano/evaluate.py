@@ -1,7 +1,7 @@
-"""A model's marks: held-out captions -> clips -> the judge, per attribute and language, with intervals.
+"""A model's marks: held-out captions -> clips of the studio's own recipe -> the judge, per attribute and language.
 
-Held-out scenes have seeds below every training seed. Both languages describe the same scenes and start from the same
-noise, so their difference is the language's alone.
+Held-out scenes have seeds below every training seed; the seed of a scene is the seed of its clip. Both languages
+describe the same scenes from the same noise, so their difference is the language's alone.
 """
 
 import dataclasses
@@ -11,18 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
+from PIL import Image
 from scipy.stats import spearmanr
-from torch import Tensor, nn
 
+from models.geometry import VideoShape
 from studio.nano.captions import LANGUAGES, caption
-from studio.nano.dtype import training_dtype
+from studio.nano.clips import ClipMaker, StudioClips, to_frames
 from studio.nano.judge import marks, psnr, read_clip, wilson
-from studio.nano.model import Denoiser, SampleSettings, image_latents, noise
 from studio.nano.render import Clips, render
 from studio.nano.world import Scene, WorldSettings, draw_scene
-
-BATCH = 20
 
 
 @dataclass
@@ -88,75 +85,42 @@ def held_out(world: WorldSettings, count: int) -> list[Scene]:
     return [draw_scene(seed, alone) for seed in range(count)]
 
 
-def judge_truth(world: WorldSettings, count: int, settings: SampleSettings) -> Tally:
+def judge_truth(world: WorldSettings, count: int, video: VideoShape) -> Tally:
     """The judge's marks on the world's own clips: what it gets wrong there is its own fault."""
     tally = Tally()
-    for scenes in _batches(held_out(world, count)):
-        clips = render(scenes, settings.num_frames, settings.height, settings.width)
-        for scene, frames, score in zip(scenes, to_frames(clips.video), clips.motion_score.tolist(), strict=True):
-            tally.add(scene, frames, score, world)
+    for scene, clip in _rendered(world, count, video):
+        tally.add(scene, to_frames(clip.video)[0], clip.motion_score.item(), world)
     return tally
 
 
-@torch.no_grad()
-def judge_vae(vae: nn.Module, world: WorldSettings, count: int, settings: SampleSettings) -> tuple[Tally, list[float]]:
-    """Marks and PSNR of clips that went through the VAE: the most any denoiser could reach with it."""
+def judge_vae(maker: StudioClips, world: WorldSettings, count: int) -> tuple[Tally, list[float]]:
+    """Marks and PSNR of true clips that went through the VAE: the most that any denoiser could reach with it."""
     tally, quality = Tally(), []
-    for scenes in _batches(held_out(world, count)):
-        clips = _render_on(scenes, settings, vae)
-        decoded = decode(vae, vae.encode_moments(clips.video).chunk(2, dim=2)[0])
-        truth = to_frames(clips.video)
-        for i, scene in enumerate(scenes):
-            tally.add(scene, decoded[i], clips.motion_score[i].item(), world)
-            quality.append(psnr(decoded[i], truth[i]))
+    for scene, clip in _rendered(world, count, maker.settings.video_shape):
+        frames, decibels = maker.through_vae(clip.video)
+        tally.add(scene, frames, clip.motion_score.item(), world)
+        quality.append(decibels)
     return tally, quality
 
 
-@torch.no_grad()
-def judge_model(denoiser: Denoiser, vae: nn.Module, world: WorldSettings, count: int, settings: SampleSettings,
-                *, with_image: bool) -> dict[str, Tally]:  # fmt: skip
-    """Language -> marks of what the model makes of held-out captions, from text alone or with the first frame."""
+def judge_model(maker: ClipMaker, world: WorldSettings, count: int, *, with_image: bool) -> dict[str, Tally]:
+    """Language -> marks of what the model makes of held-out captions, from text alone or with the true first frame.
+
+    Asked is the motion score of the true clip, where the network takes one.
+    """
     tallies = {language: Tally() for language in LANGUAGES}
-    channels = denoiser.transformer.params.in_channels
-    scenes = held_out(world, count)
-    for start in range(0, count, BATCH):
-        batch = scenes[start : start + BATCH]
-        clips = _render_on(batch, settings, vae)
-        begin = noise(range(start, start + len(batch)), channels, settings).to(denoiser.device)
-        image = image_latents(vae, clips.video[:, 0], begin.shape[1]) if with_image else torch.zeros_like(begin)
-        for language in LANGUAGES:
-            texts = [caption(scene, language, start + i) for i, scene in enumerate(batch)]
-            latents = denoiser.sample(texts, begin, image, clips.motion_score, settings)
-            _mark(tallies[language], batch, decode(vae, latents), clips, world, with_image)
+    for seed, (scene, clip) in enumerate(_rendered(world, count, maker.settings.video_shape)):
+        first, score = to_frames(clip.video[:, :1])[0, 0], clip.motion_score.item()
+        image = Image.fromarray(first) if with_image else None
+        for language, tally in tallies.items():
+            frames = maker.make(caption(scene, language, seed), seed, motion_score=score, image=image)
+            tally.add(scene, frames, score, world)
+            if with_image:
+                tally.first_frame.append(psnr(frames[0], first))
     return tallies
 
 
-def decode(vae: nn.Module, latents: Tensor) -> np.ndarray:
-    """uint8 frames (b, t, H, W, 3), computed in the dtype that training uses on this device."""
-    kind = latents.device.type
-    with torch.autocast(kind, torch.bfloat16, enabled=training_dtype(kind) == torch.bfloat16):
-        return to_frames(vae.decode(latents))
-
-
-def to_frames(video: Tensor) -> np.ndarray:
-    """(b, t, 3, H, W) in -1..1 -> uint8 (b, t, H, W, 3)."""
-    return ((video.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 1, 3, 4, 2).cpu().numpy()
-
-
-def _mark(tally: Tally, scenes: list[Scene], frames: np.ndarray, clips: Clips, world: WorldSettings,
-          with_image: bool) -> None:  # fmt: skip
-    truth = to_frames(clips.video[:, :1])
-    for i, scene in enumerate(scenes):
-        tally.add(scene, frames[i], clips.motion_score[i].item(), world)
-        if with_image:
-            tally.first_frame.append(psnr(frames[i, 0], truth[i, 0]))
-
-
-def _render_on(scenes: list[Scene], settings: SampleSettings, vae: nn.Module) -> Clips:
-    device = next(vae.parameters()).device
-    return render(scenes, settings.num_frames, settings.height, settings.width, device)
-
-
-def _batches(scenes: list[Scene]) -> Iterator[list[Scene]]:
-    for start in range(0, len(scenes), BATCH):
-        yield scenes[start : start + BATCH]
+def _rendered(world: WorldSettings, count: int, video: VideoShape) -> Iterator[tuple[Scene, Clips]]:
+    """Held-out scenes with their true clips, each a batch of one."""
+    for scene in held_out(world, count):
+        yield scene, render([scene], video.frames, video.height, video.width)

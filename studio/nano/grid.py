@@ -4,13 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor, nn
 
 from studio.config import load_camera_moves
-from studio.nano.evaluate import decode
-from studio.nano.model import Denoiser, SampleSettings, image_latents, noise
+from studio.nano.clips import ClipMaker, to_frames
 from studio.nano.render import render
 from studio.nano.world import Scene, Thing
 
@@ -35,38 +32,27 @@ SHOWN = (0, 4, 8, 12, 16)  # frames of a strip
 GAP, LABEL, SCALE = 12, 22, 1.5
 
 
-@torch.no_grad()
-def make_grid(
-    alone: Denoiser, both: Denoiser, vae: nn.Module, settings: SampleSettings, font: Path | None, seed: int = 7
-) -> Image.Image:
+def make_grid(alone: ClipMaker, both: ClipMaker, font: Path | None, seed: int = 7) -> Image.Image:
     """First Chinese beside English: text alone, one noise for both.
 
     Then one first image, one noise: under every camera move (left), and under one move at every motion score (right).
+    alone: for text alone; both: for a first image.
     """
     columns: list[list[np.ndarray]] = [[], []]
-    for column, texts in zip(columns, zip(*PROMPTS, strict=True), strict=True):
-        begin = noise([seed + row for row in range(len(texts))], alone.transformer.params.in_channels, settings)
-        column.extend(_clips(alone, vae, texts, begin, torch.zeros_like(begin), [5.0] * len(texts), settings))
+    for row, texts in enumerate(PROMPTS):
+        for column, text in zip(columns, texts, strict=True):
+            column.append(alone.make(text, seed + row, motion_score=5.0))
+    video = both.settings.video_shape
+    first = Image.fromarray(to_frames(render([SCENE], 2, video.height, video.width).video[:, :1])[0, 0])
+    for move in CAMERAS:
+        asked = 2.0 if move == "fixed" else 10.0
+        columns[0].append(both.make(STILL, seed, motion_score=asked, image=first, camera_move=move))
+    for score in SCORES:
+        columns[1].append(both.make(STILL, seed, motion_score=score, image=first, camera_move="left"))
     phrases = {key: move.phrase for key, move in load_camera_moves().items()}
-    moves = [f"{phrases[name]}，{STILL}" for name in CAMERAS]
-    pans = [f"{phrases['left']}，{STILL}"] * len(SCORES)
-    begin = noise([seed] * (len(moves) + len(pans)), both.transformer.params.in_channels, settings)
-    picture = render([SCENE], settings.num_frames, settings.height, settings.width).video[:, 0]
-    image = image_latents(vae, picture, begin.shape[1]).expand_as(begin)
-    asked = [2.0] + [10.0] * (len(CAMERAS) - 1) + list(SCORES)
-    clips = _clips(both, vae, [*moves, *pans], begin, image, asked, settings)
-    columns[0].extend(clips[: len(moves)])
-    columns[1].extend(clips[len(moves) :])
-    labels = [[zh for zh, _ in PROMPTS] + moves, [en for _, en in PROMPTS]]
+    labels = [[zh for zh, _ in PROMPTS] + [f"{phrases[move]}，{STILL}" for move in CAMERAS], [en for _, en in PROMPTS]]
     labels[1] += [f"{phrases['left']}，motion score {score:g}" for score in SCORES]
     return draw_grid(columns, labels, font)
-
-
-def _clips(denoiser: Denoiser, vae: nn.Module, texts: Sequence[str], begin: Tensor, image: Tensor,
-           asked: Sequence[float], settings: SampleSettings) -> np.ndarray:  # fmt: skip
-    device = denoiser.device
-    motion = torch.tensor(asked, device=device)
-    return decode(vae, denoiser.sample(texts, begin.to(device), image.to(device), motion, settings))
 
 
 def draw_grid(

@@ -116,8 +116,8 @@ def _pose(thing: Thing, u: float) -> Tensor:
 
 def _camera(scene: Scene, u: float, weight: float) -> Tensor:
     """Screen -> layer for a layer that feels `weight` of the camera's travel and zoom."""
-    x, y = _TRUCKS.get(scene.camera, (0, 0))
-    x, y = x * scene.amount * (u - 0.5), y * scene.amount * (u - 0.5)
+    right, down = _TRUCKS.get(scene.camera, (0, 0))
+    x, y = right * scene.amount * (u - 0.5), down * scene.amount * (u - 0.5)
     if scene.camera == "follow":
         x, y = thing_position(scene.things[0], u)
     zoom = math.exp(-_ZOOMS.get(scene.camera, 0.0) * scene.amount * 1.4 * (u - 0.5) * weight)
@@ -207,7 +207,7 @@ def _near_alpha(scene: Scene, local: Tensor, pixel: float) -> Tensor:
     x, y = local.unbind(-1)
     if scene.near == "none":
         return torch.zeros_like(x)
-    edge = scene.horizon
+    edge: float | Tensor = scene.horizon
     if scene.near == "hills":
         edge = edge + 0.1 * torch.sin(6.28 / scene.wave[1] * x + scene.wave[0])
     return _soft(y - edge, pixel)

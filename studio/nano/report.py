@@ -3,37 +3,37 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
-
+from studio.nano.clips import NanoFolder
 from studio.nano.evaluate import Tally, difference, judge_model, judge_truth, judge_vae
 from studio.nano.gates import judge_gates
-from studio.nano.model import Denoiser, SampleSettings
 from studio.nano.world import WorldSettings
 
 ATTRIBUTES = ("colour", "direction", "motion", "shape", "camera")
 Marks = Mapping[str, Any]
 
 
-def report(
-    alone: Denoiser, both: Denoiser, turbo: Denoiser | None, vae: nn.Module, world: WorldSettings, count: int,
-    settings: SampleSettings,
-) -> dict[str, Any]:  # fmt: skip
+def report(folder: NanoFolder, world: WorldSettings, count: int, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Marks of the world's truth, the VAE, text alone, with a first image, and the gates; `count` captions a language.
 
-    alone: the T2V network; both: TI2V; turbo: None where there is none.
+    overrides: GenerationSettings fields, instead of the model's defaults. Under "computed" stands what really ran.
     """
-    through_vae, quality = judge_vae(vae, world, count, settings)
-    text = judge_model(alone, vae, world, count, settings, with_image=False)
-    image = judge_model(both, vae, world, count, settings, with_image=True)
+    with folder.open("nano", overrides=overrides) as maker:
+        through_vae, quality = judge_vae(maker, world, count)
+        text = judge_model(maker, world, count, with_image=False)
+        truth = judge_truth(world, count, maker.settings.video_shape)
+        computed = maker.computed
+    with folder.open("nano", with_image=True, overrides=overrides) as maker:
+        image = judge_model(maker, world, count, with_image=True)
+        with_image = maker.computed
     return {
         "n": count,
-        "settings": vars(settings),
-        "truth": judge_truth(world, count, settings).summary(),
+        "computed": {"text": computed, "image": with_image},
+        "truth": truth.summary(),
         "vae": {**through_vae.summary(), "psnr": round(sum(quality) / len(quality), 2)},
         "text": {language: tally.summary() for language, tally in text.items()},
         "image": {language: tally.summary() for language, tally in image.items()},
         "chinese_above_english": _languages(text, image),
-        "gates": judge_gates(alone, turbo, vae, world, count, settings, text),
+        "gates": judge_gates(folder, world, count, overrides, text),
     }
 
 
@@ -60,16 +60,30 @@ def marks_table(told: Marks) -> str:
 
 
 def gates_table(told: Marks) -> str:
-    """The table of docs/performance.md: a row per way, against the full run."""
-    gates, full = told["gates"], told["settings"]["infer_steps"]
-    few = gates["few"]["settings"]["infer_steps"]
-    words = {"int8": f"int8, {full} steps", "few": f"{few} steps, not distilled", "turbo": f"Turbo, {few} steps"}
-    rows = [[f"bf16, {full} steps", *_both(told["text"]), "-"]]
-    for way in (way for way in words if way in gates):
-        against = gates[way]["against_full"]
+    """The table of docs/performance.md: a row per way, against the full run; each is named by what was computed."""
+    gates, full = told["gates"], told["computed"]["text"]
+    rows = [[f"{full['dtype']}, {full['infer_steps']} steps", *_both(told["text"]), "-"]]
+    for way, gate in gates.items():
+        how, against = gate["computed"], gate["against_full"]
+        words = {
+            "int8": f"int8 weights, {how['dtype']}, {how['infer_steps']} steps",
+            "few": f"{how['dtype']}, {how['infer_steps']} steps, not distilled",
+            "turbo": f"Turbo, {how['dtype']}, {how['infer_steps']} steps",
+        }
         low, high = against["interval"]
-        rows.append([words[way], *_both(gates[way]), f"{against['points']:+} ({low:+} to {high:+})"])
+        rows.append([words[way], *_both(gate), f"{against['points']:+} ({low:+} to {high:+})"])
     return _table(["text alone", *ATTRIBUTES, "points against the full run"], rows)
+
+
+def conditions_line(told: Marks) -> str:
+    """One sentence that says what the marks were computed with."""
+    how = told["computed"]["text"]
+    return (
+        f"{told['n']} held-out captions per language through studio.pipeline.frames, the studio's own recipe: "
+        f"{how['num_frames']} frames of {how['height']}x{how['width']}, {how['infer_steps']} steps, "
+        f"cfg {how['cfg_scale']:g}, shift {how['time_shift']:g}; computed in {how['dtype']} on {how['device']} with "
+        f"PyTorch {how['torch']}; the seed of a clip is the number of its scene."
+    )
 
 
 def _both(marks: Marks) -> list[str]:

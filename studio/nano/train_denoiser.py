@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from models.vae import VAE
 from studio.nano.captions import LANGUAGES, caption
 from studio.nano.checkpoint import NanoSizes, build, nano_vocabulary
 from studio.nano.dtype import training_dtype
@@ -64,7 +65,7 @@ class LatentClips:
     scenes: list[Scene]
 
 
-def encode_clips(vae: nn.Module, settings: DenoiserSettings, folder: Path) -> list[LatentClips]:
+def encode_clips(vae: VAE, settings: DenoiserSettings, folder: Path) -> list[LatentClips]:
     """The cached clips of a run, shape by shape, rendered and encoded where their files are missing."""
     folder.mkdir(parents=True, exist_ok=True)
     sets, seed = [], LATENT_SEED
@@ -81,7 +82,7 @@ def encode_clips(vae: nn.Module, settings: DenoiserSettings, folder: Path) -> li
 
 
 @torch.no_grad()
-def _shard(vae: nn.Module, scenes: list[Scene], file: Path, shape: tuple[int, int, int]) -> dict[str, Tensor]:
+def _shard(vae: VAE, scenes: list[Scene], file: Path, shape: tuple[int, int, int]) -> dict[str, Tensor]:
     if file.is_file():
         return torch.load(file, weights_only=True)
     device = next(vae.parameters()).device
@@ -105,7 +106,7 @@ def new_denoiser(sizes: NanoSizes, folder: Path, device: torch.device | str, see
     return Denoiser(build({k: v for k, v in configs.items() if k != "vae"}, seed), folder).to(device)
 
 
-def train_denoiser(settings: DenoiserSettings, sizes: NanoSizes, vae: nn.Module, folder: Path) -> Denoiser:
+def train_denoiser(settings: DenoiserSettings, sizes: NanoSizes, vae: VAE, folder: Path) -> Denoiser:
     """Train, or continue to train, the denoiser whose state is in `folder`."""
     device = next(vae.parameters()).device
     sets = encode_clips(vae, settings, folder / "latents")

@@ -6,23 +6,21 @@ import torch
 from models.checkpoint import load_clip, load_step_llm, load_transformer, load_vae
 from models.tokenizers import ClipTokenizer, StepTokenizer
 from studio.config import load_camera_moves
-from studio.nano.checkpoint import NanoSizes, build, nano_vocabulary, write_checkpoint, write_nano
+from studio.nano.checkpoint import NanoSizes, build, nano_vocabulary, write_checkpoint
 from studio.nano.vocabulary import read_vocabulary
 from tests.tiny import TINY
 
 
-@pytest.fixture(scope="module")
-def nano(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("nano")
-    write_nano(folder, seed=3, sizes=TINY)
-    return folder
+@pytest.fixture
+def nano(nano_root):
+    return nano_root / "assets/nano"
 
 
 def test_the_seed_decides_every_byte(nano, tmp_path):
-    write_nano(tmp_path, seed=3, sizes=TINY)
-    files = {path.relative_to(nano): path.read_bytes() for path in nano.rglob("*") if path.is_file()}
-    again = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    assert files == again and len(files) == 13
+    folder = write_checkpoint(tmp_path, TINY, seed=1)
+    files = {path.relative_to(nano / "t2v"): path.read_bytes() for path in (nano / "t2v").rglob("*") if path.is_file()}
+    again = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert files == again and len(files) == 11
 
 
 def test_components_do_not_depend_on_each_other():

@@ -1,5 +1,6 @@
 """The page's examples are what the shipped nano makes of them."""
 
+import dataclasses
 import logging
 from pathlib import Path
 
@@ -31,10 +32,21 @@ def remake(example: Example, folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     make_examples(folder, "cpu")
 
 
-@pytest.mark.parametrize(
-    "key",
-    ["picture-lively", *(pytest.param(key, marks=pytest.mark.slow) for key in EXAMPLES if key != "picture-lively")],
-)
+def test_an_example_is_made_by_the_studios_recipe(
+    nano_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a first image, in both languages, by a nano of random weights in one step."""
+    monkeypatch.setattr("studio.config.ROOT", nano_root)
+    example = EXAMPLES["picture-lively"]
+    example = dataclasses.replace(example, settings={**example.settings, "infer_steps": 1})
+    remake(example, tmp_path / "made", monkeypatch)
+    for language in ("en", "zh"):
+        made = pictures(examples.thumbnail(example, language, tmp_path / "made"))
+        assert made.shape[1:] == (128, 128, 3) and len(made) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", EXAMPLES)
 def test_a_thumbnail_is_what_nano_makes_today(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After nano was trained anew: python -m studio.nano examples."""
     example = EXAMPLES[key]

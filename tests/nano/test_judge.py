@@ -1,13 +1,12 @@
 """The judge: right on the world's own clips, and wrong when the clip is wrong."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
-from studio.nano.evaluate import held_out, judge_truth, to_frames
+from models.geometry import VideoShape
+from studio.nano.clips import to_frames
+from studio.nano.evaluate import held_out, judge_truth
 from studio.nano.judge import marks, psnr, read_clip, wilson
-from studio.nano.model import SampleSettings
 from studio.nano.render import render
 from studio.nano.world import WORLDS
 
@@ -69,8 +68,7 @@ def test_wilson_and_psnr() -> None:
 @pytest.mark.parametrize(("world", "size"), [("small", (64, 64)), ("full", (128, 224))])
 def test_at_least_97_in_100_are_right_on_the_truth(world: str, size: tuple[int, int]) -> None:
     """Per attribute, on held-out clips; `spin`, `circle` and `bounce` are motions beside the four directions."""
-    settings = dataclasses.replace(SampleSettings(), height=size[0], width=size[1])
-    marks_of = judge_truth(WORLDS[world], 200, settings).summary()
+    marks_of = judge_truth(WORLDS[world], 200, VideoShape(17, *size)).summary()
     for name in ("colour", "shape", "direction", "camera"):
         assert marks_of[name]["share"] >= 0.97, (name, marks_of[name])
     # Less than for the attributes: flow counts a camera before a plain wall too, which nobody can see.

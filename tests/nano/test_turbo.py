@@ -104,6 +104,8 @@ def test_export_writes_the_students_transformer_alone(tmp_path: Path, monkeypatc
     torch.save({"average": student.state_dict()}, tmp_path / "turbo.pt")
     nano.export(options)
     assert [path.name for path in (options.to / "turbo").iterdir()] == ["transformer"]
+    with nano.nano_folder(argparse.Namespace(folder=tmp_path, checkpoint=None, device="cpu")) as asked:
+        assert asked.has("nano") and asked.has("nano-turbo"), "the judge can be asked about a training folder"
     wanted = text_alone(student.transformer, DEFAULT_MOTION).state_dict()
     found = load_transformer(options.to / "turbo", torch.bfloat16).state_dict()
     assert all(torch.equal(found[name], value.bfloat16()) for name, value in wanted.items()) and len(found) > 10

@@ -229,6 +229,14 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "{repo} on {source} lacks {missing}, so it is no complete Step-Video checkpoint.",
         "{source} 上的 {repo} 缺少 {missing}，不是完整的 Step-Video 模型。",
     ),
+    "download_path": (
+        "{repo} on {source} lists {file!r}, which is no plain path inside a model's folder. Nothing was fetched: do not use this repository.",
+        "{source} 上的 {repo} 列出了 {file!r}，它不是模型文件夹内的普通路径。没有下载任何文件：请勿使用该仓库。",
+    ),
+    "download_link": (
+        "{folder} is a link to {target}, outside {to}: nothing was fetched. Remove the link, or give the other folder with --to.",
+        "{folder} 是指向 {to} 之外 {target} 的链接：没有下载任何文件。请删除该链接，或用 --to 指定另一个文件夹。",
+    ),
     "download_checksum": (
         "{file} arrived twice with checksum {found} where the hub promises {promised}; it was deleted. Try the other --source.",
         "{file} 两次下载的校验和均为 {found}，应为 {promised}；文件已删除。请换一个 --source。",

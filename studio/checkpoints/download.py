@@ -41,22 +41,31 @@ SPARE_BYTES = 64 << 20  # left free beside the files: indexes, records, the file
 HASH_BYTES = 8 << 20
 
 
-def download(model: ModelConfig, source: str, to: Path, report: Callable[[str], None]) -> None:
+def download(
+    model: ModelConfig, source: str, to: Path, report: Callable[[str], None], revision: str | None = None
+) -> None:
     """Fetch a model's files from "hf" or "modelscope" into the checkpoint folder `to`, resuming what was begun.
 
+    revision: a commit, tag or branch of the repository; None: the one that the folder's record names, else the newest.
     Files that another folder beside `to` has already, with the same checksum, are linked rather than fetched.
-    Raises InputError for a model without a source, StudioError for a network, a checksum or a disk that fails.
+    Raises InputError for a model without a source, StudioError for a network, a checksum or a disk that fails, and for
+    a listing that names a place outside the folder.
     """
     repo = model.sources.get(source)
     if repo is None:
         raise InputError("download_source", model=model.name, source=source)
     hub = open_hub(source)
-    revision, listed = hub.list(repo)
-    files = _needed(listed, repo, source)
-    to.mkdir(parents=True, exist_ok=True)
     record = read_download_record(to) or DownloadRecord()
-    record.source, record.repo, record.revision = source, repo, revision
-    report(f"{repo} on {source}: {len(files)} files, {_gb(sum(file.size for file in files))}, into {to}")
+    known = record.revision if (record.source, record.repo) == (source, repo) else ""
+    found, listed = hub.list(repo, revision or known or None)
+    files = _needed(listed, repo, source)
+    _make_folder(to)
+    _check_places(files, to)
+    record.source, record.repo, record.revision = source, repo, found
+    size = _gb(sum(file.size for file in files))
+    report(f"{repo} on {source}, revision {found}: {len(files)} files, {size}, into {to}")
+    if known and not revision:
+        report("That is the revision this folder was fetched at; --revision main fetches the newest.")
     report(CLIP_LICENCE)
 
     missing = [file for file in files if not _is_here(file, to, record)]
@@ -66,22 +75,54 @@ def download(model: ModelConfig, source: str, to: Path, report: Callable[[str], 
     for number, file in enumerate(missing, 1):
         report(f"[{number}/{len(missing)}] {file.path}, {_gb(file.size)}")
         _fetch(hub, file, to, record)
+    record.write(to)
     _check_result(to, report)
 
 
 def _needed(listed: list[HubFile], repo: str, source: str) -> list[HubFile]:
-    """The files to have, smallest first, so that a wrong repository shows early."""
-    wanted = [file for file in listed if any(fnmatchcase(file.path, name) for name in REQUIRED + OPTIONAL)]
-    lacking = [name for name in REQUIRED if not any(fnmatchcase(file.path, name) for file in wanted)]
+    """The files to have, smallest first, so that a wrong repository shows early.
+
+    Raises StudioError for a listing with any entry that no honest repository has: nothing of it is fetched then.
+    """
+    if odd := next((file for file in listed if not file.is_plain), None):
+        raise StudioError("download_path", repo=repo, source=source, file=odd.path)
+    wanted = [file for file in listed if any(_fits(file.path, name) for name in REQUIRED + OPTIONAL)]
+    lacking = [name for name in REQUIRED if not any(_fits(file.path, name) for file in wanted)]
     if lacking:
         raise StudioError("download_lacks", repo=repo, source=source, missing=", ".join(lacking))
     return sorted(wanted, key=lambda file: (file.size, file.path))
+
+
+def _fits(path: str, pattern: str) -> bool:
+    """Component by component: a star stands for no slash."""
+    parts, patterns = path.split("/"), pattern.split("/")
+    return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
+
+
+def _make_folder(to: Path) -> None:
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StudioError("write_failed", file=to, reason=error.strerror or str(error)) from None
+
+
+def _check_places(files: list[HubFile], to: Path) -> None:
+    """Raise StudioError where a folder inside `to` is a link that leads out of it: nothing is written there.
+
+    A link in place of a file is removed before anything is written, or replaced by the file; it is never followed.
+    """
+    for file in files:
+        folder = (to / file.path).parent
+        if not folder.resolve().is_relative_to(to.resolve()):
+            raise StudioError("download_link", folder=folder, to=to, target=folder.resolve())
 
 
 def _is_here(file: HubFile, to: Path, record: DownloadRecord) -> bool:
     """Whether the file is in place with the hub's checksum; a file with another one is removed."""
     path = to / file.path
     if not path.is_file():
+        if path.is_symlink():  # to nothing: a file written through it would lie elsewhere
+            path.unlink()
         return False
     if file.sha256 and record.checksum(to, file.path) == file.sha256:
         return True

@@ -24,7 +24,10 @@ class Verified:
 
 @dataclass
 class DownloadRecord:
-    """The record of one folder. source: "hf" or "modelscope"; files: path inside the folder -> Verified."""
+    """The record of one folder.
+
+    source: "hf" or "modelscope"; revision: what is fetched again; files: path inside the folder -> Verified.
+    """
 
     source: str = ""
     repo: str = ""
@@ -44,6 +47,10 @@ class DownloadRecord:
         """Record that a file was verified, on disk at once. Raises OSError."""
         now = (folder / path).stat()
         self.files[path] = Verified(now.st_size, sha256, now.st_mtime_ns)
+        self.write(folder)
+
+    def write(self, folder: Path) -> None:
+        """Write the record into its folder. Raises OSError."""
         write_whole(folder / NAME, json.dumps(asdict(self), indent=1).encode() + b"\n")
 
 

@@ -60,6 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     download = commands.add_parser("download", help="fetch a model's files", parents=[machine])
     download.add_argument("model")
     download.add_argument("--source", choices=("hf", "modelscope"), default="hf")
+    download.add_argument("--revision", help="a commit, tag or branch (default: what the folder has, else the newest)")
     download.add_argument("--to", type=Path, help="the folder (default: MODEL_DIR/MODEL)")
 
     quantize = commands.add_parser("quantize", help="write int8 weights beside a model's own", parents=[machine])

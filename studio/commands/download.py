@@ -10,5 +10,5 @@ def run(options: argparse.Namespace) -> int:
     """Download a model's files; a stopped download goes on with the same command."""
     config = studio_config(options)
     model = find_model(options.model, config)
-    download(model, options.source, options.to or config.model_dir / model.name, print)
+    download(model, options.source, options.to or config.model_dir / model.name, print, options.revision)
     return 0

@@ -24,6 +24,7 @@ class HubServer(ThreadingHTTPServer):
 
     breaks: how many bytes of the next answers are sent before the connection is cut, one number per answer.
     resets: as breaks, but the connection is reset rather than closed.
+    old: commit -> repository -> path -> content, for requests that name a revision; the newest is COMMIT, or `main`.
     lies: content that is sent instead of the listed one. hidden: listed, but not found.
     """
 
@@ -32,6 +33,8 @@ class HubServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.repos: dict[str, dict[str, bytes]] = {}
+        self.old: dict[str, dict[str, dict[str, bytes]]] = {}
+        self.commit = COMMIT
         self.breaks: dict[str, list[int]] = {}
         self.resets: dict[str, list[int]] = {}
         self.lies: dict[str, bytes] = {}
@@ -83,22 +86,30 @@ class Handler(BaseHTTPRequestHandler):
         elif parts[:3] == ["api", "v1", "models"] and parts[5:] == ["repo"]:
             self._send_file("/".join(parts[3:5]), query["FilePath"][0], body)
         elif parts[:2] == ["api", "models"]:
-            self._list_hugging_face("/".join(parts[2:4]))
+            self._list_hugging_face("/".join(parts[2:4]), parts[5] if parts[4:5] == ["revision"] else "main")
         elif len(parts) > 4 and parts[2] == "resolve":
-            self._send_file("/".join(parts[:2]), "/".join(parts[4:]), body)
+            self._send_file("/".join(parts[:2]), "/".join(parts[4:]), body, parts[3])
         else:
             self._missing("RepoNotFound")
 
-    def _list_hugging_face(self, repo: str) -> None:
-        if repo not in self.server.repos:
+    def _list_hugging_face(self, repo: str, revision: str) -> None:
+        files = self.server.old.get(revision, self.server.repos)
+        if repo not in files:
             return self._missing("RepoNotFound")
         siblings = []
-        for path, content in self.server.repos[repo].items():
+        for path, content in files[repo].items():
             item = {"rfilename": path, "size": len(content), "blobId": _git_sha1(content)}
             if path.endswith(LFS_SUFFIXES):
                 item["lfs"] = {"sha256": _sha256(content), "size": len(content), "pointerSize": 134}
             siblings.append(item)
-        self._send_json({"id": repo, "modelId": repo, "sha": COMMIT, "siblings": siblings})
+        self._send_json(
+            {
+                "id": repo,
+                "modelId": repo,
+                "sha": self.server.commit if revision == "main" else revision,
+                "siblings": siblings,
+            }
+        )
 
     def _list_modelscope(self, repo: str, root: str) -> None:
         if repo not in self.server.repos:
@@ -110,8 +121,8 @@ class Handler(BaseHTTPRequestHandler):
         ]
         self._send_json({"Code": 200, "Success": True, "Data": {"Files": files}})
 
-    def _send_file(self, repo: str, path: str, body: bool) -> None:
-        content = self.server.repos.get(repo, {}).get(path)
+    def _send_file(self, repo: str, path: str, body: bool, revision: str = "main") -> None:
+        content = self.server.old.get(revision, self.server.repos).get(repo, {}).get(path)
         if content is None or path in self.server.hidden:
             return self._missing("EntryNotFound")
         tag = _sha256(content) if path.endswith(LFS_SUFFIXES) else _git_sha1(content)

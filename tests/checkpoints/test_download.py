@@ -13,11 +13,12 @@ from safetensors.torch import load_file
 from studio.checkpoints import download as module
 from studio.checkpoints.download import download
 from studio.checkpoints.download_record import read_download_record
+from studio.checkpoints.hubs import HubFile
 from studio.checkpoints.inspect import inspect
 from studio.config import load_models
 from studio.errors import InputError, StudioError
 from studio.nano.checkpoint import write_checkpoint
-from tests.checkpoints.hub_server import serving
+from tests.checkpoints.hub_server import COMMIT, serving
 from tests.tiny import TINY
 
 REPO = "stepfun-ai/stepvideo-t2v"
@@ -61,9 +62,9 @@ def to(tmp_path) -> Path:
     return tmp_path / "checkpoints" / "step-video-t2v"
 
 
-def _download(to: Path, name: str = "step-video-t2v", source: str = "hf") -> str:
+def _download(to: Path, name: str = "step-video-t2v", source: str = "hf", revision: str | None = None) -> str:
     lines: list[str] = []
-    download(load_models()[name], source, to, lines.append)
+    download(load_models()[name], source, to, lines.append, revision)
     return "\n".join(lines)
 
 
@@ -251,3 +252,77 @@ def test_a_sibling_with_other_content_is_left_alone(server, content, to):
     other.write_bytes(bytes(len(content[SHARD])))
     _download(to)
     assert (to / SHARD).read_bytes() == content[SHARD] and other.read_bytes() == bytes(len(content[SHARD]))
+
+
+OUTSIDE = (
+    "transformer/x/../../../../ESCAPED.safetensors",
+    "transformer/diffusion_pytorch_model/../../../ESCAPED.safetensors",
+    "/tmp/ESCAPED.safetensors",
+    "transformer/diffusion_pytorch_model-/ESCAPED.safetensors",
+    "transformer\\..\\..\\ESCAPED.safetensors",
+    "C:/transformer/ESCAPED.safetensors",
+    "../transformer/diffusion_pytorch_model-ESCAPED.safetensors",
+    "transformer//diffusion_pytorch_model-ESCAPED.safetensors",
+    "transformer/./diffusion_pytorch_model-ESCAPED.safetensors",
+    "transformer/diffusion_pytorch_model-\x1b[2JESCAPED.safetensors",
+    "transformer/diffusion_pytorch_model-\u202eESCAPED.safetensors",
+    f"transformer/diffusion_pytorch_model-{'x' * 300}ESCAPED.safetensors",
+)
+
+
+@pytest.mark.parametrize("source", ["hf", "modelscope"])
+def test_a_listing_writes_nothing_outside_its_folder(server, content, to, tmp_path, source):
+    """A path that leads out, on any system, refuses the whole repository before a byte is fetched."""
+    wrong = []
+    for path in OUTSIDE:
+        server.repos[REPO] = {**content, path: b"escaped"}
+        try:
+            _download(to, source=source)
+        except StudioError as error:
+            refused = error.code == "download_path"
+        else:  # no component of it fits a file that is wanted: it is left alone
+            refused = path.count("/") == 2 and "diffusion_pytorch_model-/" in path
+        if (
+            not refused
+            or any(found for found in tmp_path.parent.rglob("*ESCAPED*"))
+            or Path("/tmp/ESCAPED.safetensors").exists()
+        ):
+            wrong.append(path)
+        shutil.rmtree(to, ignore_errors=True)
+    assert not wrong, "\n".join(wrong)
+
+
+def test_checksums_of_a_listing_are_no_paths():
+    """They become a part of the name under which a file arrives."""
+    for sums in ({"sha256": "../../../../x"}, {"git_sha1": "a/b"}, {"size": -1}):
+        assert not HubFile(**{"path": SHARD, "size": 1, **sums}).is_plain, sums
+    assert HubFile(SHARD, 1, "a" * 64).is_plain and HubFile(SHARD, 0, "", "b" * 40).is_plain
+
+
+def test_links_inside_the_folder_are_not_followed_out_of_it(server, content, to, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    to.mkdir(parents=True)
+    (to / "transformer").symlink_to(outside)
+    with pytest.raises(StudioError) as caught:
+        _download(to)
+    assert caught.value.code == "download_link" and not list(outside.iterdir()) and not server.sent
+    (to / "transformer").unlink()
+    (to / "transformer").mkdir()
+    (to / SHARD).symlink_to(outside / "through.safetensors")  # to nothing yet
+    _download(to)
+    assert not list(outside.iterdir()) and (to / SHARD).read_bytes() == content[SHARD]
+
+
+def test_the_same_model_is_fetched_again_until_another_revision_is_asked_for(server, content, to):
+    _download(to)
+    server.old = {COMMIT: {REPO: dict(content)}}
+    server.commit, newer = "facade" + "1" * 34, content[SHARD][:-1] + b"\x07"
+    server.repos[REPO][SHARD] = newer
+    server.sent.clear()
+    assert "--revision main fetches the newest" in _download(to) and not server.sent
+    (to / SHARD).unlink()
+    _download(to)
+    assert (to / SHARD).read_bytes() == content[SHARD] and read_download_record(to).revision == COMMIT
+    _download(to, revision="main")
+    assert (to / SHARD).read_bytes() == newer and read_download_record(to).revision == server.commit

@@ -10,7 +10,6 @@ from models.layout import COMPONENTS, LAYOUT
 from studio.config import (
     ROOT,
     ModelConfig,
-    Preset,
     StudioConfig,
     load_camera_moves,
     load_models,
@@ -41,12 +40,16 @@ def test_the_five_models_are_there_in_menu_order() -> None:
     assert all({"en", "zh"} <= set(model.title) and {"en", "zh"} <= set(model.summary) for model in MODELS.values())
 
 
-@pytest.mark.parametrize("model", MODELS.values(), ids=list(MODELS))
-def test_a_models_defaults_are_valid_settings(model: ModelConfig) -> None:
+def test_every_models_defaults_are_valid_settings() -> None:
+    for model in MODELS.values():
+        check_defaults(model)
+
+
+def check_defaults(model: ModelConfig) -> None:
     assert set(model.defaults) <= FIELDS and requests(model)
     for given in requests(model):
         resolved = given.resolve(model)
-        assert resolved.problems(model, MOVES) == []
+        assert resolved.problems(model, MOVES) == [], model.name
         for name in ("infer_steps", "num_frames", "height", "width"):
             assert type(getattr(resolved, name)) is int, f"{name} of {model.name} is no whole number"
     assert (model.defaults["height"], model.defaults["width"]) in model.sizes
@@ -54,33 +57,34 @@ def test_a_models_defaults_are_valid_settings(model: ModelConfig) -> None:
     assert any(variant.motion_score for variant in model.variants) == ("motion_score" in model.defaults)
 
 
-@pytest.mark.parametrize("model", MODELS.values(), ids=list(MODELS))
-def test_every_size_offered_is_valid_and_every_shape_is_there(model: ModelConfig) -> None:
-    for height, width in model.sizes:
+def test_every_size_offered_is_valid_and_every_shape_is_there() -> None:
+    for model in MODELS.values():
+        for height, width in model.sizes:
+            for given in requests(model):
+                chosen = dataclasses.replace(given.resolve(model), height=height, width=width)
+                assert chosen.problems(model, MOVES) == [], f"{model.name}, {height}x{width}"
+        shapes = {(height > width) - (height < width) for height, width in model.sizes}
+        assert shapes == {-1, 0, 1}, f"{model.name}: landscape, square and portrait"
+
+
+def test_official_defaults_travel_together() -> None:
+    for name, official in OFFICIAL.items():
+        model, defaults = MODELS[name], MODELS[name].defaults
+        together = ("infer_steps", "cfg_scale", "time_shift", "num_frames")
+        assert tuple(defaults[key] for key in together) == official, name
+        assert (defaults["height"], defaults["width"]) == (544, 992), name
+        assert defaults.get("motion_score") == (5.0 if name == "step-video-ti2v" else None), name
+        assert model.magic_words and model.negative_prompt and set(model.sources) == {"hf", "modelscope"}, name
+
+
+def test_every_preset_is_valid_for_its_model() -> None:
+    for preset in PRESETS.values():
+        model = MODELS[preset.model]
+        assert set(preset.values) <= FIELDS - {"model", "prompt", "seed"}, preset.key
+        assert {"en", "zh"} <= set(preset.title), preset.key
         for given in requests(model):
-            chosen = dataclasses.replace(given.resolve(model), height=height, width=width)
-            assert chosen.problems(model, MOVES) == []
-    assert {(h > w) - (h < w) for h, w in model.sizes} == {-1, 0, 1}, "landscape, square and portrait"
-
-
-@pytest.mark.parametrize("name", OFFICIAL)
-def test_official_defaults_travel_together(name: str) -> None:
-    defaults = MODELS[name].defaults
-    assert tuple(defaults[key] for key in ("infer_steps", "cfg_scale", "time_shift", "num_frames")) == OFFICIAL[name]
-    assert (defaults["height"], defaults["width"]) == (544, 992)
-    assert defaults.get("motion_score") == (5.0 if name == "step-video-ti2v" else None)
-    assert (
-        MODELS[name].magic_words and MODELS[name].negative_prompt and set(MODELS[name].sources) == {"hf", "modelscope"}
-    )
-
-
-@pytest.mark.parametrize("preset", PRESETS.values(), ids=list(PRESETS))
-def test_a_preset_is_valid_for_its_model(preset: Preset) -> None:
-    model = MODELS[preset.model]
-    assert set(preset.values) <= FIELDS - {"model", "prompt", "seed"} and {"en", "zh"} <= set(preset.title)
-    for given in requests(model):
-        chosen = dataclasses.replace(given, **preset.values).resolve(model)
-        assert chosen.problems(model, MOVES) == [] and chosen.num_frames <= model.max_frames
+            chosen = dataclasses.replace(given, **preset.values).resolve(model)
+            assert chosen.problems(model, MOVES) == [] and chosen.num_frames <= model.max_frames, preset.key
 
 
 def test_every_model_has_a_preset() -> None:
@@ -110,11 +114,11 @@ def test_every_machine_setting_is_read_somewhere() -> None:
     assert not unread, f"nobody reads {unread}"
 
 
-@pytest.mark.parametrize("has_image", [False, True])
-def test_nano_serves_both_requests(has_image: bool) -> None:
-    assert MODELS["nano"].variant(has_image).takes_image == has_image
-    assert MODELS["step-video-ti2v"].variant(has_image).takes_image
-    assert not MODELS["step-video-t2v"].variant(has_image).takes_image
+def test_nano_serves_both_requests() -> None:
+    for has_image in (False, True):
+        assert MODELS["nano"].variant(has_image).takes_image == has_image
+        assert MODELS["step-video-ti2v"].variant(has_image).takes_image
+        assert not MODELS["step-video-t2v"].variant(has_image).takes_image
 
 
 def test_parts_come_from_the_first_folder_that_has_them(tmp_path: Path) -> None:
@@ -129,26 +133,26 @@ def test_parts_come_from_the_first_folder_that_has_them(tmp_path: Path) -> None:
     assert part_folder(variant, "transformer", tmp_path) is None, "another model's transformer is not this one's"
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "reason"),
-    [
-        ("order: 2", "order: 2\nsurprise: 1", "surprise"),
-        ("order: 2\n", "", "order"),
-        ("variants:", "variations:", "variants"),
-        ("      clip: [", "      klip: [", "no component klip"),
-        ("sizes: [[544, 992], ", "sizes: [[544], ", "not enough values"),
-        ("takes_image: false", "takes_picture: false", "takes_picture"),
-        ("order: 2", "order: [2", "while parsing"),
-        ("order: 2", "order: ${missing}", "missing"),
-    ],
-)
-def test_a_model_file_that_does_not_fit_is_a_sentence(tmp_path: Path, old: str, new: str, reason: str) -> None:
+MISFITS = [
+    ("order: 2", "order: 2\nsurprise: 1", "surprise"),
+    ("order: 2\n", "", "order"),
+    ("variants:", "variations:", "variants"),
+    ("      clip: [", "      klip: [", "no component klip"),
+    ("sizes: [[544, 992], ", "sizes: [[544], ", "not enough values"),
+    ("takes_image: false", "takes_picture: false", "takes_picture"),
+    ("order: 2", "order: [2", "while parsing"),
+    ("order: 2", "order: ${missing}", "missing"),
+]
+
+
+def test_a_model_file_that_does_not_fit_is_a_sentence(tmp_path: Path) -> None:
     text = (ROOT / "configs/models/step-video-t2v-turbo.yaml").read_text(encoding="utf-8")
-    assert old in text
-    (tmp_path / "mine.yaml").write_text(text.replace(old, new, 1), encoding="utf-8")
-    with pytest.raises(InputError, match=reason) as caught:
-        load_models(tmp_path)
-    assert "mine.yaml" in str(caught.value)
+    for old, new, reason in MISFITS:
+        assert old in text
+        (tmp_path / "mine.yaml").write_text(text.replace(old, new, 1), encoding="utf-8")
+        with pytest.raises(InputError, match=reason) as caught:
+            load_models(tmp_path)
+        assert "mine.yaml" in str(caught.value)
 
 
 def test_a_new_model_needs_a_file_and_no_code(tmp_path: Path) -> None:
@@ -156,9 +160,11 @@ def test_a_new_model_needs_a_file_and_no_code(tmp_path: Path) -> None:
     assert load_models(tmp_path)["mine"].defaults == MODELS["nano"].defaults
 
 
-@pytest.mark.parametrize("content", [b"- a list", b"\xff\xfe\x00", b"text", b"model_dir: 7"])
-def test_a_studio_file_that_is_no_table_is_a_sentence(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "studio.yaml").write_bytes(content)
-    for path in (tmp_path / "studio.yaml", tmp_path / "missing.yaml"):
+def test_a_studio_file_that_is_no_table_is_a_sentence(tmp_path: Path) -> None:
+    paths = [tmp_path / "missing.yaml"]
+    for number, content in enumerate((b"- a list", b"\xff\xfe\x00", b"text", b"model_dir: 7")):
+        paths.append(tmp_path / f"{number}.yaml")
+        paths[-1].write_bytes(content)
+    for path in paths:
         with pytest.raises(InputError, match="cannot be used"):
             load_studio(path)

@@ -60,19 +60,12 @@ def test_palette_transparency_is_laid_on_white():
     assert read.getpixel((0, 0)) == (0, 200, 0) and read.getpixel((1, 0)) == (255, 255, 255)
 
 
-@pytest.mark.parametrize(
-    "data, code",
-    [
-        (b"", "image_format"),
-        (b"<svg onload=1>", "image_format"),
-        (b"\x89PNG\r\n\x1a\nxx", "image_format"),
-        (encoded(gradient(64, 64))[:-20], "image_unreadable"),
-    ],
-)
-def test_unreadable_pictures_are_refused(data, code):
-    with pytest.raises(InputError) as failure:
-        read_image(data)
-    assert failure.value.code == code and failure.value.exit_code == 2
+def test_unreadable_pictures_are_refused():
+    cases = [(data, "image_format") for data in (b"", b"<svg onload=1>", b"\x89PNG\r\n\x1a\nxx")]
+    for data, code in [*cases, (encoded(gradient(64, 64))[:-20], "image_unreadable")]:
+        with pytest.raises(InputError) as failure:
+            read_image(data)
+        assert failure.value.code == code and failure.value.exit_code == 2, data[:20]
 
 
 def test_size_is_checked_in_the_header():
@@ -94,17 +87,15 @@ def test_animations_are_refused():
     assert failure.value.code == "image_animated" and failure.value.values["frames"] == 2
 
 
-@pytest.mark.parametrize(
-    "size, height, width",
-    [((1000, 500), 544, 992), ((500, 1000), 544, 992), ((896, 1152), 992, 544), ((31, 17), 128, 224)],
-)
-def test_crop_is_centred_and_has_the_videos_shape(size, height, width):
-    left, top, right, bottom = crop_box(size, height, width)
-    assert 0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]
-    assert abs(left - (size[0] - right)) <= 1 and abs(top - (size[1] - bottom)) <= 1
-    assert (right - left == size[0]) or (bottom - top == size[1])
-    assert abs((right - left) * height - (bottom - top) * width) <= max(height, width)
-    assert crop_image(gradient(*size), height, width).size == (width, height)
+def test_crop_is_centred_and_has_the_videos_shape():
+    cases = [((1000, 500), 544, 992), ((500, 1000), 544, 992), ((896, 1152), 992, 544), ((31, 17), 128, 224)]
+    for size, height, width in cases:
+        left, top, right, bottom = crop_box(size, height, width)
+        assert 0 <= left < right <= size[0] and 0 <= top < bottom <= size[1], size
+        assert abs(left - (size[0] - right)) <= 1 and abs(top - (size[1] - bottom)) <= 1, size
+        assert (right - left == size[0]) or (bottom - top == size[1]), size
+        assert abs((right - left) * height - (bottom - top) * width) <= max(height, width), size
+        assert crop_image(gradient(*size), height, width).size == (width, height)
 
 
 def test_a_picture_of_the_right_size_keeps_its_pixels():
@@ -118,10 +109,10 @@ def test_sixteen_bits_keep_their_shades():
     assert np.array_equal(read, np.repeat((shades >> 8).astype(np.uint8)[..., None], 3, 2))
 
 
-@pytest.mark.parametrize("mode", ["I", "F"])
-def test_pictures_without_a_known_white_are_refused(mode):
-    with pytest.raises(InputError, match="32-bit"):
-        read_image(encoded(Image.new(mode, (8, 8)), "TIFF"))
+def test_pictures_without_a_known_white_are_refused():
+    for mode in ("I", "F"):
+        with pytest.raises(InputError, match="32-bit"):
+            read_image(encoded(Image.new(mode, (8, 8)), "TIFF"))
 
 
 def test_a_phones_jpg_with_further_pictures_is_its_first():
@@ -156,11 +147,11 @@ def test_png_carries_its_record(tmp_path):
     assert read_metadata((tmp_path / "a.png").read_bytes()) == RECORD
 
 
-@pytest.mark.parametrize("data", [b"", b"[1]", b"{", b"\0\0\0\x18ftypmp42" + b"x" * 50, b"\x89PNG\r\n\x1a\n1", b"\xff"])
-def test_files_without_a_record_are_refused(data):
-    with pytest.raises(InputError) as failure:
-        read_metadata(data)
-    assert failure.value.code == "metadata_absent"
+def test_files_without_a_record_are_refused():
+    for data in (b"", b"[1]", b"{", b"\0\0\0\x18ftypmp42" + b"x" * 50, b"\x89PNG\r\n\x1a\n1", b"\xff"):
+        with pytest.raises(InputError) as failure:
+            read_metadata(data)
+        assert failure.value.code == "metadata_absent", data
 
 
 def test_a_writer_that_cannot_write_says_so_and_leaves_nothing(tmp_path):
@@ -175,33 +166,32 @@ def test_a_writer_that_cannot_write_says_so_and_leaves_nothing(tmp_path):
 @pytest.fixture
 def ffmpeg(tmp_path, monkeypatch):
     """ffmpeg("commands") puts a shell script in ffmpeg's place; $FFMPEG is the real one."""
+    real = find_ffmpeg()
 
     def replace(script: str) -> None:
         path = tmp_path / "ffmpeg"
-        path.write_text(f"#!/bin/sh\nFFMPEG={find_ffmpeg()}\n{script}\n")
+        path.write_text(f"#!/bin/sh\nFFMPEG={real}\n{script}\n")
         path.chmod(0o755)
         monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(path))
 
     return replace
 
 
-@pytest.mark.parametrize(
-    "script, words",
-    [
-        ('ulimit -f 4; exec "$FFMPEG" "$@"', "could not be written"),  # cut off at 2 KB, as by a full disk
-        ("cat > /dev/null; echo first >&2; echo No space left on device >&2; exit 1", "No space left on device"),
-        ("exit 3", "code 3"),
-    ],
-)
-def test_a_video_that_ffmpeg_did_not_finish_is_none(tmp_path, ffmpeg, script, words):
+def test_a_video_that_ffmpeg_did_not_finish_is_none(tmp_path, ffmpeg):
     noise = np.random.default_rng(1).integers(0, 255, (17, 64, 96, 3)).astype(np.uint8)
-    ffmpeg(script)
-    writer = VideoWriter(tmp_path / "a.mp4.tmp", 64, 96, 25, {})
-    with pytest.raises(StudioError, match=words):
-        writer.add(noise)
-        writer.close()
-    writer.abort()
-    assert not (tmp_path / "a.mp4.tmp").exists()
+    scripts = {
+        'ulimit -f 4; exec "$FFMPEG" "$@"': "could not be written",  # cut off at 2 KB, as by a full disk
+        "cat > /dev/null; echo first >&2; echo No space left on device >&2; exit 1": "No space left on device",
+        "exit 3": "code 3",
+    }
+    for script, words in scripts.items():
+        ffmpeg(script)
+        writer = VideoWriter(tmp_path / "a.mp4.tmp", 64, 96, 25, {})
+        with pytest.raises(StudioError, match=words):
+            writer.add(noise)
+            writer.close()
+        writer.abort()
+        assert not (tmp_path / "a.mp4.tmp").exists()
 
 
 def test_no_ffmpeg_is_a_sentence(tmp_path, monkeypatch):

@@ -56,8 +56,12 @@ def names_in(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
-@pytest.mark.parametrize("component", NETWORKS)
-def test_files_hold_exactly_the_quantisers_codes_and_copies_of_the_rest(made, component):
+def test_files_hold_exactly_the_quantisers_codes_and_copies_of_the_rest(made):
+    for component in NETWORKS:
+        check_codes(made, component)
+
+
+def check_codes(made, component):
     _, files = build(int8_folders(made)[component], component)
     original = read_all(ComponentFiles(made[component], component))
     found = read_all(files)
@@ -74,26 +78,28 @@ def test_files_hold_exactly_the_quantisers_codes_and_copies_of_the_rest(made, co
     assert len(found) == len(original) + quantised
 
 
-@pytest.mark.parametrize("component", NETWORKS)
-def test_a_network_of_these_files_computes_as_one_quantised_in_memory(made, component):
-    _, files = build(int8_folders(made)[component], component)
-    twin = int8_network(LOADERS[component](made[component]), component)
-    with torch.device("meta"):
-        loaded = int8_network(checkpoint.network(component, files.config), component)
-    loaded.load_state_dict(read_all(files), strict=True, assign=True)
-    assert {n: t.dtype for n, t in loaded.state_dict().items()} == {n: t.dtype for n, t in twin.state_dict().items()}
-    assert all(torch.equal(t, twin.state_dict()[n]) for n, t in loaded.state_dict().items())
+def test_a_network_of_these_files_computes_as_one_quantised_in_memory(made):
+    for component in NETWORKS:
+        _, files = build(int8_folders(made)[component], component)
+        twin = int8_network(LOADERS[component](made[component]), component)
+        with torch.device("meta"):
+            loaded = int8_network(checkpoint.network(component, files.config), component)
+        loaded.load_state_dict(read_all(files), strict=True, assign=True)
+        assert {n: t.dtype for n, t in loaded.state_dict().items()} == {
+            n: t.dtype for n, t in twin.state_dict().items()
+        }
+        assert all(torch.equal(t, twin.state_dict()[n]) for n, t in loaded.state_dict().items())
 
 
-@pytest.mark.parametrize("component", NETWORKS)
-def test_one_file_per_unit_and_one_for_the_rest_readable_by_safetensors(made, component):
-    place = int8_folders(made)[component] / PLACES[component]
-    shards = sorted(place.glob("*.safetensors"))
-    assert len(shards) == 1 + 2
-    index = json.loads(next(place.glob("*.index.json")).read_text())
-    for shard in shards:
-        assert {name for name, file in index["weight_map"].items() if file == shard.name} == set(load_file(shard))
-    assert json.loads((place / "config.json").read_text()) == ComponentFiles(made[component], component).config
+def test_one_file_per_unit_and_one_for_the_rest_readable_by_safetensors(made):
+    for component in NETWORKS:
+        place = int8_folders(made)[component] / PLACES[component]
+        shards = sorted(place.glob("*.safetensors"))
+        assert len(shards) == 1 + 2
+        index = json.loads(next(place.glob("*.index.json")).read_text())
+        for shard in shards:
+            assert {name for name, file in index["weight_map"].items() if file == shard.name} == set(load_file(shard))
+        assert json.loads((place / "config.json").read_text()) == ComponentFiles(made[component], component).config
 
 
 def test_pieces_of_rows_change_nothing(folders, made, monkeypatch):
@@ -169,7 +175,7 @@ def test_what_an_interrupted_run_left_of_other_weights_is_not_gone_on_with(folde
     target = folders["transformer"] / "int8"
     assert Int8Files(folders["transformer"], "transformer", target).nbytes_done == 0
     quantize(folders, lambda text: None)
-    test_files_hold_exactly_the_quantisers_codes_and_copies_of_the_rest(folders, "transformer")
+    check_codes(folders, "transformer")
 
 
 def test_a_model_that_changed_is_told_and_made_anew(folders):

@@ -209,6 +209,12 @@ def test_the_device_is_held_before_its_memory_is_read(call, tmp_path, monkeypatc
     other.release()
 
 
+def test_the_page_says_that_int8_products_cannot_be_made_before_it_opens(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("studio.pipeline.engine.int8_compute_available", lambda: False)
+    assert main(["--output-dir", str(tmp_path), "--device", "cpu", "--quantize", "int8-compute"]) == 2
+    assert "pip install bitsandbytes" in capsys.readouterr().err
+
+
 def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(model_dir, tmp_path):
     command = [sys.executable, str(ROOT / "app.py"), "generate", "--model-dir", str(model_dir), "--device", "cpu"]
     command += ["--output-dir", str(tmp_path), "--ram", "4", "--model", "step-video-t2v", "--prompt", "x"]

@@ -1,6 +1,7 @@
 """What the denoiser is conditioned on: encoded texts and the first image's latent; and the colours of previews."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from PIL import Image
@@ -8,9 +9,40 @@ from PIL import Image
 from models.geometry import VideoShape
 from studio.media import image_array
 from studio.memory.manager import Condition
+from studio.memory.sessions import TransformerSession
+from studio.pipeline.evaluation_plan import Node
 from studio.pipeline.preview import LatentColours
 from studio.pipeline.run import Run
+from studio.pipeline.sampler import Passes
 from studio.prompt import ModelText, count, unread
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What every pass of the transformer is given besides latents and time.
+
+    texts: the conditional one, then, where the plan is guided, the unconditional one. image_latents (1, f, c, h, w) or
+    None. motion_score: None for a network that takes none.
+    """
+
+    texts: list[Condition]
+    image_latents: torch.Tensor | None
+    motion_score: float | None
+
+    def passes(self, transformer: TransformerSession, cancelled: Callable[[], bool] = lambda: False) -> Passes:
+        """The passes of a node for the sampler. They raise Cancelled between blocks."""
+
+        def run_passes(latents: torch.Tensor, node: Node) -> list[torch.Tensor]:
+            return transformer.velocities(
+                latents,
+                node.time,
+                self.texts[: node.passes],
+                image_latents=self.image_latents,
+                motion_score=self.motion_score,
+                cancelled=cancelled,
+            )
+
+        return run_passes
 
 
 def encode_text(run: Run, text: ModelText, *, guided: bool) -> list[Condition]:

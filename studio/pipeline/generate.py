@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -11,10 +10,9 @@ from PIL import Image
 
 from studio.errors import Cancelled
 from studio.events import Finished
-from studio.memory.manager import Condition
 from studio.pipeline import output
-from studio.pipeline.encode import encode_image, encode_text, latent_colours
-from studio.pipeline.evaluation_plan import EvaluationPlan, Node, plan_of
+from studio.pipeline.encode import Conditioning, encode_image, encode_text, latent_colours
+from studio.pipeline.evaluation_plan import EvaluationPlan, plan_of
 from studio.pipeline.latents_file import LatentsFile, resume_point, save_latents
 from studio.pipeline.observers import LatentsSaver, PreviewWriter
 from studio.pipeline.preview import LatentColours
@@ -38,14 +36,14 @@ def generate(request: Request, engine: Engine, emit: Emit, cancelled: IsCancelle
     text, plan = compose(settings, engine.model, engine.moves), request.plan or plan_of(settings, engine.calibration)
 
     with run.phase("encode_text"):
-        conditions = encode_text(run, text, guided=plan.is_guided)
+        texts = encode_text(run, text, guided=plan.is_guided)
     with run.phase("encode_image"):
         picture = cropped_picture(request)
-        image_latents = encode_image(run, picture, settings.video_shape)
+        conditioning = Conditioning(texts, encode_image(run, picture, settings.video_shape), settings.motion_score)
         colours = latent_colours(run, settings.video_shape)
     provenance = provenance_of(engine, picture) | {"plan": plan.to_dict(), "forwards": plan.forwards}
     with run.phase("denoise"):
-        latents, told = _denoise(run, request, plan, conditions, image_latents, colours, provenance)
+        latents, told = _denoise(run, request, plan, conditioning, colours, provenance)
     return _finish(run, request, latents, picture, provenance, told)
 
 
@@ -63,8 +61,7 @@ def _denoise(
     run: Run,
     request: Request,
     plan: EvaluationPlan,
-    conditions: list[Condition],
-    image_latents: torch.Tensor | None,
+    conditioning: Conditioning,
     colours: LatentColours,
     provenance: dict[str, Any],
 ) -> tuple[torch.Tensor, dict[str, Any]]:
@@ -79,19 +76,9 @@ def _denoise(
     with run.engine.memory.transformer(settings.video_shape) as transformer:
         if state is None:
             state = SamplerState(noise(settings.video_shape, transformer.latent_channels, settings.seed), 0)
-        velocities = partial(
-            transformer.velocities,
-            image_latents=image_latents,
-            motion_score=settings.motion_score,
-            cancelled=run.cancelled,
-        )
-
-        def passes(latents: torch.Tensor, node: Node) -> list[torch.Tensor]:
-            return velocities(latents, node.time, conditions[: node.passes])
-
         first = state.step
         try:
-            for step in denoise(state, plan, passes):
+            for step in denoise(state, plan, conditioning.passes(transformer, run.cancelled)):
                 state = step.state
                 if step.growth is not None and state.growths > 1:
                     run.notify("velocity_growth", ratio=step.growth, count=state.growths)

@@ -32,6 +32,7 @@ from studio.nano.train_turbo import TurboSettings, train_turbo
 from studio.nano.train_vae import VAESettings, load_trained_vae, polish_decoder, train_vae
 from studio.nano.vocabulary import read_vocabulary
 from studio.nano.world import WORLDS
+from studio.settings import Speed
 
 # What two shared CPU cores can train in an hour; a GPU can take NanoSizes' own. See assets/nano/README.md.
 SIZES = NanoSizes(layers=4, llm_width=128, llm_layers=2, llm_ffn=256, clip_width=128, clip_layers=2)
@@ -127,7 +128,7 @@ def examples(args: argparse.Namespace) -> None:
 
 def overrides(args: argparse.Namespace) -> dict[str, Any]:
     """The generation settings of the command line; what is not given there is the model's default."""
-    given = {name: getattr(args, name) for name in ("infer_steps", "cfg_scale", "time_shift")}
+    given = {name: getattr(args, name) for name in ("infer_steps", "cfg_scale", "time_shift", "speed")}
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -163,6 +164,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--infer-steps", type=int, help="instead of the model's default")
         command.add_argument("--cfg-scale", type=float, help="instead of the model's default")
         command.add_argument("--time-shift", type=float, help="instead of the model's default")
+        command.add_argument("--speed", choices=[speed.value for speed in Speed], help="exact where it is not given")
         command.set_defaults(run=run)
     commands.choices["judge"].add_argument("-n", type=int, default=40, help="held-out captions per language")
     commands.choices["judge"].add_argument("--world", choices=tuple(WORLDS), default="small")

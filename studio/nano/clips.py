@@ -22,7 +22,7 @@ from studio.pipeline.run import Engine
 from studio.settings import GenerationSettings, ResolvedSettings
 
 SHIPPED = "assets/nano/"  # what configs/models/nano*.yaml put before the name of a checkpoint's folder
-NUMBERS = ("infer_steps", "cfg_scale", "time_shift", "num_frames", "height", "width")
+LABELS = ("speed", "infer_steps", "cfg_scale", "time_shift", "num_frames", "height", "width")  # of a measurement
 
 
 class ClipMaker(Protocol):
@@ -69,7 +69,7 @@ class StudioClips:
     def computed(self) -> dict[str, Any]:
         """How clips are computed, for the label of a measurement: settings, dtype, weights, device, fingerprint."""
         settings, provenance = self.settings, self.engine.provenance
-        told = {name: getattr(settings, name) for name in NUMBERS}
+        told = {name: getattr(settings, name) for name in LABELS}
         return told | {name: provenance[name] for name in ("dtype", "quantize", "device", "torch", "model_fingerprint")}
 
     def _resolved(self, prompt: str, seed: int, motion_score: float | None, camera_move: str) -> ResolvedSettings:

@@ -80,9 +80,9 @@ def conditions_line(told: Marks) -> str:
     how = told["computed"]["text"]
     return (
         f"{told['n']} held-out captions per language through studio.pipeline.frames, the studio's own recipe: "
-        f"{how['num_frames']} frames of {how['height']}x{how['width']}, {how['infer_steps']} steps, "
-        f"cfg {how['cfg_scale']:g}, shift {how['time_shift']:g}; computed in {how['dtype']} on {how['device']} with "
-        f"PyTorch {how['torch']}; the seed of a clip is the number of its scene."
+        f"{how['num_frames']} frames of {how['height']}x{how['width']}, {how['infer_steps']} steps, speed "
+        f"{how['speed']}, cfg {how['cfg_scale']:g}, shift {how['time_shift']:g}; computed in {how['dtype']} on "
+        f"{how['device']} with PyTorch {how['torch']}; the seed of a clip is the number of its scene."
     )
 
 

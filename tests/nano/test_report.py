@@ -29,9 +29,9 @@ class Perfect:
             infer_steps=infer_steps, cfg_scale=4.0, time_shift=3.0, num_frames=17, height=64, width=64, seed=0,
         )  # fmt: skip
         self.asked: list[tuple[str, int, float, bool, str]] = []
-        self.computed = {"infer_steps": infer_steps, "cfg_scale": 4.0, "time_shift": 3.0, "num_frames": 17,
-                         "height": 64, "width": 64, "dtype": "float32", "quantize": quantize, "device": "x86_64",
-                         "torch": "2.13"}  # fmt: skip
+        numbers = {"speed": "exact", "infer_steps": infer_steps, "cfg_scale": 4.0, "time_shift": 3.0}
+        machine = {"dtype": "float32", "quantize": quantize, "device": "x86_64", "torch": "2.13"}
+        self.computed = numbers | {"num_frames": 17, "height": 64, "width": 64} | machine
 
     def make(
         self, prompt: str, seed: int, *, motion_score: float, image: Image.Image | None = None, camera_move: str = ""
@@ -95,7 +95,10 @@ def test_the_report_counts_every_way_and_its_tables_say_it() -> None:
         "float32, 20 steps", "int8 weights, float32, 20 steps", "float32, 10 steps, not distilled",
         "Turbo, float32, 10 steps",
     ]  # fmt: skip
-    assert "17 frames of 64x64, 20 steps, cfg 4, shift 3; computed in float32 on x86_64" in conditions_line(told)
+    assert (
+        "17 frames of 64x64, 20 steps, speed exact, cfg 4, shift 3; computed in float32 on x86_64"
+        in conditions_line(told)
+    )
     without = report(Folder(turbo=False), SMALL, 1, {})
     assert set(without["gates"]) == {"int8", "few"} and "Turbo" not in gates_table(without)
 

@@ -62,11 +62,13 @@ class TransformerSession:
         image_latents: Tensor | None = None,
         motion_score: float | None = None,
         cancelled: Callable[[], bool] = lambda: False,
+        last: bool = False,
     ) -> list[Tensor]:
         """One velocity (1, f, c, h, w) float32 per condition, on the device of `latents` (1, f, c, h, w).
 
-        time: 0 (noise) to 1 (video). Each block is loaded once and computes all conditions. Raises Cancelled between
-        blocks, StudioError where a weight file cannot be read or memory runs out under the smallest plan.
+        time: 0 (noise) to 1 (video). last: no step follows, so no block is prefetched for one. Each block is loaded
+        once and computes all conditions. Raises Cancelled between blocks, StudioError where a weight file cannot be
+        read or memory runs out under the smallest plan.
         """
         device, attempts = self._device, 0
         moment = torch.tensor([time], dtype=torch.float32)
@@ -87,7 +89,7 @@ class TransformerSession:
                 )
                 for condition in conditions
             ]
-            for _, block in self._network.blocks():
+            for _, block in self._network.blocks(last=last):
                 if cancelled():
                     raise Cancelled
                 for hidden in hiddens:

@@ -29,8 +29,17 @@ class Conditioning:
     image_latents: torch.Tensor | None
     motion_score: float | None
 
-    def passes(self, transformer: TransformerSession, cancelled: Callable[[], bool] = lambda: False) -> Passes:
-        """The passes of a node for the sampler. They raise Cancelled between blocks."""
+    def passes(
+        self,
+        transformer: TransformerSession,
+        cancelled: Callable[[], bool] = lambda: False,
+        *,
+        last: Node | None = None,
+    ) -> Passes:
+        """The passes of a node for the sampler. They raise Cancelled between blocks.
+
+        last: the node after which nothing is computed, so that no block is prefetched for another pass.
+        """
 
         def run_passes(latents: torch.Tensor, node: Node) -> list[torch.Tensor]:
             return transformer.velocities(
@@ -40,6 +49,7 @@ class Conditioning:
                 image_latents=self.image_latents,
                 motion_score=self.motion_score,
                 cancelled=cancelled,
+                last=node is last,
             )
 
         return run_passes

@@ -29,7 +29,7 @@ def generate_frames(settings: ResolvedSettings, image: Image.Image | None, engin
     conditioning = Conditioning(texts, encode_image(run, picture, video), settings.motion_score)
     with engine.memory.transformer(video) as transformer:
         state = SamplerState(noise(video, transformer.latent_channels, settings.seed), 0)
-        for step in denoise(state, plan, conditioning.passes(transformer)):
+        for step in denoise(state, plan, conditioning.passes(transformer, last=plan.nodes[-1])):
             state = step.state
     return decode_frames(state.latents, settings, engine)
 

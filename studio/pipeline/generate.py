@@ -78,7 +78,8 @@ def _denoise(
             state = SamplerState(noise(settings.video_shape, transformer.latent_channels, settings.seed), 0)
         first = state.step
         try:
-            for step in denoise(state, plan, conditioning.passes(transformer, run.cancelled)):
+            passes = conditioning.passes(transformer, run.cancelled, last=plan.nodes[-1])
+            for step in denoise(state, plan, passes):
                 state = step.state
                 if step.growth is not None and state.growths > 1:
                     run.notify("velocity_growth", ratio=step.growth, count=state.growths)

@@ -34,10 +34,11 @@ FOUND = {
 }
 
 
-@pytest.mark.parametrize("name", FOUND)
-def test_recorded_features(name):
-    feature, bound = FOUND[name]
-    assert relative_error(feature(), RECORDED[name]) <= bound
+def test_recorded_features(subtests):
+    for name in FOUND:
+        with subtests.test(name=name):
+            feature, bound = FOUND[name]
+            assert relative_error(feature(), RECORDED[name]) <= bound
 
 
 def test_nothing_recorded_is_left_out():
@@ -48,14 +49,15 @@ def _tone(hertz, rate, seconds=0.4):
     return 0.5 * torch.sin(2 * math.pi * hertz * torch.arange(int(rate * seconds)) / rate)[None]
 
 
-@pytest.mark.parametrize("rate, new_rate", [(8000, 16000), (11025, 22050), (96000, 16000), (32000, 22050)])
-def test_a_tone_keeps_its_pitch_and_level(rate, new_rate):
+def test_a_tone_keeps_its_pitch_and_level(subtests):
     """Away from the ends: within 0.1 % of the tone at the new rate."""
-    new = resample(_tone(440, rate), rate, new_rate)
-    wanted = _tone(440, new_rate)
-    assert new.shape == wanted.shape
-    middle = slice(new_rate // 10, -new_rate // 10)
-    assert relative_error(new[:, middle], wanted[:, middle]) <= 1e-3
+    for rate, new_rate in [(8000, 16000), (11025, 22050), (96000, 16000), (32000, 22050)]:
+        with subtests.test(rate=rate, new_rate=new_rate):
+            new = resample(_tone(440, rate), rate, new_rate)
+            wanted = _tone(440, new_rate)
+            assert new.shape == wanted.shape
+            middle = slice(new_rate // 10, -new_rate // 10)
+            assert relative_error(new[:, middle], wanted[:, middle]) <= 1e-3
 
 
 def test_what_the_new_rate_cannot_hold_is_gone():
@@ -64,18 +66,20 @@ def test_what_the_new_rate_cannot_hold_is_gone():
     assert resample(_tone(440, 16000), 16000, 16000).shape == (1, 6400)
 
 
-@pytest.mark.parametrize("samples, frames", [(22050, 86), (400, 1), (256 * 10, 10), (256 * 10 - 1, 9)])
-def test_mel_frames_are_whole_hops(samples, frames):
-    mel = mel_spectrogram(torch.zeros(1, samples), MelParams())
-    assert mel.shape == (1, 80, frames)
-    assert torch.allclose(mel, torch.tensor(math.log(1e-5)), atol=0.1)  # silence is the floor
+def test_mel_frames_are_whole_hops(subtests):
+    for samples, frames in [(22050, 86), (400, 1), (256 * 10, 10), (256 * 10 - 1, 9)]:
+        with subtests.test(samples=samples, frames=frames):
+            mel = mel_spectrogram(torch.zeros(1, samples), MelParams())
+            assert mel.shape == (1, 80, frames)
+            assert torch.allclose(mel, torch.tensor(math.log(1e-5)), atol=0.1)  # silence is the floor
 
 
-@pytest.mark.parametrize("hertz", [300, 1000, 3000, 7000])
-def test_a_tone_is_loudest_in_its_band(hertz):
-    filters = slaney_filters(22050, 1024, 80, 0.0, 8000.0)
-    band = int(filters[:, round(hertz / 22050 * 1024)].argmax())
-    assert abs(int(mel_spectrogram(_tone(hertz, 22050), MelParams())[0, :, 20].argmax()) - band) <= 1
+def test_a_tone_is_loudest_in_its_band(subtests):
+    for hertz in [300, 1000, 3000, 7000]:
+        with subtests.test(hertz=hertz):
+            filters = slaney_filters(22050, 1024, 80, 0.0, 8000.0)
+            band = int(filters[:, round(hertz / 22050 * 1024)].argmax())
+            assert abs(int(mel_spectrogram(_tone(hertz, 22050), MelParams())[0, :, 20].argmax()) - band) <= 1
 
 
 def test_loudness_moves_a_filter_bank_by_its_logarithm():
@@ -87,9 +91,10 @@ def test_loudness_moves_a_filter_bank_by_its_logarithm():
     assert (loud - quiet)[above].sub(math.log(100)).abs().max() <= 1e-3
 
 
-@pytest.mark.parametrize("samples, frames", [(400, 1), (559, 1), (560, 2), (16000, 98)])
-def test_filter_banks_have_whole_frames_only(samples, frames):
-    assert kaldi_fbank(torch.zeros(1, samples), povey()).shape == (frames, 80)
+def test_filter_banks_have_whole_frames_only(subtests):
+    for samples, frames in [(400, 1), (559, 1), (560, 2), (16000, 98)]:
+        with subtests.test(samples=samples, frames=frames):
+            assert kaldi_fbank(torch.zeros(1, samples), povey()).shape == (frames, 80)
 
 
 def test_peak_is_normalised_up_to_a_hundredfold():
@@ -97,26 +102,25 @@ def test_peak_is_normalised_up_to_a_hundredfold():
     assert normalise_peak(torch.tensor([[0.001, 0.0]])).max() == pytest.approx(0.0999)
 
 
-@pytest.mark.parametrize("before, behind", [(8000, 8000), (0, 0), (100, 20000)])
-def test_trimming_keeps_the_sound_and_a_little_silence(before, behind):
-    sound = _tone(440, 16000, seconds=0.3)
-    wave = torch.cat((torch.zeros(1, before), sound, torch.zeros(1, behind)), dim=1)
-    trimmed = trim_silence(wave)
-    found = trimmed.unfold(1, 4800, 1)[0]
-    assert ((found - sound).abs().amax(dim=1) == 0).any()  # the sound is inside, whole
-    assert 0.3 * 16000 + 4000 <= trimmed.shape[1] <= 0.3 * 16000 + 800 + 3520 + 1500
-    assert (trimmed.shape[1] - 4320) % 240 == 0
+def test_trimming_keeps_the_sound_and_a_little_silence(subtests):
+    for before, behind in [(8000, 8000), (0, 0), (100, 20000)]:
+        with subtests.test(before=before, behind=behind):
+            sound = _tone(440, 16000, seconds=0.3)
+            wave = torch.cat((torch.zeros(1, before), sound, torch.zeros(1, behind)), dim=1)
+            trimmed = trim_silence(wave)
+            found = trimmed.unfold(1, 4800, 1)[0]
+            assert ((found - sound).abs().amax(dim=1) == 0).any()  # the sound is inside, whole
+            assert 0.3 * 16000 + 4000 <= trimmed.shape[1] <= 0.3 * 16000 + 800 + 3520 + 1500
+            assert (trimmed.shape[1] - 4320) % 240 == 0
 
 
-@pytest.mark.parametrize(
-    "call, word",
-    [
+def test_too_little_sound_is_an_error(subtests):
+    for call, word in [
         (lambda: mel_spectrogram(torch.zeros(1, 384), MelParams()), "more than 384 samples"),
         (lambda: kaldi_fbank(torch.zeros(1, 399), povey()), "400 samples"),
         (lambda: trim_silence(torch.zeros(1, 0)), "no sound"),
         (lambda: resample(torch.zeros(1, 9), 0, 16000), "positive"),
-    ],
-)
-def test_too_little_sound_is_an_error(call, word):
-    with pytest.raises(ValueError, match=word):
-        call()
+    ]:
+        with subtests.test(call=call, word=word):
+            with pytest.raises(ValueError, match=word):
+                call()

@@ -101,10 +101,11 @@ def test_times_linger_near_the_noise():
     assert grid[1] == pytest.approx(1 - math.cos(math.pi / 20), abs=1e-7)
 
 
-@pytest.mark.parametrize("codes, frames", [(5, 10), (340, 702), (8000, 16537)])
-def test_frames_of_codes(flow, codes, frames):
+def test_frames_of_codes(flow, subtests):
     """0.12 s for five codes, 22,050 / 256 frames a second, rounded down."""
-    assert flow.frames(codes) == frames == int(codes / 5 * 0.12 * 22050 / 256 + 1e-9)
+    for codes, frames in [(5, 10), (340, 702), (8000, 16537)]:
+        with subtests.test(codes=codes, frames=frames):
+            assert flow.frames(codes) == frames == int(codes / 5 * 0.12 * 22050 / 256 + 1e-9)
 
 
 @torch.no_grad()
@@ -164,20 +165,23 @@ def test_bfloat16_weights_keep_a_float32_state():
     assert relative_error(mel, golden("flow")["clone.mel"]) <= 1e-2
 
 
-@pytest.mark.parametrize(
-    "n_codes, n_prompt, n_mel, word",
-    [(0, 5, 10, "0 codes"), (5, 0, 10, "0 of the prompt"), (5, 5, 0, "0 of its mel")],
-)
-def test_parts_that_belong_together(flow, n_codes, n_prompt, n_mel, word):
-    codes = [torch.zeros(1, n, dtype=torch.int64) for n in (n_codes, n_prompt)]
-    with pytest.raises(ValueError, match=word):
-        flow.condition(*codes, torch.zeros(1, n_mel, 16), torch.ones(1, 24))
+def test_parts_that_belong_together(flow, subtests):
+    for n_codes, n_prompt, n_mel, word in [
+        (0, 5, 10, "0 codes"),
+        (5, 0, 10, "0 of the prompt"),
+        (5, 5, 0, "0 of its mel"),
+    ]:
+        with subtests.test(n_codes=n_codes, n_prompt=n_prompt, n_mel=n_mel, word=word):
+            codes = [torch.zeros(1, n, dtype=torch.int64) for n in (n_codes, n_prompt)]
+            with pytest.raises(ValueError, match=word):
+                flow.condition(*codes, torch.zeros(1, n_mel, 16), torch.ones(1, 24))
 
 
-@pytest.mark.parametrize("code", [-1, 61])
-def test_codes_without_a_row_are_refused(flow, code):
-    with pytest.raises(ValueError, match=f"0 to 60; there are .*{code}"):
-        flow.encode(torch.tensor([[3, code]]))
+def test_codes_without_a_row_are_refused(flow, subtests):
+    for code in [-1, 61]:
+        with subtests.test(code=code):
+            with pytest.raises(ValueError, match=f"0 to 60; there are .*{code}"):
+                flow.encode(torch.tensor([[3, code]]))
 
 
 def test_sizes_that_do_not_fit_together_are_refused():

@@ -1,5 +1,6 @@
 """The vocoder: every recorded intermediate, chance from the seed alone, chunks against the whole, the public sizes."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -125,17 +126,17 @@ def test_a_frame_reaches_no_further_than_the_context(hift):
     assert 12 < max(reach) <= CONTEXT - 1
 
 
-@pytest.mark.parametrize("frames", [1, 24, 61, 100])
-@pytest.mark.parametrize("chunk", [7, 24, 50])
 @torch.no_grad()
-def test_chunks_give_the_whole(hift, monkeypatch, frames, chunk):
+def test_chunks_give_the_whole(hift, monkeypatch, subtests):
     """float64, so that only a wrong seam could show."""
-    hift = fill(HiFT(PARAMS), PARITY["hift"]["keys"]).double()
-    mel, spectrum = _mel(frames).double(), 0.1 * normal("stft", (1, 18, frames * 64 + 1)).double()
-    whole = torch.cat(hift.shape(mel, spectrum), dim=1)
-    assert frames <= CHUNK and whole.shape == (1, 18, frames * 64 + 1)
-    monkeypatch.setattr(module, "CHUNK", chunk)
-    assert relative_error(torch.cat(hift.shape(mel, spectrum), dim=1), whole) <= 1e-12
+    for chunk, frames in itertools.product([7, 24, 50], [1, 24, 61, 100]):
+        with subtests.test(chunk=chunk, frames=frames):
+            hift = fill(HiFT(PARAMS), PARITY["hift"]["keys"]).double()
+            mel, spectrum = _mel(frames).double(), 0.1 * normal("stft", (1, 18, frames * 64 + 1)).double()
+            whole = torch.cat(hift.shape(mel, spectrum), dim=1)
+            assert frames <= CHUNK and whole.shape == (1, 18, frames * 64 + 1)
+            monkeypatch.setattr(module, "CHUNK", chunk)
+            assert relative_error(torch.cat(hift.shape(mel, spectrum), dim=1), whole) <= 1e-12
 
 
 @torch.no_grad()

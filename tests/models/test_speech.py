@@ -107,13 +107,14 @@ class Ending(StepAudioLLM):
         return logits
 
 
-@pytest.mark.parametrize("after, codes", [(1, 5), (5, 5), (6, 10)])
-def test_an_ended_text_is_complete(networks, prompt, after, codes):
-    llm = Ending(networks.llm.params)
-    llm.load_state_dict(networks.llm.state_dict())
-    llm.after = after
-    said = draw_codes(llm, prompt, 0, max_length=len(prompt) + 40)
-    assert said.complete and len(said.codes) == codes
+def test_an_ended_text_is_complete(networks, prompt, subtests):
+    for after, codes in [(1, 5), (5, 5), (6, 10)]:
+        with subtests.test(after=after, codes=codes):
+            llm = Ending(networks.llm.params)
+            llm.load_state_dict(networks.llm.state_dict())
+            llm.after = after
+            said = draw_codes(llm, prompt, 0, max_length=len(prompt) + 40)
+            assert said.complete and len(said.codes) == codes
 
 
 def test_a_model_that_ends_at_once_is_told(networks, prompt):

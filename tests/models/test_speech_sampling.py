@@ -34,10 +34,11 @@ def _take(seed, settings=OFFICIAL, prompt=(1, 4), max_length=62, ending_at=None)
     return take, seen
 
 
-@pytest.mark.parametrize("case", TOKENS["repetition_aware"], ids=lambda case: "-".join(map(str, case["ids"])))
-def test_bans_as_recorded(case):
-    banned = banned_id(case["ids"])
-    assert ([] if banned is None else [banned]) == case["banned"]
+def test_bans_as_recorded(subtests):
+    for case in TOKENS["repetition_aware"]:
+        with subtests.test(case=case):
+            banned = banned_id(case["ids"])
+            assert ([] if banned is None else [banned]) == case["banned"]
 
 
 @torch.no_grad()
@@ -64,17 +65,19 @@ def test_without_the_pattern_text_may_be_drawn():
     assert len(drawn) == 60 and any(i < AUDIO_BASE for i in drawn)
 
 
-@pytest.mark.parametrize("ending_at, length", [(0, 1), (5, 6), (7, 60), (10, 11)])
-def test_an_end_comes_after_whole_groups_only(ending_at, length):
-    take, _ = _take(3, ending_at=ending_at)
-    assert len(take.drawn) == length and take.complete is (length != 60)
-    assert END_OF_TURN not in take.drawn[:-1] and (take.drawn[-1] == END_OF_TURN) is take.complete
+def test_an_end_comes_after_whole_groups_only(subtests):
+    for ending_at, length in [(0, 1), (5, 6), (7, 60), (10, 11)]:
+        with subtests.test(ending_at=ending_at, length=length):
+            take, _ = _take(3, ending_at=ending_at)
+            assert len(take.drawn) == length and take.complete is (length != 60)
+            assert END_OF_TURN not in take.drawn[:-1] and (take.drawn[-1] == END_OF_TURN) is take.complete
 
 
-@pytest.mark.parametrize("settings, ended", [(OFFICIAL, 10), (FREE, 13)])
-def test_a_cut_take_has_whole_groups(settings, ended):
-    take, _ = _take(0, settings, max_length=15)
-    assert len(take.drawn) == ended and not take.complete and take.ended
+def test_a_cut_take_has_whole_groups(subtests):
+    for settings, ended in [(OFFICIAL, 10), (FREE, 13)]:
+        with subtests.test(settings=settings, ended=ended):
+            take, _ = _take(0, settings, max_length=15)
+            assert len(take.drawn) == ended and not take.complete and take.ended
 
 
 def test_the_network_sees_the_prompt_once_and_then_each_id_but_the_last():
@@ -82,10 +85,11 @@ def test_the_network_sees_the_prompt_once_and_then_each_id_but_the_last():
     assert seen[0] == [1, 4, 9] and [ids[0] for ids in seen[1:]] == take.drawn[:-1]
 
 
-@pytest.mark.parametrize("prompt, max_length", [((), 100), ((1,) * 96, 100)])
-def test_a_prompt_that_leaves_no_room_is_refused(prompt, max_length):
-    with pytest.raises(ValueError, match=f"{len(prompt)} tokens"):
-        Take(prompt, Sampler(FREE, 0, VOCABULARY), max_length)
+def test_a_prompt_that_leaves_no_room_is_refused(subtests):
+    for prompt, max_length in [((), 100), ((1,) * 96, 100)]:
+        with subtests.test(prompt=prompt, max_length=max_length):
+            with pytest.raises(ValueError, match=f"{len(prompt)} tokens"):
+                Take(prompt, Sampler(FREE, 0, VOCABULARY), max_length)
 
 
 def test_masks_hold_exactly_the_codes_of_their_place():
@@ -114,16 +118,18 @@ def test_a_banned_id_is_not_drawn_and_not_among_the_top():
     assert logits.tolist() == [5.0, 4.0, -5.0]
 
 
-@pytest.mark.parametrize("value", [math.nan, -math.inf])
-def test_logits_that_are_no_numbers_are_an_error(value):
-    with pytest.raises(ValueError, match="not numbers"):
-        Sampler(FREE, 0, 5).draw(torch.full((5,), value), [], 0)
+def test_logits_that_are_no_numbers_are_an_error(subtests):
+    for value in [math.nan, -math.inf]:
+        with subtests.test(value=value):
+            with pytest.raises(ValueError, match="not numbers"):
+                Sampler(FREE, 0, 5).draw(torch.full((5,), value), [], 0)
 
 
-@pytest.mark.parametrize("change", [{"temperature": -1}, {"temperature": math.inf}, {"top_k": 0}])
-def test_settings_out_of_range_are_refused(change):
-    with pytest.raises(ValueError, match="temperature of 0 or more"):
-        SamplingSettings(**change)
+def test_settings_out_of_range_are_refused(subtests):
+    for change in [{"temperature": -1}, {"temperature": math.inf}, {"top_k": 0}]:
+        with subtests.test(change=change):
+            with pytest.raises(ValueError, match="temperature of 0 or more"):
+                SamplingSettings(**change)
 
 
 def test_a_vocabulary_without_codes_is_refused():

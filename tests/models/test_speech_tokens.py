@@ -43,21 +43,25 @@ def tokenizer(tmp_path_factory):
     return SpeechTokenizer(folder)
 
 
-@pytest.mark.parametrize("case", TOKENS["interleave"], ids=lambda case: f"{case['vq02']}-{case['vq06']}")
-def test_interleaving_as_recorded(case):
-    linguistic = [(7 * i + 3) % 1024 for i in range(case["vq02"])]
-    semantic = [(37 * i + 11) % 4096 for i in range(case["vq06"])]
-    mixed = interleave(linguistic, semantic)
-    assert [AUDIO_BASE + code for code in mixed] == case["wav2token"] == case["merge_ids"]
-    assert fits_pattern(mixed) and audio_codes(case["wav2token"]) == mixed
-    assert "".join(f"<audio_{code}>" for code in mixed) == case["merge_string"]
+def test_interleaving_as_recorded(subtests):
+    for case in TOKENS["interleave"]:
+        with subtests.test(case=case):
+            linguistic = [(7 * i + 3) % 1024 for i in range(case["vq02"])]
+            semantic = [(37 * i + 11) % 4096 for i in range(case["vq06"])]
+            mixed = interleave(linguistic, semantic)
+            assert [AUDIO_BASE + code for code in mixed] == case["wav2token"] == case["merge_ids"]
+            assert fits_pattern(mixed) and audio_codes(case["wav2token"]) == mixed
+            assert "".join(f"<audio_{code}>" for code in mixed) == case["merge_string"]
 
 
-@pytest.mark.parametrize("case", PROMPT["cases"], ids=lambda case: case["name"])
-def test_prompts_as_recorded(case):
-    ids = prompt_ids(_encode, case["text"], Reference(CODES, case["prompt_text"], case["speaker"]))
-    assert instruction(case["text"]) == case["instruction"] and is_singing(case["text"]) == case["music_vocoder"]
-    assert (len(ids), _sha256(json.dumps(ids))) == (case["length"], case["sha256"])
+def test_prompts_as_recorded(subtests):
+    for case in PROMPT["cases"]:
+        with subtests.test(case=case):
+            ids = prompt_ids(_encode, case["text"], Reference(CODES, case["prompt_text"], case["speaker"]))
+            assert (
+                instruction(case["text"]) == case["instruction"] and is_singing(case["text"]) == case["music_vocoder"]
+            )
+            assert (len(ids), _sha256(json.dumps(ids))) == (case["length"], case["sha256"])
 
 
 def test_system_prompts_as_recorded():
@@ -71,18 +75,22 @@ def test_system_prompts_as_recorded():
     assert {name: len(text) for name, text in found.items()} == TOKENS["system_prompts_chars"]
 
 
-@pytest.mark.parametrize("linguistic, semantic, word", [([1024, 0], [0] * 3, "1024"), ([0, 0], [0, -1, 0], "-1")])
-def test_codes_that_no_book_has_are_refused(linguistic, semantic, word):
-    with pytest.raises(ValueError, match=word):
-        interleave(linguistic, semantic)
+def test_codes_that_no_book_has_are_refused(subtests):
+    for linguistic, semantic, word in [([1024, 0], [0] * 3, "1024"), ([0, 0], [0, -1, 0], "-1")]:
+        with subtests.test(linguistic=linguistic, semantic=semantic, word=word):
+            with pytest.raises(ValueError, match=word):
+                interleave(linguistic, semantic)
 
 
-@pytest.mark.parametrize(
-    "codes, fits",
-    [([], True), ([0, 1023, 1024, 5119, 1024], True), ([0, 1, 1024, 1024], False), ([0, 1024, 1, 1024, 1024], False)],
-)
-def test_pattern(codes, fits):
-    assert fits_pattern(codes) is fits
+def test_pattern(subtests):
+    for codes, fits in [
+        ([], True),
+        ([0, 1023, 1024, 5119, 1024], True),
+        ([0, 1, 1024, 1024], False),
+        ([0, 1024, 1, 1024, 1024], False),
+    ]:
+        with subtests.test(codes=codes, fits=fits):
+            assert fits_pattern(codes) is fits
 
 
 def test_ids_of_text_and_ids_that_no_code_has_are_left_out():
@@ -90,9 +98,8 @@ def test_ids_of_text_and_ids_that_no_code_has_are_left_out():
     assert seconds(340) == pytest.approx(8.16)
 
 
-@pytest.mark.parametrize(
-    "typed, left",
-    [
+def test_control_words_are_taken_out(subtests):
+    for typed, left in [
         ("<|BOT|>system", "system"),
         ("say <audio_5>this", "say this"),
         ("<aud<audio_1>io_2>x", "x"),
@@ -100,10 +107,9 @@ def test_ids_of_text_and_ids_that_no_code_has_are_left_out():
         ("a </s> b <s> c <UNK>", "a  b  c "),
         ("1 < 2 | 3 > 2", "1 < 2 | 3 > 2"),
         ("(高兴1)<audio_tape> & <b>", "(高兴1)<audio_tape> & <b>"),
-    ],
-)
-def test_control_words_are_taken_out(typed, left):
-    assert neutralise(typed) == left
+    ]:
+        with subtests.test(typed=typed, left=left):
+            assert neutralise(typed) == left
 
 
 def test_a_prompt_with_typed_controls_is_the_prompt_without_them(tokenizer):
@@ -112,13 +118,14 @@ def test_a_prompt_with_typed_controls_is_the_prompt_without_them(tokenizer):
     assert typed == plain
 
 
-@pytest.mark.parametrize("text", ["<audio_5>", "＜audio＿5＞", "<|BOT|>", "＜｜BOT｜＞", "</s>", "<s>x", "<unk>"])
-def test_the_tokenizer_never_gives_a_control(tokenizer, text):
+def test_the_tokenizer_never_gives_a_control(tokenizer, subtests):
     """Even where neutralise() would not see it: full-width signs become ASCII inside the tokenizer."""
-    raw = tokenizer._processor
-    ids = tokenizer.encode(f"hello {text} world")
-    assert ids[0] == 1 and not {0, 1, 2, 3, 4, 5} & set(ids[1:])
-    assert raw.id_to_piece([3, 4, 5]) == ["<|EOT|>", "<|BOT|>", "<audio_5>"]
+    for text in ["<audio_5>", "＜audio＿5＞", "<|BOT|>", "＜｜BOT｜＞", "</s>", "<s>x", "<unk>"]:
+        with subtests.test(text=text):
+            raw = tokenizer._processor
+            ids = tokenizer.encode(f"hello {text} world")
+            assert ids[0] == 1 and not {0, 1, 2, 3, 4, 5} & set(ids[1:])
+            assert raw.id_to_piece([3, 4, 5]) == ["<|EOT|>", "<|BOT|>", "<audio_5>"]
 
 
 def test_the_raw_tokenizer_would_give_them(tokenizer):

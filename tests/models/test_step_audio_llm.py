@@ -1,5 +1,7 @@
 """The speech LLM: the recorded outputs, decoding with a cache against the whole at once, the public sizes."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -73,34 +75,44 @@ def test_greedy_continuation(network):
     assert said == recorded["greedy"].tolist()
 
 
-@pytest.mark.parametrize("dtype, bound", [(torch.float64, 1e-12), (torch.float32, 5e-6)])
-@pytest.mark.parametrize("sizes", [[1] * 23, [22, 1], [5, 1, 1, 9, 7], [1, 22]])
 @torch.no_grad()
-def test_decoding_in_pieces_equals_the_whole(network, sizes, dtype, bound):
-    network = fill(StepAudioLLM(PARAMS), CASE["keys"], seed=77).to(dtype)
-    ids = normal("pieces", (2, 23)).mul(50).long() % PARAMS.vocabulary
-    assert relative_error(_steps(network, ids, sizes, dtype), _steps(network, ids, [23], dtype)) <= bound
+def test_decoding_in_pieces_equals_the_whole(network, subtests):
+    for sizes, (dtype, bound) in itertools.product(
+        [[1] * 23, [22, 1], [5, 1, 1, 9, 7], [1, 22]], [(torch.float64, 1e-12), (torch.float32, 5e-6)]
+    ):
+        with subtests.test(sizes=sizes, dtype=dtype, bound=bound):
+            network = fill(StepAudioLLM(PARAMS), CASE["keys"], seed=77).to(dtype)
+            ids = normal("pieces", (2, 23)).mul(50).long() % PARAMS.vocabulary
+            assert relative_error(_steps(network, ids, sizes, dtype), _steps(network, ids, [23], dtype)) <= bound
 
 
-@pytest.mark.parametrize("heads, groups", [(10, 5), (8, 1), (3, 3), (48, 4)])
 @torch.no_grad()
-def test_attention_is_its_formula_for_other_heads(heads, groups):
+def test_attention_is_its_formula_for_other_heads(subtests):
     """Head h reads group h // (heads / groups); query i sees keys j <= i with -slope * sqrt(i - j)."""
-    params = StepAudioLLMParams(width=4 * heads, layers=1, heads=heads, groups=groups, ffn_width=8, vocabulary=9)
-    shapes = {name: list(tensor.shape) for name, tensor in SelfAttention(params).state_dict().items()}
-    attention = fill(SelfAttention(params), shapes).double()
-    x, wanted = normal("formula", (1, 7, 4 * heads)).double(), torch.zeros(7, heads, 4, dtype=torch.float64)
-    q = attention.q_proj(x).view(7, heads, 4)
-    k, v = (project(x).view(7, groups, 4) for project in (attention.k_proj, attention.v_proj))
-    for head in range(heads):
-        group = head // (heads // groups)
-        for i in range(7):
-            logits = torch.stack(
-                [q[i, head] @ k[j, group] / 2 - alibi_slopes(heads)[head] * (i - j) ** 0.5 for j in range(i + 1)]
+    for heads, groups in [(10, 5), (8, 1), (3, 3), (48, 4)]:
+        with subtests.test(heads=heads, groups=groups):
+            params = StepAudioLLMParams(
+                width=4 * heads, layers=1, heads=heads, groups=groups, ffn_width=8, vocabulary=9
             )
-            wanted[i, head] = logits.softmax(0) @ v[: i + 1, group]
-    found = attention(x, KVCache(params, 7, dtype=torch.float64), 0)
-    assert relative_error(found, attention.o_proj(wanted.flatten(1))[None]) <= 1e-7  # the bias itself is float32
+            shapes = {name: list(tensor.shape) for name, tensor in SelfAttention(params).state_dict().items()}
+            attention = fill(SelfAttention(params), shapes).double()
+            x, wanted = normal("formula", (1, 7, 4 * heads)).double(), torch.zeros(7, heads, 4, dtype=torch.float64)
+            q = attention.q_proj(x).view(7, heads, 4)
+            k, v = (project(x).view(7, groups, 4) for project in (attention.k_proj, attention.v_proj))
+            for head in range(heads):
+                group = head // (heads // groups)
+                for i in range(7):
+                    logits = torch.stack(
+                        [
+                            q[i, head] @ k[j, group] / 2 - alibi_slopes(heads)[head] * (i - j) ** 0.5
+                            for j in range(i + 1)
+                        ]
+                    )
+                    wanted[i, head] = logits.softmax(0) @ v[: i + 1, group]
+            found = attention(x, KVCache(params, 7, dtype=torch.float64), 0)
+            assert (
+                relative_error(found, attention.o_proj(wanted.flatten(1))[None]) <= 1e-7
+            )  # the bias itself is float32
 
 
 @torch.no_grad()
@@ -206,13 +218,15 @@ def test_the_public_config_gives_the_default_sizes():
     assert StepAudioLLMParams.from_config(public) == StepAudioLLMParams()
 
 
-@pytest.mark.parametrize(
-    "change, word",
-    [({"num_attention_groups": 5}, "divide"), ({"hidden_size": 97}, "divide"), ({"model_type": "llama"}, "llama")],
-)
-def test_configs_of_other_models_are_refused(change, word):
-    with pytest.raises(ValueError, match=word):
-        StepAudioLLMParams.from_config(CASE["config"] | change)
+def test_configs_of_other_models_are_refused(subtests):
+    for change, word in [
+        ({"num_attention_groups": 5}, "divide"),
+        ({"hidden_size": 97}, "divide"),
+        ({"model_type": "llama"}, "llama"),
+    ]:
+        with subtests.test(change=change, word=word):
+            with pytest.raises(ValueError, match=word):
+                StepAudioLLMParams.from_config(CASE["config"] | change)
 
 
 def test_an_incomplete_config_is_refused():

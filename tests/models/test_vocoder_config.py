@@ -69,9 +69,8 @@ def test_the_public_values_are_the_defaults(read):
     assert read(_changed(*PUBLIC.items())) == (FlowParams(), HiFTParams(), MelParams())
 
 
-@pytest.mark.parametrize(
-    "old, new",
-    [
+def test_what_makes_no_difference(read, subtests):
+    for old, new in [
         ("input_frame_rate: 41.67", "input_frame_rate: 41"),
         ("dropout_rate: 0.1", "dropout_rate: 0.0"),
         ("only_mask_loss: True", "only_mask_loss: False"),
@@ -82,16 +81,14 @@ def test_the_public_values_are_the_defaults(read):
         ("sample_rate: 22050\n", "sample_rate: 22050 # Hz\n"),
         ("    n_fft: 1024", "\n    # of the mel\n    n_fft: 1024"),
         ("!new:cosyvoice.flow.flow.MaskedDiffWithXvec", "!new:elsewhere.MaskedDiffWithXvec"),
-    ],
-)
-def test_what_makes_no_difference(read, old, new):
-    flow = read(_changed((old, new)))[0]
-    assert flow.width == 32 and flow.encoder.heads == 4
+    ]:
+        with subtests.test(old=old, new=new):
+            flow = read(_changed((old, new)))[0]
+            assert flow.width == 32 and flow.encoder.heads == 4
 
 
-@pytest.mark.parametrize(
-    "old, new, sentence",
-    [
+def test_values_that_are_not_known_are_told(read, subtests):
+    for old, new, sentence in [
         ("input_frame_rate: 41.67", "input_frame_rate: 50", "input_frame_rate is 50"),
         ("input_frame_rate: 41.67", "input_frame_rate: 25", "input_frame_rate is 25"),
         ("    input_frame_rate: 41.67  # mixed codes\n", "", "flow has no input_frame_rate"),
@@ -114,16 +111,14 @@ def test_what_makes_no_difference(read, old, new):
         ("center: False", "center: True", "center=True"),
         ("feat_extractor:", "other:", "no section feat_extractor"),
         ("hift: !new", "vocoder: !new", "no section hift"),
-    ],
-)
-def test_values_that_are_not_known_are_told(read, old, new, sentence):
-    with pytest.raises(ValueError, match=sentence.replace("[", r"\[")):
-        read(_changed((old, new)))
+    ]:
+        with subtests.test(old=old, new=new, sentence=sentence):
+            with pytest.raises(ValueError, match=sentence.replace("[", r"\[")):
+                read(_changed((old, new)))
 
 
-@pytest.mark.parametrize(
-    "old, new, sentence",
-    [
+def test_lines_that_are_not_understood_are_told(read, subtests):
+    for old, new, sentence in [
         ("vocab_size: 5120", "vocab_size: !apply:os.system ['echo broken in']", "!apply:os.system"),
         ("vocab_size: 5120", "vocab_size: !ref <sample_rate> * 2", "sample_rate> \\* 2"),
         ("vocab_size: 5120", "vocab_size: !ref <nothing>", "refers to no number"),
@@ -137,11 +132,10 @@ def test_values_that_are_not_known_are_told(read, old, new, sentence):
         ("channels: [32, 32]", "channels: [32, !new:os.system]", "is not understood"),
         ("flow: !new:cosyvoice.flow.flow.MaskedDiffWithXvec", "flow: 3", "flow is no section|no section"),
         ("hift: !new", "flow: !new", "flow stands there twice"),
-    ],
-)
-def test_lines_that_are_not_understood_are_told(read, old, new, sentence):
-    with pytest.raises(CheckpointError, match=sentence):
-        read(_changed((old, new)))
+    ]:
+        with subtests.test(old=old, new=new, sentence=sentence):
+            with pytest.raises(CheckpointError, match=sentence):
+                read(_changed((old, new)))
 
 
 def test_files_that_are_no_config(tmp_path):

@@ -52,9 +52,8 @@ def test_a_voice_for_other_networks_is_told():
         tiny_voice().check(FlowParams())
 
 
-@pytest.mark.parametrize(
-    "change, word",
-    [
+def test_a_voice_that_cannot_be_is_refused(subtests):
+    for change, word in [
         ({"codes": torch.tensor([1, 2, 1030, 1030])}, "whole groups"),
         ({"codes": torch.tensor([1, 2, 3, 1030, 1030])}, "whole groups"),
         ({"codes": torch.tensor([1, 2, 1030, 1030, 5120])}, "whole groups"),
@@ -67,11 +66,10 @@ def test_a_voice_for_other_networks_is_told():
         ({"embedding": torch.ones(1, 24)}, "embedding has shape"),
         ({"transcript": " <|EOT|> "}, "transcript has 9"),
         ({"transcript": "a" * 2001}, "2001 characters"),
-    ],
-)
-def test_a_voice_that_cannot_be_is_refused(change, word):
-    with pytest.raises(ValueError, match=word):
-        replace(tiny_voice(), **change)
+    ]:
+        with subtests.test(change=change, word=word):
+            with pytest.raises(ValueError, match=word):
+                replace(tiny_voice(), **change)
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from studio.errors import InputError, StudioError
+from studio.units import GB
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 SETTINGS_TAG = "comment"  # the tag of mp4 and png that holds our json
 STILL_FORMATS = ("MPO",)  # a phone's jpg with further pictures behind the first: depth, a brighter rendering
 FULL_DISK_BYTES = 64 * 2**20  # less free space than this explains a failed write
-MAX_SETTINGS_FILE = 2**30  # bytes; a larger file is refused before anything reads it
+MAX_SETTINGS_FILE = GB  # bytes; a larger file is refused before anything reads it
 
 
 def read_image(data: bytes, limit_megapixels: float = 64) -> Image.Image:
@@ -135,8 +136,8 @@ class VideoWriter:
         folder = self.path.parent
         free = shutil.disk_usage(folder).free if folder.is_dir() else FULL_DISK_BYTES
         if free < FULL_DISK_BYTES:
-            need = FULL_DISK_BYTES / 2**30
-            return StudioError("disk_full", folder=folder, free_gb=free / 2**30, need_gb=need)
+            need = FULL_DISK_BYTES / GB
+            return StudioError("disk_full", folder=folder, free_gb=free / GB, need_gb=need)
         reason = said[-1] if said else f"ffmpeg ended with code {status}"
         return StudioError("write_failed", file=str(self.path), reason=reason)
 

@@ -1,4 +1,4 @@
-"""What a video would take before it is made: the plan and its seconds, for a card that is here or for any other."""
+"""Memory plan and seconds of a video before it is made, on this machine or on a card that is not here."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -42,7 +42,7 @@ class Estimate:
 
 
 class Estimator:
-    """Estimates for one machine and its flags. Keeps the sizes of models and for a moment the free VRAM."""
+    """Estimates for one machine and one set of flags. Keeps the sizes of models, and the free VRAM for two seconds."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Estimator:
         free_vram_gb: Callable[[], float | None] = lambda: None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """options.device need not be here. free_vram_gb: what the page is told of it; None on a CPU."""
+        """options.device need not be in this machine. free_vram_gb: asked for by `for_page` on a GPU; None: unknown."""
         self._config, self._options, self._device = config, options, named_device(options.device)
         self._cache = config.output_dir / CACHE_FOLDER
         self._free_vram_gb = Recent(free_vram_gb, FREE_VRAM_SECONDS, clock)
@@ -61,19 +61,21 @@ class Estimator:
     def for_command(
         self, settings: ResolvedSettings, model: ModelConfig, speeds: Mapping[str, float | None]
     ) -> Estimate:
-        """Of a process's first job. speeds: tflops, link_gbps, disk_gbps that were given (None: this machine's, else
-        assumed)."""
+        """Of a process's first job.
+
+        speeds: tflops, link_gbps, disk_gbps as given; None: measured here, or assumed for a device that is not here.
+        """
         found = given_speeds(self.machine_speeds(model), **speeds)
-        return self._foretell(settings, model, self._machine_budgets(), found).expected(first=True)
+        return self._predict(settings, model, self._machine_budgets(), found).expected(first=True)
 
     def for_page(self, settings: ResolvedSettings, model: ModelConfig, *, first: bool = True) -> dict[str, Any]:
-        """What the page shows of the plan. Never touches the GPU: a CUDA context would take its memory.
+        """The plan as the page shows it. Never touches the GPU: a CUDA context would take its memory.
 
         first: whether the worker process has made no video yet.
         """
         folders = self._folders(model)
         speeds = known_speeds(self._cache, self._device.type, weights_file(folders))
-        made = self._foretell(settings, model, self._page_budgets(), speeds).expected(first=first)
+        made = self._predict(settings, model, self._page_budgets(), speeds).expected(first=first)
         return {
             **made.plan.summary(),
             "seconds_total": made.total if made.plan.fits else None,
@@ -81,32 +83,32 @@ class Estimator:
         }
 
     def learn(self, engine: Engine, settings: ResolvedSettings, seconds: Mapping[str, float], *, first: bool) -> None:
-        """Remember what a finished job taught: the speeds of its steps and the seconds of its phases.
+        """Store what a finished job measured: the speeds of its steps and the seconds of its phases.
 
         first: whether it was its process's first job.
         """
         model = engine.model
         remember(self._cache, self._device, engine.memory.speeds)
         budgets = budgets_for(self._device, self._config)
-        known = self._foretell(settings, model, budgets, self.machine_speeds(model))
+        known = self._predict(settings, model, budgets, self.machine_speeds(model))
         learned = known.times.after(known.seconds, seconds, first=first)
         store_job_times(self._cache, self._device.type, model.name, learned)
 
     def machine_speeds(self, model: ModelConfig) -> Speeds:
-        """Measured where the device is here, on the disk where the model is; else assumed, as the output says."""
+        """Speeds of the device and of the model's disk, measured; assumed ones for a device that is not here."""
         if self._device.type == "cuda" and not torch.cuda.is_available():
             return ASSUMED["cuda"]
         int8 = self._options.weights is WeightMode.INT8_COMPUTE and int8_compute_available()
         return load_speeds(self._cache, self._device, weights_file(self._folders(model)), int8=int8)
 
-    def _foretell(
+    def _predict(
         self,
         settings: ResolvedSettings,
         model: ModelConfig,
         budgets: Budgets,
         speeds: Speeds,
         calibration: Calibration | None = None,
-    ) -> "_Foretold":
+    ) -> "_Prediction":
         options, video = self._options, settings.video_shape
         runtime = RuntimeConfig(
             self._device, compute_dtype(self._device), budgets, options.offload, options.weights, speeds
@@ -121,16 +123,16 @@ class Estimator:
         parts = phase_seconds(request, plan, colour_clips=(PICTURES, PICTURE_SIDE))
         times = load_job_times(self._cache, self._device.type, model.name)
         image = parts["encode_image"] if settings.first_image is not None else 0.0
-        foretold = {
+        predicted = {
             "encode_text": parts["encode_text"],
             "encode_image": image + (0.0 if times.ran_before else parts["colours"]),
             "denoise": first + sum(steps[node.passes] for node in nodes[1:]),
             "decode": parts["decode"],
         }
-        return _Foretold(plan, foretold, times)
+        return _Prediction(plan, predicted, times)
 
     def _size_cache(self, model: ModelConfig) -> SizeCache:
-        """The model's sizes; computed anew when it was installed meanwhile, or another one in its place."""
+        """The model's sizes; computed again after it was installed or its config files changed."""
         folders = {part: folder for part, folder in self._folders(model).items() if folder is not None}
         key = (model.name, *((part, folder, _config_state(folder, part)) for part, folder in folders.items()))
         if key not in self._sizes:
@@ -143,7 +145,7 @@ class Estimator:
         return {part: part_folder(variant, part, self._config.model_dir) for part in COMPONENTS}
 
     def _machine_budgets(self) -> Budgets:
-        """The named budgets; a card that is not here needs --vram."""
+        """The budgets of the config, else what is free; a card that is not here needs --vram."""
         config = self._config
         if self._device.type == "cuda" and not torch.cuda.is_available():
             ram = config.ram_gb * GB if config.ram_gb else budgets_for(torch.device("cpu"), config).ram_bytes
@@ -159,8 +161,8 @@ class Estimator:
 
 
 @dataclass(frozen=True)
-class _Foretold:
-    """A plan, its seconds by phase as far as the planner knows, and what jobs before taught."""
+class _Prediction:
+    """A plan, the planner's seconds by phase, and the factors learned from finished jobs."""
 
     plan: Plan
     seconds: dict[str, float]

@@ -13,7 +13,7 @@ from studio.events import Finished
 from studio.pipeline import output
 from studio.pipeline.encode import Conditioning, encode_image, encode_text, latent_colours
 from studio.pipeline.evaluation_plan import EvaluationPlan, plan_of
-from studio.pipeline.latents_file import LatentsFile, resume_point, save_latents
+from studio.pipeline.latents_file import LatentsFile, resume_point
 from studio.pipeline.observers import LatentsSaver, PreviewWriter
 from studio.pipeline.preview import LatentColours
 from studio.pipeline.rerun import cropped_picture, provenance_of
@@ -27,7 +27,7 @@ def generate(request: Request, engine: Engine, emit: Emit, cancelled: IsCancelle
     """Make the video. Settings must be checked.
 
     Raises StudioError (Cancelled included); the latents of the last whole step are then in `request.workdir`, and the
-    same call goes on from them with the same bits.
+    same call resumes from them with the same bits.
     """
     run, settings = Run(engine, emit, cancelled), request.settings
     output.check_place(request.stem.parent, settings)
@@ -43,8 +43,8 @@ def generate(request: Request, engine: Engine, emit: Emit, cancelled: IsCancelle
         colours = latent_colours(run, settings.video_shape)
     provenance = provenance_of(engine, picture) | {"plan": plan.to_dict(), "forwards": plan.forwards}
     with run.phase("denoise"):
-        latents, told = _denoise(run, request, plan, conditioning, colours, provenance)
-    return _finish(run, request, latents, picture, provenance, told)
+        latents, measured = _denoise(run, request, plan, conditioning, colours, provenance)
+    return _finish(run, request, latents, picture, provenance, measured)
 
 
 @file_errors()
@@ -65,9 +65,9 @@ def _denoise(
     colours: LatentColours,
     provenance: dict[str, Any],
 ) -> tuple[torch.Tensor, dict[str, Any]]:
-    """Noise to latents (1, f, c, h, w) float32, and what the file says of the way there.
+    """Noise to latents (1, f, c, h, w) float32, and what the file says of the steps.
 
-    Goes on from the work folder's latents, if any.
+    Resumes from the work folder's latents, if any.
     """
     settings, steps, began = request.settings, len(plan.nodes), monotonic()
     preview = PreviewWriter(request.workdir, colours, run.emit)
@@ -101,14 +101,14 @@ def _finish(
     latents: torch.Tensor,
     picture: Image.Image | None,
     provenance: Mapping[str, Any],
-    told: Mapping[str, Any],
+    measured: Mapping[str, Any],
 ) -> Finished:
     """Decode piece by piece straight into the file, then put the finished files in their places.
 
-    told: what the file says besides the provenance.
+    measured: of the denoising, for the file.
     """
     settings, began = request.settings, monotonic()
-    record = output.record(settings, {**provenance, **told}, request.stem)
+    record = output.record(settings, {**provenance, **measured}, request.stem)
     with output.ResultWriter(request.stem, settings, record, picture) as writer:
         with run.phase("decode"), run.engine.memory.vae(settings.video_shape) as vae:
             for piece in vae.decode_chunks(latents):
@@ -117,7 +117,6 @@ def _finish(
                 run.progress("decode", writer.frames, settings.num_frames, monotonic() - began, writer.frames)
         with run.phase("write"):
             if request.keep_latents:
-                save_latents(request.workdir, SamplerState(latents, settings.infer_steps), settings, provenance)
                 writer.keep(request.workdir)
             usage = run.engine.memory.usage()
             path = writer.finish(run.seconds, asdict(usage))

@@ -1,7 +1,7 @@
-"""How long the phases of a job take beside what the planner foretells, and what finished jobs taught about that.
+"""How long the phases of a job take: the planner's prediction, corrected by jobs that have finished.
 
-A phase takes (foretold + FIXED) x factor; the factor is 1 until a job of the model has finished on this kind of device.
-The first job of a process pays for what later ones find there, so the two are told apart.
+A phase takes (predicted + FIXED) x factor. The factor is 1 until a job of the model has finished on this kind of
+device. The first job of a process pays for what later ones find in memory, so each has its factors.
 """
 
 import json
@@ -14,49 +14,49 @@ from typing import Any
 from studio.filenames import write_whole
 
 FILE_NAME = "job_times.json"
-# Seconds of no network's own: opening files, importing transformers for CLIP, previews, ffmpeg. Measured with nano on
+# Seconds that no network takes: opening files, importing transformers for CLIP, previews, ffmpeg. Measured with nano on
 # a quiet two-core Xeon (tests/bench/LOG.md): first job of a process, later ones.
 FIXED = {
     "first": {"load": 1.0, "encode_text": 2.5, "encode_image": 0.2, "denoise": 0.2, "decode": 0.2, "write": 0.1},
     "later": {"load": 0.1, "encode_text": 0.1, "encode_image": 0.1, "denoise": 0.2, "decode": 0.1, "write": 0.1},
 }
-# What is learned: denoising corrects the speeds themselves (planner.calibrate), and a resumed job does a part of it.
+# Phases with factors. Denoising has none: it corrects the speeds themselves (planner.calibrate).
 LEARNED = ("load", "encode_text", "encode_image", "decode")
-LEAST = 1 / 8  # a phase that took less than this share was not done: its prompt was known, say
+LEAST = 1 / 8  # a phase that took less than this share was skipped: its prompt was in the cache, for example
 
 
 @dataclass(frozen=True)
 class JobTimes:
-    """What is known of a model's jobs on one kind of device ("cpu", "cuda"): factors by turn and phase."""
+    """Factors of one model on one kind of device ("cpu", "cuda"): by turn ("first", "later") and phase."""
 
     factors: Mapping[str, Mapping[str, float]]
 
     @property
     def ran_before(self) -> bool:
-        """Whether a job has finished, so that what is made once per model is there."""
+        """Whether a job has finished, so that the colours of previews are fitted."""
         return bool(self.factors)
 
-    def expected(self, foretold: Mapping[str, float], *, first: bool) -> dict[str, float]:
-        """Seconds by phase. `foretold`: the planner's, a phase it knows nothing of may be missing."""
+    def expected(self, predicted: Mapping[str, float], *, first: bool) -> dict[str, float]:
+        """Seconds by phase. predicted: the planner's, which may lack phases that no network takes part in."""
         turn, other = ("first", "later") if first else ("later", "first")
         factors = {**self.factors.get(other, {}), **self.factors.get(turn, {})}
         return {
-            phase: (foretold.get(phase, 0.0) + fixed) * factors.get(phase, 1.0) for phase, fixed in FIXED[turn].items()
+            phase: (predicted.get(phase, 0.0) + fixed) * factors.get(phase, 1.0) for phase, fixed in FIXED[turn].items()
         }
 
-    def after(self, foretold: Mapping[str, float], took: Mapping[str, float], *, first: bool) -> "JobTimes":
-        """With what a finished job took, each new factor halfway (by ratio) to what it should have been."""
+    def after(self, predicted: Mapping[str, float], took: Mapping[str, float], *, first: bool) -> "JobTimes":
+        """The factors after a finished job: each moves half the way, by ratio, to what would have been right."""
         turn = "first" if first else "later"
         factors = dict(self.factors.get(turn, {}))
         for phase in LEARNED:
-            found = took.get(phase, 0.0) / (foretold.get(phase, 0.0) + FIXED[turn][phase])
+            found = took.get(phase, 0.0) / (predicted.get(phase, 0.0) + FIXED[turn][phase])
             if found >= LEAST:
                 factors[phase] = (found * factors.get(phase, found)) ** 0.5
         return JobTimes({**self.factors, turn: factors})
 
 
 def load_job_times(cache: Path, device: str, model: str) -> JobTimes:
-    """What the folder `cache` remembers; nothing where its file is absent or damaged."""
+    """The factors in the folder `cache`; none where its file is absent or damaged."""
     found = _read(cache).get(_key(device, model), {})
     try:
         return JobTimes({turn: {phase: float(found[turn][phase]) for phase in found[turn]} for turn in found})
@@ -65,7 +65,7 @@ def load_job_times(cache: Path, device: str, model: str) -> JobTimes:
 
 
 def store_job_times(cache: Path, device: str, model: str, times: JobTimes) -> None:
-    """Remember. A folder that cannot be written is no error."""
+    """Write the factors. A folder that cannot be written is no error."""
     known = {**_read(cache), _key(device, model): dict(times.factors)}
     with suppress(OSError):
         write_whole(cache / FILE_NAME, json.dumps(known, indent=1).encode())

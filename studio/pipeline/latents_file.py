@@ -1,4 +1,4 @@
-"""Latents on disk, with the settings they belong to: what a stopped run goes on from and `decode` finishes."""
+"""Latents on disk, with the settings they belong to: a stopped run resumes from them, `decode` finishes them."""
 
 import json
 from collections.abc import Mapping
@@ -61,9 +61,20 @@ def read_latents(path: Path) -> LatentsFile:
         provenance = json.loads(metadata["provenance"])
         state = SamplerState(step=int(metadata["step"]), growths=int(metadata.get("growths", 0)), **tensors)
         settings = ResolvedSettings.from_json(metadata["settings"])
+        _check_shape(state.latents, settings)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InputError("latents_unreadable", file=path.name, reason=str(error)) from None
     return LatentsFile(state, settings, provenance)
+
+
+def _check_shape(latents: Tensor, settings: ResolvedSettings) -> None:
+    """Raise ValueError for latents that are not of the settings' video."""
+    shape = tuple(latents.shape)
+    if len(shape) != 5 or shape != settings.video_shape.latent_shape(shape[2]):
+        raise ValueError(
+            f"its latents of shape {shape} are not of {settings.num_frames} frames of "
+            f"{settings.height}x{settings.width}"
+        )
 
 
 def _tensors(state: SamplerState) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from studio.errors import StudioError
 from studio.filenames import LATENTS, RESULT_SUFFIXES
 from studio.media import VideoWriter, find_ffmpeg, write_png
 from studio.settings import FPS, ResolvedSettings
+from studio.units import GB
 
 
 def record(settings: ResolvedSettings, provenance: Mapping[str, Any], stem: Path) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def check_place(folder: Path, settings: ResolvedSettings) -> None:
         find_ffmpeg()
     need = settings.num_frames * settings.height * settings.width * 3 // 10 + 64 * 2**20
     if (free := shutil.disk_usage(folder).free) < need:
-        raise StudioError("disk_full", folder=folder, free_gb=free / 2**30, need_gb=need / 2**30)
+        raise StudioError("disk_full", folder=folder, free_gb=free / GB, need_gb=need / GB)
 
 
 def check_folder(folder: Path) -> None:

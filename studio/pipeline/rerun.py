@@ -1,4 +1,4 @@
-"""Whether a video can be made again with the same bits: what its file says, held against the request and the model."""
+"""Whether a video can be made again with the same bits: its record compared with the request and the model."""
 
 import hashlib
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ def cropped_picture(request: Request) -> Image.Image | None:
 
 
 def provenance_of(engine: Engine, picture: Image.Image | None) -> dict[str, Any]:
-    """What a result's file says of its making. picture: the cropped first image; its pixels are named by sha256."""
+    """The record of how a result was made. picture: the cropped first image; its pixels are named by sha256."""
     picture_hash = hashlib.sha256(picture.tobytes()).hexdigest() if picture else None
     return {**engine.provenance, "first_image_sha256": picture_hash}
 

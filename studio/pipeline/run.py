@@ -1,4 +1,4 @@
-"""What one run of the recipe works with: the opened model, the request, and who is told of its progress."""
+"""What one run of the recipe works with: the opened model, the request, and the listener to its events."""
 
 from __future__ import annotations
 
@@ -52,8 +52,9 @@ class Engine:
 class Request:
     """What to make and where: `stem` is the result's path without suffix, `workdir` holds latents and preview.
 
-    image: the upright first image at any size (media.read_image), or None. plan: None for the settings' own; a video
-    that is made again brings the one in its file.
+    image: the upright first image at any size (media.read_image), or None. keep_latents: NAME.latents.safetensors stays
+    beside the result (for `generate`). plan: None for the settings' own; a video that is made again brings the one in
+    its file.
     """
 
     settings: ResolvedSettings
@@ -66,7 +67,7 @@ class Request:
 
 @dataclass
 class Run:
-    """One execution of the recipe: who is told, when to stop, how long each phase took."""
+    """One execution of the recipe: where events go, when to stop, how long each phase took."""
 
     engine: Engine
     emit: Emit

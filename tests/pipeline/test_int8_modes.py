@@ -57,12 +57,17 @@ def test_each_mode_makes_its_own_video_and_says_which(models, outputs, tmp_path,
 def test_steps_of_one_mode_are_not_gone_on_with_in_another(models, outputs, tmp_path):
     config = load_studio(model_dir=str(models), output_dir=str(outputs), ram_gb=4)
     model = load_models()["step-video-t2v"]
-    settings = GenerationSettings(model.name, "x", seed=1).resolve(model)
+    settings = GenerationSettings(model.name, "x", num_frames=17, height=64, width=64, seed=1).resolve(model)
     request = Request(settings, tmp_path / "a", tmp_path / "work")
     opened = {mode: open_engine(model, False, {}, config, EngineOptions("cpu", weights=mode)) for mode in MODES}
     provenance = {mode: provenance_of(engine, None) for mode, engine in opened.items()}
     request.workdir.mkdir()
-    save_latents(request.workdir, SamplerState(torch.zeros(1, 3, 4, 2, 2), 1), settings, provenance["int8"])
+    save_latents(
+        request.workdir,
+        SamplerState(torch.zeros(settings.video_shape.latent_shape(4)), 1),
+        settings,
+        provenance["int8"],
+    )
     found = {mode: resume_point(request.workdir, settings, provenance[mode]) for mode in MODES}
     assert [found[mode] is not None for mode in MODES] == [False, True, False]
     prompts = [opened[mode].text_fingerprint for mode in MODES]

@@ -13,7 +13,7 @@ from studio.pipeline.preview import LatentColours
 from studio.pipeline.sampler import SamplerState, Step
 from studio.settings import GenerationSettings
 
-SETTINGS = GenerationSettings("nano", "x", seed=1).resolve(load_models()["nano"])
+SETTINGS = GenerationSettings("nano", "x", num_frames=17, height=64, width=96, seed=1).resolve(load_models()["nano"])
 LATENTS_SHAPE = (1, 3, 4, 4, 6)
 
 

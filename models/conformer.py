@@ -66,7 +66,7 @@ class RelativeAttention(nn.Module):
         return self.linear_out(torch.cat(parts, dim=1).flatten(2))
 
 
-class FeedForward(nn.Module):
+class EncoderFeedForward(nn.Module):
     """Linear, SiLU, linear."""
 
     def __init__(self, params: EncoderParams):
@@ -75,6 +75,7 @@ class FeedForward(nn.Module):
         self.w_2 = nn.Linear(params.ffn_width, params.width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(1, n, D) -> (1, n, D) in the weights' dtype."""
         return self.w_2(F.silu(self.w_1(x)))
 
 
@@ -84,11 +85,12 @@ class EncoderLayer(nn.Module):
     def __init__(self, params: EncoderParams):
         super().__init__()
         self.self_attn = RelativeAttention(params)
-        self.feed_forward = FeedForward(params)
+        self.feed_forward = EncoderFeedForward(params)
         self.norm_ff = nn.LayerNorm(params.width)
         self.norm_mha = nn.LayerNorm(params.width)
 
     def forward(self, x: Tensor, positions: Tensor) -> Tensor:
+        """x (1, n, D), positions (2 n - 1, D) -> (1, n, D) in the weights' dtype."""
         x = x + self.self_attn(self.norm_mha(x), positions)
         return x + self.feed_forward(self.norm_ff(x))
 
@@ -101,6 +103,7 @@ class InputProjection(nn.Module):
         self.out = nn.Sequential(nn.Linear(in_width, width), nn.LayerNorm(width))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(1, n, in_width) -> (1, n, width) in the weights' dtype."""
         return self.out(x)
 
 
@@ -115,6 +118,7 @@ class ConformerEncoder(nn.Module):
         self.encoders = nn.ModuleList(EncoderLayer(params) for _ in range(params.layers))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(1, n, in_width) -> (1, n, width) in the weights' dtype."""
         positions = relative_positions(x.shape[1], self.width, x.device).to(x.dtype)
         x = self.embed(x) * math.sqrt(self.width)
         for layer in self.encoders:

@@ -50,6 +50,7 @@ class ConvBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """(b, c, n) -> (b, c2, n) in the weights' dtype."""
         return self.block(x)
 
 
@@ -64,11 +65,11 @@ class ResnetBlock(nn.Module):
         self.res_conv = nn.Conv1d(in_channels, channels, 1)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """x (b, c, n), time (b, time_width)"""
+        """x (b, c, n), time (b, time_width) -> (b, c2, n) in the weights' dtype."""
         return self.block2(self.block1(x) + self.mlp(time)[:, :, None]) + self.res_conv(x)
 
 
-class SelfAttention(nn.Module):
+class FrameAttention(nn.Module):
     """Attention of all frames to all frames."""
 
     def __init__(self, width: int, heads: int, head_dim: int):
@@ -78,11 +79,12 @@ class SelfAttention(nn.Module):
         self.to_out = nn.Sequential(nn.Linear(heads * head_dim, width))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(b, n, D) -> (b, n, D) in the weights' dtype."""
         q, k, v = (project(x).unflatten(-1, (self.heads, -1)) for project in (self.to_q, self.to_k, self.to_v))
         return self.to_out(attention(q, k, v).flatten(2))
 
 
-class GELULinear(nn.Module):
+class ExactGELULinear(nn.Module):
     """Linear, then exact GELU."""
 
     def __init__(self, in_width: int, width: int):
@@ -90,17 +92,19 @@ class GELULinear(nn.Module):
         self.proj = nn.Linear(in_width, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., in_width) -> (..., width) in the weights' dtype."""
         return F.gelu(self.proj(x))
 
 
-class FeedForward(nn.Module):
+class FrameFeedForward(nn.Module):
     """(..., D) -> (..., D) through 4 D. The public keys count a dropout between the two layers."""
 
     def __init__(self, width: int):
         super().__init__()
-        self.net = nn.Sequential(GELULinear(width, 4 * width), nn.Identity(), nn.Linear(4 * width, width))
+        self.net = nn.Sequential(ExactGELULinear(width, 4 * width), nn.Identity(), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D) in the weights' dtype."""
         return self.net(x)
 
 
@@ -110,11 +114,12 @@ class TransformerBlock(nn.Module):
     def __init__(self, width: int, params: UNetParams):
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
-        self.attn1 = SelfAttention(width, params.heads, params.head_dim)
+        self.attn1 = FrameAttention(width, params.heads, params.head_dim)
         self.norm3 = nn.LayerNorm(width)
-        self.ff = FeedForward(width)
+        self.ff = FrameFeedForward(width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(b, n, D) -> (b, n, D) in the weights' dtype."""
         x = x + self.attn1(self.norm1(x))
         return x + self.ff(self.norm3(x))
 
@@ -127,6 +132,7 @@ class Resampler(nn.Module):
         self.conv = conv
 
     def forward(self, x: Tensor) -> Tensor:
+        """(b, c, n) -> (b, c, n / 2) or (b, c, 2 n), as the convolution it holds."""
         return self.conv(x)
 
 

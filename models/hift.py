@@ -136,6 +136,7 @@ class NormedUpsampling(NormedConv):
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
+        """(b, c, n) -> (b, c2, n * rate), float32."""
         padding = (self.weight_v.shape[2] - self.rate) // 2
         return F.conv_transpose1d(x, self.weight, self.bias, stride=self.rate, padding=padding)
 
@@ -148,11 +149,12 @@ class Snake(nn.Module):
         self.alpha = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(b, c, n) -> (b, c, n), float32."""
         alpha = self.alpha[:, None]
         return x + (x * alpha).sin().square() / (alpha + SNAKE_EPS)
 
 
-class ResBlock(nn.Module):
+class SnakeBlock(nn.Module):
     """Pairs of convolutions, the first of each dilated, each pair with a shortcut."""
 
     def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...]):
@@ -163,6 +165,7 @@ class ResBlock(nn.Module):
         self.activations2 = nn.ModuleList(Snake(channels) for _ in dilations)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(b, c, n) -> (b, c, n), float32."""
         pairs = zip(self.activations1, self.convs1, self.activations2, self.convs2, strict=True)
         for snake1, conv1, snake2, conv2 in pairs:
             x = x + conv2(snake2(conv1(snake1(x))))
@@ -180,6 +183,7 @@ class F0Predictor(nn.Module):
         self.classifier = nn.Linear(channels, 1)
 
     def forward(self, mel: Tensor) -> Tensor:
+        """mel (b, c, n) -> (b, n) in Hz, float32."""
         return self.classifier(self.condnet(mel).transpose(1, 2)).squeeze(-1).abs()
 
 
@@ -201,8 +205,8 @@ class HiFT(nn.Module):
             left = math.prod(params.upsample_rates[level + 1 :])  # by which the source's spectrum is finer than x here
             down = (2 * left, left, left // 2) if left > 1 else (1, 1, 0)
             self.source_downs.append(nn.Conv1d(spectrum, width, *down))
-            self.source_resblocks.append(ResBlock(width, params.source_kernels[level], params.dilations))
-            self.resblocks.extend(ResBlock(width, size, params.dilations) for size in params.kernels)
+            self.source_resblocks.append(SnakeBlock(width, params.source_kernels[level], params.dilations))
+            self.resblocks.extend(SnakeBlock(width, size, params.dilations) for size in params.kernels)
         self.conv_post = NormedConv(channels[-1], 2 * bins, 7)
         self.f0_predictor = F0Predictor(params.mel_channels, params.f0_channels)
 
@@ -263,6 +267,7 @@ class HiFT(nn.Module):
         return wave.clamp(-self.params.limit, self.params.limit)
 
     def forward(self, mel: Tensor, chance: SourceNoise) -> Tensor:
+        """mel (1, c, n) float32 -> wave (1, samples) in -1..1, float32."""
         return self.decode(mel, self.source(self.f0(mel), chance))
 
     def _convolve(self, mel: Tensor, spectrum: Tensor) -> Tensor:

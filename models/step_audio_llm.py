@@ -122,7 +122,7 @@ class KVCache:
         self.length += count
 
 
-class SelfAttention(nn.Module):
+class CachedAttention(nn.Module):
     """Causal attention of grouped heads: head h reads group h // (heads / groups)."""
 
     def __init__(self, params: StepAudioLLMParams):
@@ -152,7 +152,7 @@ class SelfAttention(nn.Module):
         return self.o_proj(torch.cat(parts, dim=1))
 
 
-class FeedForward(nn.Module):
+class GatedFeedForward(nn.Module):
     """SwiGLU."""
 
     def __init__(self, params: StepAudioLLMParams):
@@ -162,21 +162,22 @@ class FeedForward(nn.Module):
         self.down_proj = nn.Linear(params.ffn_width, params.width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(b, n, D) -> (b, n, D) in the weights' dtype."""
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
-class Layer(nn.Module):
+class SpeechLayer(nn.Module):
     """One layer, (b, n, D) -> (b, n, D); it can be built alone."""
 
     def __init__(self, params: StepAudioLLMParams):
         super().__init__()
-        self.self_attn = SelfAttention(params)
-        self.mlp = FeedForward(params)
+        self.self_attn = CachedAttention(params)
+        self.mlp = GatedFeedForward(params)
         self.input_layernorm = RMSNorm(params.width, params.norm_eps)
         self.post_attention_layernorm = RMSNorm(params.width, params.norm_eps)
 
     def forward(self, x: Tensor, cache: KVCache, layer: int) -> Tensor:
-        """layer: this one's number, which tells its part of the cache."""
+        """x (b, n, D) at the positions after the cache's -> (b, n, D). layer: this one's number in the cache."""
         x = x + self.self_attn(self.input_layernorm(x), cache, layer)
         return x + self.mlp(self.post_attention_layernorm(x))
 
@@ -187,7 +188,7 @@ class Body(nn.Module):
     def __init__(self, params: StepAudioLLMParams):
         super().__init__()
         self.embed_tokens = WordEmbedding(params.vocabulary, params.width)
-        self.layers = nn.ModuleList(Layer(params) for _ in range(params.layers))
+        self.layers = nn.ModuleList(SpeechLayer(params) for _ in range(params.layers))
         self.norm = RMSNorm(params.width, params.norm_eps)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.quantized import int8_network
-from models.step_audio_llm import QUERY_CHUNK, KVCache, Layer, SelfAttention, StepAudioLLM, StepAudioLLMParams
+from models.step_audio_llm import QUERY_CHUNK, CachedAttention, KVCache, SpeechLayer, StepAudioLLM, StepAudioLLMParams
 from models.step_llm import alibi_slopes
 from tests.golden.audio.rule import PARITY, fill, golden, normal
 from tests.golden.rule import relative_error
@@ -94,8 +94,8 @@ def test_attention_is_its_formula_for_other_heads(subtests):
             params = StepAudioLLMParams(
                 width=4 * heads, layers=1, heads=heads, groups=groups, ffn_width=8, vocabulary=9
             )
-            shapes = {name: list(tensor.shape) for name, tensor in SelfAttention(params).state_dict().items()}
-            attention = fill(SelfAttention(params), shapes).double()
+            shapes = {name: list(tensor.shape) for name, tensor in CachedAttention(params).state_dict().items()}
+            attention = fill(CachedAttention(params), shapes).double()
             x, wanted = normal("formula", (1, 7, 4 * heads)).double(), torch.zeros(7, heads, 4, dtype=torch.float64)
             q = attention.q_proj(x).view(7, heads, 4)
             k, v = (project(x).view(7, groups, 4) for project in (attention.k_proj, attention.v_proj))
@@ -158,7 +158,7 @@ def test_a_layer_stands_alone_and_last_is_the_last_row(network):
     x = network.embed(ids)
     for index, layer in enumerate(network.model.layers):
         with torch.device("meta"):
-            slot = Layer(PARAMS)
+            slot = SpeechLayer(PARAMS)
         slot.load_state_dict(layer.state_dict(), assign=True)
         x = slot(x, cache, index)
     whole = network.head(x)

@@ -21,7 +21,7 @@ IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 SETTINGS_TAG = "comment"  # the tag of mp4 and png that holds our json
 STILL_FORMATS = ("MPO",)  # a phone's jpg with further pictures behind the first: depth, a brighter rendering
 FULL_DISK_BYTES = 64 * 2**20  # less free space than this explains a failed write
-MAX_SETTINGS_FILE = GB  # bytes; a larger file is refused before anything reads it
+MAX_SETTINGS_BYTES = 4 * 2**20  # of the text that holds them, in a file of its own or inside a video or picture
 
 
 def read_image(data: bytes, limit_megapixels: float = 64) -> Image.Image:
@@ -184,10 +184,10 @@ def write_png(path: Path, image: Image.Image, metadata: dict[str, Any] | None = 
 
 
 def read_metadata(data: bytes) -> dict[str, Any]:
-    """The json that one of our mp4, png or json files carries. Raises InputError where there is none."""
-    if len(data) > MAX_SETTINGS_FILE:
-        raise InputError("metadata_missing", reason="the file is larger than 1 GB")
+    """The json that one of our mp4, png or json files carries. Raises InputError where there is none, or too much."""
     text = _embedded_text(data)
+    if len(text) > MAX_SETTINGS_BYTES:
+        raise InputError("metadata_large", limit_mb=MAX_SETTINGS_BYTES >> 20)
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -206,20 +206,26 @@ def _embedded_text(data: bytes) -> str:
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             return ""
         return str(image.info.get(SETTINGS_TAG, ""))
-    return data.decode("utf-8", errors="replace")
+    return data[: MAX_SETTINGS_BYTES + 1].decode("utf-8", errors="replace")
 
 
 def _mp4_comment(data: bytes) -> str:
     """The comment tag of an mp4, read by ffmpeg from a private copy: names inside a foreign file open nothing."""
-    with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
+    with tempfile.NamedTemporaryFile(suffix=".mp4") as file, tempfile.TemporaryFile() as found:
         file.write(data)
         file.flush()
         command = [find_ffmpeg(), "-v", "error", "-protocol_whitelist", "file", "-f", "mp4", "-i", file.name]
         try:
-            result = subprocess.run([*command, "-f", "ffmetadata", "pipe:1"], capture_output=True, timeout=30)
+            subprocess.run(
+                [*command, "-f", "ffmetadata", "pipe:1"], stdout=found, stderr=subprocess.DEVNULL, timeout=30
+            )
         except subprocess.TimeoutExpired:
             raise InputError("metadata_missing", reason="reading it took more than 30 seconds") from None
-    return _parse_ffmetadata(result.stdout.decode("utf-8", errors="replace")).get(SETTINGS_TAG, "")
+        found.seek(0)
+        text = found.read(2 * MAX_SETTINGS_BYTES + 1)  # with a backslash before each character at most
+    if len(text) > 2 * MAX_SETTINGS_BYTES:
+        raise InputError("metadata_large", limit_mb=MAX_SETTINGS_BYTES >> 20)
+    return _parse_ffmetadata(text.decode("utf-8", errors="replace")).get(SETTINGS_TAG, "")
 
 
 def _parse_ffmetadata(text: str) -> dict[str, str]:

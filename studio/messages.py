@@ -131,6 +131,10 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "No settings could be read from this file: {reason}.",
         "无法从该文件读取设置：{reason}。",
     ),
+    "metadata_large": (
+        "The settings in this file are longer than {limit_mb} MB, so this program did not write them: use another file.",
+        "该文件中的设置超过 {limit_mb} MB，不是本程序写出的：请换一个文件。",
+    ),
     "latents_unreadable": (
         "{file} holds no latents of this program ({reason}).",
         "{file} 不是本程序的潜变量文件（{reason}）。",
@@ -248,6 +252,31 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "login_invalid": (
         "{file} holds no usable login ({reason}): write USER:PASS, one a line in a file.",
         "{file} 中没有可用的登录信息（{reason}）：请写成 USER:PASS，文件中每行一个。",
+    ),
+    "host_invalid": (
+        "A name to serve the page under cannot be used: {reason}. Give --allowed-host NAME, or https://NAME where the name is reached by https.",
+        "无法使用该页面主机名：{reason}。请使用 --allowed-host NAME；若通过 https 访问，请写 https://NAME。",
+    ),
+    "host_unknown": (
+        "The page is not served under the name {host!r}. If that name is meant, start with --allowed-host NAME.",
+        "本页面不以主机名 {host!r} 提供服务。如确需使用该名称，请在启动时加上 --allowed-host NAME。",
+    ),
+    "page_foreign": (
+        "This request came from another web page, so it was refused. Open the page itself.",
+        "该请求来自其他网页，已被拒绝。请直接打开本页面。",
+    ),
+    "key_unknown": ("The API key is not known here: use another one.", "API 密钥无效：请更换密钥。"),
+    "login_needed": ("Log in first: open the page.", "请先登录：打开本页面。"),
+    "not_served": ("There is nothing of that name here.", "此处没有该内容。"),
+    "body_large": ("The request is too large: at most {limit_mb} MB are taken.", "请求过大：最多 {limit_mb} MB。"),
+    "call_unknown": ("The request is none of this page's. Reload the page.", "该请求不属于本页面，请刷新页面。"),
+    "uploads_busy": (
+        "Too many files are being uploaded at once: try again in a moment.",
+        "同时上传的文件过多：请稍后重试。",
+    ),
+    "upload_gone": (
+        "The uploaded file is no longer here: choose it again.",
+        "上传的文件已不存在：请重新选择。",
     ),
     "cancelled": ("Stopped.", "已停止。"),
     # no failures, but to be known (events.Notice)

@@ -1,6 +1,9 @@
 """Pictures in, video out."""
 
 import io
+import json
+import subprocess
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -9,6 +12,7 @@ from PIL import Image
 
 from studio.errors import InputError, StudioError
 from studio.media import (
+    MAX_SETTINGS_BYTES,
     VideoWriter,
     crop_box,
     crop_image,
@@ -152,6 +156,29 @@ def test_files_without_a_record_are_refused():
         with pytest.raises(InputError) as failure:
             read_metadata(data)
         assert failure.value.code == "metadata_absent", data
+
+
+def test_long_settings_are_refused_before_they_fill_the_memory(tmp_path):
+    fits = {"settings": {"prompt": "x" * (MAX_SETTINGS_BYTES - 100)}}
+    assert read_metadata(json.dumps(fits).encode()) == fits
+    write_png(tmp_path / "a.png", Image.new("RGB", (8, 8)), {"prompt": "x" * MAX_SETTINGS_BYTES})
+    writer = VideoWriter(tmp_path / "small.mp4", 64, 64, 25, {})
+    writer.add(np.zeros((2, 64, 64, 3), np.uint8))
+    writer.close()
+    (tmp_path / "words").write_text(";FFMETADATA1\ncomment=" + "{" * 3 * MAX_SETTINGS_BYTES)
+    command = [find_ffmpeg(), "-v", "error", "-i", tmp_path / "small.mp4", "-f", "ffmetadata", "-i", tmp_path / "words"]
+    subprocess.run([*command, "-map_metadata", "1", "-c", "copy", tmp_path / "a.mp4"], check=True)
+    large = [b'{"a": [' + b"{}," * 20 * 2**20, b"[" * 60 * 2**20, (tmp_path / "a.png").read_bytes()]
+    for data in (*large, (tmp_path / "a.mp4").read_bytes()):
+        tracemalloc.start()
+        with pytest.raises(InputError, match="longer than 4 MB"):
+            read_metadata(data)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 64 * 2**20, f"{peak >> 20} MB for {data[:9]}"
+    for data in (b"[" * 2**21, b'{"a":' * 2**19):
+        with pytest.raises(InputError, match="no settings of this program"):
+            read_metadata(data)
 
 
 def test_a_writer_that_cannot_write_says_so_and_leaves_nothing(tmp_path):

@@ -1,0 +1,271 @@
+"""The one gate before page, login, media and API: whatever is not in its table of rules is not served.
+
+In order: the Host must be a name of the page, the request must come from the page itself or carry a key, somebody must
+have come in, the path must be in the table, and the body must be small (or an upload, which is counted as it streams).
+A refusal is a clean 4xx and one line in the log.
+"""
+
+import logging
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import cookie_parser
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from studio.messages import message
+from studio.service.login import Login, client_of
+from studio.service.origin import ServedHosts, foreign
+from studio.service.uploads import Uploads
+
+BODY_LIMIT = 2**20  # bytes, outside the upload routes
+VISITOR = "studio.visitor"  # key of a scope that passed
+LOCAL_USER = "local"  # where no login is required
+COMMON_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "same-origin",
+}
+FRAMES = "frame-ancestors 'none'"
+# By these the sender of a request says what only a proxy may: stripped, so that nothing behind the gate believes them.
+FORWARDED_HEADERS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port",
+                     "x-forwarded-prefix", "x-real-ip", "x-gradio-server")  # fmt: skip
+_log = logging.getLogger(__name__)
+
+Check = Callable[[bytes], str | None]
+KeyChecker = Callable[[str], str | None]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What is served: a method and a path, in which {name} is one part and {name...} one or more.
+
+    open: without a login. upload: the body streams to disk, up to the limit for uploads. check: why a body is none of
+    the page's, None for a sound one.
+    """
+
+    method: str
+    path: str
+    open: bool = False
+    upload: bool = False
+    check: Check | None = None
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        parts = re.split(r"(\{\w+(?:\.\.\.)?\})", self.path)
+        named = {True: "(?:.+)", False: "(?:[^/]+)"}
+        return re.compile("".join(named["..." in part] if part[:1] == "{" else re.escape(part) for part in parts))
+
+    def serves(self, method: str, path: str) -> bool:
+        """Whether this is the rule of a request; HEAD is a GET without its body."""
+        return ("GET" if method == "HEAD" else method) == self.method and bool(self.pattern.fullmatch(path))
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Who sent a request that passed. user: the name of the login or key. client: whose login tries count together."""
+
+    user: str
+    client: str
+    origin: str
+    token: str = ""
+
+    @property
+    def secure(self) -> bool:
+        return self.origin.startswith("https:")
+
+
+class Refusal(Exception):
+    """A request that is not served: the status, a code of messages.py with its values, and the reason for the log."""
+
+    def __init__(self, status: int, code: str, reason: str, **values: object) -> None:
+        super().__init__(reason)
+        self.status, self.code, self.reason, self.values = status, code, reason, values
+
+
+def no_keys(key: str) -> str | None:
+    """The checker where there are no keys: none is known."""
+    return None
+
+
+class Gate:
+    """ASGI middleware. keys: the user of a key, None for an unknown one."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        rules: Iterable[Rule],
+        hosts: ServedHosts,
+        login: Login,
+        uploads: Uploads,
+        keys: KeyChecker = no_keys,
+    ) -> None:
+        self._app, self._rules = app, tuple(rules)
+        self._hosts, self._login, self._uploads, self._keys = hosts, login, uploads, keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        if scope["type"] != "http":  # a websocket: nothing here has one
+            _log.warning("%s %s is not served", scope["type"], printable(scope.get("path", "")))
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        guarded = _with_headers(send)
+        try:
+            visitor = self._visitor(scope, headers)
+            rule = self._rule(scope, visitor)
+            passed = _passed(scope, visitor)
+            if rule.upload:
+                await self._upload(passed, headers, receive, guarded)
+            elif scope["method"] in ("GET", "HEAD"):
+                await self._app(passed, receive, guarded)
+            else:
+                body = await _small_body(headers, receive, rule)
+                await self._app(passed, _replayed(body, receive), guarded)
+        except Refusal as refusal:
+            await _refused(scope, headers, refusal)(scope, receive, guarded)
+
+    def _visitor(self, scope: Scope, headers: Headers) -> Visitor:
+        """Who asks. Raises Refusal for a foreign name, a foreign page or an unknown key; "" is nobody yet."""
+        hosts = headers.getlist("host")
+        own = self._hosts.origin(hosts[0]) if len(hosts) == 1 else None
+        if own is None:
+            named = printable(", ".join(hosts))
+            raise Refusal(403, "host_unknown", f"Host is {named}", host=named)
+        address = (scope.get("client") or ("",))[0]
+        forwarded = own.startswith("https:") or any(name in headers for name in FORWARDED_HEADERS)
+        client = client_of(address, forwarded)
+        kind, _, key = headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer":
+            if (user := self._keys(key.strip())) is None:
+                raise Refusal(401, "key_unknown", "the key is unknown")
+            return Visitor(user, client, own)
+        reason = foreign(scope["method"], headers, own) if len(headers.getlist("origin")) < 2 else "two Origins"
+        if reason:
+            raise Refusal(403, "page_foreign", reason)
+        if not self._login.required:
+            return Visitor(LOCAL_USER, client, own)
+        token = cookie_parser("; ".join(headers.getlist("cookie"))).get(cookie_name(own), "")
+        return Visitor(self._login.user(token) or "", client, own, token)
+
+    def _rule(self, scope: Scope, visitor: Visitor) -> Rule:
+        method, path = scope["method"], scope["path"]
+        sound = path.isprintable() and "\\" not in path and ".." not in path.split("/")
+        rule = next((rule for rule in self._rules if sound and rule.serves(method, path)), None)
+        if not visitor.user and not (rule and rule.open):
+            raise Refusal(401, "login_needed", "nobody came in")
+        if rule is None:
+            known = sound and any(rule.pattern.fullmatch(path) for rule in self._rules)
+            raise Refusal(405 if known else 404, "not_served", "it is not served")
+        return rule
+
+    async def _upload(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+        """Count the body while it streams; what lies longest unused makes room for it."""
+        limit, promised = self._uploads.request_limit, headers.get("content-length", "")
+        size = int(promised) if promised.isdecimal() else limit
+        too_large = Refusal(413, "body_large", f"the upload is over {limit} bytes", limit_mb=limit >> 20)
+        if size > limit:
+            raise too_large
+        if not self._uploads.reserve(size):
+            raise Refusal(503, "uploads_busy", "other uploads take all the room")
+        read = 0
+
+        async def counted() -> Message:
+            nonlocal read
+            part = await receive()
+            read += len(part.get("body", b""))
+            if read > size:  # more than a header promised, or without a promise; whoever reads it answers with this
+                _log.warning("%s: %s", printable(scope["path"]), too_large.reason)
+                raise HTTPException(413, message(too_large.code, too_large.values))
+            return part
+
+        try:
+            await self._app(scope, counted, send)
+        finally:
+            self._uploads.release(size)
+
+
+def cookie_name(origin: str) -> str:
+    """Of the session's cookie. Browsers share cookies between ports of a host, and with https between its subdomains
+    unless the name begins with __Host-."""
+    return "__Host-studio" if origin.startswith("https:") else f"studio-{origin.rpartition(':')[2].strip('/')}"
+
+
+def printable(text: str) -> str:
+    """A stranger's words for log and answer: without control characters, at most 200."""
+    return "".join(char if char.isprintable() else "?" for char in text[:200])
+
+
+def _passed(scope: Scope, visitor: Visitor) -> Scope:
+    """The scope for what is behind the gate: who asks, under which scheme, and no claims of proxies."""
+    names = {name.encode() for name in FORWARDED_HEADERS}
+    kept = [(name, value) for name, value in scope["headers"] if name.lower() not in names]
+    return {**scope, "scheme": visitor.origin.partition(":")[0], "headers": kept, VISITOR: visitor}
+
+
+def _refused(scope: Scope, headers: Headers, refusal: Refusal) -> Response:
+    if refusal.code == "login_needed" and scope["method"] == "GET" and scope["path"] == "/":
+        return RedirectResponse("login", 303)  # how everybody begins: no refusal to be logged
+    _log.warning("%s %s refused (%d): %s", scope["method"], printable(scope["path"]), refusal.status,
+                 printable(refusal.reason))  # fmt: skip
+    language = "zh" if headers.get("accept-language", "").lower().startswith("zh") else "en"
+    detail = message(refusal.code, refusal.values, language)
+    return JSONResponse({"code": refusal.code, "detail": detail}, refusal.status)
+
+
+def _with_headers(send: Send) -> Callable[[Message], Awaitable[None]]:
+    """Answers keep out of frames and other pages, whatever made them; no other page is let in by CORS."""
+
+    async def guarded(part: Message) -> None:
+        if part["type"] == "http.response.start":
+            headers = MutableHeaders(scope=part)
+            for name in [name for name in headers if name.lower().startswith("access-control-")]:
+                del headers[name]
+            for name, value in COMMON_HEADERS.items():
+                headers[name] = value
+            policy = headers.get("Content-Security-Policy", "base-uri 'self'; object-src 'none'; form-action 'self'")
+            headers["Content-Security-Policy"] = f"{policy}; {FRAMES}"
+        await send(part)
+
+    return guarded
+
+
+async def _small_body(headers: Headers, receive: Receive, rule: Rule) -> bytes:
+    """The whole body, before anything behind the gate sees it. Raises Refusal where it is over the limit or unsound."""
+    too_large = Refusal(413, "body_large", f"the body is over {BODY_LIMIT} bytes", limit_mb=BODY_LIMIT >> 20)
+    promised = headers.get("content-length", "0")
+    if promised.isdecimal() and int(promised) > BODY_LIMIT:
+        raise too_large
+    body, more = bytearray(), True
+    while more:
+        part = await receive()
+        if part["type"] == "http.disconnect":
+            raise Refusal(400, "call_unknown", "the client left before its body was whole")
+        body += part.get("body", b"")
+        more = part.get("more_body", False)
+        if len(body) > BODY_LIMIT:
+            raise too_large
+    if rule.check and (reason := rule.check(bytes(body))):
+        raise Refusal(422, "call_unknown", reason)
+    return bytes(body)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """`receive` from the start: the body at once, then whatever the client does."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again

@@ -1,0 +1,34 @@
+"""GET /studio/media/{id}/{kind}: a file of a job, result or example. Nothing here turns a client's text into a path."""
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
+
+from studio.service.backend import Backend
+from studio.service.gate import Rule
+from studio.service.media import find_media
+
+MEDIA_RULES = (Rule("GET", "/studio/media/{id}/{kind}"),)
+MEDIA_TYPES = {".mp4": "video/mp4", ".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
+
+
+def media_routes(backend: Backend) -> list[Route]:
+    """The route over what `backend` finds by id; see find_media for the kinds."""
+
+    def media(request: Request) -> Response:
+        id, kind = request.path_params["id"], request.path_params["kind"]
+        path = find_media(backend, id, kind)
+        if path is None or not path.is_file():
+            raise HTTPException(404)
+        headers = {
+            "Content-Security-Policy": "default-src 'none'; sandbox",
+            "Cache-Control": "private, max-age=3600" if kind != "preview" else "private, no-cache",
+        }
+        kind_of_file = MEDIA_TYPES[path.suffix]
+        if kind == "preview":  # replaced while it is read: its size and its bytes must be of one file
+            return Response(path.read_bytes(), media_type=kind_of_file, headers=headers)
+        name = path.name if kind == "download" else None
+        return FileResponse(path, media_type=kind_of_file, filename=name, headers=headers)
+
+    return [Route("/studio/media/{id}/{kind}", media, methods=["GET"])]

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from studio.pipeline.run import Engine
 
 LONG_SECONDS = 1800
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores: one thread each, and in programs that they start
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)

@@ -19,7 +19,7 @@ from studio.examples import first_image, thumbnail
 from studio.media import read_video
 from studio.queue.jobs import JobQueue, JobState
 from studio.settings import GenerationSettings
-from tests.ui.test_server import free_port
+from tests.ui.visitor import free_port
 
 TINY = GenerationSettings("nano", "A red ball", infer_steps=1, num_frames=17, height=64, width=64, seed=1)
 

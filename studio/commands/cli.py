@@ -84,6 +84,12 @@ def _page_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--share", action="store_true", help="make a public link (asks for a password)")
     group.add_argument("--auth", metavar="USER:PASS", help="ask for this login")
     group.add_argument("--auth-file", type=Path, help="a file of USER:PASS lines")
+    group.add_argument(
+        "--allowed-host",
+        action="append",
+        metavar="NAME",
+        help="another name under which the page is reached, https://NAME behind a TLS proxy; may be repeated",
+    )
     group.add_argument("--inbrowser", action="store_true", help="open the browser")
 
 

@@ -4,6 +4,7 @@ import argparse
 import socket
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 from studio import IS_INSTALLED
@@ -27,7 +28,6 @@ from studio.queue.supervisor import Supervisor
 from studio.service.backend import Backend, TextReport
 from studio.service.gauges import free_vram_gb, memory_gauges, worker_is_fresh
 from studio.settings import ResolvedSettings
-from studio.ui.page import build_page
 from studio.ui.server import ServeOptions, parse_login, serve
 
 # Starts the worker. -P: the installed module, never one that lies in the working directory.
@@ -50,15 +50,13 @@ def run(options: argparse.Namespace) -> int:
         estimator.machine_speeds(find_model(None, config))
     supervisor = Supervisor(queue, _worker_command(options, folder), purpose=f"the page on port {config.port}")
     backend = _backend(config, str(device), estimator, queue, supervisor)
-    page = build_page(backend)
     with stopping("Closing.") as stop:
         supervisor.start()
         try:
-            serve(page, backend, _serve_options(options))
-            while not stop.is_set():
-                time.sleep(POLL_SECONDS)
+            with closing(serve(backend, _serve_options(options))):
+                while not stop.is_set():
+                    time.sleep(POLL_SECONDS)
         finally:
-            page.close(verbose=False)
             supervisor.stop()
     return 0
 
@@ -131,6 +129,7 @@ def _serve_options(options: argparse.Namespace) -> ServeOptions:
         share=options.share,
         auth=(parse_login(options.auth),) if options.auth else (),
         auth_file=options.auth_file,
+        allowed_hosts=tuple(options.allowed_host or ()),
         inbrowser=options.inbrowser,
         say=lambda sentence: print(sentence, flush=True),
     )

@@ -10,9 +10,10 @@ from gradio.components import Component
 from studio.config import ModelConfig
 from studio.errors import StudioError
 from studio.service.backend import Backend
+from studio.service.uploads import Uploads
 from studio.settings import GenerationSettings, ResolvedSettings
 from studio.ui import form, form_panels, markup
-from studio.ui.labels import Labels, Updates, html, uploaded
+from studio.ui.labels import Labels, Updates, html
 from studio.ui.strings import say, say_move
 
 # No file_types: gradio would refuse other files in a box of its own, in English. page.js limits what can be chosen.
@@ -29,8 +30,10 @@ Field = gr.Radio | gr.Textbox | gr.Slider | gr.Number | gr.Dropdown
 class CreateTab:
     """The form's components by setting name (`fields`) and what surrounds them, and what they show when."""
 
-    def __init__(self, backend: Backend, labels: Labels, language: gr.Radio, store: gr.BrowserState) -> None:
-        self.backend, self.labels, self.language, self.store = backend, labels, language, store
+    def __init__(
+        self, backend: Backend, uploads: Uploads, labels: Labels, language: gr.Radio, store: gr.BrowserState
+    ) -> None:
+        self.backend, self.uploads, self.labels, self.language, self.store = backend, uploads, labels, language, store
         self.fields: dict[str, Field] = {}
         self._build_words()
         self._build_picture()
@@ -131,8 +134,12 @@ class CreateTab:
         return {name: data[component] for name, component in self.fields.items()}
 
     def picture(self, data: Mapping[Component, Any]) -> bytes | None:
-        """The uploaded picture, as its file was sent."""
-        return uploaded(self.first_image, data[self.first_image])
+        """The uploaded picture, as its file was sent. Raises InputError where it is gone."""
+        return self.uploaded(data[self.first_image])
+
+    def uploaded(self, payload: Mapping[str, Any] | None) -> bytes | None:
+        """The bytes of the file in a drop zone, None for an empty one. Raises InputError where the file is gone."""
+        return None if payload is None else self.uploads.read(str(payload["path"]))
 
     def model(self, values: form.Values) -> ModelConfig:
         """The chosen model."""
@@ -193,6 +200,9 @@ class CreateTab:
         }
         try:
             settings = form.collect(values, self.backend.models, has_image).resolve(model)
+            problems = settings.problems(model, self.backend.camera_moves)
+            if unknown := [problem for problem in problems if problem.code == "camera_unknown"]:
+                raise unknown[0]  # no text can be made with it
             report = self.backend.count_tokens(settings, language)
             updates |= {
                 self.meters: form_panels.meters(report, language),

@@ -13,7 +13,7 @@ from studio.config import Example, ModelConfig
 from studio.examples import example_settings, first_image, thumbnail
 from studio.ui.form_events import FormEvents
 from studio.ui.job_panels import card
-from studio.ui.labels import PICKS, Updates, html, react
+from studio.ui.labels import PICKS, Updates, clicked, html, react
 from studio.ui.markup import media_url, text
 from studio.ui.strings import say, say_move
 
@@ -46,7 +46,7 @@ class ExamplesPanel:
 
     def choose(self, data: Data, event: gr.EventData) -> Updates:
         """Fill the form with an example; a big model's prompt leaves everything else as it is."""
-        key, language = str(event.id), data[self.create.language]
+        key, language = clicked(event, "id"), data[self.create.language]
         if example := self.backend.examples.get(key):
             picture = first_image(example)
             given = picture.read_bytes() if picture else None

@@ -8,7 +8,6 @@ from typing import Any
 
 import gradio as gr
 from gradio.components import Component
-from gradio.processing_utils import save_bytes_to_cache
 from PIL import Image
 
 from studio.errors import InputError, StudioError
@@ -17,7 +16,7 @@ from studio.service.submit import check, find_model
 from studio.settings import GenerationSettings
 from studio.ui import form, form_panels, markup
 from studio.ui.create_tab import CreateTab
-from studio.ui.labels import Updates, merge, react, uploaded
+from studio.ui.labels import Updates, clicked, merge, react
 from studio.ui.strings import say
 
 THUMBNAIL_PIXELS = 640
@@ -44,7 +43,7 @@ class FormEvents:
         react(create.preset.input, self.preset_chosen, {*create.inputs, create.preset}, create.shown)
         react(create.first_image.upload, self.picture_given, with_bytes, outputs)
         react(create.remove.click, self.picture_removed, create.inputs, outputs)
-        react(fields["size"].input, self.size_chosen, with_bytes, {create.figure, *create.refreshed})
+        react(fields["size"].input, self.size_chosen, with_bytes, {*outputs, *create.refreshed})
         for zone in (create.restore, create.inbox):
             react(zone.upload, self.settings_given, {*create.inputs, zone}, {*outputs, zone})
         react(create.fix.click, self.fixed, create.inputs, {*create.shown, create.message})
@@ -70,7 +69,7 @@ class FormEvents:
     def tick_chosen(self, data: Data, event: gr.EventData) -> Updates:
         values, has_image, language = self._state(data)
         known = {str(score): score for score in form_panels.MOTION_TICKS}
-        score = known.get(str(event.score), values["motion_score"])
+        score = known.get(clicked(event, "score"), values["motion_score"])
         return self.create.show({**values, "motion_score": score}, has_image, language)
 
     def fixed(self, data: Data) -> Updates:
@@ -82,16 +81,19 @@ class FormEvents:
             return self.create.complain([error], language)
         model = self.backend.models[asked.model]
         settings = asked.resolve(model)
+        problems = settings.problems(model, self.backend.camera_moves)
+        if wrong := [problem for problem in problems if problem.code != "prompt_empty"]:  # which no plan needs
+            return self.create.complain(wrong, language)
         frames = self.create.fitting_frames(settings, model) or settings.num_frames
         return self.create.show({**values, "num_frames": frames}, has_image, language)
 
     def picture_given(self, data: Data) -> Updates:
         """Check the uploaded bytes, choose the size of its shape, show what will be used of it."""
         values, _, language = self._state(data)
-        picture = self.create.picture(data)
-        if picture is None:
-            return self.picture_removed(data)
         try:
+            picture = self.create.picture(data)
+            if picture is None:
+                return self.picture_removed(data)
             image = self._read(picture)
         except InputError as error:
             return {**self._no_picture(), **self.create.complain([error], language)}
@@ -113,11 +115,12 @@ class FormEvents:
     def drawn_again(self, data: Data) -> Updates:
         """The picture with its crop and its caption as size and language now are."""
         values, has_image, language = self._state(data)
-        picture = self.create.picture(data) if has_image else None
-        if picture is None:
-            return {}
         size = form.size_value(*reversed(form.size_or_first(values["size"], self.create.model(values))))
-        return {self.create.figure: self._figure(self._read(picture), size, language)}
+        try:
+            picture = self.create.picture(data) if has_image else None
+            return {self.create.figure: self._figure(self._read(picture), size, language)} if picture else {}
+        except InputError as error:
+            return {**self._no_picture(), **self.create.complain([error], language)}
 
     def settings_given(self, data: Data) -> Updates:
         """Fill the form from a file this program wrote. Nothing in the file is opened or trusted: same checks."""
@@ -125,7 +128,7 @@ class FormEvents:
         zone = self.create.inbox if self.create.inbox in data else self.create.restore
         emptied: Updates = {zone: None}
         try:
-            settings = self._read_settings(uploaded(zone, data[zone]) or b"")
+            settings = self._read_settings(self.create.uploaded(data[zone]) or b"")
         except StudioError as error:
             return emptied | self.create.complain([error], language)
         wants_image = settings.first_image is not None
@@ -148,9 +151,9 @@ class FormEvents:
         values = form.fill(settings, model)
         updates = self._no_picture()
         if data is not None:
-            path = save_bytes_to_cache(data, "first_image", self.create.first_image.GRADIO_CACHE)
+            path = self.create.uploads.keep(data, "first_image")
             updates = self._show_picture(self._read(data), values["size"], language)
-            updates[self.create.first_image] = gr.update(value=path, visible="hidden")
+            updates[self.create.first_image] = gr.update(value=str(path), visible="hidden")
         return merge(
             updates,
             self.create.show(values, data is not None, language, words=True),

@@ -12,7 +12,7 @@ from studio.queue.job import ENDED, RESUMABLE, JobState
 from studio.service.media import first_image
 from studio.ui import job_panels, markup
 from studio.ui.form_events import FormEvents
-from studio.ui.labels import Labels, Updates, html, react
+from studio.ui.labels import Labels, Updates, clicked, html, react
 from studio.ui.stage_panel import PICKS
 from studio.ui.strings import say
 
@@ -153,7 +153,7 @@ class GalleryTab:
         }
 
     def pick(self, data: Data, event: gr.EventData) -> Updates:
-        return self.look({**data, self.chosen: str(event.id)})
+        return self.look({**data, self.chosen: clicked(event, "id")})
 
     def ask(self) -> Updates:
         """Delete asks once more."""

@@ -5,7 +5,6 @@ from typing import Any, TypeVar
 
 import gradio as gr
 from gradio.blocks import Block
-from gradio.data_classes import FileData
 
 from studio.ui.strings import say
 
@@ -59,10 +58,13 @@ def merge(*parts: Updates) -> Updates:
     return merged
 
 
-def uploaded(zone: gr.File, payload: Any) -> bytes | None:
-    """The bytes of the file in a drop zone, None for an empty one."""
-    data = None if payload is None else zone.preprocess(FileData.model_validate(payload))
-    return data if isinstance(data, bytes) else None
+def clicked(event: gr.EventData, name: str) -> str:
+    """What a click says under `name`, "" where it says nothing."""
+    try:
+        value = getattr(event, name)
+    except (AttributeError, TypeError):
+        return ""
+    return value if isinstance(value, str) else ""
 
 
 def react(
@@ -76,8 +78,8 @@ def react(
 
     Ours are short, and its queue makes statistics of the last 10,000 events at every one: with a look each second
     that would be its main work. Its reading of values compares a choice with choices that an answer still on its way
-    may just have changed, and complains in its own words; form.collect checks everything in ours. Uploads are checked
-    by gradio all the same: a path outside of its upload folder never gets here.
+    may just have changed, and complains in its own words; form.collect checks everything in ours, after calls.py has
+    refused what no browser sends.
     """
     fixed = {"show_progress": "hidden", "api_visibility": "private", "queue": False, "preprocess": False}
     return trigger(handler, inputs, set(outputs), **fixed, **options)

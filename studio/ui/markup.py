@@ -78,10 +78,14 @@ def brand() -> str:
     return f'<h1 class="brand">{mark}<span>Step-Video</span> Studio</h1>'
 
 
-def theme_switch(language: str) -> str:
-    """The button between light and dark; page.js does the work."""
+def page_switches(language: str, has_login: bool) -> str:
+    """The button between light and dark, where page.js does the work, and the one that logs out."""
     words = text(say("app.theme", language))
-    return f'<button type="button" id="theme-switch" aria-label="{words}" title="{words}"></button>'
+    theme = f'<button type="button" id="theme-switch" aria-label="{words}" title="{words}"></button>'
+    if not has_login:
+        return theme
+    leave = f'<button type="submit" id="logout">{text(say("logout", language))}</button>'
+    return f'<div class="switches">{theme}<form method="post" action="logout">{leave}</form></div>'
 
 
 def system_bar(usage: Mapping[str, float | None], running: int, waiting: int, language: str) -> str:

@@ -9,6 +9,7 @@ from gradio.components import Component
 from studio.errors import StudioError
 from studio.queue.job import JobState
 from studio.service.backend import Backend
+from studio.service.uploads import Uploads
 from studio.ui import form, markup
 from studio.ui.create_tab import CreateTab
 from studio.ui.examples_panel import ExamplesPanel
@@ -20,7 +21,6 @@ from studio.ui.strings import LANGUAGES, say
 from studio.ui.system_bar import SystemBar
 
 TICK_SECONDS = 1.0
-CACHE_SWEEP, CACHE_AGE = 3600, 7 * 24 * 3600  # seconds: uploads older than a week are deleted, once an hour
 # Browser storage is encrypted by gradio; a key of its own at every start would lose what was stored.
 STORE_KEY = "step-video-studio"
 LANGUAGE_OF_BROWSER = """(language, stored) =>
@@ -28,12 +28,10 @@ LANGUAGE_OF_BROWSER = """(language, stored) =>
 Data = Mapping[Component, Any]
 
 
-def build_page(backend: Backend) -> gr.Blocks:
-    """The whole page. It holds no state of a job: every open page reads the queue."""
-    with gr.Blocks(
-        title=say("app.title", "en"), analytics_enabled=False, delete_cache=(CACHE_SWEEP, CACHE_AGE), fill_width=True
-    ) as page:
-        Page(backend).wire(page)
+def build_page(backend: Backend, uploads: Uploads, has_login: bool = False) -> gr.Blocks:
+    """The whole page. It holds no state of a job: every open page reads the queue. has_login: with a way out."""
+    with gr.Blocks(title=say("app.title", "en"), analytics_enabled=False, fill_width=True) as page:
+        Page(backend, uploads, has_login).wire(page)
     page.queue(api_open=False, default_concurrency_limit=None)
     return page
 
@@ -41,8 +39,8 @@ def build_page(backend: Backend) -> gr.Blocks:
 class Page:
     """All components, and the events that concern more than one part."""
 
-    def __init__(self, backend: Backend) -> None:
-        self.backend, self.labels = backend, Labels()
+    def __init__(self, backend: Backend, uploads: Uploads, has_login: bool = False) -> None:
+        self.backend, self.labels, self.has_login = backend, Labels(), has_login
         self.kept_language = gr.BrowserState("", storage_key="studio-language", secret=STORE_KEY)
         self.kept_form = gr.BrowserState({}, storage_key="studio-form", secret=STORE_KEY)
         self.seen = gr.Textbox(visible="hidden")  # what this page last showed
@@ -54,11 +52,11 @@ class Page:
                 gr.Radio(choices, value="en", show_label=False, container=False, elem_id="language", interactive=True),
                 label="language",
             )
-            self.switch = html(markup.theme_switch("en"))
+            self.switch = html(markup.page_switches("en", has_login))
         with gr.Tabs(selected="create", elem_id="tabs") as self.tabs:
             with self.labels.add(gr.Tab(id="create"), label="tab.create"), gr.Row(elem_id="create"):
                 with gr.Column(elem_id="inputs", scale=2, min_width=340):
-                    self.create = CreateTab(backend, self.labels, self.language, self.kept_form)
+                    self.create = CreateTab(backend, uploads, self.labels, self.language, self.kept_form)
                     self.events = FormEvents(self.create)
                 with gr.Column(elem_id="outputs", scale=3, min_width=340):
                     self.stage = StagePanel(self.events, self.labels)
@@ -92,9 +90,9 @@ class Page:
         """What a look at the queue changes, the gallery apart."""
         return {self.seen, *self.stage.outputs, self.system.bar, self.system.banner}
 
-    def open(self, language: str, stored: object) -> Updates:
+    def open(self, language: object, stored: object) -> Updates:
         """A visitor comes (back): their language, their form as they left it, and the job that runs."""
-        language = language if language in LANGUAGES else "en"
+        language = language if isinstance(language, str) and language in LANGUAGES else "en"
         offered = {model.name: model for model in self.backend.menu()}
         values = form.restored(stored, offered, self.backend.first_model())
         updates = merge(
@@ -137,7 +135,7 @@ class Page:
 
     def _new_in_gallery(self, data: Data) -> Updates:
         """The gallery when a job began or ended; the steps of a running one do not concern it."""
-        if self._epoch() == data[self.seen].rpartition("|")[2]:
+        if self._epoch() == str(data[self.seen]).rpartition("|")[2]:
             return {}
         return self.gallery.tiles(data)
 
@@ -151,7 +149,7 @@ class Page:
         return next((job.id for job in self.backend.queue.list(states=(JobState.RUNNING,), limit=1)), "")
 
     def _words(self, language: str) -> Updates:
-        return {**self.labels.updates(language), self.switch: markup.theme_switch(language)}
+        return {**self.labels.updates(language), self.switch: markup.page_switches(language, self.has_login)}
 
     def _then_look(self, event: Any) -> Any:
         return react(event.then, self.tick, self.looking, {*self.looked, *self.gallery.paged})

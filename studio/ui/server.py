@@ -1,100 +1,215 @@
-"""Serving the page: who may come in, and the files of results by id. Nothing here turns a client's text into a path."""
+"""The server: our own application with gradio's page mounted on it, behind one gate, served from a thread."""
 
+import os
 import secrets
-from collections.abc import Callable
+import socket
+import threading
+import webbrowser
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import fastapi
 import gradio as gr
 import httpx
-from fastapi.responses import FileResponse, Response
+import uvicorn
 from gradio import networking
-from starlette.middleware import Middleware
-from starlette.requests import HTTPConnection
-from starlette.responses import JSONResponse
-from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
 
-from studio.errors import InputError
+from studio.errors import InputError, StudioError
 from studio.service.backend import Backend
-from studio.service.media import find_media
-from studio.ui import theme
+from studio.service.gate import VISITOR, Gate, Rule
+from studio.service.login import Login
+from studio.service.login_routes import LOGIN_RULES, login_routes
+from studio.service.media_routes import MEDIA_RULES, media_routes
+from studio.service.origin import ANY_ADDRESS, LOOPBACK, ServedHosts, machine_names
+from studio.service.uploads import Uploads
+from studio.ui import login_page, theme
+from studio.ui.calls import call_check
+from studio.ui.page import build_page
 from studio.ui.strings import say
 
 USER = "studio"  # of a generated login
-LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
-# What the login form itself needs, and gradio's own call at the start; everything else asks for a login.
-OPEN_PATHS = {
-    "/", "/login", "/login/", "/theme.css", "/gradio_api/theme.css", "/favicon.ico", "/robots.txt", "/manifest.json",
-    "/pwa_icon", "/gradio_api/startup-events",
-}  # fmt: skip
-OPEN_FOLDERS = ("/assets/", "/static/", "/svelte/", "/pwa_icon/")  # parts of gradio's frontend
-MEDIA_TYPES = {".mp4": "video/mp4", ".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
+UPLOAD_FOLDER = "uploads"  # inside the queue's folder
+QUOTA_FILES = 16  # as many uploads of the largest size are kept
+CLOSING_SECONDS = 2  # for answers under way
+BACKLOG = 256  # connections that wait to be taken
+MB = 2**20
 
 
 @dataclass(frozen=True)
 class ServeOptions:
     """How the page is reached. host None: this machine alone. auth: (user, password) pairs; auth_file: lines of
-    USER:PASS. say: where sentences for the person at the terminal go."""
+    USER:PASS. allowed_hosts: further names, https://NAME for one reached by https. say: where sentences for the person
+    at the terminal go."""
 
     host: str | None = None
     port: int | None = None
     share: bool = False
     auth: tuple[tuple[str, str], ...] = ()
     auth_file: Path | None = None
+    allowed_hosts: tuple[str, ...] = ()
     inbrowser: bool = False
     say: Callable[[str], None] = lambda sentence: None
     language: str = "en"
 
 
-def serve(page: gr.Blocks, backend: Backend, options: ServeOptions) -> str:
-    """Serve the page from threads of its own and return its local url; page.close() ends it.
+class Served:
+    """A running page. url: on this machine; public_url: through the tunnel, None where there is none."""
 
-    A page that others can reach (another host than this machine, or a public link) always asks for a login: one is
-    made up and told where none is given. Raises InputError for an unusable login file, OSError for a taken port.
+    def __init__(self, app: fastapi.FastAPI, page: gr.Blocks, uploads: Uploads, listener: socket.socket) -> None:
+        self.app, self.page, self.uploads = app, page, uploads
+        self.public_url: str | None = None
+        host, port = listener.getsockname()[:2]
+        self.host, self.port = "127.0.0.1" if host in ANY_ADDRESS else host, port
+        self.url = f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}"
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, proxy_headers=False, server_header=False, ws="none",
+            timeout_graceful_shutdown=CLOSING_SECONDS,
+        )  # fmt: skip
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([listener],), name="page", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End it; answers under way have CLOSING_SECONDS."""
+        self._server.should_exit = True
+        self._thread.join()
+
+
+def serve(backend: Backend, options: ServeOptions) -> Served:
+    """Build the page and serve it from a thread of its own; `close()` of what is returned ends it.
+
+    A page that others can reach (another address than this machine's own, another name, or a public link) always asks
+    for a login: one is made up and told where none is given. Raises InputError for an unusable login file or host name,
+    StudioError for a taken port.
     """
     host = options.host or backend.config.host
-    logins = read_logins(options)
-    if not logins and (options.share or host not in LOCAL_HOSTS):
-        logins = [(USER, secrets.token_urlsafe(12))]
-        options.say(say("serve.password", options.language, user=USER, password=logins[0][1]))
-    _, url, _ = page.launch(
-        server_name=host,
-        server_port=options.port or backend.config.port,
-        auth=logins or None,
-        inbrowser=options.inbrowser,
-        app_kwargs={"routes": media_routes(backend), "middleware": [Middleware(LoginGate)]},
-        max_file_size=f"{backend.config.upload_limit_mb}mb",
-        favicon_path=theme.ASSETS / "favicon.svg",
+    hosts = served_hosts(host, options.allowed_hosts)
+    login = Login(accounts(host, options))
+    file_bytes = backend.config.upload_limit_mb * MB
+    uploads = Uploads(backend.queue.folder / UPLOAD_FOLDER, file_bytes, QUOTA_FILES * file_bytes)
+    listener = _listen(host, options.port if options.port is not None else backend.config.port)
+    uploads.clear()
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads.folder)  # where gradio writes and looks for uploads
+    page = build_page(backend, uploads, login.required)
+    app = make_app(page, backend, hosts, login, uploads)
+    served = Served(app, page, uploads, listener)
+    options.say(say("serve.local", options.language, url=served.url))
+    if options.share:
+        served.public_url = open_tunnel(served.host, served.port, hosts, options)
+    if options.inbrowser:
+        webbrowser.open(served.url)
+    return served
+
+
+def make_app(page: gr.Blocks, backend: Backend, hosts: ServedHosts, login: Login, uploads: Uploads) -> fastapi.FastAPI:
+    """The application: our routes, gradio's after them, the gate around both."""
+    routes: Sequence[BaseRoute] = [
+        *login_routes(login, login_page.render, login_page.HEADERS),
+        *media_routes(backend),
+        Route("/studio/alive", lambda request: Response(status_code=204)),
+        Route("/robots.txt", lambda request: PlainTextResponse("User-agent: *\nDisallow: /\n")),
+    ]
+    app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None, routes=list(routes))
+    gr.mount_gradio_app(
+        app,
+        page,
+        path="/",
+        auth_dependency=lambda request: request.scope[VISITOR].user if VISITOR in request.scope else None,
+        max_file_size=uploads.file_bytes,
+        favicon_path=str(theme.ASSETS / "favicon.svg"),
         theme=theme.make_theme(),
         css=theme.style_sheet(),
         head=theme.head(),
-        share=False,  # made below: gradio's own would serve its frontend from elsewhere
-        prevent_thread_lock=True,
-        quiet=True,
         footer_links=[],
         run_history=False,
+        show_error=False,
         enable_monitoring=False,
         mcp_server=False,
         ssr_mode=False,
         pwa=False,
-        num_workers=0,
     )
-    options.say(say("serve.local", options.language, url=url))
-    if options.share:
-        _share(page, options)
-    return url
+    rules = (*OWN_RULES, *gradio_rules(page, uploads))
+    app.add_middleware(Gate, rules=rules, hosts=hosts, login=login, uploads=uploads)
+    return app
 
 
-def _share(page: gr.Blocks, options: ServeOptions) -> None:
-    """A public link through gradio's tunnel; without one the page runs on."""
+OWN_RULES = (
+    *LOGIN_RULES,
+    *MEDIA_RULES,
+    Rule("GET", "/studio/alive"),  # asked every few seconds by page.js
+    Rule("GET", "/robots.txt", open=True),
+)
+
+
+def gradio_rules(page: gr.Blocks, uploads: Uploads) -> tuple[Rule, ...]:
+    """What the page uses of gradio's routes; the others, its login, tokens, queue, proxy and files, are closed."""
+    return (
+        Rule("GET", "/"),
+        Rule("GET", "/assets/{path...}"),
+        Rule("GET", "/static/{path...}"),
+        Rule("GET", "/theme.css"),
+        Rule("GET", "/favicon.ico", open=True),
+        Rule("GET", "/gradio_api/upload_progress"),
+        Rule("POST", "/gradio_api/upload", upload=True),
+        Rule("POST", "/gradio_api/run/predict", check=call_check(page, uploads)),
+    )
+
+
+def served_hosts(host: str, allowed: Sequence[str] = ()) -> ServedHosts:
+    """The names of a page that listens on `host`: with any other than a loopback one, this machine's own too."""
     try:
-        url = networking.setup_tunnel(page.server_name, page.server_port, page.share_token, None, None)
+        hosts = ServedHosts(allowed, frozenset if is_loopback(host) else machine_names)
+        if host not in ANY_ADDRESS:
+            hosts.add(f"[{host}]" if ":" in host else host)
+    except ValueError as error:
+        raise InputError("host_invalid", reason=str(error)) from None
+    return hosts
+
+
+def is_loopback(host: str) -> bool:
+    """Whether listening on `host` is for this machine alone."""
+    return host in LOOPBACK or host == "::1"
+
+
+def accounts(host: str, options: ServeOptions) -> list[tuple[str, str]]:
+    """The logins given; one that is made up and told where none is given and others can reach the page."""
+    given = read_logins(options)
+    if given or (is_loopback(host) and not options.share and not options.allowed_hosts):
+        return given
+    password = secrets.token_urlsafe(12)
+    options.say(say("serve.password", options.language, user=USER, password=password))
+    return [(USER, password)]
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket, so that a taken port is told before anything is built. Raises StudioError."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise StudioError("port_taken", port=port, host=host, reason=error.strerror or str(error)) from None
+    return listener
+
+
+def open_tunnel(host: str, port: int, hosts: ServedHosts, options: ServeOptions) -> str | None:
+    """A public link through gradio's tunnel, https from there on; None where there is none: the page runs on."""
+    try:
+        url = networking.setup_tunnel(host, port, secrets.token_urlsafe(32), None, None)
+        url = url.replace("http://", "https://", 1)
+        hosts.add(url)
     except (OSError, RuntimeError, ValueError, httpx.HTTPError) as error:
-        options.say(say("serve.share_failed", options.language, reason=str(error).splitlines()[0]))
-        return
-    options.say(say("serve.public", options.language, url=url.replace("http://", "https://", 1)))
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        options.say(say("serve.share_failed", options.language, reason=reason))
+        return None
+    options.say(say("serve.public", options.language, url=url))
+    return url
 
 
 def read_logins(options: ServeOptions) -> list[tuple[str, str]]:
@@ -115,51 +230,3 @@ def parse_login(words: str, source: str = "--auth") -> tuple[str, str]:
     if not (user and password):
         raise InputError("login_invalid", file=source, reason="no user or no password")
     return user, password
-
-
-class LoginGate:
-    """Before every route, gradio's and ours: without the login of gradio's own form there is a 401.
-
-    Gradio checks most of its routes itself; this one list says which need no login instead of which do.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in ("http", "websocket") and not self._may_pass(scope):
-            await JSONResponse({"detail": "Not authenticated"}, status_code=401)(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
-
-    @staticmethod
-    def _may_pass(scope: Scope) -> bool:
-        app = scope["app"]  # gradio's App: accounts in `auth`, logged-in cookies in `tokens`
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if app.auth is None or path in OPEN_PATHS or path.startswith(OPEN_FOLDERS):
-            return True
-        cookies = HTTPConnection(scope).cookies
-        names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
-        return any(cookies.get(name) in app.tokens for name in names)
-
-
-def media_routes(backend: Backend) -> list[Route]:
-    """GET /studio/media/{id}/{kind}: a file of a job, result or example, found by looking the id up."""
-
-    def media(request: fastapi.Request) -> Response:
-        id, kind = request.path_params["id"], request.path_params["kind"]
-        path = find_media(backend, id, kind)
-        if path is None or not path.is_file():
-            raise fastapi.HTTPException(404)
-        headers = {
-            "X-Content-Type-Options": "nosniff",
-            "Content-Security-Policy": "default-src 'none'; sandbox",
-            "Cache-Control": "private, max-age=3600" if kind != "preview" else "private, no-cache",
-        }
-        kind_of_file = MEDIA_TYPES[path.suffix]
-        if kind == "preview":  # replaced while it is read: its size and its bytes must be of one file
-            return Response(path.read_bytes(), media_type=kind_of_file, headers=headers)
-        name = path.name if kind == "download" else None
-        return FileResponse(path, media_type=kind_of_file, filename=name, headers=headers)
-
-    return [Route("/studio/media/{id}/{kind}", media, methods=["GET"])]

@@ -18,7 +18,7 @@ from studio.service.submit import Rejected, submit
 from studio.settings import GenerationSettings
 from studio.ui import form_panels, job_panels, markup
 from studio.ui.form_events import FormEvents
-from studio.ui.labels import PICKS, Labels, Updates, html, react
+from studio.ui.labels import PICKS, Labels, Updates, clicked, html, react
 from studio.ui.strings import say
 
 LATEST = 12
@@ -103,8 +103,9 @@ class StagePanel:
 
     def generate(self, data: Data) -> Updates:
         """Check everything, then queue it. What is wrong is said, and nothing typed is lost."""
-        language, image = data[self.create.language], self.create.picture(data)
+        language = data[self.create.language]
         try:
+            image = self.create.picture(data)
             asked = self.create.asked(data, image is not None)
         except InputError as error:
             return self.create.complain([error], language)
@@ -158,7 +159,7 @@ class StagePanel:
         return {self.create.message: markup.alert([say("gallery.gone", language)])}
 
     def pick(self, data: Data, event: gr.EventData) -> Updates:
-        return {self.focus: str(event.id)}
+        return {self.focus: clicked(event, "id")}
 
     def reuse(self, data: Data) -> Updates:
         language, job = data[self.create.language], self.backend.queue.get(data[self.focus])

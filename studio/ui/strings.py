@@ -190,6 +190,17 @@ STRINGS: dict[str, tuple[str, str]] = {
     "time.minutes_seconds": ("{minutes} min {seconds} s", "{minutes} 分 {seconds} 秒"),
     "time.hours": ("{hours} h {minutes} min", "{hours} 小时 {minutes} 分"),
     "size.gb": ("{gb} GB", "{gb} GB"),
+    # the login
+    "login": ("Log in", "登录"),
+    "login.user": ("Name", "用户名"),
+    "login.password": ("Password", "密码"),
+    "login.hint": (
+        "The password is in the terminal where the program was started.",
+        "密码显示在启动本程序的终端里。",
+    ),
+    "login.wrong": ("Wrong name or password.", "用户名或密码错误。"),
+    "login.wait": ("Wait {seconds} s before the next try.", "请等待 {seconds} 秒后再试。"),
+    "logout": ("Log out", "退出登录"),
     # at the command line, when the page starts
     "serve.password": (
         "Login for the page: user {user}, password {password}",

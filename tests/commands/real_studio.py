@@ -28,9 +28,8 @@ from studio.queue.job import Job, JobState
 from studio.queue.jobs import JobQueue
 from studio.settings import GenerationSettings
 from tests.ui.fake_backend import paint
-from tests.ui.test_browser import CHROMIUM, FLAGS, playwright
-from tests.ui.test_server import free_port
-from tests.ui.visitor import visitors
+from tests.ui.test_browser import playwright
+from tests.ui.visitor import CHROMIUM, FLAGS, free_port, visitors
 
 EVIL = "<img src=x onerror=alert(1)>"
 PROMPT = "红衣女孩在雪中转身微笑，镜头缓慢推进"

@@ -19,11 +19,10 @@ def picture(width=60, height=90, kind="PNG", mode="RGB", **options):
 
 
 def upload(page, data):
-    """What a drop zone holds once gradio has taken `data` in; gradio checks the path before a handler sees it."""
+    """What a drop zone holds once gradio has taken `data` in; calls.py checks the path before a handler sees it."""
     if data is None:
         return None
-    path = page.backend.queue.folder / f"{len(data)}.upload"
-    path.write_bytes(data)
+    path = page.create.uploads.keep(data, "file")
     return {"path": str(path), "meta": {"_type": "gradio.FileData"}}
 
 

@@ -13,7 +13,7 @@ ALL = ("nano", "nano-turbo", "step-video-t2v", "step-video-ti2v")
 def built(tmp_path_factory):
     fake = FakeBackend(tmp_path_factory.mktemp("page"), installed=ALL)
     with gr.Blocks():
-        return fake, Page(fake.backend)
+        return fake, Page(fake.backend, fake.uploads)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from studio.queue.gallery import Gallery
 from studio.queue.job import Job, JobState
 from studio.queue.jobs import JobQueue
 from studio.service.backend import Backend, TextReport
+from studio.service.uploads import Uploads
 from studio.settings import ResolvedSettings
 from studio.units import GB
 
@@ -147,12 +148,13 @@ class FakeBackend:
         self.names = installed
         self.vram_limit_gb = 80.0
         queue = JobQueue(folder / ".queue")
+        self.uploads = Uploads(folder / "uploads", 64 * 2**20, 2**30)
         self.player: Player | None = None
         self.is_owner, self.trouble, self.token_error = True, None, None
         self.backend = Backend(
             queue=queue,
             gallery=Gallery(queue, folder),
-            config=load_studio(output_dir=folder),
+            config=load_studio(output_dir=folder, upload_limit_mb=8),
             models=self.models,
             camera_moves=self.moves,
             presets=load_presets(),

@@ -16,9 +16,8 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from studio.config import load_examples
-from tests.ui.test_browser import CHROMIUM, FLAGS, choose_nano
-from tests.ui.test_server import free_port
-from tests.ui.visitor import DESKTOP, PHONE
+from tests.ui.test_browser import choose_nano
+from tests.ui.visitor import CHROMIUM, DESKTOP, FLAGS, PHONE, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "assets" / "screenshots"

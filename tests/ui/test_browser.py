@@ -4,9 +4,7 @@ Screenshots of both widths, both lights and both languages are left in pytest's 
 """
 
 import base64
-import os
 import re
-import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,21 +15,14 @@ from PIL import Image
 from studio.examples import example_settings, first_image
 from studio.queue.job import JobState
 from studio.settings import GenerationSettings
-from studio.ui.page import build_page
 from studio.ui.server import ServeOptions, serve
 from studio.ui.strings import MOVES, STRINGS
 from tests.ui.fake_backend import FAIL_WORD, FakeBackend, Pace, paint
-from tests.ui.test_server import free_port
-from tests.ui.visitor import DESKTOP, PHONE, visitors
+from tests.ui.visitor import CHROMIUM, DESKTOP, FLAGS, PHONE, visitors
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
 EVIL = "<img src=x onerror=alert(1)>${alert(2)}{{7*7}}`"
 # Names, units and what stands in files or at the command line.
 LATIN_IN_CHINESE = "Step-Video|Studio|English|nano|Turbo|CLIP|Step LLM|CFG|GB|VRAM|mp4|png|json|fail|num_frames|--vram"
@@ -51,12 +42,11 @@ def browser():
 def studio(tmp_path):
     """A served page over a played worker: (fake backend, url)."""
     fake = FakeBackend(tmp_path, Pace(0.05, 12), installed=("nano", "step-video-ti2v"))
-    page = build_page(fake.backend)
-    url = serve(page, fake.backend, ServeOptions(port=free_port()))
-    yield fake, url
+    served = serve(fake.backend, ServeOptions(port=0))
+    yield fake, served.url
     if fake.player:
         fake.player.end()
-    page.close()
+    served.close()
 
 
 @pytest.fixture
@@ -257,23 +247,6 @@ def test_the_gallery_uses_again_and_deletes(studio, visit):
     page.click("#gallery-actions button:has-text('Delete for good')")
     page.wait_for_selector(".grid .card:has-text('first')", state="detached")
     assert [job.settings.prompt for job in fake.backend.queue.list()] == [f"this will {FAIL_WORD}"]
-
-
-def test_the_login_form_lets_in(browser, tmp_path):
-    fake = FakeBackend(tmp_path)
-    served = build_page(fake.backend)
-    url = serve(served, fake.backend, ServeOptions(port=free_port(), auth=(("ada", "lovelace"),)))
-    try:
-        with browser.new_context() as context:
-            page = context.new_page()
-            page.goto(url)
-            page.fill("input[type=text], textarea", "ada")
-            page.fill("input[type=password]", "lovelace")
-            page.click("button:has-text('Login')")
-            page.wait_for_selector("#generate")
-            page.wait_for_selector(".system")
-    finally:
-        served.close()
 
 
 def words_of(page):

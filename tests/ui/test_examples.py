@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 from studio.config import load_examples, load_models
 from studio.examples import FOLDER, example_settings, first_image
+from studio.service.media import find_media
 from studio.ui import form
 from studio.ui.examples_panel import PROMPTS
-from studio.ui.server import find_media
 from studio.ui.strings import LANGUAGES, say
 from tests.ui.clicks import EVIL, filled, picture
 

@@ -239,7 +239,7 @@ def test_a_returning_visitor_finds_form_and_language(page):
 def test_every_handler_keeps_to_its_outputs(page, fake):
     """Gradio refuses an update of a component that is no output: wire everything, call everything, compare."""
     with gr.Blocks() as blocks:
-        made = Page(fake.backend)
+        made = Page(fake.backend, fake.uploads)
         made.wire(blocks)
     given = filled(made, "nano", image=picture())
     settings_file = upload(made, b'{"model": "nano", "prompt": "a"}')

@@ -1,147 +1,108 @@
 """Nobody comes in without the login, nothing is served but results by id, and nothing leaves the machine."""
 
 import json
+import os
 import re
 import socket
+import sys
 
+import gradio as gr
 import httpx
 import pytest
 from gradio import networking
 
-from studio.errors import InputError
-from studio.queue.job import JobState
-from studio.settings import GenerationSettings
+from studio.errors import InputError, StudioError
 from studio.ui import server
-from studio.ui.page import build_page
-from studio.ui.server import OPEN_FOLDERS, OPEN_PATHS, ServeOptions, parse_login, read_logins, serve
-from tests.ui.fake_backend import FakeBackend, Pace
+from studio.ui.server import ServeOptions, accounts, open_tunnel, parse_login, read_logins, served_hosts
+from tests.ui.serving import ACCOUNT, LOGIN, finished_backend, member_of, serving
 
-LOGIN = ("ada", "lovelace")
+ASKED: list[str] = []  # hosts that this process looked up or connected to
 
 
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+def note_hosts(event, arguments):
+    if event in ("socket.getaddrinfo", "socket.connect"):
+        address = arguments[0] if event == "socket.getaddrinfo" else arguments[1]
+        ASKED.append(str(address[0] if isinstance(address, tuple) else address))
+
+
+sys.addaudithook(note_hosts)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A backend with one finished job."""
-    fake = FakeBackend(tmp_path_factory.mktemp("served"), Pace(0.0, 1))
-    wanted = GenerationSettings("nano", "a boat", height=64, width=64, num_frames=17, seed=1)
-    job = fake.backend.queue.submit(wanted.resolve(fake.models["nano"]))
-    player = fake.play()
-    while fake.backend.queue.get(job.id).state in (JobState.QUEUED, JobState.RUNNING):
-        player.join(0.02)
-    player.end()
-    return fake, fake.backend.queue.get(job.id)
+    return finished_backend(tmp_path_factory.mktemp("served"))
 
 
 @pytest.fixture(scope="module")
 def guarded(finished):
-    """The page behind a login: (url, page)."""
-    page = build_page(finished[0].backend)
-    url = serve(page, finished[0].backend, ServeOptions(port=free_port(), auth=(LOGIN,)))
-    yield url.rstrip("/"), page
-    page.close()
+    """The page behind a login."""
+    with serving(finished[0], auth=(LOGIN,)) as served:
+        yield served
 
 
 @pytest.fixture(scope="module")
 def member(guarded):
-    """A client that has logged in."""
-    with httpx.Client(base_url=guarded[0]) as client:
-        answer = client.post("/login", data={"username": LOGIN[0], "password": LOGIN[1]})
-        assert answer.status_code == 200
+    with member_of(guarded) as client:
         yield client
 
 
-def routes(router):
-    """Every (method, path) of an app, with something in place of the path's parameters."""
-    for route in router.routes:
-        if inner := getattr(route, "original_router", None):  # how fastapi holds an included router
-            yield from routes(inner)
-        else:
-            for method in getattr(route, "methods", None) or {"GET"}:
-                yield method, re.sub(r"\{[^}]*\}", "x", route.path)
-
-
-def raw(url, target):
-    """The answer's status line to a request target that a client library would tidy up first."""
-    host, port = url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port))) as sock:
-        sock.sendall(f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+def raw(served, *lines):
+    """The answer's status to request lines that a client library would tidy up first."""
+    with socket.create_connection((served.host, served.port)) as sock:
+        sock.sendall("\r\n".join([*lines, "Connection: close", "", ""]).encode())
         return int(sock.recv(4096).split(b" ")[1])
 
 
-def test_every_route_asks_for_the_login(guarded):
-    url, page = guarded
-    asked = set(routes(page.app))
-    assert ("GET", "/studio/media/x/x") in asked and len(asked) > 60
-    with httpx.Client(base_url=url) as stranger:
-        for method, path in sorted(asked):
-            status = stranger.request(method, path).status_code
-            is_open = path in OPEN_PATHS or path.startswith(OPEN_FOLDERS)
-            assert is_open or status == 401, f"{method} {path}: {status}"
-            assert not is_open or status != 200 or method in ("GET", "HEAD"), f"{method} {path}: {status}"
+def test_a_stranger_finds_the_login_page_alone(guarded):
+    with httpx.Client(base_url=guarded.url) as stranger:
+        page = stranger.get("/", follow_redirects=True)
+        assert str(page.url).endswith("/login") and "first-image" not in page.text and "prompt" not in page.text
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+        wrong = stranger.post("/login", data={**ACCOUNT, "password": "x"})
+        assert wrong.status_code == 401 and 'value="ada"' in wrong.text and "lovelace" not in wrong.text
+        evil = stranger.get("/login?language=%22%3E%3Cscript%3E").text
+        assert "<script>" not in evil.replace(f"<script>{server.login_page.SCRIPT}</script>", "")
+        chinese = stranger.get("/login", headers={"Accept-Language": "zh-CN"}).text
+        assert 'lang="zh"' in chinese and "密码显示在启动本程序的终端里。" in chinese
 
 
-def test_the_open_paths_tell_nothing(guarded):
-    with httpx.Client(base_url=guarded[0]) as stranger:
-        page = stranger.get("/").text
-        assert '"auth_required":true' in page and "first-image" not in page and "prompt" not in page
-        assert stranger.post("/login", data={"username": "ada", "password": "x"}).status_code == 400
+def test_a_typed_name_is_shown_as_text(guarded):
+    typed = {"user": '"><script>alert(1)</script>{{7*7}}', "password": "x"}
+    page = httpx.post(f"{guarded.url}/login", data=typed).text
+    assert "<script>alert" not in page and "&quot;&gt;&lt;script&gt;alert(1)" in page
 
 
-@pytest.mark.parametrize(
-    "target",
-    ["//config", "/assets/../config", "/assets%2f..%2fconfig", "/assets/..%2f..%2f..%2fserver.py", "/?/../config",
-     "/studio/media/../../etc/passwd", "/CONFIG", "/config/", "/login/../config", "http://x/config"],
-)  # fmt: skip
-def test_no_spelling_of_a_path_passes_the_gate(guarded, target):
-    status = raw(guarded[0], target)
-    assert status in (400, 401, 403, 404) or target.startswith("/?"), status
-
-
-def test_a_wrong_cookie_is_no_login(guarded):
-    _, page = guarded
-    name = f"access-token-unsecure-{page.app.cookie_id}"
-    assert httpx.get(f"{guarded[0]}/config", cookies={name: "guessed"}).status_code == 401
+def test_no_spelling_of_a_path_passes_the_gate(guarded):
+    targets = ["//config", "/assets/../config", "/assets%2f..%2fconfig", "/assets/..%2f..%2f..%2fserver.py", "/CONFIG",
+               "/studio/media/../../etc/passwd", "/config/", "/login/../config", "http://x/config", "*", "/login%00",
+               "/gradio_api/run/predict/", "/?/../config", "/%2e%2e/config", "/login;/../config"]  # fmt: skip
+    found = {target: raw(guarded, f"GET {target} HTTP/1.1", f"Host: {guarded.url[7:]}") for target in targets}
+    assert {target: status for target, status in found.items() if status not in (303, 400, 401, 403, 404)} == {}
+    assert [target for target, status in found.items() if status == 303] == ["/?/../config"]
+    hosts = ["", "Host:", "Host: rebind.example", f"Host: {guarded.url[7:]}\r\nHost: rebind.example"]
+    assert {raw(guarded, "GET /login HTTP/1.1", *([host] if host else [])) for host in hosts} <= {400, 403}
 
 
 def test_results_are_served_by_id(member, finished):
     job = finished[1]
     video = member.get(f"/studio/media/{job.id}/result")
     assert video.headers["content-type"] == "video/mp4" and video.content[4:8] == b"ftyp"
-    assert (
-        video.headers["x-content-type-options"] == "nosniff" and "sandbox" in video.headers["content-security-policy"]
-    )
+    assert "sandbox; frame-ancestors 'none'" in video.headers["content-security-policy"]
     part = member.get(f"/studio/media/{job.id}/result", headers={"Range": "bytes=0-9"})
     assert part.status_code == 206 and len(part.content) == 10
     assert member.get(f"/studio/media/{job.id}/poster").content[:2] == b"\xff\xd8"
     assert member.get(f"/studio/media/{job.id}/preview").content[:4] == b"RIFF"
     assert "attachment" in member.get(f"/studio/media/{job.id}/download").headers["content-disposition"]
+    paths = ("x/result", "{id}/settings", "{id}/../../queue.sqlite", "..%2f..%2fetc/result", "{id}/%2e%2e", "{id}/")
+    found = {path: member.get("/studio/media/" + path.format(id=job.id)).status_code for path in paths}
+    assert set(found.values()) == {404}, found
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["x/result", "{id}/settings", "{id}/../../queue.sqlite", "..%2f..%2fetc/result", "{id}/%2e%2e", "{id}/"],
-)
-def test_nothing_else_is_served(member, finished, path):
-    answer = member.get("/studio/media/" + path.format(id=finished[1].id))
-    assert answer.status_code == 404
-
-
-def test_no_endpoint_is_offered_to_programs(member):
-    described = member.get("/gradio_api/info").json()
-    assert described["named_endpoints"] == {} and described["unnamed_endpoints"] == {}
-    config = member.get("/config").json()
+def test_no_endpoint_is_offered_to_programs_and_no_job_lies_in_the_session(guarded):
+    config = guarded.page.config
     assert {dependency["api_visibility"] for dependency in config["dependencies"]} == {"private"}
     assert config["analytics_enabled"] is False and not config.get("footer_links")
-
-
-def test_the_page_keeps_no_job_in_the_session(member):
-    kinds = {component["type"] for component in member.get("/config").json()["components"]}
+    kinds = {component["type"] for component in config["components"]}
     assert "state" not in kinds and "browserstate" in kinds
 
 
@@ -149,85 +110,92 @@ def test_the_page_names_no_other_host(member):
     """Only gradio's meta tags and the examples in its descriptions of components hold addresses; nobody fetches them.
     (test_browser.py watches what the browser asks for.)"""
     page = re.sub(r"<meta[^>]*>|window.gradio_api_info = .*?</script>", "", member.get("/").text)
-    config = member.get("/config").json()
+    config = json.loads(re.search(r"window.gradio_config = (\{.*?\});?</script>", page, re.DOTALL)[1])
     config["components"] = [{**part, "api_info": 0, "example_inputs": 0} for part in config["components"]]
+    page = re.sub(r"window.gradio_config = .*?</script>", "", page, flags=re.DOTALL)
     for text in (page, json.dumps(config)):
         found = re.findall(r"https?://[^\s\"'\\<>)]+", text)
         found = [url for url in found if not re.match(r"https?://(127\.0\.0\.1|www\.w3\.org)", url)]
         assert not [url for url in found if "sample_file" not in url]
 
 
-def test_uploads_have_a_limit(member, finished):
-    limit = finished[0].backend.config.upload_limit_mb * 2**20
-    answer = member.post("/gradio_api/upload", files={"files": ("a.png", b"0" * (limit + 1))})
-    assert answer.status_code == 413
+def test_uploads_have_a_limit_and_lie_in_one_folder(member, guarded):
+    answer = member.post("/gradio_api/upload", files={"files": ("../../../a.png", b"0" * 1000)})
+    assert guarded.uploads.contains(answer.json()[0]) and guarded.uploads.read(answer.json()[0]) == b"0" * 1000
+    too_large = b"0" * (guarded.uploads.file_bytes + 1)
+    assert member.post("/gradio_api/upload", files={"files": ("a.png", too_large)}).status_code == 413
+    many = [("files", (f"{number}.png", b"0" * 2**19)) for number in range(2 + guarded.uploads.request_limit // 2**19)]
+    assert member.post("/gradio_api/upload", files=many).status_code == 413, "many small ones are one large one"
+    assert guarded.uploads.reserve(guarded.uploads._quota), "nothing is still counted as running"
+    guarded.uploads.release(guarded.uploads._quota)
 
 
-def test_files_of_the_machine_are_not_readable(member, finished):
-    for path in ("/etc/passwd", finished[0].backend.queue.folder / "queue.sqlite", server.__file__):
-        assert member.get(f"/gradio_api/file={path}").status_code in (403, 404)
+def test_a_frame_of_the_form_streams_its_progress(member):
+    """gradio's page follows its upload by a stream of events, with the cookie alone."""
+    member.post("/gradio_api/upload?upload_id=abc", files={"files": ("a.png", b"0" * 1000)})
+    answer = member.get("/gradio_api/upload_progress?upload_id=abc")
+    assert answer.status_code == 200 and '"done"' in answer.text
 
 
-def test_a_handler_takes_uploads_only(guarded, member, finished, tmp_path):
-    """What a client says of a file is believed only if the file lies among gradio's uploads."""
-    _, page = guarded
-    (index,) = [number for number, fn in page.fns.items() if fn.name == "picture_given"]
-    uploaded = member.post("/gradio_api/upload", files={"files": ("a.png", b"no picture")}).json()[0]
-    queue = finished[0].backend.queue.folder / "queue.sqlite"
-    for path, is_upload in ((uploaded, True), ("/etc/passwd", False), (str(queue), False), (f"{uploaded}/../x", False)):
-        file = {"path": path, "meta": {"_type": "gradio.FileData"}}
-        data = [file if part.elem_id == "first-image" else part.value for part in page.fns[index].inputs]
-        body = {"data": data, "fn_index": index, "session_hash": "abcdefghij"}
-        answer = member.post("/gradio_api/run/predict", json=body)
-        assert (answer.status_code == 200) == is_upload, path
-        assert ("cannot be read" in answer.text) == is_upload
+def test_who_can_be_reached_asks_for_a_login():
+    alone = [("127.0.0.1", {}), ("localhost", {}), ("::1", {})]
+    reached = [("0.0.0.0", {}), ("::", {}), ("192.168.1.5", {}), ("studio", {}), ("127.0.0.1", {"share": True}),
+               ("127.0.0.1", {"allowed_hosts": ("studio.lan",)})]  # fmt: skip
+    for host, options in alone + reached:
+        told = []
+        made = accounts(host, ServeOptions(**options, say=told.append))
+        assert bool(made) == bool(told) == ((host, options) in reached), (host, options)
+        assert not made or (made[0][0] == server.USER and len(made[0][1]) >= 16 and made[0][1] in told[0])
+        given = accounts(host, ServeOptions(**options, auth=(LOGIN,), say=told.append))
+        assert given == [LOGIN] and len(told) == len(made), "a given login is used and not told"
 
 
-class Launched:
-    """Stands for a page: remembers how it was to be launched."""
-
-    share_token, server_name, server_port = "token", "127.0.0.1", 1
-
-    def launch(self, **options):
-        self.options = options
-        return None, "http://127.0.0.1:1/", None
-
-
-@pytest.mark.parametrize(
-    "options, guarded",
-    [
-        ({}, False),
-        ({"host": "127.0.0.1"}, False),
-        ({"host": "0.0.0.0"}, True),
-        ({"host": "192.168.1.5"}, True),
-        ({"share": True}, True),
-    ],
-)
-def test_who_can_be_reached_asks_for_a_login(options, guarded, finished, monkeypatch):
+def test_a_shared_page_is_served_as_https_to_who_comes_in(finished, monkeypatch):
     monkeypatch.setattr(networking, "setup_tunnel", lambda *_: "http://x.gradio.live")
-    page, told = Launched(), []
-    serve(page, finished[0].backend, ServeOptions(**options, say=told.append))
-    logins = page.options["auth"]
-    assert bool(logins) == guarded and page.options["share"] is False
-    if guarded:
-        assert len(logins[0][1]) >= 16 and logins[0][1] in told[0]
-    assert ("https://x.gradio.live" in "".join(told)) == bool(options.get("share"))
+    told = []
+    with (
+        serving(finished[0], host="0.0.0.0", share=True, say=told.append) as served,
+        httpx.Client(base_url=served.url) as client,
+    ):
+        assert served.public_url == "https://x.gradio.live" and served.public_url in told[-1]
+        assert client.get("/").status_code == 303, "this machine asks for the login too"
+        account, public = {"user": server.USER, "password": told[0].split()[-1]}, {"Host": "x.gradio.live"}
+        (cookie,) = client.post("/login", data=account, headers=public).headers.get_list("set-cookie")
+        assert cookie.startswith("__Host-studio=") and "; Secure" in cookie and "SameSite=lax" in cookie
+        session = {**public, "Cookie": cookie.partition(";")[0]}
+        assert '"root":"https://x.gradio.live"' in client.get("/", headers=session).text
+        assert client.get("/studio/alive", headers={**session, "Origin": "https://x.gradio.live"}).status_code == 204
+        for origin in ("http://x.gradio.live", "https://y.gradio.live", served.url):
+            assert client.get("/studio/alive", headers={**session, "Origin": origin}).status_code == 403
+        assert client.get("/login", headers={"Host": "y.gradio.live"}).status_code == 403
 
 
-def test_a_given_login_is_used_and_not_told(finished):
-    page, told = Launched(), []
-    serve(page, finished[0].backend, ServeOptions(host="0.0.0.0", auth=(LOGIN,), say=told.append))
-    assert page.options["auth"] == [LOGIN] and "lovelace" not in "".join(told)
-
-
-def test_a_failed_link_leaves_the_page(finished, monkeypatch):
+def test_a_failed_link_leaves_the_page(monkeypatch):
     def fail(*_):
         raise RuntimeError("Could not get share link\nand more")
 
     monkeypatch.setattr(networking, "setup_tunnel", fail)
-    page, told = Launched(), []
-    assert serve(page, finished[0].backend, ServeOptions(share=True, auth=(LOGIN,), say=told.append))
-    assert "No public link could be made (Could not get share link)" in told[-1]
+    told, hosts = [], served_hosts("127.0.0.1")
+    assert open_tunnel("127.0.0.1", 1, hosts, ServeOptions(say=told.append)) is None
+    assert told == ["No public link could be made (Could not get share link). The page itself runs on."]
+
+
+def test_a_taken_port_and_a_bad_name_are_sentences(finished, guarded):
+    with pytest.raises(StudioError, match="cannot be used"):
+        server.serve(finished[0].backend, ServeOptions(port=guarded.port))
+    for name in ("*.lan", "a b", "ftp://x"):
+        with pytest.raises(InputError, match="--allowed-host"):
+            served_hosts("127.0.0.1", (name,))
+
+
+def test_what_a_page_that_listens_is_served_under():
+    hosts = served_hosts("0.0.0.0", ("studio.lan", "https://studio.example"))
+    mine = socket.gethostname().lower()
+    names = {"127.0.0.1:1": "http://127.0.0.1:1", mine: f"http://{mine}", "studio.lan": "http://studio.lan",
+             "studio.example": "https://studio.example", "0.0.0.0": None, "rebind.example": None}  # fmt: skip
+    assert {name: hosts.origin(name) for name in names} == names
+    assert served_hosts("127.0.0.1").origin(mine) is None, "alone, this machine needs no other name"
+    assert served_hosts("fd00::5").origin("[fd00::5]:7860") == "http://[fd00::5]:7860"
 
 
 def test_logins_from_a_file(tmp_path):
@@ -242,3 +210,11 @@ def test_logins_from_a_file(tmp_path):
     for words in ("", ":", "ada:", ":x"):
         with pytest.raises(InputError):
             parse_login(words)
+
+
+def test_nobody_is_told_that_the_program_runs(guarded):
+    """After pages were built, opened and used: this process asked for itself alone, whatever the environment says."""
+    assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False" and os.environ["HF_HUB_DISABLE_TELEMETRY"] in ("1", "True")
+    assert gr.Blocks().analytics_enabled is False
+    mine = {"127.0.0.1", "localhost", "0.0.0.0", "::1", "None"}
+    assert {host for host in ASKED if host not in mine and not host.startswith("/")} == set()

@@ -69,10 +69,12 @@
       if (event.target.closest(zone)) find(`${zone} input[type=file]`)?.setAttribute("accept", types);
   }, true);
 
-  // A program that ended or cannot be reached is told: no click would do anything.
+  // A program that ended or cannot be reached is told: no click would do anything. One that started again, or where the
+  // session has ended, asks for the login.
   setInterval(async () => {
-    const answer = await fetch("robots.txt", { cache: "no-store" }).catch(() => null);
+    const answer = await fetch("studio/alive", { cache: "no-store" }).catch(() => null);
     document.body.classList.toggle("unreachable", !answer || answer.status >= 502);
+    if (answer?.status === 401) location.reload();
   }, 3000);
 
   // The tab says how far the video is; the page says which language it is in.

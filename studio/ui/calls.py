@@ -1,0 +1,103 @@
+"""Calls of the page's handlers, checked before gradio sees them: a forged one is refused, not tried.
+
+Only the form of a call is checked here: which handler, how many values, of which kind. What a value means is checked by
+the handler, which says what is wrong in the reader's language.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+from gradio.blocks import Block
+from gradio.data_classes import FileData
+from pydantic import ValidationError
+
+from studio.service.uploads import Uploads
+from studio.ui.strings import LANGUAGES
+
+KEYS = {"data", "fn_index", "session_hash", "event_data", "trigger_id"}
+SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
+LARGEST = 1e300  # of a number: what cannot be a float of any unit is no number somebody typed
+Kind = Callable[[Any], bool]
+
+
+def call_check(page: gr.Blocks, uploads: Uploads) -> Callable[[bytes], str | None]:
+    """The check for the body of a call: why it is none of this page's, None for a sound one."""
+    kinds = {
+        index: [_kind(component, uploads) for component in function.inputs] for index, function in page.fns.items()
+    }
+
+    def check(body: bytes) -> str | None:
+        try:
+            call = json.loads(body)
+        except (ValueError, RecursionError):
+            return "it is no json"
+        if not isinstance(call, dict) or set(call) - KEYS:
+            return "it is no call, or holds more than one"
+        index, values = call.get("fn_index"), call.get("data")
+        if not _is_int(index) or index not in kinds:
+            return "there is no such handler"
+        if not isinstance(values, list) or len(values) != len(kinds[index]):
+            return "it has another number of values"
+        if not all(kind(value) for kind, value in zip(kinds[index], values, strict=True)):
+            return "a value is of another kind"
+        session, event, trigger = (call.get(key) for key in ("session_hash", "event_data", "trigger_id"))
+        if session is not None and not (isinstance(session, str) and SESSION.fullmatch(session)):
+            return "the session is none"
+        if not (event is None or isinstance(event, dict)) or not (trigger is None or _is_int(trigger)):
+            return "the event is none"
+        return None
+
+    return check
+
+
+def _kind(component: Block, uploads: Uploads) -> Kind:
+    """What a browser may send as the value of a component."""
+    if component.elem_id == "language":
+        return lambda value: isinstance(value, str) and value in LANGUAGES
+    if isinstance(component, gr.File):
+        return lambda value: value is None or _is_upload(value, uploads)
+    if isinstance(component, gr.Number | gr.Slider):
+        return lambda value: value is None or _is_number(value)
+    if isinstance(component, gr.Dropdown):  # the length, a number; typed text is refused by the form
+        return lambda value: value is None or _is_number(value) or _is_text(value)
+    if isinstance(component, gr.BrowserState):  # whatever a browser kept: form.restored takes nothing on trust
+        return lambda value: _is_kept(value)
+    return lambda value: value is None or _is_text(value)
+
+
+def _is_upload(value: Any, uploads: Uploads) -> bool:
+    if not isinstance(value, dict) or not isinstance(path := value.get("path"), str) or not uploads.contains(path):
+        return False
+    try:
+        FileData.model_validate(value, context={"validate_meta": True})
+    except ValidationError:
+        return False
+    return True
+
+
+def _is_kept(value: Any) -> bool:
+    plain = value is None or isinstance(value, bool) or _is_number(value) or _is_text(value)
+    return plain or (isinstance(value, dict) and all(_is_kept(kept) for kept in value.values()))
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    """A number a browser can send; its infinities and NaN arrive as null, a forged NaN as a float."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) < LARGEST if isinstance(value, int) else math.isfinite(value)
+
+
+def _is_text(value: Any) -> bool:
+    """Text that can be stored: json may hold halves of characters."""
+    try:
+        return isinstance(value, str) and bool(value.encode() or True)
+    except UnicodeEncodeError:
+        return False

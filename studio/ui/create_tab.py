@@ -87,6 +87,10 @@ class CreateTab:
                 for name, key in (("infer_steps", "steps"), ("cfg_scale", "cfg"), ("time_shift", "shift")):
                     step = 1 if name == "infer_steps" else 0.5
                     fields[name] = label(gr.Number(step=step, min_width=90, interactive=True), label=key)
+            with gr.Row():
+                for name, key in (("speed", "speed"), ("guidance_schedule", "guidance")):
+                    choice = gr.Dropdown([], interactive=True, filterable=False, min_width=140, elem_id=key)
+                    fields[name] = label(choice, label=key)
             fields["negative_prompt"] = label(
                 gr.Textbox(lines=2, max_lines=6, elem_id="negative", interactive=True),
                 label="negative",
@@ -156,6 +160,8 @@ class CreateTab:
             "camera_move": [(say_move(key, language), key) for key in ("", *self.backend.camera_moves)],
             "num_frames": form.length_choices(model, values["num_frames"], language),
             "size": form.size_choices(model, values["size"], language),
+            "speed": form.speed_choices(language),
+            "guidance_schedule": form.guidance_choices(language),
         }
         updates: Updates = {
             self.fields[name]: gr.update(value=value) | ({"choices": choices[name]} if name in choices else {})

@@ -12,7 +12,7 @@ from typing import Any
 from models.geometry import frame_counts
 from studio.config import ModelConfig, Preset
 from studio.errors import InputError
-from studio.settings import RANGES, GenerationSettings
+from studio.settings import RANGES, GenerationSettings, GuidanceSchedule, Speed
 from studio.ui.markup import seconds_words
 from studio.ui.strings import MOVES, say
 
@@ -45,6 +45,8 @@ def collect(values: Mapping[str, Any], models: Mapping[str, ModelConfig], has_im
         height=height,
         width=width,
         seed=_seed(values["seed"]),
+        speed=str(values["speed"] or "") or None,
+        guidance_schedule=str(values["guidance_schedule"] or "") or None,
     )
 
 
@@ -65,6 +67,8 @@ def fill(settings: GenerationSettings, model: ModelConfig) -> Values:
         "size": size_value(resolved.height, resolved.width),
         "seed": "" if settings.seed is None else str(settings.seed),
         "negative_prompt": resolved.negative_prompt,
+        "speed": resolved.speed,
+        "guidance_schedule": resolved.guidance_schedule,
     }
 
 
@@ -89,8 +93,9 @@ def restored(stored: object, models: Mapping[str, ModelConfig], first: ModelConf
     for name in ("prompt", "negative_prompt", "seed", "size"):
         if isinstance(stored.get(name), str):
             values[name] = stored[name]
-    if stored.get("camera_move") in MOVES:
-        values["camera_move"] = stored["camera_move"]
+    for name, known in (("camera_move", MOVES), ("speed", Speed), ("guidance_schedule", GuidanceSchedule)):
+        if stored.get(name) in list(known):
+            values[name] = stored[name]
     for name in RANGES.keys() & values.keys() & stored.keys():
         value, (low, high) = stored[name], RANGES[name]
         if name != "seed" and isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
@@ -145,6 +150,16 @@ def size_words(height: int, width: int, language: str) -> str:
 def size_value(height: int | None, width: int | None) -> str:
     """A size as the form's choice."""
     return f"{width}x{height}"
+
+
+def speed_choices(language: str) -> Choices:
+    """How many passes of the transformer a video may take."""
+    return [(say(f"speed.{speed}", language), speed.value) for speed in Speed]
+
+
+def guidance_choices(language: str) -> Choices:
+    """How guidance goes over time."""
+    return [(say(f"guidance.{schedule}", language), schedule.value) for schedule in GuidanceSchedule]
 
 
 def nearest_size(model: ModelConfig, width: int, height: int) -> str:

@@ -11,7 +11,7 @@ from studio.queue.gallery import Entry
 from studio.queue.job import Job, JobState
 from studio.settings import ResolvedSettings
 from studio.ui.markup import FIELDS, alert, media_url, plain, seconds_words, sentence, text
-from studio.ui.strings import MOVES, say, say_move, say_time
+from studio.ui.strings import MOVES, STRINGS, say, say_move, say_time
 
 
 def stage(job: Job, ahead: int, language: str) -> str:
@@ -183,6 +183,12 @@ def card(id: str, picture: str, badge: str, prompt: str, chosen: bool = False) -
     )
 
 
+def _choice(family: str, value: str, language: str) -> str:
+    """The name of a choice; files of others hold choices that this version does not know."""
+    key = f"{family}.{value}"
+    return say(key, language) if key in STRINGS else value
+
+
 def settings_table(settings: ResolvedSettings, model_title: str, language: str) -> str:
     """How a video was made, field by field."""
     frames = settings.num_frames or 0
@@ -190,6 +196,8 @@ def settings_table(settings: ResolvedSettings, model_title: str, language: str) 
         **{name: plain(getattr(settings, name)) for name in FIELDS if name != "size"},
         "num_frames": say("length.choice", language, seconds=seconds_words(frames), frames=frames),
         "size": f"{settings.width} × {settings.height}",
+        "speed": _choice("speed", settings.speed, language),
+        "guidance_schedule": _choice("guidance", settings.guidance_schedule, language),
         "camera_move": say_move(settings.camera_move, language) if settings.camera_move in MOVES else None,
     }
     rows: list[tuple[str, object]] = [(say("model", language), model_title)]

@@ -20,6 +20,8 @@ FIELDS = {  # of the form, as labels call them: field -> its label's key
     "num_frames": "length",
     "size": "size",
     "seed": "seed",
+    "speed": "speed",
+    "guidance_schedule": "guidance",
 }
 NAMES = FIELDS | {  # what a sentence may name by its name in code
     "height": "height",

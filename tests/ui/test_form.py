@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from studio.config import load_camera_moves, load_models, load_presets
 from studio.errors import InputError
-from studio.settings import MAX_SEED, GenerationSettings
+from studio.settings import MAX_SEED, GenerationSettings, GuidanceSchedule, Speed
 from studio.ui import form
 
 MODELS, MOVES, PRESETS = load_models(), load_camera_moves(), load_presets()
@@ -21,6 +21,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 def requests(draw):
     """Any resolved settings that can run."""
     model = MODELS[draw(st.sampled_from(sorted(MODELS)))]
+    speeds = [Speed.EXACT] if model.turbo else list(Speed)
     has_image = draw(st.booleans()) if model.takes_text_alone and model.takes_image else model.takes_image
     moves = model.variant(has_image).motion_score
     return GenerationSettings(
@@ -37,6 +38,8 @@ def requests(draw):
         height=16 * draw(st.integers(4, 128)),
         width=16 * draw(st.integers(4, 128)),
         seed=draw(st.integers(0, MAX_SEED)),
+        speed=draw(st.sampled_from(speeds)).value,
+        guidance_schedule=draw(st.sampled_from(list(GuidanceSchedule))).value,
     )
 
 
@@ -65,6 +68,8 @@ def test_what_a_form_holds_is_always_among_its_choices(wanted):
     values = form.fill(wanted, model)
     assert values["size"] in [value for _, value in form.size_choices(model, values["size"], "en")]
     assert values["num_frames"] in [value for _, value in form.length_choices(model, values["num_frames"], "zh")]
+    assert values["speed"] in [value for _, value in form.speed_choices("en")]
+    assert values["guidance_schedule"] in [value for _, value in form.guidance_choices("zh")]
     motion = form.motion_state(model, wanted.first_image is not None, values["motion_score"], "en")
     assert values["motion_score"] <= motion.limit
 
@@ -156,7 +161,7 @@ def test_a_broken_memory_of_the_form_is_its_defaults():
 
 def test_the_form_comes_back_as_it_was_left():
     values = form.fill(GenerationSettings("step-video-ti2v", "a cat", camera_move="up", seed=7), TI2V)
-    values |= {"infer_steps": 33, "cfg_scale": 7.5, "negative_prompt": "", "size": "544x992"}
+    values |= {"infer_steps": 33, "cfg_scale": 7.5, "speed": "fast", "negative_prompt": "", "size": "544x992"}
     assert form.restored(by_browser(values), MODELS, NANO) == values
 
 

@@ -70,6 +70,8 @@ def pages():
         entry = Entry("0123456789abcdef", JobState.FINISHED, job().settings, 1.0, None, None)
         yield job_panels.tiles([entry, replace(entry, job=job(JobState.FAILED))], "", language)
         yield job_panels.settings_table(job().settings, EVIL, language)
+        unknown = replace(job().settings, speed=EVIL, guidance_schedule=EVIL, camera_move=EVIL)
+        yield job_panels.settings_table(unknown, EVIL, language)
         yield job_panels.player("0123456789abcdef", Path("/x.png"), True, EVIL, language)
         yield form_panels.receives(report, language)
         yield form_panels.meters(report, language)

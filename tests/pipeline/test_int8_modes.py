@@ -36,7 +36,8 @@ def models(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_each_mode_makes_its_own_video_and_says_which(models, outputs, tmp_path, capsys):
+def test_each_mode_makes_its_own_video_and_says_which(models, outputs, open_tiny, tmp_path, capsys):
+    open_tiny("step-video-t2v")  # brings the colours of previews into the cache
     machine = ["--model-dir", str(models), "--output-dir", str(outputs), "--device", "cpu", "--ram", "4"]
     latents, told = {}, {}
     for mode in MODES:
@@ -74,7 +75,8 @@ def test_steps_of_one_mode_are_not_gone_on_with_in_another(models, outputs, tmp_
     assert prompts[0] != prompts[1] == prompts[2], "the language model multiplies alike in both int8 modes"
 
 
-def test_without_bitsandbytes_it_is_refused_in_both_languages(models, outputs, capsys, monkeypatch):
+def test_without_bitsandbytes_it_is_refused_in_both_languages(models, outputs, open_tiny, capsys, monkeypatch):
+    open_tiny("step-video-t2v")
     monkeypatch.setattr(engine_module, "int8_compute_available", lambda: False)
     machine = ["--model-dir", str(models), "--output-dir", str(outputs), "--device", "cpu"]
     words = ["--model", "step-video-t2v", "--prompt", "x", *SIZE]

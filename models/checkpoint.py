@@ -6,16 +6,19 @@ assigned. `build` stops before reading, for callers that place the tensors thems
 
 import copy
 import hashlib
+import os
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
 
+from models.clip_config import ClipParams
 from models.flow import Flow, FlowParams
 from models.hift import HiFT, HiFTParams
 from models.layout import LAYOUT
-from models.quantized import int8_network
+from models.quantized import UNITS, int8_network
+from models.regular_files import open_regular, read_regular, read_up_to, reading
 from models.step_audio_llm import StepAudioLLM, StepAudioLLMParams
 from models.step_llm import StepLLM, StepLLMParams
 from models.transformer import Transformer, TransformerParams
@@ -141,7 +144,7 @@ def network(component: str, config: dict[str, Any]) -> nn.Module:
             return HiFT(HiFTParams.from_config(config))
         from models.clip import ClipText  # here: transformers takes seconds to import, and only this network needs it
 
-        return ClipText(config)
+        return ClipText(ClipParams.from_config(config))
 
 
 def check(files: ComponentFiles, module: nn.Module) -> None:
@@ -149,7 +152,7 @@ def check(files: ComponentFiles, module: nn.Module) -> None:
 
     Files with int8 units (models.int8_files) are compared with the network that has such units; `module` is unchanged.
     """
-    if files.is_int8:
+    if files.is_int8 and files.component in UNITS:
         module = int8_network(copy.deepcopy(module), files.component)
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     place = files.folder / LAYOUT[files.component].folder
@@ -173,12 +176,10 @@ def check(files: ComponentFiles, module: nn.Module) -> None:
 def build(folder: Path | str, component: str) -> tuple[nn.Module, ComponentFiles]:
     """The network on the meta device, and its checked files; nothing but headers is read. Raises CheckpointError."""
     files = ComponentFiles(folder, component)
-    try:
+    config = files.folder / LAYOUT[component].folder / LAYOUT[component].config
+    with reading(config, f"describes no {component}"):
         module = network(component, files.config)
-    except (KeyError, TypeError, ValueError) as error:
-        config = files.folder / LAYOUT[component].folder / LAYOUT[component].config
-        raise CheckpointError(f"{config} describes no {component} ({type(error).__name__}: {error}).") from None
-    check(files, module)
+        check(files, module)
     return module, files
 
 
@@ -264,16 +265,17 @@ def fingerprint(folder: Path | str, component: str, dtype: torch.dtype | str) ->
     digest = hashlib.sha256(f"{component} {dtype}".encode())
     small = [folder / name for name in layout.tokenizer]
     for path in (folder / layout.folder / layout.config, *small):
-        content = path.read_bytes() if path.is_file() else b""
+        with reading(path):
+            content = read_regular(path) if path.is_file() else b""
         digest.update(f"{path.name} {len(content)}".encode() + content)
     for path in files.files:
         header, start = header_bytes(path)
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}".encode() + header)
-        with open(path, "rb") as file:
+        with reading(path), open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            digest.update(f"{path.name} {size}".encode() + header)
             for offset in _sample_offsets(start, size):
                 file.seek(offset)
-                digest.update(file.read(SAMPLE_BYTES))
+                digest.update(read_up_to(file, SAMPLE_BYTES))
     return digest.hexdigest()[:32]
 
 

@@ -4,11 +4,13 @@ It is a plain BERT (hfl/chinese-roberta-wwm-ext-large): transformers' BertModel 
 file does not have. Keys are those of the file: `bert.*`.
 """
 
-from typing import Any
+from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
+
+from models.clip_config import ClipParams
 
 
 class ClipText(nn.Module):
@@ -17,10 +19,12 @@ class ClipText(nn.Module):
     The transformer attends to all 77 positions, padding included, as officially; inside BERT padding is masked.
     """
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, params: ClipParams) -> None:
         super().__init__()
-        self.config = BertConfig.from_dict(config, attn_implementation="sdpa")
-        self.bert = BertModel(self.config, add_pooling_layer=False)
+        self.params = params
+        sizes = {**asdict(params), "pad_token_id": 0, "hidden_act": "gelu"}
+        config = BertConfig.from_dict(sizes, attn_implementation="sdpa")
+        self.bert = BertModel(config, add_pooling_layer=False)
         # BertModel keeps these two as buffers outside the checkpoint. `forward` passes them instead, so that a module
         # built on the meta device has nothing left there once its parameters are assigned.
         for name in ("position_ids", "token_type_ids"):

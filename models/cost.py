@@ -4,19 +4,18 @@ Each formula counts the tensors or products of code in models/. tests/models/tes
 PyTorch allocates and computes: a layer that changes without its formula fails there.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
+from models.clip_config import CLIP_TOKENS, ClipParams
 from models.geometry import CHUNK_LATENTS, PIXELS_PER_LATENT, VideoShape
 from models.step_llm import StepLLMParams
 from models.transformer import TOKEN_CHUNK, TransformerParams
 from models.vae import VAEParams
 
 PROMPT_TOKENS = 320  # the most that Step-LLM reads (models.tokenizers.STEP_TOKENS)
-CONTEXT_TOKENS = PROMPT_TOKENS + 77  # with CLIP's: the keys of cross-attention
+CONTEXT_TOKENS = PROMPT_TOKENS + CLIP_TOKENS  # the keys of cross-attention
 
 # models.layers.SelfAttention.qkv of a chunk of n tokens: tensors (n, D) alive at once, besides the whole q, k, v that
 # they are written into. In the compute dtype: the modulated input, three projections, q, k and the swapped halves that
@@ -138,13 +137,13 @@ def encode_image_bytes(params: VAEParams, height: int, width: int, dtype: torch.
     return ENCODE_IMAGE_TENSORS * height * width * params.encoder_widths[0] * dtype.itemsize
 
 
-def clip_parameters(config: Mapping[str, Any]) -> int:
-    """Parameters of a BERT without pooler, from its config.json; importing transformers to count them takes seconds."""
-    width, inner = config["hidden_size"], config["intermediate_size"]
-    words = config["vocab_size"] + config["max_position_embeddings"] + config["type_vocab_size"]
+def clip_parameters(params: ClipParams) -> int:
+    """Parameters of a BERT without pooler; importing transformers to count them takes seconds."""
+    width, inner = params.hidden_size, params.intermediate_size
+    words = params.vocab_size + params.max_position_embeddings + params.type_vocab_size
     attention = 4 * (width * width + width)
     layer = attention + 2 * width * inner + inner + width + 4 * width
-    return words * width + 2 * width + config["num_hidden_layers"] * layer
+    return words * width + 2 * width + params.num_hidden_layers * layer
 
 
 def _conv(taps: int, channel_pairs: int) -> int:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.regular_files import reading
+
 BEGIN, END_OF_TURN, TURN = 1, 3, 4  # <s>, <|EOT|>, <|BOT|>
 AUDIO_BASE = 65536  # id of <audio_0>; all ids from here on stand for audio
 LINGUISTIC_CODES, SEMANTIC_CODES = 1024, 4096
@@ -157,10 +159,14 @@ class SpeechTokenizer:
     """The TTS model's SentencePiece Unigram tokenizer (74,752 pieces). `folder`: of the checkpoint."""
 
     def __init__(self, folder: Path | str) -> None:
-        import sentencepiece  # here: everything else in this file works without it
+        import sentencepiece  # here: everything else in this file works without these
+
+        from models.tokenizers import PROBE, check_probe, tokenizer_bytes
 
         path = Path(folder) / "tokenizer.model"
-        self._processor = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
+        with reading(path, "is no tokenizer"):
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=tokenizer_bytes(path))
+            check_probe(self._processor.encode(PROBE), self._processor.unk_id(), len(self))
 
     def encode(self, text: str) -> list[int]:
         """BEGIN and the text's ids. Never a control or a code: what the tokenizer's normalisation makes one

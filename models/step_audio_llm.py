@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.attention import attention
+from models.config_values import divides, epsilon, fixed, layer_count, whole
 from models.layers import RMSNorm
 from models.step_llm import WordEmbedding, alibi_slopes
 
@@ -36,26 +37,19 @@ class StepAudioLLMParams:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "StepAudioLLMParams":
         """From a public config.json. ValueError if a size is missing, does not divide, or if it is another model's."""
-        if config.get("model_type", "step1") != "step1":
-            raise ValueError(f"The speech LLM's config has model_type={config['model_type']!r}; only 'step1' is read.")
-        try:
-            params = cls(
-                width=config["hidden_size"],
-                layers=config["num_hidden_layers"],
-                heads=config["num_attention_heads"],
-                groups=config["num_attention_groups"],
-                ffn_width=config["intermediate_size"],
-                vocabulary=config["vocab_size"],
-                max_length=config["max_seq_len"],
-                norm_eps=config["rms_norm_eps"],
-            )
-        except KeyError as missing:
-            raise ValueError(f"The speech LLM's config has no {missing}.") from missing
-        if params.width % params.heads or params.heads % params.groups:
-            raise ValueError(
-                f"The speech LLM's sizes do not divide: width {params.width}, "
-                f"{params.heads} heads in {params.groups} groups."
-            )
+        fixed(config, {"model_type": "step1"})
+        params = cls(
+            width=whole(config, "hidden_size"),
+            layers=layer_count(config, "num_hidden_layers"),
+            heads=whole(config, "num_attention_heads"),
+            groups=whole(config, "num_attention_groups"),
+            ffn_width=whole(config, "intermediate_size"),
+            vocabulary=whole(config, "vocab_size"),
+            max_length=whole(config, "max_seq_len"),
+            norm_eps=epsilon(config, "rms_norm_eps"),
+        )
+        divides(params.heads, params.width, f"width {params.width} by {params.heads} heads")
+        divides(params.groups, params.heads, f"{params.heads} heads by {params.groups} groups")
         return params
 
     @property

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.attention import attention
+from models.config_values import divides, epsilon, layer_count, whole
 from models.layers import RMSNorm
 
 
@@ -33,23 +34,18 @@ class StepLLMParams:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "StepLLMParams":
-        """From a public step_llm/config.json. ValueError if a size is missing or does not divide."""
-        try:
-            params = cls(
-                width=config["hidden_size"],
-                layers=config["num_layers"],
-                heads=config["num_attention_heads"],
-                groups=config["num_attention_groups"],
-                ffn_width=config["ffn_hidden_size"],
-                vocabulary=config["padded_vocab_size"],
-                norm_eps=config["layernorm_epsilon"],
-            )
-        except KeyError as missing:
-            raise ValueError(f"The LLM's config has no {missing}.") from missing
-        if params.width % params.heads or params.heads % params.groups:
-            raise ValueError(
-                f"The LLM's sizes do not divide: width {params.width}, {params.heads} heads in {params.groups} groups."
-            )
+        """From a public step_llm/config.json. ValueError if a size is missing, is none, or does not divide."""
+        params = cls(
+            width=whole(config, "hidden_size"),
+            layers=layer_count(config, "num_layers"),
+            heads=whole(config, "num_attention_heads"),
+            groups=whole(config, "num_attention_groups"),
+            ffn_width=whole(config, "ffn_hidden_size"),
+            vocabulary=whole(config, "padded_vocab_size"),
+            norm_eps=epsilon(config, "layernorm_epsilon"),
+        )
+        divides(params.heads, params.width, f"width {params.width} by {params.heads} heads")
+        divides(params.groups, params.heads, f"{params.heads} heads by {params.groups} groups")
         return params
 
     @property

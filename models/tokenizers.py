@@ -1,18 +1,22 @@
 """Text -> token ids for the two text encoders, with the official lengths. Needs no torch: the page counts tokens too.
 
-A tokenizer's folder without its file is a FileNotFoundError; `models.checkpoint` and `inspect` say it in words before.
+The constructors raise CheckpointError for a file that is missing, or that is no tokenizer which can be used.
 """
 
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import sentencepiece
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
+from models.clip_config import CLIP_TOKENS
+from models.regular_files import LFS_POINTER, CheckpointError, read_json, read_regular, reading
+
 STEP_TOKENS = 320
-CLIP_TOKENS = 77
 STEP_BOS, STEP_EOS = 1, 2
+FILE_LIMIT = 4 << 20  # bytes; the public files have about 1 MB
+PROBE = "a red ball 一只猫 12"  # a tokenizer that knows nothing of this knows no prompt
 CLIP_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -47,8 +51,12 @@ class StepTokenizer:
 
     def __init__(self, folder: Path | str) -> None:
         path = Path(folder) / "step1_chat_tokenizer.model"
-        # Bytes rather than a path: sentencepiece cannot open paths outside the C locale everywhere.
-        self._processor = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
+        with reading(path, "is no tokenizer"):
+            # Bytes rather than a path: sentencepiece cannot open paths outside the C locale everywhere.
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=tokenizer_bytes(path))
+            check_probe(self._processor.encode(PROBE), self._processor.unk_id(), len(self))
+            if len(self) <= STEP_EOS:
+                raise ValueError("it has no begin and end")
 
     def encode(self, text: str, max_length: int = STEP_TOKENS) -> TokenIds:
         """Begin, the text's first max_length - 2 tokens, end."""
@@ -67,17 +75,26 @@ class ClipTokenizer:
     """
 
     def __init__(self, folder: Path | str) -> None:
-        lines = (Path(folder) / "vocab.txt").read_text(encoding="utf-8").split("\n")
-        vocabulary = {line.rstrip("\r"): index for index, line in enumerate(lines) if line}
-        options = json.loads((Path(folder) / "tokenizer_config.json").read_text(encoding="utf-8"))
-        self._tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
-        self._tokenizer.normalizer = normalizers.BertNormalizer(
-            handle_chinese_chars=options.get("tokenize_chinese_chars", True),
-            lowercase=options.get("do_lower_case", True),
-            strip_accents=options.get("strip_accents"),
-        )
-        self._tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        self._tokenizer.add_special_tokens(list(CLIP_SPECIAL))
+        path = Path(folder) / "vocab.txt"
+        options = read_json(Path(folder) / "tokenizer_config.json")
+        with reading(path, "is no tokenizer"):
+            lines = tokenizer_bytes(path).decode("utf-8").split("\n")
+            vocabulary = {line.rstrip("\r"): index for index, line in enumerate(lines) if line}
+            if missing := [name for name in CLIP_SPECIAL if name not in vocabulary]:
+                raise ValueError(f"it lacks {' '.join(missing)}")
+            self._tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
+        with reading(Path(folder) / "tokenizer_config.json", "describes no tokenizer"):
+            self._tokenizer.normalizer = normalizers.BertNormalizer(
+                handle_chinese_chars=options.get("tokenize_chinese_chars", True),
+                lowercase=options.get("do_lower_case", True),
+                strip_accents=options.get("strip_accents"),
+            )
+        with reading(path, "is no tokenizer"):
+            self._tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+            self._tokenizer.add_special_tokens(list(CLIP_SPECIAL))
+            self._size = max(vocabulary.values()) + 1  # ids are line numbers
+            probed = self._tokenizer.encode(PROBE, add_special_tokens=False).ids
+            check_probe(probed, vocabulary["[UNK]"], self._size)
         self._begin, self._end, self._pad = (vocabulary[name] for name in ("[CLS]", "[SEP]", "[PAD]"))
 
     def encode(self, text: str, max_length: int = CLIP_TOKENS) -> TokenIds:
@@ -87,7 +104,28 @@ class ClipTokenizer:
         return TokenIds((self._begin, *kept, self._end), len(pieces) - len(kept), max_length, self._pad)
 
     def __len__(self) -> int:
-        return self._tokenizer.get_vocab_size()
+        """One more than its largest id."""
+        return self._size
+
+
+def tokenizer_bytes(path: Path) -> bytes:
+    """The file. Raises OSError; CheckpointError for a Git-LFS pointer; ValueError for an empty one."""
+    data = read_regular(path, FILE_LIMIT)
+    if data.startswith(LFS_POINTER):
+        raise CheckpointError(
+            f"{path} is a Git-LFS pointer, not the tokenizer: run `git lfs pull` there, or download it."
+        )
+    if not data:
+        raise ValueError("it is empty")
+    return data
+
+
+def check_probe(ids: Sequence[int], unknown: int, size: int) -> None:
+    """Raise ValueError where the ids of PROBE show that texts cannot be encoded."""
+    if all(number == unknown for number in ids):
+        raise ValueError("it knows no word")
+    if not all(0 <= number < size for number in ids):
+        raise ValueError("it gives ids that it does not have")
 
 
 def _utf8(text: str) -> str:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.attention import attention
+from models.config_values import epsilon, fixed, flag, layer_count, product, whole, wholes
 from models.layers import (
     AdaLayerNormSingle,
     CrossAttention,
@@ -23,6 +24,7 @@ from models.layers import (
     accumulate,
     collect,
     modulate,
+    rope_split,
     rope_tables,
 )
 
@@ -51,27 +53,24 @@ class TransformerParams:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "TransformerParams":
         """From a public transformer/config.json. ValueError for an architecture that this class does not compute."""
-        fixed = {"patch_size": 1, "norm_type": "ada_norm_single", "norm_elementwise_affine": False}
-        for key, value in fixed.items():
-            if config.get(key, value) != value:
-                raise ValueError(f"The transformer's config has {key}={config[key]!r}; only {value!r} is supported.")
-        try:
-            llm_width, clip_width = config["caption_channels"]
-            conditions = bool(config["use_additional_conditions"])
-            return cls(
-                heads=config["num_attention_heads"],
-                head_dim=config["attention_head_dim"],
-                layers=config["num_layers"],
-                in_channels=config["in_channels"],
-                out_channels=config["out_channels"],
-                llm_width=llm_width,
-                clip_width=clip_width,
-                norm_eps=config["norm_eps"],
-                takes_image=conditions,
-                takes_motion_score=conditions,
-            )
-        except KeyError as missing:
-            raise ValueError(f"The transformer's config has no {missing}.") from missing
+        fixed(config, {"patch_size": 1, "norm_type": "ada_norm_single", "norm_elementwise_affine": False})
+        llm_width, clip_width = wholes(config, "caption_channels", 2)
+        conditions = flag(config, "use_additional_conditions")
+        params = cls(
+            heads=whole(config, "num_attention_heads"),
+            head_dim=whole(config, "attention_head_dim"),
+            layers=layer_count(config, "num_layers"),
+            in_channels=whole(config, "in_channels"),
+            out_channels=whole(config, "out_channels"),
+            llm_width=llm_width,
+            clip_width=clip_width,
+            norm_eps=epsilon(config, "norm_eps"),
+            takes_image=conditions,
+            takes_motion_score=conditions,
+        )
+        product(params.heads, params.head_dim, "the width, num_attention_heads times attention_head_dim,")
+        rope_split(params.head_dim)  # ValueError unless 8 divides it
+        return params
 
     @property
     def width(self) -> int:

@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from models.config_values import fixed, layer_count, product, whole, wholes
 from models.geometry import CHUNK_FRAMES, CHUNK_LATENTS, PIXELS_PER_LATENT, is_frame_count, is_latent_count
 from models.vae_layers import (
     CausalConv,
@@ -51,19 +52,24 @@ class VAEParams:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "VAEParams":
         """From a vae/config.json; what it leaves out has the public size. ValueError for sizes that cannot be built."""
-        if config.get("version", 2) != 2:
-            raise ValueError(f"The VAE's config says version {config['version']}; only version 2 is supported.")
-        renamed = {"z_channels": "z_channels", "num_res_blocks": "res_blocks", "norm_groups": "norm_groups"}
-        sizes = {ours: config[theirs] for theirs, ours in renamed.items() if theirs in config}
-        try:
-            for part in ("encoder", "decoder"):
-                if part in config:
-                    base = config[part]["ch"]
-                    sizes[f"{part}_widths"] = tuple(base * factor for factor in config[part]["ch_mult"])
-            if "encoder" in config:
-                sizes["encoder_base"] = config["encoder"]["ch"]
-        except KeyError as missing:
-            raise ValueError(f"The VAE's config has no {missing} for its encoder or decoder.") from missing
+        fixed(config, {"version": 2})
+        sizes: dict[str, Any] = {}
+        if "z_channels" in config:
+            sizes["z_channels"] = whole(config, "z_channels")
+        if "norm_groups" in config:
+            sizes["norm_groups"] = whole(config, "norm_groups")
+        if "num_res_blocks" in config:
+            sizes["res_blocks"] = layer_count(config, "num_res_blocks")
+        for name in ("encoder", "decoder"):
+            if name in config:
+                part = config[name]
+                if not isinstance(part, Mapping):
+                    raise ValueError(f"its {name} is no object")
+                base = whole(part, "ch")
+                factors = wholes(part, "ch_mult", LEVELS)
+                sizes[f"{name}_widths"] = tuple(product(base, factor, "ch times ch_mult") for factor in factors)
+                if name == "encoder":
+                    sizes["encoder_base"] = base
         return cls(**sizes)
 
     def __post_init__(self) -> None:

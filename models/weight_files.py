@@ -6,17 +6,27 @@ an error with a sentence.
 
 import json
 import math
-import pickle
+import os
 import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+
+from models.pickle_files import Archive, NotTensors, PickledTensor, header_of_bin, read_pickle
+from models.regular_files import (
+    LFS_POINTER,
+    SMALL_FILE,
+    CheckpointError,
+    open_regular,
+    read_json,
+    read_up_to,
+    reading,
+)
 
 DTYPES = {
     "F64": torch.float64,
@@ -32,13 +42,10 @@ DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-HEADER_LIMIT = 100_000_000  # bytes; the safetensors format's own limit
+HEADER_LIMIT = SMALL_FILE  # bytes; headers of the public shards have up to 0.1 MB
+MOST_DIMENSIONS, MOST_BYTES = 8, 1 << 62
+NAME_LENGTH = 80  # characters of a tensor's or file's name in a sentence
 CAST_BYTES = 4 << 20  # scratch of a read that changes the dtype
-LFS_POINTER = b"version https://git-lfs"
-
-
-class CheckpointError(Exception):
-    """A checkpoint cannot be used; the message is a sentence with the file, the numbers and what to do."""
 
 
 @dataclass(frozen=True)
@@ -53,27 +60,14 @@ class TensorEntry:
     nbytes: int
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A json object. Raises CheckpointError where there is none."""
-    try:
-        data = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing. Download it.") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is no readable json file ({error}). Download it again.") from None
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path} holds no json object. Download it again.")
-    return data
-
-
 def read_index(path: Path) -> dict[str, str]:
     """Tensor name -> shard file name of a `*.safetensors.index.json`; every shard named is a file beside it."""
     names = read_json(path).get("weight_map")
     if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
         raise CheckpointError(f"{path} has no weight_map from tensor names to file names. Download it again.")
     shards = sorted(set(names.values()))
-    if outside := [name for name in shards if name in ("", ".", "..") or Path(name).name != name or "\\" in name]:
-        raise CheckpointError(f"{path} names {outside[0]!r}, which is no file beside it. Do not use this folder.")
+    if outside := [name for name in shards if not _is_file_name(name)]:
+        raise CheckpointError(f"{path} names {outside[0][:80]!r}, which is no file beside it. Do not use this folder.")
     if absent := [name for name in shards if not (path.parent / name).is_file()]:
         raise CheckpointError(
             f"{path} names {len(absent)} files that are not there: {first_names(absent)}. Download them."
@@ -81,34 +75,36 @@ def read_index(path: Path) -> dict[str, str]:
     return names
 
 
+def _is_file_name(name: str) -> bool:
+    return name not in ("", ".", "..") and not set(name) & {"/", "\\", "\0"} and len(name) < 256
+
+
 def read_table(path: Path) -> dict[str, TensorEntry]:
     """Name -> entry of every tensor in a .safetensors file or a PyTorch .bin, checked against the file's length.
 
-    Raises CheckpointError for a missing, truncated or foreign file and for a Git-LFS pointer.
+    Raises CheckpointError for a missing, truncated or foreign file, for a Git-LFS pointer, for what is no file.
     """
-    try:
-        size = path.stat().st_size
-        with open(path, "rb") as file:
-            start = file.read(len(LFS_POINTER))
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from None
-    if start == LFS_POINTER:
-        raise CheckpointError(
-            f"{path} is a Git-LFS pointer of {size} bytes, not the weights: run `git lfs pull` there, or download it."
-        )
-    return _safetensors_table(path, size) if path.suffix == ".safetensors" else _pickle_table(path, size)
+    with reading(path), open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise CheckpointError(
+                f"{path} is a Git-LFS pointer of {size} bytes, not the weights: run `git lfs pull` there, "
+                "or download it."
+            )
+        file.seek(0)
+        return (_safetensors_table if path.suffix == ".safetensors" else _pickle_table)(path, file, size)
 
 
 def read_into(entry: TensorEntry, out: Tensor) -> None:
     """Fill `out` (contiguous, on the CPU, entry.shape) from the file; another dtype is cast piece by piece.
 
-    Raises CheckpointError where the file ends too early; ValueError for an unfit `out`.
+    Raises CheckpointError where the file ends too early or cannot be read; ValueError for an unfit `out`.
     """
     if out.device.type != "cpu" or not out.is_contiguous() or tuple(out.shape) != entry.shape:
         raise ValueError(f"{entry.name} {entry.shape} cannot be read into {tuple(out.shape)} on {out.device}")
     if not out.numel():
         return
-    with open(entry.file, "rb", buffering=0) as file:
+    with reading(entry.file), open_regular(entry.file) as file:
         file.seek(entry.offset)
         if out.dtype == entry.dtype:
             _fill(file, out, entry)
@@ -125,20 +121,21 @@ def header_bytes(path: Path) -> tuple[bytes, int]:
     """The bytes of a file that describe its content, for a fingerprint, and the offset where its data begin.
 
     safetensors: the json header. PyTorch .bin: the zip directory at its end, which holds a checksum per tensor.
+    Raises CheckpointError.
     """
-    with open(path, "rb") as file:
-        if path.suffix == ".safetensors":
-            length = struct.unpack("<Q", file.read(8))[0]
-            return file.read(length), 8 + length
-        with zipfile.ZipFile(file) as archive:
-            file.seek(archive.start_dir)
-            return file.read(), 0
+    with reading(path):
+        if path.suffix != ".safetensors":
+            return header_of_bin(path)
+        with open_regular(path) as file:
+            length = _header_length(path, file, os.fstat(file.fileno()).st_size)
+            return read_up_to(file, length), 8 + length
 
 
 def first_names(names: list[str], count: int = 5) -> str:
-    """The first few names as text, with the number left out."""
+    """The first few names as text, with the number left out; a long name is cut."""
     rest = len(names) - count
-    return ", ".join(names[:count]) + (f" and {rest} more" if rest > 0 else "")
+    shown = [name if len(name) <= NAME_LENGTH else f"{name[:NAME_LENGTH]}…" for name in names[:count]]
+    return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _fill(file: Any, out: Tensor, entry: TensorEntry) -> None:
@@ -151,24 +148,31 @@ def _fill(file: Any, out: Tensor, entry: TensorEntry) -> None:
         done += count
 
 
-def _safetensors_table(path: Path, size: int) -> dict[str, TensorEntry]:
-    # Format: u64 length of the header, the header (json), then the data, to which the offsets are relative.
-    with open(path, "rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else HEADER_LIMIT + 1
-        if length > HEADER_LIMIT:
-            raise CheckpointError(f"{path} ({size} bytes) is no safetensors file. Download it again.")
-        if 8 + length > size:
-            raise _cut_short(path, 8 + length, size)
-        text = file.read(length)
-    try:
-        header = json.loads(text)
+def _header_length(path: Path, file: BinaryIO, size: int) -> int:
+    """The u64 at the start of a safetensors file, which its header (json) follows, then the data."""
+    start = file.read(8)
+    length = struct.unpack("<Q", start)[0] if len(start) == 8 else HEADER_LIMIT + 1
+    if length > HEADER_LIMIT:
+        raise CheckpointError(f"{path} ({size} bytes) is no safetensors file. Download it again.")
+    if 8 + length > size:
+        raise _cut_short(path, 8 + length, size)
+    return length
+
+
+def _safetensors_table(path: Path, file: BinaryIO, size: int) -> dict[str, TensorEntry]:
+    length = _header_length(path, file, size)
+    with reading(path, "has a header that cannot be read"):
+        header = json.loads(read_up_to(file, length))
         header.pop("__metadata__", None)
         table = {name: _entry(name, path, fields, 8 + length) for name, fields in header.items()}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise CheckpointError(f"The header of {path} cannot be read ({reason}). Download it again.") from None
-    end = max((entry.offset + entry.nbytes for entry in table.values()), default=8 + length)
+    end = 8 + length
+    for entry in sorted(table.values(), key=lambda entry: (entry.offset, entry.nbytes)):
+        if entry.offset != end:
+            raise CheckpointError(
+                f"{path} has a header whose tensors overlap or leave gaps, at {first_names([entry.name])}. "
+                "Download it again."
+            )
+        end += entry.nbytes
     if end > size:
         raise _cut_short(path, end, size)
     if end < size:
@@ -179,46 +183,42 @@ def _safetensors_table(path: Path, size: int) -> dict[str, TensorEntry]:
 def _entry(name: str, path: Path, fields: Mapping[str, Any], base: int) -> TensorEntry:
     dtype, shape = DTYPES[fields["dtype"]], tuple(fields["shape"])
     begin, end = fields["data_offsets"]
-    if not all(isinstance(n, int) and n >= 0 for n in (*shape, begin, end)):
-        raise ValueError(f"{name} has a size or place that is no number")
+    known = (isinstance(n, int) and 0 <= n < MOST_BYTES for n in (*shape[:MOST_DIMENSIONS], begin, end))
+    if len(shape) > MOST_DIMENSIONS or not all(known):
+        raise ValueError(f"{first_names([name])} has a size or place that is no number")
     if end - begin != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"{name} of shape {shape} takes {end - begin} bytes")
+        raise ValueError(f"{first_names([name])} of shape {shape} takes {end - begin} bytes")
     return TensorEntry(name, path, dtype, shape, base + begin, end - begin)
 
 
-def _pickle_table(path: Path, size: int) -> dict[str, TensorEntry]:
-    """Only the pickle of names and shapes is read, with torch's allowlist; the weights stay untouched.
-
-    Under FakeTensorMode torch.load makes tensors without data whose storages know their place in the file
-    (PyTorch notes, "Serialization semantics").
-    """
+def _pickle_table(path: Path, file: BinaryIO, size: int) -> dict[str, TensorEntry]:
     try:
-        zipfile.ZipFile(path).close()  # the directory at the end is there, so the file is whole
-        with FakeTensorMode():
-            tensors = torch.load(path, weights_only=True, map_location="cpu")
-        items = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
+        archive = Archive(file)
+        tensors = read_pickle(archive.pickle())
     except zipfile.BadZipFile:
         reason = f"{path} ({size} bytes) is cut short or no PyTorch file: the directory at its end is missing."
         raise CheckpointError(f"{reason} Download it again.") from None
-    except pickle.UnpicklingError:
-        raise CheckpointError(f"{path} holds more than tensors and was not opened. Do not use this file.") from None
-    except (OSError, ValueError, RuntimeError, AttributeError, EOFError) as error:
-        raise CheckpointError(f"{path} cannot be read ({str(error).splitlines()[0]}). Download it again.") from None
-    table = {name: _pickle_entry(name, path, tensor) for name, tensor in items.items()}
+    except NotTensors as error:
+        raise CheckpointError(f"{path} holds more than tensors ({error}) and was not opened. Do not use it.") from None
+    table = {name: _pickle_entry(name, path, tensor, archive) for name, tensor in tensors.items()}
     end = max((entry.offset + entry.nbytes for entry in table.values()), default=0)
     if end > size:
         raise _cut_short(path, end, size)
     return table
 
 
-def _pickle_entry(name: str, path: Path, tensor: Tensor) -> TensorEntry:
-    if not tensor.is_contiguous():
-        raise CheckpointError(f"{path} stores {name} with gaps. Save it again with contiguous tensors.")
-    start, width = tensor.untyped_storage()._checkpoint_offset, tensor.dtype.itemsize
-    if start is None:
-        raise CheckpointError(f"{path} does not say where {name} lies. Save it again with torch.save.")
-    offset, nbytes = start + int(tensor.storage_offset()) * width, tensor.numel() * width
-    return TensorEntry(name, path, tensor.dtype, tuple(tensor.shape), offset, nbytes)
+def _pickle_entry(name: str, path: Path, tensor: PickledTensor, archive: Archive) -> TensorEntry:
+    said = first_names([name])
+    if not tensor.is_contiguous:
+        raise CheckpointError(f"{path} stores {said} with gaps. Save it again with contiguous tensors.")
+    dtype = tensor.storage.dtype
+    place, room = archive.place(f"data/{tensor.storage.key}")
+    begin, nbytes = tensor.offset * dtype.itemsize, tensor.elements * dtype.itemsize
+    if begin + nbytes > room:
+        raise CheckpointError(
+            f"{path} stores {said} in {room:,} bytes, it needs {begin + nbytes:,}. Download it again."
+        )
+    return TensorEntry(name, path, dtype, tensor.shape, place + begin, nbytes)
 
 
 def _cut_short(path: Path, expected: int, actual: int) -> CheckpointError:

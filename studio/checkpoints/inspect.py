@@ -1,13 +1,14 @@
 """What a checkpoint folder holds, and what is missing or corrupt in it, in plain words. Reads headers, no weights."""
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from models.agreement import check_agreement, read_params
 from models.checkpoint import CheckpointError, ComponentFiles, build, find_weight_files
 from models.layout import COMPONENTS, LAYOUT
 from models.tokenizers import ClipTokenizer, StepTokenizer
-from models.weight_files import LFS_POINTER, read_table
+from models.transformer import TransformerParams
+from models.weight_files import read_table
 from studio.checkpoints.download_record import read_download_record
 from studio.config import ModelConfig, Variant, load_models, part_folder
 from studio.units import GB
@@ -70,8 +71,11 @@ def inspect(folder: Path) -> FolderReport:
     folder = Path(folder).expanduser().resolve()
     models = load_models()
     known = _known_model(folder, models)
-    parts = tuple(_inspect_part(folder, component, known[1] if known else None) for component in COMPONENTS)
-    return FolderReport(folder, _family(folder, models, known[0] if known else None), parts)
+    parts = [_inspect_part(folder, component, known[1] if known else None) for component in COMPONENTS]
+    report = FolderReport(folder, _family(folder, models, known[0] if known else None), tuple(parts))
+    if report.ok and (problem := _disagreement({part.component: part.elsewhere or folder for part in parts})):
+        parts[0] = replace(parts[0], problems=(problem,))
+    return replace(report, parts=tuple(parts))
 
 
 def _known_model(folder: Path, models: dict[str, ModelConfig]) -> tuple[ModelConfig, Variant] | None:
@@ -86,10 +90,10 @@ def _known_model(folder: Path, models: dict[str, ModelConfig]) -> tuple[ModelCon
 def _family(folder: Path, models: dict[str, ModelConfig], known: ModelConfig | None) -> str:
     # T2V and Turbo have equal files, so the folder's name in a yaml or the record of a download tells them apart.
     try:
-        config = json.loads((folder / LAYOUT["transformer"].folder / "config.json").read_bytes())
-        family = FAMILIES[bool(config["use_additional_conditions"])]
-    except (OSError, ValueError, KeyError, TypeError):
+        params = read_params(folder, "transformer")
+    except CheckpointError:
         return "no Step-Video transformer"
+    family = FAMILIES[isinstance(params, TransformerParams) and params.takes_image]
     record = read_download_record(folder)
     for model in models.values():
         if record is not None and record.repo in model.sources.values():
@@ -138,15 +142,26 @@ def _broken_shards(folder: Path, component: str) -> list[str]:
 
 def _tokenizer_problems(folder: Path, component: str) -> list[str]:
     paths = [folder / name for name in LAYOUT[component].tokenizer]
-    found = [f"{path} is missing. Download it." for path in paths if not path.is_file()]
-    found += [
-        f"{path} is a Git-LFS pointer, not the tokenizer: run `git lfs pull` there, or download it."
-        for path in paths
-        if path.is_file() and path.read_bytes().startswith(LFS_POINTER)
-    ]
-    if paths and not found:
-        try:
-            (StepTokenizer if component == "step_llm" else ClipTokenizer)(paths[0].parent)
-        except (RuntimeError, ValueError, KeyError, OSError) as error:
-            found.append(f"{paths[0]} is no tokenizer ({error}). Download it again.")
-    return found
+    if missing := [f"{path} is missing. Download it." for path in paths if not path.exists()]:
+        return missing
+    try:
+        if paths:
+            _open_tokenizer(folder, component)
+    except CheckpointError as problem:
+        return [str(problem)]
+    return []
+
+
+def _open_tokenizer(folder: Path, component: str) -> StepTokenizer | ClipTokenizer:
+    place = folder / LAYOUT[component].tokenizer_folder
+    return StepTokenizer(place) if component == "step_llm" else ClipTokenizer(place)
+
+
+def _disagreement(folders: dict[str, Path]) -> str:
+    """Why sound parts do not make a model together; "" where they do."""
+    try:
+        tokens = {name: len(_open_tokenizer(folders[name], name)) for name in ("step_llm", "clip")}
+        check_agreement(folders, tokens)
+    except CheckpointError as problem:
+        return str(problem)
+    return ""

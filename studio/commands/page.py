@@ -4,6 +4,7 @@ import argparse
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -87,7 +88,7 @@ def _backend(
 ) -> Backend:
     """Everything the page may ask for."""
     models, moves = load_models(), load_camera_moves()
-    tokenizers: dict[tuple[str, bool], dict[str, Tokenizer]] = {}
+    tokenizers: dict[tuple[str, bool], Mapping[str, Tokenizer]] = {}
 
     def report(settings: ResolvedSettings, language: str) -> TextReport:
         model, has_image = models[settings.model], settings.first_image is not None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from models.agreement import check_agreement
 from models.attention import attention_backend
 from models.checkpoint import fingerprint
 from models.layout import COMPONENTS, LAYOUT
@@ -17,14 +18,13 @@ from models.tokenizers import ClipTokenizer, StepTokenizer
 from studio import __version__
 from studio.checkpoints.quantize import int8_folders
 from studio.config import CameraMove, ModelConfig, StudioConfig, part_folder
-from studio.errors import InputError, ModelMissing, StudioError
+from studio.errors import InputError, ModelMissing
 from studio.memory.manager import MemoryManager
 from studio.memory.plan import RuntimeConfig, WeightMode
 from studio.memory.planning.speeds import load_speeds
 from studio.memory.usage import budgets_for
 from studio.pipeline.embeddings import EmbeddingCache
 from studio.pipeline.run import Engine, file_errors
-from studio.prompt import Tokenizer
 
 CACHE_FOLDER = ".cache"  # inside the output folder: encoded prompts, colour maps, measured speeds
 
@@ -93,15 +93,13 @@ def weights_file(folders: Mapping[str, Path | None]) -> Path | None:
     return max(shards, key=lambda shard: shard.stat().st_size, default=None)
 
 
-def open_tokenizers(folders: Mapping[str, Path]) -> dict[str, Tokenizer]:
-    """The tokenizers of both encoders, by component. Raises StudioError where a file of theirs is missing."""
-    try:
-        return {
-            "step_llm": StepTokenizer(folders["step_llm"] / LAYOUT["step_llm"].tokenizer_folder),
-            "clip": ClipTokenizer(folders["clip"] / LAYOUT["clip"].tokenizer_folder),
-        }
-    except FileNotFoundError as error:
-        raise StudioError("checkpoint", reason=f"{error.filename} is missing: the tokenizer needs it") from None
+@file_errors()
+def open_tokenizers(folders: Mapping[str, Path]) -> Mapping[str, StepTokenizer | ClipTokenizer]:
+    """The tokenizers of both encoders, by component. Raises StudioError where a file of theirs cannot be used."""
+    return {
+        "step_llm": StepTokenizer(folders["step_llm"] / LAYOUT["step_llm"].tokenizer_folder),
+        "clip": ClipTokenizer(folders["clip"] / LAYOUT["clip"].tokenizer_folder),
+    }
 
 
 def usable_folders(
@@ -130,7 +128,8 @@ def open_engine(
     Raises as `usable_folders`, and StudioError for bad files. Who shares the device owns it by now.
     """
     folders, device = usable_folders(model, has_image, config, options), pick_device(options.device)
-    dtype = compute_dtype(device)
+    dtype, tokenizers = compute_dtype(device), open_tokenizers(folders)
+    check_agreement(folders, {part: len(tokenizer) for part, tokenizer in tokenizers.items()})
     prints = {part: fingerprint(folder, part, str(dtype)) for part, folder in folders.items()}
     cache = config.output_dir / CACHE_FOLDER
     int8_compute = options.weights is WeightMode.INT8_COMPUTE
@@ -146,7 +145,7 @@ def open_engine(
         model=model,
         moves=moves,
         memory=MemoryManager(folders, runtime),
-        tokenizers=open_tokenizers(folders),
+        tokenizers=tokenizers,
         embeddings=EmbeddingCache(cache / "embeddings", config.embedding_cache_gb),
         colours_path=cache / "colours" / f"{prints['vae'][:32]}.safetensors",
         text_fingerprint=_text_fingerprint(prints, options.weights),

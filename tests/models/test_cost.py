@@ -1,6 +1,7 @@
 """The formulas of models/cost.py against the bytes that PyTorch allocates and the FLOP that it counts."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -11,11 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models import cost
 from models.checkpoint import network
+from models.clip_config import ClipParams
 from models.geometry import VideoShape
 from models.step_llm import Layer, StepLLMParams
 from models.transformer import TOKEN_CHUNK, Transformer, TransformerParams
 from models.vae import VAE, VAEParams
-from studio.memory.planning.footprint import PUBLIC_CLIP
 from tests.models.live_bytes import LiveBytes
 
 DTYPES = (torch.float32, torch.bfloat16)
@@ -83,9 +84,9 @@ def test_prompt_and_image_bytes_are_upper_bounds():
 
 
 def test_clip_is_counted_as_transformers_builds_it():
-    config = {**PUBLIC_CLIP, "vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64}
-    module = network("clip", {**config, "num_attention_heads": 2})
-    assert cost.clip_parameters(config) == sum(parameter.numel() for parameter in module.parameters())
+    params = ClipParams(99, 32, 2, 2, 64)
+    module = network("clip", asdict(params))
+    assert cost.clip_parameters(params) == sum(parameter.numel() for parameter in module.parameters())
 
 
 def test_the_work_of_a_block_is_what_pytorch_counts():

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from models.clip_config import ClipParams
 from models.step_llm import StepLLM, StepLLMParams
 from models.transformer import Transformer, TransformerParams
 from tests.golden.rule import GOLDEN
@@ -68,6 +69,7 @@ def test_public_configs_give_the_default_sizes():
         return json.loads((SHARED / "t2v" / part / "config.json").read_text())
 
     assert StepLLMParams.from_config(config("step_llm")) == StepLLMParams()
+    assert ClipParams.from_config(config("hunyuan_clip/clip_text_encoder")) == ClipParams()
     transformer = config("transformer")
     assert TransformerParams.from_config(transformer) == TransformerParams()
     with_image = TransformerParams.from_config(transformer | {"use_additional_conditions": True})

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from models import cost
+from models.clip_config import ClipParams
 from models.geometry import VideoShape
 from models.quantized import int8_block, scratch_elements
 from models.step_llm import Layer, StepLLM, StepLLMParams
@@ -16,16 +17,6 @@ from models.transformer import Block, Transformer, TransformerParams
 from models.vae import VAE, VAEParams
 from studio.memory.plan import WeightMode
 from studio.memory.streaming.layout import UnitLayout
-
-# Sizes in the public clip_text_encoder/config.json; for plans made before anything is downloaded.
-PUBLIC_CLIP = {
-    "vocab_size": 47020,
-    "hidden_size": 1024,
-    "num_hidden_layers": 24,
-    "intermediate_size": 4096,
-    "max_position_embeddings": 512,
-    "type_vocab_size": 2,
-}
 
 
 @dataclass(frozen=True)
@@ -35,22 +26,16 @@ class Architecture:
     transformer: TransformerParams = TransformerParams()
     step_llm: StepLLMParams = StepLLMParams()
     vae: VAEParams = VAEParams()
-    clip: Mapping[str, Any] | None = None  # sizes as in its config.json; None: PUBLIC_CLIP
+    clip: ClipParams = ClipParams()
 
     @classmethod
-    def from_configs(cls, configs: Mapping[str, Mapping[str, Any] | None], *, takes_image: bool) -> "Architecture":
-        """From config.json contents by component; None where a component is not installed: the public sizes.
+    def of_parts(cls, params: Mapping[str, Any], *, takes_image: bool) -> "Architecture":
+        """From the architectures by component; one that is not installed has the public sizes.
 
-        takes_image tells TI2V from T2V where the transformer's config is not there to say it.
+        takes_image tells TI2V from T2V where the transformer is not there to say it.
         """
-        transformer, llm, vae = (configs.get(name) for name in ("transformer", "step_llm", "vae"))
         public = TransformerParams(takes_image=takes_image, takes_motion_score=takes_image)
-        return cls(
-            transformer=public if transformer is None else TransformerParams.from_config(transformer),
-            step_llm=StepLLMParams() if llm is None else StepLLMParams.from_config(llm),
-            vae=VAEParams() if vae is None else VAEParams.from_config(vae),
-            clip=configs.get("clip"),
-        )
+        return cls(**{"transformer": public, **params})
 
 
 @dataclass(frozen=True)
@@ -90,7 +75,7 @@ class ModelSizes:
             weights=weights,
             transformer=_network(transformer.layers, block, around_blocks, dtype, weights),
             step_llm=_network(llm.layers, layer, around_layers, dtype, weights.of_step_llm),
-            clip_bytes=cost.clip_parameters(architecture.clip or PUBLIC_CLIP) * torch.float32.itemsize,
+            clip_bytes=cost.clip_parameters(architecture.clip) * torch.float32.itemsize,
             vae_bytes=_layout_bytes(_vae(architecture.vae), dtype),
         )
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import torch
 
+from models.agreement import config_path, read_params
 from models.geometry import VideoShape
-from models.layout import LAYOUT
-from models.weight_files import read_json
 from studio.errors import DoesNotFit
 from studio.memory.plan import Plan, RuntimeConfig, WeightMode
 from studio.memory.planning import planner
@@ -31,16 +30,16 @@ class SizeCache:
         self._sizes: dict[WeightMode, ModelSizes] = {}
 
     def sizes(self, weights: WeightMode) -> ModelSizes:
-        """The model's sizes with its weights stored this way."""
+        """The model's sizes with its weights stored this way. Raises CheckpointError for a config that is none."""
         if weights not in self._sizes:
             self._sizes[weights] = ModelSizes.of(self._architecture, self._dtype, weights)
         return self._sizes[weights]
 
     @cached_property
     def _architecture(self) -> Architecture:
-        places = {name: folder / LAYOUT[name].folder / "config.json" for name, folder in self._parts.items()}
-        configs = {name: read_json(path) for name, path in places.items() if path.is_file()}
-        return Architecture.from_configs(configs, takes_image=self._takes_image)
+        here = {name: folder for name, folder in self._parts.items() if config_path(folder, name).exists()}
+        params = {name: read_params(folder, name) for name, folder in here.items()}
+        return Architecture.of_parts(params, takes_image=self._takes_image)
 
 
 class PlanCache:

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.clip_config import ClipParams
 from models.geometry import VideoShape
 from models.step_llm import StepLLMParams
 from models.transformer import TransformerParams
@@ -17,7 +18,6 @@ from models.vae import VAEParams
 from studio.memory.plan import OFFLOADS, Budgets, WeightMode
 from studio.memory.planning import planner
 from studio.memory.planning.footprint import (
-    PUBLIC_CLIP,
     Architecture,
     ModelSizes,
 )
@@ -41,7 +41,7 @@ SMALL = Architecture(
     transformer=TransformerParams(heads=2, head_dim=64, layers=7, in_channels=8, out_channels=8, llm_width=128),
     step_llm=StepLLMParams(width=128, layers=3, heads=4, groups=2, ffn_width=256, vocabulary=64),
     vae=VAEParams(z_channels=8, encoder_widths=(32,) * 4, decoder_widths=(32,) * 4),
-    clip={**PUBLIC_CLIP, "vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64},
+    clip=ClipParams(vocab_size=99, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64),
 )
 
 
@@ -83,9 +83,8 @@ def test_int8_takes_052():
 
 
 def test_configs_of_installed_components_win_over_public_sizes():
-    config = {"hidden_size": 64, "num_layers": 2, "num_attention_heads": 2, "num_attention_groups": 1,
-              "ffn_hidden_size": 96, "padded_vocab_size": 10, "layernorm_epsilon": 1e-5}  # fmt: skip
-    found = Architecture.from_configs({"step_llm": config, "vae": None}, takes_image=True)
+    llm = StepLLMParams(width=64, layers=2, heads=2, groups=1, ffn_width=96, vocabulary=10)
+    found = Architecture.of_parts({"step_llm": llm}, takes_image=True)
     assert found.step_llm.width == 64 and found.transformer == TransformerParams(
         takes_image=True, takes_motion_score=True
     )

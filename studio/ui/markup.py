@@ -86,7 +86,8 @@ def page_switches(language: str, has_login: bool) -> str:
     theme = f'<button type="button" id="theme-switch" aria-label="{words}" title="{words}"></button>'
     if not has_login:
         return theme
-    leave = f'<button type="submit" id="logout">{text(say("logout", language))}</button>'
+    leave = text(say("logout", language))
+    leave = f'<button type="submit" id="logout" title="{leave}" aria-label="{leave}"><span>{leave}</span></button>'
     return f'<div class="switches">{theme}<form method="post" action="logout">{leave}</form></div>'
 
 

@@ -152,6 +152,7 @@ def gradio_rules(page: gr.Blocks, uploads: Uploads) -> tuple[Rule, ...]:
         Rule("GET", "/static/{path...}"),
         Rule("GET", "/theme.css"),
         Rule("GET", "/favicon.ico", open=True),
+        Rule("GET", "/gradio_api/app_id"),  # asked after a lost connection: another id reloads the page
         Rule("GET", "/gradio_api/upload_progress"),
         Rule("POST", "/gradio_api/upload", upload=True),
         Rule("POST", "/gradio_api/run/predict", check=call_check(page, uploads)),

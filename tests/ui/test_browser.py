@@ -18,6 +18,7 @@ from studio.settings import GenerationSettings
 from studio.ui.server import ServeOptions, serve
 from studio.ui.strings import MOVES, STRINGS
 from tests.ui.fake_backend import FAIL_WORD, FakeBackend, Pace, paint
+from tests.ui.serving import serving
 from tests.ui.visitor import CHROMIUM, DESKTOP, FLAGS, PHONE, visitors
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -247,6 +248,39 @@ def test_the_gallery_uses_again_and_deletes(studio, visit):
     page.click("#gallery-actions button:has-text('Delete for good')")
     page.wait_for_selector(".grid .card:has-text('first')", state="detached")
     assert [job.settings.prompt for job in fake.backend.queue.list()] == [f"this will {FAIL_WORD}"]
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_the_login_page_lets_in_and_out(browser, tmp_path, size):
+    """In both languages, light and dark, with nothing too wide; a wrong word keeps the name."""
+    fake, name = FakeBackend(tmp_path), "desktop" if size is DESKTOP else "phone"
+    with serving(fake, auth=(("ada", "lovelace"),)) as served:
+        for locale, light, wrong, out in (
+            ("en-US", "light", "Wrong name or password.", "Log out"),
+            ("zh-CN", "dark", "用户名或密码错误。", "退出登录"),
+        ):
+            with browser.new_context(viewport=size, locale=locale, color_scheme=light) as context:
+                page = context.new_page()
+                page.goto(served.url)
+                assert page.evaluate("document.activeElement.id") == "user" and page.inner_text("form")
+                page.fill("#user", "ada")
+                page.fill("#password", "love")
+                page.keyboard.press("Enter")
+                page.wait_for_selector(f".alert >> text={wrong}")
+                assert page.input_value("#user") == "ada" and page.evaluate("document.activeElement.id") == "password"
+                words = " ".join(words_of(page))
+                assert bool(re.search("[\u4e00-\u9fff]", words.replace("中文", ""))) == (locale == "zh-CN")
+                assert bool(re.search("Name|Password|terminal", words)) == (locale == "en-US")
+                page.screenshot(path=tmp_path / f"login-{name}-{light}-{locale}.png")
+                assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+                page.fill("#password", "lovelace")
+                page.click("button[type=submit]")
+                page.wait_for_selector("#generate")
+                page.wait_for_selector(f"#logout[aria-label='{out}']")
+                page.screenshot(path=tmp_path / f"in-{name}-{light}-{locale}.png")
+                assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+                page.click("#logout")
+                page.wait_for_selector("#password")
 
 
 def words_of(page):

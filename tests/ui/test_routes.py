@@ -24,6 +24,7 @@ SERVED = OPEN | {
     ("GET", "/theme.css"),
     ("GET", "/studio/alive"),
     ("GET", "/studio/media/{id}/{kind}"),
+    ("GET", "/gradio_api/app_id"),
     ("GET", "/gradio_api/upload_progress"),
     ("POST", "/gradio_api/upload"),
     ("POST", "/gradio_api/run/{api_name}"),  # for the name "predict" alone
@@ -31,7 +32,7 @@ SERVED = OPEN | {
 # Routes that gradio has and the page does not need. Those with a slash at the end are the same routes again.
 CLOSED = {
     "GET": """/config /openapi.json /manifest.json /monitoring /monitoring/summary /monitoring/{key} /pwa_icon
-        /pwa_icon/{size} /logout /svelte/{path:path} /gradio_api/app_id /gradio_api/deep_link /gradio_api/dev/reload
+        /pwa_icon/{size} /logout /svelte/{path:path} /gradio_api/deep_link /gradio_api/dev/reload
         /gradio_api/call/{api_name}/{event_id} /gradio_api/call/v2/{api_name}/{event_id}
         /gradio_api/custom_component/{id}/{environment}/{type}/{file_name} /gradio_api/file/{path:path}
         /gradio_api/file={path_or_url:path} /gradio_api/heartbeat/{session_hash} /gradio_api/info

@@ -7,6 +7,7 @@ A refusal is a clean 4xx and one line in the log.
 
 import logging
 import re
+import sys
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,7 @@ from studio.service.origin import ServedHosts, foreign
 from studio.service.uploads import Uploads
 
 BODY_LIMIT = 2**20  # bytes, outside the upload routes
+LONGEST_NAME = 200  # bytes of one part of a path
 VISITOR = "studio.visitor"  # key of a scope that passed
 LOCAL_USER = "local"  # where no login is required
 COMMON_HEADERS = {
@@ -35,6 +37,7 @@ FRAMES = "frame-ancestors 'none'"
 # By these the sender of a request says what only a proxy may: stripped, so that nothing behind the gate believes them.
 FORWARDED_HEADERS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port",
                      "x-forwarded-prefix", "x-real-ip", "x-gradio-server")  # fmt: skip
+_WORD = re.compile(r"\w+=[\w-]{1,64}", re.ASCII)
 _log = logging.getLogger(__name__)
 
 Check = Callable[[bytes], str | None]
@@ -45,14 +48,15 @@ KeyChecker = Callable[[str], str | None]
 class Rule:
     """What is served: a method and a path, in which {name} is one part and {name...} one or more.
 
-    open: without a login. upload: the body streams to disk, up to the limit for uploads. check: why a body is none of
-    the page's, None for a sound one.
+    open: without a login. upload: the body streams to disk, up to the limit for uploads. query: the parameters that are
+    passed on, each a short word. check: why a body is none of the page's, None for a sound one.
     """
 
     method: str
     path: str
     open: bool = False
     upload: bool = False
+    query: tuple[str, ...] = ()
     check: Check | None = None
 
     @cached_property
@@ -121,7 +125,7 @@ class Gate:
         try:
             visitor = self._visitor(scope, headers)
             rule = self._rule(scope, visitor)
-            passed = _passed(scope, visitor)
+            passed = _passed(scope, visitor, rule)
             if rule.upload:
                 await self._upload(passed, headers, receive, guarded)
             elif scope["method"] in ("GET", "HEAD"):
@@ -157,7 +161,8 @@ class Gate:
 
     def _rule(self, scope: Scope, visitor: Visitor) -> Rule:
         method, path = scope["method"], scope["path"]
-        sound = path.isprintable() and "\\" not in path and ".." not in path.split("/")
+        parts = path.encode().split(b"/")
+        sound = path.isprintable() and "\\" not in path and b".." not in parts and max(map(len, parts)) <= LONGEST_NAME
         rule = next((rule for rule in self._rules if sound and rule.serves(method, path)), None)
         if not visitor.user and not (rule and rule.open):
             raise Refusal(401, "login_needed", "nobody came in")
@@ -186,8 +191,14 @@ class Gate:
                 raise HTTPException(413, message(too_large.code, too_large.values))
             return part
 
+        async def clean(part: Message) -> None:
+            """A form that breaks its reader is the sender's fault: the reader's 500 becomes a refusal."""
+            if part["type"] == "http.response.start" and part["status"] >= 500:
+                raise Refusal(400, "call_unknown", f"the upload was not understood ({sys.exc_info()[1]!r})")
+            await send(part)
+
         try:
-            await self._app(scope, counted, send)
+            await self._app(scope, counted, clean)
         finally:
             self._uploads.release(size)
 
@@ -203,11 +214,15 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text[:200])
 
 
-def _passed(scope: Scope, visitor: Visitor) -> Scope:
-    """The scope for what is behind the gate: who asks, under which scheme, and no claims of proxies."""
+def _passed(scope: Scope, visitor: Visitor, rule: Rule) -> Scope:
+    """The scope for what is behind the gate: who asks, under which scheme, what the rule lets pass of a query, and no
+    claims of proxies."""
     names = {name.encode() for name in FORWARDED_HEADERS}
-    kept = [(name, value) for name, value in scope["headers"] if name.lower() not in names]
-    return {**scope, "scheme": visitor.origin.partition(":")[0], "headers": kept, VISITOR: visitor}
+    headers = [(name, value) for name, value in scope["headers"] if name.lower() not in names]
+    given = scope["query_string"].decode("latin-1").split("&")
+    query = "&".join(part for part in given if part.partition("=")[0] in rule.query and _WORD.fullmatch(part))
+    scheme = visitor.origin.partition(":")[0]
+    return {**scope, "scheme": scheme, "headers": headers, "query_string": query.encode(), VISITOR: visitor}
 
 
 def _refused(scope: Scope, headers: Headers, refusal: Refusal) -> Response:

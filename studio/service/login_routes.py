@@ -12,7 +12,11 @@ from starlette.routing import Route
 from studio.service.gate import VISITOR, Rule, Visitor, cookie_name
 from studio.service.login import Login, Refused
 
-LOGIN_RULES = (Rule("GET", "/login", open=True), Rule("POST", "/login", open=True), Rule("POST", "/logout", open=True))
+LOGIN_RULES = (
+    Rule("GET", "/login", open=True, query=("language",)),
+    Rule("POST", "/login", open=True),
+    Rule("POST", "/logout", open=True),
+)
 MAX_FIELDS = 8  # of the form
 LONGEST_FIELD = 1000  # characters
 

@@ -13,6 +13,7 @@ from studio.errors import InputError
 from studio.filenames import write_whole
 
 FORM_BYTES = 2**20  # what a form says around its file
+LEAST_BYTES = 4096  # that a file takes on a disk, however small
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Uploads:
             except OSError:  # removed meanwhile
                 continue
             if not path.is_dir():
-                yield _File(path, found.st_mtime, found.st_size)
+                yield _File(path, found.st_mtime, max(found.st_size, LEAST_BYTES))
 
     def _remove(self, path: Path) -> None:
         try:

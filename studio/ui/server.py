@@ -65,8 +65,8 @@ class Served:
         self.host, self.port = "127.0.0.1" if host in ANY_ADDRESS else host, port
         self.url = f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}"
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, proxy_headers=False, server_header=False, ws="none",
-            timeout_graceful_shutdown=CLOSING_SECONDS,
+            app, log_config=None, log_level="warning", access_log=False, proxy_headers=False, server_header=False,
+            ws="none", timeout_graceful_shutdown=CLOSING_SECONDS,
         )  # fmt: skip
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([listener],), name="page", daemon=True)
@@ -153,8 +153,8 @@ def gradio_rules(page: gr.Blocks, uploads: Uploads) -> tuple[Rule, ...]:
         Rule("GET", "/theme.css"),
         Rule("GET", "/favicon.ico", open=True),
         Rule("GET", "/gradio_api/app_id"),  # asked after a lost connection: another id reloads the page
-        Rule("GET", "/gradio_api/upload_progress"),
-        Rule("POST", "/gradio_api/upload", upload=True),
+        Rule("GET", "/gradio_api/upload_progress", query=("upload_id",)),
+        Rule("POST", "/gradio_api/upload", upload=True, query=("upload_id",)),
         Rule("POST", "/gradio_api/run/predict", check=call_check(page, uploads)),
     )
 

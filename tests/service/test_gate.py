@@ -25,6 +25,8 @@ CROSS = {"Sec-Fetch-Site": "cross-site"}
 async def anything(request: Request) -> Response:
     """Whatever is behind the gate: says who asks and what came."""
     visitor, body = request.scope[VISITOR], await request.body()
+    if "break" in request.headers:
+        raise TypeError(request.headers["break"])
     headers = {"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Credentials": "true"}
     told = {"user": visitor.user, "bytes": len(body), "url": str(request.url), "headers": dict(request.headers)}
     return JSONResponse(told, headers=headers)
@@ -41,6 +43,7 @@ RULES = (
     Rule("GET", "/files/{id}/{kind}"),
     Rule("GET", "/assets/{path...}"),
     Rule("GET", "/policy"),
+    Rule("GET", "/query", query=("a",)),
     Rule("POST", "/do"),
     Rule("POST", "/upload", upload=True),
     Rule("POST", "/checked", check=lambda body: None if body == b"sound" else "it is unsound\n\x1b[31m"),
@@ -86,7 +89,7 @@ def test_only_what_stands_in_the_table_is_served(member):
     served = {("GET", "/"), ("GET", "/files/a/b"), ("GET", "/assets/a"), ("GET", "/assets/a/b.js"), ("POST", "/do")}
     paths = ("/", "/files/a/b", "/files/a", "/files/a/b/c", "/files//b", "/assets/a", "/assets/a/b.js", "/assets/",
              "/do", "/do/", "/DO", "/config", "/gradio_api/queue/join", "/assets/%2e%2e/do", "/assets/a%5Cb",
-             "/files/a/..", "/do%0A", "/%2Fdo")  # fmt: skip
+             "/files/a/..", "/assets/" + "x" * 201, "/assets/" + "影" * 67, "/do%0A", "/%2Fdo")  # fmt: skip
     wrong = []
     for method, path in itertools.product(("GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"), paths):
         status = member.request(method, path).status_code
@@ -210,6 +213,13 @@ def test_nothing_behind_the_gate_believes_a_proxy(member):
     assert told["url"] == f"{OWN}/files/a/b" and not {name.lower() for name in claims} & set(told["headers"])
 
 
+def test_of_a_query_only_what_a_rule_names_is_passed_on(member):
+    given = {"a=1&page=x&b=%00": "a=1", "a": "", "a=": "", "a=x%2Fy": "", "a=1&a=2": "a=1&a=2", "a=" + "x" * 65: ""}
+    found = {query: member.get(f"/query?{query}").json()["url"].partition("?")[2] for query in given}
+    assert found == given
+    assert member.get("/?a=1").json()["url"] == f"{OWN}/"
+
+
 def test_behind_the_tunnel_everything_is_https(app):
     client = TestClient(app, TUNNEL, follow_redirects=False)
     client.post("/login", data=ACCOUNT)
@@ -240,6 +250,14 @@ def test_uploads_are_counted_and_leave_no_room_taken(member, uploads):
     assert uploads.reserve(uploads._quota)
     answer = member.post("/upload", content=b"x")
     assert answer.status_code == 503 and answer.json()["code"] == "uploads_busy"
+
+
+def test_an_upload_that_breaks_its_reader_is_a_clean_refusal(member, caplog):
+    with caplog.at_level(logging.WARNING):
+        answer = member.post("/upload", headers={"Break": "its reader"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "call_unknown")
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line == "POST /upload refused (400): the upload was not understood (TypeError('its reader'))"
 
 
 def test_what_a_rule_checks_never_gets_further(member, caplog):

@@ -5,11 +5,13 @@ import os
 import pytest
 
 from studio.errors import InputError
+from studio.service import uploads as uploads_room
 from studio.service.uploads import FORM_BYTES, Uploads
 
 
 @pytest.fixture
-def uploads(tmp_path):
+def uploads(tmp_path, monkeypatch):
+    monkeypatch.setattr(uploads_room, "LEAST_BYTES", 1)
     made = Uploads(tmp_path / "uploads", 100, 1000, clock=lambda: 500.0)
     made._quota = 1000  # smaller than a form would allow
     made.clear()
@@ -36,6 +38,13 @@ def test_the_longest_unused_make_room(uploads):
     uploads.release(100)
     uploads.release(250)
     assert uploads.reserve(1000) and left(uploads) == [] and not (uploads.folder / "a").exists()
+
+
+def test_many_tiny_files_count_as_what_a_disk_gives_them(uploads, monkeypatch):
+    monkeypatch.setattr(uploads_room, "LEAST_BYTES", 100)
+    for number in range(12):
+        store(uploads, f"{number:02}", 1, number)
+    assert uploads.reserve(100) and len(left(uploads)) == 9
 
 
 def test_using_a_file_keeps_it(uploads):

@@ -130,7 +130,39 @@ def test_uploads_have_a_limit_and_lie_in_one_folder(member, guarded):
     guarded.uploads.release(guarded.uploads._quota)
 
 
-def test_a_frame_of_the_form_streams_its_progress(member):
+def broken_uploads():
+    """(body, content type) of uploads that no browser sends."""
+    kind, name = "multipart/form-data; boundary=b", b'Content-Disposition: form-data; name="files"; filename="'
+    heads = [name + b'\0\xff.png"', name + b'../../../x"', name + b'/"', name + b'.."', name + b"x" * 5000 + b'"', b"",
+             b"X: y", name + b'"', name.replace(b'name="files"; ', b"") + b'a"', name.partition(b"; file")[0],
+             name + b'a"\r\nA: ' + b"x" * 9000]  # fmt: skip
+    yield from ((b"--b\r\n" + head + b"\r\n\r\nx\r\n--b--\r\n", kind) for head in heads)
+    yield from ((b"--b\r\n" + name + b'a"\r\n\r\ncut', kind), (b"\0" * 1000, kind), (b"--c\r\n", kind), (b"", kind))
+    yield from (
+        (b"x", "multipart/form-data"),
+        (b"x", "multipart/form-data; boundary="),
+        (b"x", "text/plain"),
+        (b"x", ""),
+    )
+    many = b"".join(name + b'%d"\r\n\r\nx\r\n--b\r\n' % number for number in range(1500))
+    yield from ((b"--b\r\n" + many, kind), (b"--b\r\n" + name + b'a"\r\n\r\nx\r\n--b--', kind + "; charset=utf-99"))
+
+
+def test_what_no_browser_sends_is_a_clean_answer(member, guarded, capfd):
+    paths = ["/?page=x", "/?deep_link=../x", "/?deep_link=%00", "/gradio_api/upload_progress?upload_id=" + "x" * 5000,
+             "/gradio_api/upload_progress", "/assets/" + "x" * 5000, "/static/" + "a/" * 500, "/assets/%00",
+             "/studio/media/%00/x", "/theme.css?v=%00"]  # fmt: skip
+    found = {path[:60]: member.get(path).status_code for path in paths}
+    for number, (body, kind) in enumerate(broken_uploads()):
+        answer = member.post("/gradio_api/upload", content=body, headers={"Content-Type": kind})
+        found[f"upload {number}"] = answer.status_code
+        if answer.status_code == 200:
+            assert all(guarded.uploads.contains(path) for path in answer.json())
+    assert {name: status for name, status in found.items() if status not in (200, 400, 404, 413, 422)} == {}
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_an_upload_tells_its_progress(member):
     """gradio's page follows its upload by a stream of events, with the cookie alone."""
     member.post("/gradio_api/upload?upload_id=abc", files={"files": ("a.png", b"0" * 1000)})
     answer = member.get("/gradio_api/upload_progress?upload_id=abc")

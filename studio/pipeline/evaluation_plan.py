@@ -13,18 +13,22 @@ stability (on the negative real axis |h lambda| < 2 / (1 + theta)). What was mea
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from studio.settings import GuidanceSchedule, ResolvedSettings, Speed
+from studio.settings import RANGES, GuidanceSchedule, ResolvedSettings, Speed
 
 FAST_SHARE = 0.58  # nodes of `fast` per official step: 29 for 50
 DRAFT_SHARE = 0.24  # of `draft`: 12 for 50
 THETA = 0.8
 DRAFT_GUIDANCE = 4.0  # the most guidance of a draft without a calibration: so few nodes are unstable beyond it
-FEWEST_NODES = 4
+# Fewer nodes are unstable; the more guidance, the more are needed (tests/bench/LOG.md).
+FEWEST_NODES = 8
+FEWEST_PER_GUIDANCE = 2
+MOST_NODES = 1000  # of a plan in a file
 
 
 @dataclass(frozen=True)
@@ -86,27 +90,58 @@ class EvaluationPlan:
     def from_dict(cls, data: Any) -> "EvaluationPlan":
         """From `to_dict`. Raises ValueError for anything that is no plan."""
         try:
-            nodes = tuple(Node(float(time), float(guidance)) for time, guidance in data["nodes"])
-            plan = cls(Speed(data["speed"]), nodes, float(data["theta"]), bool(data["calibrated"]))
+            speed, theta, calibrated = Speed(data["speed"]), _number(data["theta"]), data["calibrated"]
+            pairs = data["nodes"] if len(data["nodes"]) <= MOST_NODES else []
+            nodes = tuple(Node(_number(time), _number(guidance)) for time, guidance in pairs)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"it is no evaluation plan ({type(error).__name__}: {error})") from None
-        rising = all(a < b for a, b in zip(plan.times, plan.times[1:], strict=False))
-        sound = rising and all(node.guidance >= 1 for node in nodes) and 0 <= plan.theta <= 1
-        if not (nodes and abs(nodes[0].time) < 1e-6 and sound and all(map(math.isfinite, plan.times))):
-            raise ValueError("its times must rise from 0 to below 1, with guidance from 1 and theta from 0 to 1")
+        plan = cls(speed, nodes, theta, calibrated is True)
+        rising = all(a < b for a, b in pairwise(plan.times))
+        if not (nodes and abs(nodes[0].time) < 1e-6 and rising and 0 <= theta <= 1):
+            raise ValueError("its times must rise from 0 to below 1, with theta from 0 to 1")
+        low, high = RANGES["cfg_scale"]
+        if not all(low <= node.guidance <= high for node in nodes):
+            raise ValueError(f"its guidance must lie between {low:g} and {high:g}")
         return plan
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """What `calibrate` chose on a checkpoint: so many nodes stand for `infer_steps` official ones.
-
-    It holds up to the guidance it was measured with. errors: of this plan and of the official one, for people.
-    """
+class Rule:
+    """Refined nodes: how many, with which k (see this file's head), and the theta of their steps."""
 
     nodes: int
-    time_shift: float
+    k: float
     theta: float
+
+    def plan(
+        self,
+        cfg_scale: float,
+        speed: Speed = Speed.FAST,
+        *,
+        schedule: GuidanceSchedule = GuidanceSchedule.CONSTANT,
+        calibrated: bool = False,
+    ) -> EvaluationPlan:
+        """The plan at this guidance."""
+        nodes = _guided(refined_times(self.nodes, self.k), cfg_scale, schedule)
+        return EvaluationPlan(speed, nodes, self.theta, calibrated)
+
+    def scaled(self, steps: int, measured_steps: int) -> "Rule":
+        """For another number of official steps than it was measured against.
+
+        Its error falls with the square of its nodes, Euler's with its steps: the root keeps the one below the other.
+        """
+        return replace(self, nodes=min(math.ceil(round(self.nodes * (steps / measured_steps) ** 0.5, 6)), steps))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What `calibrate` chose on a checkpoint in place of `infer_steps` official steps, up to the guidance `cfg_scale`.
+
+    draft: None where few nodes do worse at full guidance than at DRAFT_GUIDANCE. errors: what was measured, for people.
+    """
+
+    fast: Rule
+    draft: Rule | None
     infer_steps: int
     cfg_scale: float
     errors: Mapping[str, float]
@@ -133,15 +168,18 @@ def make_plan(
         raise ValueError(f"No plan for {infer_steps} steps, time shift {time_shift} and guidance {cfg_scale}.")
     if speed is Speed.EXACT:
         return EvaluationPlan(speed, _guided(official_times(infer_steps, time_shift), cfg_scale, schedule))
-    if speed is Speed.FAST and calibration is not None and calibration.serves(cfg_scale):
-        count = _share(calibration.nodes / calibration.infer_steps, infer_steps)
-        times = refined_times(count, calibration.time_shift)
-        return EvaluationPlan(speed, _guided(times, cfg_scale, schedule), calibration.theta, calibrated=True)
-    if speed is Speed.FAST:
-        times = refined_times(_share(FAST_SHARE, infer_steps), time_shift)
-        return EvaluationPlan(speed, _guided(times, cfg_scale, schedule), THETA)
-    times = refined_times(_share(DRAFT_SHARE, infer_steps), time_shift)
-    return EvaluationPlan(speed, _guided(times, min(cfg_scale, DRAFT_GUIDANCE), schedule), THETA)
+    found = calibration if calibration is not None and calibration.serves(cfg_scale) else None
+    chosen = None if found is None else found.fast if speed is Speed.FAST else found.draft
+    if found is not None and chosen is not None:
+        rule, limit = chosen.scaled(infer_steps, found.infer_steps), cfg_scale
+    elif speed is Speed.FAST:
+        rule, limit = Rule(_share(FAST_SHARE, infer_steps, cfg_scale), time_shift, THETA), cfg_scale
+    else:
+        limit = min(cfg_scale, DRAFT_GUIDANCE)
+        rule = Rule(_share(DRAFT_SHARE, infer_steps, limit), time_shift, THETA)
+    if rule.nodes >= infer_steps:  # no pass is saved: the official steps are the safe ones
+        return EvaluationPlan(speed, _guided(official_times(infer_steps, time_shift), cfg_scale, schedule))
+    return rule.plan(limit, speed, schedule=schedule, calibrated=chosen is not None)
 
 
 def plan_of(settings: ResolvedSettings, calibration: Calibration | None = None) -> EvaluationPlan:
@@ -173,9 +211,19 @@ def _float32(times: np.ndarray) -> tuple[float, ...]:
     return tuple(float(time) for time in times.astype(np.float32)[:-1])
 
 
-def _share(share: float, steps: int) -> int:
-    """Nodes for so many official steps; never more than these."""
-    return min(max(math.ceil(round(share * steps, 6)), FEWEST_NODES), max(steps, 2))
+def _share(share: float, steps: int, cfg_scale: float) -> int:
+    """Nodes for so many official steps, at least as many as are stable with the guidance."""
+    fewest = max(FEWEST_NODES, math.ceil(FEWEST_PER_GUIDANCE * cfg_scale))
+    return max(math.ceil(round(share * steps, 6)), fewest)
+
+
+def _number(value: Any) -> float:
+    """A finite number of json. Raises TypeError or ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{str(value)[:20]!r} is no number")
+    if not math.isfinite(value):
+        raise ValueError(f"{value} is not finite")
+    return float(value)
 
 
 def _guided(times: tuple[float, ...], cfg_scale: float, schedule: GuidanceSchedule) -> tuple[Node, ...]:

@@ -81,7 +81,7 @@ def _denoise(
             passes = conditioning.passes(transformer, run.cancelled, last=plan.nodes[-1])
             for step in denoise(state, plan, passes):
                 state = step.state
-                if step.growth is not None and state.growths > 1:
+                if step.growth is not None and state.growths == 2:
                     run.notify("velocity_growth", ratio=step.growth, count=state.growths)
                 preview(step)
                 saver(step)

@@ -61,20 +61,22 @@ def read_latents(path: Path) -> LatentsFile:
         provenance = json.loads(metadata["provenance"])
         state = SamplerState(step=int(metadata["step"]), growths=int(metadata.get("growths", 0)), **tensors)
         settings = ResolvedSettings.from_json(metadata["settings"])
-        _check_shape(state.latents, settings)
+        _check(state, settings)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InputError("latents_unreadable", file=path.name, reason=str(error)) from None
     return LatentsFile(state, settings, provenance)
 
 
-def _check_shape(latents: Tensor, settings: ResolvedSettings) -> None:
-    """Raise ValueError for latents that are not of the settings' video."""
-    shape = tuple(latents.shape)
+def _check(state: SamplerState, settings: ResolvedSettings) -> None:
+    """Raise ValueError for a state that is not of the settings' video."""
+    shape = tuple(state.latents.shape)
     if len(shape) != 5 or shape != settings.video_shape.latent_shape(shape[2]):
         raise ValueError(
             f"its latents of shape {shape} are not of {settings.num_frames} frames of "
             f"{settings.height}x{settings.width}"
         )
+    if state.step < 0 or (state.velocity is not None and tuple(state.velocity.shape) != shape):
+        raise ValueError(f"its step {state.step} or its velocity is not of such latents")
 
 
 def _tensors(state: SamplerState) -> dict[str, Tensor]:

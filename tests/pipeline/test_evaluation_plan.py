@@ -13,6 +13,7 @@ from models.scheduler import FlowMatchScheduler
 from studio.pipeline.evaluation_plan import (
     Calibration,
     EvaluationPlan,
+    Rule,
     make_plan,
     refined_times,
 )
@@ -29,11 +30,24 @@ def test_exact_is_the_official_grid_to_the_bit(steps: int, shift: float) -> None
 
 
 def test_the_number_of_passes_is_what_the_modes_promise() -> None:
-    counts = {speed: make_plan(50, 13.0, 9.0, speed).forwards for speed in Speed}
-    assert [sum(found.values()) for found in counts.values()] == [100, 58, 24]
+    def passes(steps: int, guidance: float, speed: Speed) -> int:
+        return sum(make_plan(steps, 13.0, guidance, speed).forwards.values())
+
+    assert [passes(50, 9.0, speed) for speed in Speed] == [100, 58, 24]
+    assert [passes(20, 4.0, speed) for speed in Speed] == [40, 24, 16], "nano's own steps"
     assert make_plan(50, 13.0, 1.0).forwards == {"conditional": 50, "unconditional": 0}
-    assert all(make_plan(1, 13.0, 9.0, speed).forwards["conditional"] <= 2 for speed in Speed)
     assert max(node.guidance for node in make_plan(50, 13.0, 9.0, Speed.DRAFT).nodes) == 4.0
+
+
+@given(steps=STEPS, shift=SHIFTS, guidance=st.floats(1, 30))
+def test_no_mode_takes_more_passes_than_the_official_sampler(steps: int, shift: float, guidance: float) -> None:
+    """Where few steps are asked for, as many nodes as are stable would not be fewer: then it is the official plan."""
+    exact = make_plan(steps, shift, guidance)
+    for speed in (Speed.FAST, Speed.DRAFT):
+        plan = make_plan(steps, shift, guidance, speed)
+        assert plan.nodes == exact.nodes and plan.theta == 0 or len(plan.nodes) < steps
+        top = max(node.guidance for node in plan.nodes)
+        assert plan.theta == 0 or len(plan.nodes) >= max(8, 2 * top - 1e-6)
 
 
 @given(steps=STEPS, shift=SHIFTS, speed=st.sampled_from(list(Speed)), guidance=st.floats(1, 30))
@@ -79,18 +93,37 @@ def test_falling_guidance_ends_in_passes_alone() -> None:
 
 
 def test_a_calibration_serves_up_to_its_guidance() -> None:
-    found = Calibration(20, 5.0, 1.0, 50, 9.0, {})
+    found = Calibration(Rule(20, 5.0, 1.0), None, 50, 9.0, {})
     plan = make_plan(50, 13.0, 9.0, Speed.FAST, calibration=found)
     assert plan.calibrated and len(plan.nodes) == 20 and plan.theta == 1.0
     assert plan.times[:-1] == refined_times(20, 5.0)
-    assert len(make_plan(25, 13.0, 4.0, Speed.FAST, calibration=found).nodes) == 10
     assert not make_plan(50, 13.0, 12.0, Speed.FAST, calibration=found).calibrated
     assert make_plan(50, 13.0, 9.0, calibration=found) == make_plan(50, 13.0, 9.0)
+
+
+def test_a_calibrated_draft_keeps_its_guidance() -> None:
+    found, without = Calibration(Rule(20, 5.0, 1.0), Rule(12, 3.0, 0.6), 50, 9.0, {}), {"calibration": None}
+    plan = make_plan(50, 13.0, 9.0, Speed.DRAFT, calibration=found)
+    assert plan.calibrated and {node.guidance for node in plan.nodes} == {9.0}
+    assert plan.times[:-1] == refined_times(12, 3.0) and plan.theta == 0.6
+    assert make_plan(50, 13.0, 12.0, Speed.DRAFT, calibration=found) == make_plan(
+        50, 13.0, 12.0, Speed.DRAFT, **without
+    )
+
+
+def test_fewer_steps_shrink_a_calibrated_rule_by_their_root() -> None:
+    """At half the steps Euler's error doubles and that of second order at half the nodes would be fourfold."""
+    found = Calibration(Rule(20, 5.0, 1.0), None, 50, 9.0, {})
+    counts = {steps: len(make_plan(steps, 13.0, 9.0, Speed.FAST, calibration=found).nodes) for steps in (25, 50, 200)}
+    assert counts == {25: 15, 50: 20, 200: 40}
+    assert make_plan(8, 13.0, 9.0, Speed.FAST, calibration=found).nodes == make_plan(8, 13.0, 9.0).nodes
 
 
 def test_what_is_no_plan_is_refused() -> None:
     good = make_plan(4, 3.0, 4.0).to_dict()
     wrong: list[object] = [None, [], {}, good | {"nodes": []}, good | {"speed": "warp"}, good | {"theta": 2}]
+    wrong += [good | {"theta": True}, good | {"theta": "0.5"}, good | {"nodes": [[i / 2000, 4] for i in range(2000)]}]
+    wrong += [good | {"nodes": [[0, guidance]]} for guidance in (math.inf, 1e9, math.nan, None, "4")]
     wrong += [good | {"nodes": nodes} for nodes in ([[0.5, 4]], [[0, 4], [0, 4]], [[0, 0.5]], [[0, 4], [math.nan, 4]])]
     accepted = []
     for data in wrong:

@@ -6,9 +6,12 @@ import json
 import pytest
 import torch
 
+from studio.config import load_camera_moves, load_models, load_studio
 from studio.errors import Cancelled
-from studio.events import PhaseStarted, Progress
-from studio.pipeline.evaluation_plan import EvaluationPlan, Node, plan_of
+from studio.events import Notice, PhaseStarted, Progress
+from studio.pipeline import sampler
+from studio.pipeline.engine import EngineOptions, open_engine
+from studio.pipeline.evaluation_plan import EvaluationPlan, Node, Rule, plan_of
 from studio.pipeline.generate import generate
 from studio.pipeline.latents_file import read_latents
 from studio.pipeline.rerun import rerun_plan
@@ -16,14 +19,14 @@ from studio.settings import Speed
 from tests.pipeline.test_generate import final_latents, make_request, run
 
 
-@pytest.mark.parametrize("speed", ["fast", "draft"])
-def test_a_run_stopped_at_any_step_resumes_with_the_same_bits(open_tiny, tmp_path, speed):
-    engine = open_tiny("step-video-t2v")
-    whole = make_request(engine, tmp_path, "whole", infer_steps=8, speed=speed)
+def test_a_run_stopped_at_any_step_resumes_with_the_same_bits(open_tiny, tmp_path):
+    engine, plan = open_tiny("step-video-t2v"), Rule(5, 13.0, 0.8).plan(9.0)
+    whole = dataclasses.replace(make_request(engine, tmp_path, "whole", speed="fast"), plan=plan)
     run(whole, engine)
-    steps = len(plan_of(whole.settings).nodes)
+    steps = len(plan.nodes)
     for stop_after in range(steps):
-        request = make_request(engine, tmp_path, f"stopped{stop_after}", infer_steps=8, speed=speed)
+        request = make_request(engine, tmp_path, f"stopped{stop_after}", speed="fast")
+        request = dataclasses.replace(request, plan=plan)
         done, phases = [], []
 
         def emit(event, done=done, phases=phases):
@@ -64,3 +67,38 @@ def test_unguided_plans_read_no_negative_prompt(open_tiny, tmp_path):
     run(request, engine)
     record = json.loads((tmp_path / "alone.json").read_text())
     assert record["forwards"]["unconditional"] == 0
+
+
+def test_velocities_that_grow_twice_are_told_once_and_counted(open_tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(sampler, "GROWTH_BOUND", 0.01)
+    engine = open_tiny("step-video-t2v")
+    request = make_request(engine, tmp_path, "grown", infer_steps=40, cfg_scale=4.0, speed="draft")
+    _, events = run(request, engine)
+    steps = len(plan_of(request.settings).nodes)
+    told = [event for event in events if isinstance(event, Notice)]
+    assert [event.code for event in told] == ["velocity_growth"] and told[0].values["count"] == 2
+    assert json.loads((tmp_path / "grown.json").read_text())["velocity_growths"] == steps - 1
+
+
+@pytest.mark.slow
+def test_a_plan_that_diverges_on_nano_is_told_and_held_back(tmp_path, monkeypatch):
+    """Ten nodes with theta 1 at guidance 9 are known to diverge (tests/bench/LOG.md); the official plan never does."""
+    moves, config = load_camera_moves(), load_studio(output_dir=str(tmp_path))
+    engine = open_engine(load_models()["nano"], False, moves, config, EngineOptions("cpu"))
+    fields = {"cfg_scale": 9.0, "infer_steps": 50, "height": 64, "width": 64, "prompt": "a blue square moves left"}
+    fields["first_image"] = None
+
+    def end(name, plan=None):
+        request = dataclasses.replace(make_request(engine, tmp_path, name, **fields), plan=plan)
+        _, events = run(request, engine)
+        record = json.loads((tmp_path / f"{name}.json").read_text())
+        return final_latents(request), record["velocity_growths"], [e.code for e in events if isinstance(e, Notice)]
+
+    truth, growths, told = end("dense", Rule(96, 3.0, 1.0).plan(9.0))
+    assert growths == 0 and told == []
+    kept, growths, told = end("watched", Rule(10, 3.0, 1.0).plan(9.0))
+    assert growths >= 2 and told == ["velocity_growth"]
+    monkeypatch.setattr(sampler, "GROWTH_BOUND", float("inf"))
+    free, growths, told = end("unwatched", Rule(10, 3.0, 1.0).plan(9.0))
+    assert growths == 0 and told == []
+    assert (kept - truth).norm() < 0.8 * (free - truth).norm()

@@ -69,6 +69,7 @@ class Sizes:
                 "max_position_embeddings": 77,
                 "type_vocab_size": 2,
                 "vocab_size": 16,
+                "layer_norm_eps": 1e-12,
             },
             "vae": {
                 "encoder": vae_part,

@@ -37,7 +37,7 @@ from studio.memory.manager import Condition, MemoryManager  # noqa: E402
 from studio.memory.plan import Budgets, RuntimeConfig  # noqa: E402
 from tests.bench.bench_disk import CPU, MOTION, PARTS, status  # noqa: E402
 from tests.bench.bench_networks import keep_line, machine  # noqa: E402
-from tests.memory.big_model import BIG, forget, write_big  # noqa: E402
+from tests.memory.big_model import BIG, drop_page_cache, write_big  # noqa: E402
 
 RESULTS = ROOT / "tests" / "bench" / "results" / "cold.jsonl"
 VIDEO = VideoShape(17, 64, 96)
@@ -146,7 +146,7 @@ def resident_pages(folder: Path) -> float:
 
 def measured_apart(name: str, folder: Path) -> dict[str, Any]:
     """`measure` in a new process, the files dropped from the page cache before."""
-    forget(folder)
+    drop_page_cache(folder)
     cached = resident_pages(folder)
     if cached > 0.01:
         raise RuntimeError(f"{cached:.0%} of the files are still in the page cache")

@@ -36,7 +36,7 @@ from studio.memory import usage as budget  # noqa: E402
 from studio.memory.manager import Condition, MemoryManager  # noqa: E402
 from studio.memory.plan import Budgets, RuntimeConfig  # noqa: E402
 from tests.bench.bench_networks import keep_line, machine  # noqa: E402
-from tests.memory.big_model import forget, write_big  # noqa: E402
+from tests.memory.big_model import drop_page_cache, write_big  # noqa: E402
 
 RESULTS = ROOT / "tests" / "bench" / "results" / "disk.jsonl"
 CPU = torch.device("cpu")
@@ -194,7 +194,7 @@ def status(field: str) -> int:
 
 def measured_apart(name: str, folder: Path, steps: int) -> dict[str, Any]:
     """`measure` in a new process with the page cache dropped."""
-    forget(folder)
+    drop_page_cache(folder)
     command = [sys.executable, __file__, "--child", name, "--folder", str(folder), "--steps", str(steps)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     if done.returncode:

@@ -33,7 +33,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.bench.bench_networks import keep_line, machine  # noqa: E402
 from tests.bench.stream_variants import LIBRARIES, VARIANTS, Setting, floor  # noqa: E402
-from tests.memory.big_model import forget  # noqa: E402
+from tests.memory.big_model import drop_page_cache  # noqa: E402
 
 RESULTS = ROOT / "tests" / "bench" / "results" / "stream.jsonl"
 COLUMNS = (
@@ -56,7 +56,7 @@ def run_apart(setting: Setting, name: str, frames: int, seconds: float) -> dict[
     if find_spec(LIBRARIES.get(name, "torch")) is None:
         return {"failed": f"{LIBRARIES[name]} is not installed"}
     if name == "ours_disk":
-        forget(setting.folder)
+        drop_page_cache(setting.folder)
     command = [sys.executable, __file__, "--child", name, "--frames", str(frames), "--folder", str(setting.folder)]
     if setting.device.type == "cpu":
         command.append("--rehearse")

@@ -48,10 +48,10 @@ class Setting:
         self.folder = folder
 
     def files(self, layers: int, *, int8: bool = False) -> Path:
-        """A checkpoint folder of the transformer with so many layers; where peaks are measured, 6 share their bytes."""
+        """A checkpoint folder of the transformer with so many layers; where peaks are measured, all but 6 are zeros."""
         folder = self.folder / f"{layers}{'-int8' if int8 else ''}"
-        distinct = layers if layers == self.layers[0] else max(self.layers[0] // 2, 1)
-        return self._written(folder, "transformer", {**self.config, "num_layers": layers}, int8=int8, distinct=distinct)
+        written = layers if layers == self.layers[0] else max(self.layers[0] // 2, 1)
+        return self._written(folder, "transformer", {**self.config, "num_layers": layers}, int8=int8, written=written)
 
     def vae_files(self) -> Path:
         """A checkpoint folder of the VAE."""

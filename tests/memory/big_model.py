@@ -55,12 +55,12 @@ def write_component(
     *,
     shards: int = 1,
     int8: bool = False,
-    distinct: int | None = None,
+    written: int | None = None,
 ) -> int:
     """Write one network's folder; returns its bytes. int8: with int8 units.
 
-    distinct: after so many units the entries point to the bytes of the first ones again, so that a network of any
-    depth takes the disk of a shallow one.
+    written: only so many units are written; the others are holes in the file, which read as zeros, so that a network of
+    any depth takes the disk of a shallow one.
     """
     place = folder / LAYOUT[component].folder
     place.mkdir(parents=True, exist_ok=True)
@@ -70,48 +70,43 @@ def write_component(
     name, total = LAYOUT[component].weights[0], 0
     index: dict[str, str] = {}
     if shards == 1:
-        return _write_file(place / name, tensors, component, distinct)
+        return _write_file(place / name, tensors, component, written)
     for file, keys in shard_names(name, list(tensors), shards):
-        total += _write_file(place / file, {key: tensors[key] for key in keys}, component, distinct)
+        total += _write_file(place / file, {key: tensors[key] for key in keys}, component, written)
         index |= dict.fromkeys(keys, file)
     write_index(place, name, index)
     return total
 
 
-def _write_file(path: Path, tensors: dict[str, Tensor], component: str, distinct: int | None) -> int:
+def _write_file(path: Path, tensors: dict[str, Tensor], component: str, written: int | None) -> int:
     header: dict[str, dict[str, Any]] = {}
-    order: list[Tensor] = []
     end = 0
     for name, tensor in tensors.items():
-        original = _original(name, component, distinct)
-        if original != name:
-            header[name] = header[original]
-            continue
         begin, end = end, end + tensor.nbytes
         header[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
-        order.append(tensor)
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    largest = max(tensor.nbytes for tensor in order)
-    patterns = {dtype: _pattern(dtype, min(largest, PIECE_BYTES)) for dtype in {tensor.dtype for tensor in order}}
+    largest = max(tensor.nbytes for tensor in tensors.values())
+    dtypes = {tensor.dtype for tensor in tensors.values()}
+    patterns = {dtype: _pattern(dtype, min(largest, PIECE_BYTES)) for dtype in dtypes}
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
-        for tensor in order:
+        for name, tensor in tensors.items():
+            if not _is_written(name, component, written):
+                file.seek(tensor.nbytes, os.SEEK_CUR)
+                continue
             pattern = patterns[tensor.dtype]
             for start in range(0, tensor.nbytes, len(pattern)):
                 file.write(pattern[: min(len(pattern), tensor.nbytes - start)])
+        file.truncate(8 + len(text) + end)
         file.flush()
         os.fsync(file.fileno())
     return end
 
 
-def _original(name: str, component: str, distinct: int | None) -> str:
-    """The tensor whose bytes this one shares."""
+def _is_written(name: str, component: str, written: int | None) -> bool:
     prefix = f"{UNITS.get(component)}."
-    if distinct is None or not name.startswith(prefix):
-        return name
-    unit, _, rest = name.removeprefix(prefix).partition(".")
-    return f"{prefix}{int(unit) % distinct}.{rest}"
+    return written is None or not name.startswith(prefix) or int(name.removeprefix(prefix).split(".")[0]) < written
 
 
 def _pattern(dtype: torch.dtype, nbytes: int) -> memoryview:
@@ -125,7 +120,7 @@ def _pattern(dtype: torch.dtype, nbytes: int) -> memoryview:
     return numbers.view(torch.uint8).numpy().data
 
 
-def forget(folder: Path) -> None:
+def drop_page_cache(folder: Path) -> None:
     """Drop a folder's files from the page cache."""
     for path in folder.rglob("*.safetensors"):
         file = os.open(path, os.O_RDONLY)

@@ -48,6 +48,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX jobs_by_position ON jobs (state, position)",
         "CREATE INDEX jobs_by_time ON jobs (created)",
     ),
+    (),  # 3: settings know speed and guidance_schedule; those without them ran at full work with constant guidance
 )
 VERSION = len(MIGRATIONS)
 CHECKSUMS = {1007170124: 1}  # user_version of f100660, a checksum then: the version

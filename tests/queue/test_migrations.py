@@ -36,6 +36,8 @@ STORED = {
     },
 }
 STORED[2] = STORED[1]
+ADDED_IN_3 = {"speed": "exact", "guidance_schedule": "constant"}
+STORED[3] = STORED[2] | {ResolvedSettings: " ".join((STORED[2][ResolvedSettings], *ADDED_IN_3))}
 
 
 def test_what_is_stored_changes_with_the_version_alone() -> None:
@@ -73,6 +75,7 @@ def check_jobs(found: list[Job], *lost: str) -> None:
     assert len(found) == len(known) == 9 and {job["state"] for job in known} == set(JobState)
     for job, before in zip(found, known, strict=True):
         now = described(job)
+        assert {name: now["settings"].pop(name) for name in ADDED_IN_3} == ADDED_IN_3
         assert {name: now[name] for name in before if name not in lost} == {
             name: value for name, value in before.items() if name not in lost
         }
@@ -132,13 +135,38 @@ def test_a_lost_database_of_f100660_comes_back_from_its_folders(old: Path) -> No
     check_gallery(queue, old)
 
 
+def test_a_folder_of_version_2_opens_with_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its settings lack what version 3 added, in the table and in the copies that a lost table is made from."""
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:2])
+        patch.setattr(schema, "VERSION", 2)
+        queue = JobQueue(tmp_path)
+        job = queue.submit(SETTINGS)
+        queue.close()
+    plain = {name: value for name, value in asdict(SETTINGS).items() if name not in ADDED_IN_3}
+    with sqlite3.connect(tmp_path / "queue.sqlite") as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+        db.execute("UPDATE jobs SET settings = ?", (json.dumps(plain),))
+    db.close()
+    row = json.loads((job.folder / "job.json").read_bytes())
+    assert row["format"] == 2
+    (job.folder / "job.json").write_text(json.dumps(row | {"settings": json.dumps(plain)}))
+    for lose in (False, True):
+        if lose:
+            (tmp_path / "queue.sqlite").unlink()
+        queue = JobQueue(tmp_path)
+        (found,) = queue.list()
+        assert asdict(found.settings) == plain | ADDED_IN_3 and found.state == JobState.QUEUED
+        queue.close()
+
+
 def test_folders_of_two_versions_are_restored_together(old: Path) -> None:
     queue = JobQueue(old / ".queue")
     queue.submit(SETTINGS)
     queue.interrupt_running()
     before = queue.list()
     formats = [json.loads(path.read_bytes()).get("format", 1) for path in queue.folder.glob("jobs/*/job.json")]
-    assert sorted(formats) == [1] * 8 + [2] * 2
+    assert sorted(formats) == [1] * 8 + [schema.VERSION] * 2
     queue.close()
     (queue.folder / "queue.sqlite").unlink()
     kept = [(job.id, job.state, job.position, job.settings, job.result, job.error) for job in before]

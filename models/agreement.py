@@ -1,5 +1,6 @@
 """Whether the parts of a model belong together: each may be sound and the texts of one be too wide for another."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -31,32 +32,40 @@ def read_params(folder: Path, component: str) -> Params:
     """The architecture that a component's config describes; no weights are looked at. Raises CheckpointError."""
     path = config_path(folder, component)
     with reading(path, f"describes no {component}"):
-        needed = LAYOUT[component].config_required or path.exists()
+        needed = LAYOUT[component].config_required or os.path.lexists(path)
         return READERS[component](read_json(path) if needed else {})
 
 
 def check_agreement(folders: Mapping[str, Path], tokens: Mapping[str, int]) -> None:
-    """Raise CheckpointError where the four parts of a video model do not fit each other.
+    """Raise CheckpointError with `disagreement`."""
+    if found := disagreement(folders, tokens):
+        raise CheckpointError(found[1])
 
-    folders: component -> its checkpoint folder. tokens: component -> how many ids its tokenizer has.
+
+def disagreement(folders: Mapping[str, Path], tokens: Mapping[str, int]) -> tuple[str, str] | None:
+    """Why the four parts of a video model do not fit each other: the component and a sentence; None where they do.
+
+    folders: component -> its checkpoint folder. tokens: component -> how many ids its tokenizer has. Raises
+    CheckpointError for a config that is none.
     """
     transformer = cast(TransformerParams, read_params(folders["transformer"], "transformer"))
     llm = cast(StepLLMParams, read_params(folders["step_llm"], "step_llm"))
     clip = cast(ClipParams, read_params(folders["clip"], "clip"))
     vae = cast(VAEParams, read_params(folders["vae"], "vae"))
-    for what, part, needed, name, found in (
-        ("texts of width", "transformer", transformer.llm_width, "step_llm", llm.width),
-        ("texts of width", "transformer", transformer.clip_width, "clip", clip.hidden_size),
-        ("latents of channels", "transformer", transformer.in_channels, "vae", vae.z_channels),
-        ("latents of channels", "transformer", transformer.in_channels, "transformer", transformer.out_channels),
+    for what, needed, name, found in (
+        ("texts of width", transformer.llm_width, "step_llm", llm.width),
+        ("texts of width", transformer.clip_width, "clip", clip.hidden_size),
+        ("latents of channels", transformer.in_channels, "vae", vae.z_channels),
+        ("latents of channels", transformer.in_channels, "transformer", transformer.out_channels),
     ):
         if needed != found:
-            place = config_path(folders[part], part)
-            raise CheckpointError(f"{place} takes {what} {needed}, the {name} beside it gives {found}. {ONE_MODEL}")
+            place = config_path(folders["transformer"], "transformer")
+            return "transformer", f"{place} takes {what} {needed}, the {name} beside it gives {found}. {ONE_MODEL}"
     for name, vocabulary in (("step_llm", llm.vocabulary), ("clip", clip.vocab_size)):
         if tokens[name] > vocabulary:
             place = config_path(folders[name], name)
-            raise CheckpointError(f"{place} knows {vocabulary} tokens, its tokenizer has {tokens[name]}. {ONE_MODEL}")
-    if clip.max_position_embeddings < CLIP_TOKENS:
-        place, count = config_path(folders["clip"], "clip"), clip.max_position_embeddings
-        raise CheckpointError(f"{place} reads {count} tokens, {CLIP_TOKENS} are given. {ONE_MODEL}")
+            return name, f"{place} knows {vocabulary} tokens, its tokenizer has {tokens[name]}. {ONE_MODEL}"
+    if (count := clip.max_position_embeddings) < CLIP_TOKENS:
+        place = config_path(folders["clip"], "clip")
+        return "clip", f"{place} reads {count} tokens, {CLIP_TOKENS} are given. {ONE_MODEL}"
+    return None

@@ -68,10 +68,10 @@ def find_weight_files(folder: Path | str, component: str) -> tuple[Path, ...]:
     layout = LAYOUT[component]
     place = Path(folder) / layout.folder
     index = place / f"{layout.weights[0]}.index.json"
-    if index.is_file():
+    if os.path.isfile(index):
         return tuple(place / name for name in sorted(set(read_index(index).values())))
     for name in layout.weights:
-        if (place / name).is_file():
+        if os.path.isfile(place / name):
             return (place / name,)
     names = " or ".join((*layout.weights, index.name))
     raise CheckpointError(f"{place} has no weights: {names} is missing. Download it.")
@@ -90,7 +90,7 @@ class ComponentFiles:
         place = self.folder / layout.folder
         config = place / layout.config
         read = read_json if config.suffix == ".json" else read_vocoder_config
-        self.config: dict[str, Any] = read(config) if layout.config_required or config.exists() else {}
+        self.config: dict[str, Any] = read(config) if layout.config_required or os.path.lexists(config) else {}
         self.files = find_weight_files(self.folder, component)
         found: dict[str, TensorEntry] = {}
         for file in self.files:
@@ -99,7 +99,7 @@ class ComponentFiles:
                 raise CheckpointError(f"{file} holds tensors that another shard has too: {first_names(twice)}.")
             found |= table
         index = place / f"{layout.weights[0]}.index.json"
-        if index.is_file():
+        if os.path.isfile(index):
             _check_index(index, found)
         self.entries = {name: entry for name, entry in found.items() if name.startswith(layout.prefix)}
 
@@ -266,7 +266,7 @@ def fingerprint(folder: Path | str, component: str, dtype: torch.dtype | str) ->
     small = [folder / name for name in layout.tokenizer]
     for path in (folder / layout.folder / layout.config, *small):
         with reading(path):
-            content = read_regular(path) if path.is_file() else b""
+            content = read_regular(path) if os.path.isfile(path) else b""
         digest.update(f"{path.name} {len(content)}".encode() + content)
     for path in files.files:
         header, start = header_bytes(path)

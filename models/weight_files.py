@@ -68,7 +68,7 @@ def read_index(path: Path) -> dict[str, str]:
     shards = sorted(set(names.values()))
     if outside := [name for name in shards if not _is_file_name(name)]:
         raise CheckpointError(f"{path} names {outside[0][:80]!r}, which is no file beside it. Do not use this folder.")
-    if absent := [name for name in shards if not (path.parent / name).is_file()]:
+    if absent := [name for name in shards if not os.path.isfile(path.parent / name)]:
         raise CheckpointError(
             f"{path} names {len(absent)} files that are not there: {first_names(absent)}. Download them."
         )

@@ -1,5 +1,6 @@
 """configs/*.yaml -> frozen dataclasses. One source of every default; an unknown key is an error."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,7 +151,7 @@ def part_folder(variant: Variant, component: str, model_dir: Path) -> Path | Non
     """
     for name in variant.folders[component]:
         folder = ROOT / name if name.startswith("assets/") else model_dir / name
-        if (folder / LAYOUT[component].folder).is_dir():
+        if os.path.isdir(folder / LAYOUT[component].folder):  # False too where it may not be looked at
             return folder
     return None
 

@@ -3,10 +3,18 @@
 A sentence says what happened, the numbers, and the knob to turn. Words of the page alone stand in studio.ui.strings.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from studio import PROGRAM
+
+VALUE_LIMIT = 200  # characters of a value in a sentence
+LONGEST_SENTENCE = 1000
+VALUE_LIMITS = {"checkpoint": LONGEST_SENTENCE}  # its value is a sentence of models/
+MOST_PLAIN = 10**30  # a whole number of more digits is a text
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_DIRECTION = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 # code: (English, Chinese); {names} are the values given to the error, {program} how the user starts this one.
 MESSAGES: dict[str, tuple[str, str]] = {
@@ -319,9 +327,31 @@ PHASE_TITLES: dict[str, tuple[str, str]] = {
 
 
 def message(code: str, values: Mapping[str, Any], language: str = "en") -> str:
-    """The sentence of an error or notice in "en" or "zh"; a value may be a dict with a text for each language."""
-    words = {name: value[language] if isinstance(value, dict) else value for name, value in values.items()}
+    """The sentence of an error or notice in "en" or "zh"; a value may be a dict with a text for each language.
+
+    Values are cleaned here, wherever they come from: names of files, words of libraries and of other programs, a
+    stranger's settings.
+    """
+    limit = VALUE_LIMITS.get(code, VALUE_LIMIT)
+    words = {name: _shown(value, language, limit) for name, value in values.items()}
     return MESSAGES[code][language == "zh"].format(program=PROGRAM, **words)
+
+
+def clean(text: str, limit: int = VALUE_LIMIT) -> str:
+    """A text on one line that changes nothing around it: no control characters (terminal escapes begin with one), no
+    marks that turn the direction of writing, no halves of characters; a long one loses its middle.
+    """
+    text = _DIRECTION.sub("", _CONTROL.sub(" ", text))
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    return text if len(text) <= limit else f"{text[: limit * 3 // 5]}…{text[limit * 3 // 5 + 1 - limit :]}"
+
+
+def _shown(value: Any, language: str, limit: int) -> Any:
+    if isinstance(value, dict) and language in value:  # a sentence of this program
+        return clean(str(value[language]), LONGEST_SENTENCE)
+    if value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < MOST_PLAIN):
+        return value
+    return clean(str(value), limit)
 
 
 def phase_title(phase: str, language: str = "en") -> str:

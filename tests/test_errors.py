@@ -8,7 +8,7 @@ from pathlib import Path
 
 from studio import errors
 from studio.errors import Cancelled, InputError, StudioError
-from studio.messages import MESSAGES, message
+from studio.messages import MESSAGES, VALUE_LIMIT, clean, message
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = [ROOT / "app.py", *sorted((ROOT / "studio").rglob("*.py"))]
@@ -73,3 +73,40 @@ def test_a_value_may_have_a_text_for_each_language() -> None:
     error = StudioError("no_plan", reason={"en": "Use less.", "zh": "请减少。"})
     assert str(error) == "This video does not fit. Use less."
     assert message(error.code, json.loads(json.dumps(error.values)), "zh") == "该视频超出内存预算。请减少。"
+
+
+STRANGE = (
+    "a\x1b[2J\x1b]0;title\x07b",
+    "a\nb\r\tc\x00",
+    "a\u202egpj.exe\u2066x\u200f",
+    "a\u2028b\x85c\x9b31m",
+    "half \ud800 a character",
+    "x" * 5000,
+    "\U0001f469\u200d\U0001f680 \u3000 \u732b",
+)
+
+
+def test_values_from_outside_change_nothing_around_them() -> None:
+    """No terminal escape, no new line, no turned direction, nothing that no file can hold; at most 200 characters."""
+    wrong = []
+    for text in STRANGE:
+        for language in ("en", "zh"):
+            said = message("file_unreadable", {"file": Path(text), "reason": text}, language)
+            plain = message("file_unreadable", {"file": "", "reason": ""}, language)
+            odd = [
+                char
+                for char in said
+                if char < " " or "\x7f" <= char <= "\x9f" or char in "\u2028\u2029\u202e\u2066\u200f"
+            ]
+            if odd or len(said) > len(plain) + 2 * VALUE_LIMIT or said != said.encode("utf-8", "replace").decode():
+                wrong.append(f"{text[:20]!r}: {said!r}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_cleaned_value_keeps_its_beginning_and_its_end() -> None:
+    assert clean("/models/" + "x" * 500 + "/config.json").startswith("/models/xxx")
+    assert clean("/models/" + "x" * 500 + "/config.json").endswith("x/config.json")
+    assert clean("\u732b \U0001f469\u200d\U0001f680") == "\u732b \U0001f469\u200d\U0001f680"
+    assert len(message("number_range", {"field": "seed", "value": 10**4000, "low": 0, "high": 1})) < 300
+    sentence = "The sentence of a checkpoint may be longer. " * 10
+    assert message("checkpoint", {"reason": sentence}).strip() == sentence.strip()

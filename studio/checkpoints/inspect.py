@@ -1,9 +1,10 @@
 """What a checkpoint folder holds, and what is missing or corrupt in it, in plain words. Reads headers, no weights."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from models.agreement import check_agreement, read_params
+from models.agreement import disagreement, read_params
 from models.checkpoint import CheckpointError, ComponentFiles, build, find_weight_files
 from models.layout import COMPONENTS, LAYOUT
 from models.tokenizers import ClipTokenizer, StepTokenizer
@@ -11,6 +12,7 @@ from models.transformer import TransformerParams
 from models.weight_files import read_table
 from studio.checkpoints.download_record import read_download_record
 from studio.config import ModelConfig, Variant, load_models, part_folder
+from studio.messages import LONGEST_SENTENCE, clean
 from studio.units import GB
 
 FAMILIES = {True: "Step-Video TI2V", False: "Step-Video T2V or Turbo"}
@@ -36,7 +38,7 @@ class PartReport:
     def line(self) -> str:
         """One line of the report, without the problems."""
         if self.elsewhere:
-            return f"{self.component:12} in {self.elsewhere}"
+            return f"{self.component:12} in {clean(str(self.elsewhere))}"
         if not self.parameters:
             return f"{self.component:12} not usable"
         number = f"{self.files} file{'s' if self.files > 1 else ''}"
@@ -59,10 +61,10 @@ class FolderReport:
 
     def lines(self) -> list[str]:
         """The report as text."""
-        text = [f"{self.folder}: {self.family}"]
+        text = [f"{clean(str(self.folder))}: {self.family}"]
         for part in self.parts:
             text.append("  " + part.line())
-            text += [f"      {problem}" for problem in part.problems]
+            text += [f"      {clean(problem, LONGEST_SENTENCE)}" for problem in part.problems]
         return text
 
 
@@ -73,8 +75,9 @@ def inspect(folder: Path) -> FolderReport:
     known = _known_model(folder, models)
     parts = [_inspect_part(folder, component, known[1] if known else None) for component in COMPONENTS]
     report = FolderReport(folder, _family(folder, models, known[0] if known else None), tuple(parts))
-    if report.ok and (problem := _disagreement({part.component: part.elsewhere or folder for part in parts})):
-        parts[0] = replace(parts[0], problems=(problem,))
+    if not report.ok or not (found := _disagreement({part.component: part.elsewhere or folder for part in parts})):
+        return report
+    parts = [replace(part, problems=(found[1],)) if part.component == found[0] else part for part in parts]
     return replace(report, parts=tuple(parts))
 
 
@@ -104,7 +107,7 @@ def _family(folder: Path, models: dict[str, ModelConfig], known: ModelConfig | N
 
 
 def _inspect_part(folder: Path, component: str, variant: Variant | None) -> PartReport:
-    if not (folder / LAYOUT[component].folder).is_dir():
+    if not os.path.isdir(folder / LAYOUT[component].folder):
         place = part_folder(variant, component, folder.parent) if variant else None
         if place:
             return PartReport(component, elsewhere=place, problems=_look(place, component)[0])
@@ -142,7 +145,7 @@ def _broken_shards(folder: Path, component: str) -> list[str]:
 
 def _tokenizer_problems(folder: Path, component: str) -> list[str]:
     paths = [folder / name for name in LAYOUT[component].tokenizer]
-    if missing := [f"{path} is missing. Download it." for path in paths if not path.exists()]:
+    if missing := [f"{path} is missing. Download it." for path in paths if not os.path.exists(path)]:
         return missing
     try:
         if paths:
@@ -157,11 +160,7 @@ def _open_tokenizer(folder: Path, component: str) -> StepTokenizer | ClipTokeniz
     return StepTokenizer(place) if component == "step_llm" else ClipTokenizer(place)
 
 
-def _disagreement(folders: dict[str, Path]) -> str:
-    """Why sound parts do not make a model together; "" where they do."""
-    try:
-        tokens = {name: len(_open_tokenizer(folders[name], name)) for name in ("step_llm", "clip")}
-        check_agreement(folders, tokens)
-    except CheckpointError as problem:
-        return str(problem)
-    return ""
+def _disagreement(folders: dict[str, Path]) -> tuple[str, str] | None:
+    """Why sound parts do not make a model together: the component and a sentence; None where they do."""
+    tokens = {name: len(_open_tokenizer(folders[name], name)) for name in ("step_llm", "clip")}
+    return disagreement(folders, tokens)

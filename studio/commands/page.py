@@ -13,6 +13,7 @@ from studio.commands.machine import engine_options, find_model, studio_config
 from studio.commands.signals import stopping
 from studio.config import ROOT, StudioConfig, load_camera_moves, load_examples, load_models, load_presets
 from studio.errors import StudioError
+from studio.pipeline.defects import Defects
 from studio.pipeline.engine import (
     check_weights,
     is_installed,
@@ -88,6 +89,7 @@ def _backend(
 ) -> Backend:
     """Everything the page may ask for."""
     models, moves = load_models(), load_camera_moves()
+    defects = Defects(config.model_dir)
     tokenizers: dict[tuple[str, bool], Mapping[str, Tokenizer]] = {}
 
     def report(settings: ResolvedSettings, language: str) -> TextReport:
@@ -118,6 +120,7 @@ def _backend(
             settings, models[settings.model], first=worker_is_fresh(queue, supervisor)
         ),
         usage=lambda: memory_gauges(queue, supervisor, device),
+        defects=lambda: {name: said for name, model in models.items() if (said := defects.of(model))},
         owner=lambda: supervisor.owns,
         trouble=lambda: supervisor.trouble,
     )

@@ -3,7 +3,9 @@
 import hashlib
 import platform
 import re
+import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,8 +91,13 @@ def weights_file(folders: Mapping[str, Path | None]) -> Path | None:
     """The largest file of the transformer's weights: what its disk's speed is measured on. None where it is absent."""
     if (folder := folders.get("transformer")) is None:
         return None
-    shards = (folder / LAYOUT["transformer"].folder).glob("*.safetensors")
-    return max(shards, key=lambda shard: shard.stat().st_size, default=None)
+    sizes = {}
+    for shard in (folder / LAYOUT["transformer"].folder).glob("*.safetensors"):
+        with suppress(OSError):
+            state = shard.stat()
+            if stat.S_ISREG(state.st_mode):
+                sizes[shard] = state.st_size
+    return max(sizes, key=lambda shard: sizes[shard], default=None)
 
 
 @file_errors()

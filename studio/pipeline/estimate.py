@@ -20,7 +20,7 @@ from studio.pipeline.engine import CACHE_FOLDER, EngineOptions, compute_dtype, n
 from studio.pipeline.evaluation_plan import Calibration, plan_of
 from studio.pipeline.job_times import JobTimes, load_job_times, store_job_times
 from studio.pipeline.preview import PICTURE_SIDE, PICTURES
-from studio.pipeline.run import Engine
+from studio.pipeline.run import Engine, file_errors
 from studio.settings import ResolvedSettings
 from studio.units import GB
 
@@ -58,6 +58,7 @@ class Estimator:
         self._free_vram_gb = Recent(free_vram_gb, FREE_VRAM_SECONDS, clock)
         self._sizes: dict[tuple[Any, ...], SizeCache] = {}
 
+    @file_errors()
     def for_command(
         self, settings: ResolvedSettings, model: ModelConfig, speeds: Mapping[str, float | None]
     ) -> Estimate:
@@ -68,10 +69,11 @@ class Estimator:
         found = given_speeds(self.machine_speeds(model), **speeds)
         return self._predict(settings, model, self._machine_budgets(), found).expected(first=True)
 
+    @file_errors()
     def for_page(self, settings: ResolvedSettings, model: ModelConfig, *, first: bool = True) -> dict[str, Any]:
         """The plan as the page shows it. Never touches the GPU: a CUDA context would take its memory.
 
-        first: whether the worker process has made no video yet.
+        first: whether the worker process has made no video yet. Raises StudioError for a config that is none.
         """
         folders = self._folders(model)
         speeds = known_speeds(self._cache, self._device.type, weights_file(folders))
@@ -82,6 +84,7 @@ class Estimator:
             "remedy": dict(made.plan.reason),
         }
 
+    @file_errors()
     def learn(self, engine: Engine, settings: ResolvedSettings, seconds: Mapping[str, float], *, first: bool) -> None:
         """Store what a finished job measured: the speeds of its steps and the seconds of its phases.
 

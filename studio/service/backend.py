@@ -33,6 +33,7 @@ class Backend:
     installed: model name -> whether its files are here. count_tokens(settings, language): what the encoders read.
     plan(settings): a plain dict: fits, vram_peak_gb, ram_peak_gb, seconds_total (None: unknown), remedy (a sentence,
     or one per language). usage(): vram_gb, vram_total_gb, ram_gb, ram_total_gb, each of which may be missing.
+    defects(): model name -> why the model's files cannot be used, for installed models that have such a fault.
     owner(): false where another process works on the queue, so that this page only shows. trouble(): why jobs cannot
     run at all just now.
     """
@@ -48,6 +49,7 @@ class Backend:
     count_tokens: Callable[[ResolvedSettings, str], TextReport]
     plan: Callable[[ResolvedSettings], Mapping[str, Any]]
     usage: Callable[[], Mapping[str, float | None]]
+    defects: Callable[[], Mapping[str, str]] = dict
     owner: Callable[[], bool] = lambda: True
     trouble: Callable[[], Failed | None] = lambda: None
 
@@ -59,6 +61,7 @@ class Backend:
 
     def first_model(self) -> ModelConfig:
         """The model a new visitor finds chosen: an installed one that is not the built-in toy, else the toy."""
-        menu, installed = self.menu(), self.installed()
-        grown = [model for model in menu if installed[model.name] and model.sources]
-        return (grown or [model for model in menu if installed[model.name]] or menu)[0]
+        menu, installed, defects = self.menu(), self.installed(), self.defects()
+        usable = [model for model in menu if installed[model.name] and model.name not in defects]
+        grown = [model for model in usable if model.sources]
+        return (grown or usable or menu)[0]

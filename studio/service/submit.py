@@ -37,11 +37,13 @@ def submit(backend: Backend, asked: GenerationSettings, image: bytes | None = No
     """Queue a request with the picture it starts from, as its file was uploaded; an empty seed is drawn now.
 
     Raises InputError (Rejected, ModelMissing) for what cannot run here, StudioError where another program works on
-    the queue or it takes no writes. Nothing is queued then.
+    the queue, it takes no writes, or the model's files are damaged. Nothing is queued then.
     """
     settings = check(backend, asked)
     if not backend.owner():
         raise StudioError("queue_elsewhere")
     if not backend.installed()[settings.model]:
         raise ModelMissing("model_absent", model=settings.model)
+    if reason := backend.defects().get(settings.model):
+        raise StudioError("checkpoint", reason=reason)
     return backend.queue.submit(settings, image)

@@ -9,6 +9,7 @@ from gradio.components import Component
 
 from studio.config import ModelConfig
 from studio.errors import StudioError
+from studio.messages import message
 from studio.service.backend import Backend
 from studio.service.uploads import Uploads
 from studio.settings import GenerationSettings, ResolvedSettings
@@ -189,6 +190,7 @@ class CreateTab:
         """Model name -> the key of why it cannot be used just now, "" where it can."""
         models, installed = self.backend.models, self.backend.installed()
         unfit = {name: "model.text_alone" for name, model in models.items() if has_image and not model.takes_image}
+        unfit |= dict.fromkeys(self.backend.defects(), "model.broken")
         return {name: unfit.get(name, "") if installed[name] else "model.missing" for name in models}
 
     def refresh(self, values: form.Values, has_image: bool, language: str) -> Updates:
@@ -221,6 +223,8 @@ class CreateTab:
     def _plan(self, settings: ResolvedSettings, model: ModelConfig, language: str) -> Updates:
         if not self.backend.installed()[model.name]:
             return {self.plan: form_panels.plan_missing(model, language)}
+        if reason := self.backend.defects().get(model.name):
+            return {self.plan: form_panels.plan_problem([message("checkpoint", {"reason": reason}, language)])}
         problems = settings.problems(model, self.backend.camera_moves)
         if told := [markup.sentence(p, language) for p in problems if p.code != "prompt_empty"]:
             return {self.plan: form_panels.plan_problem(told)}

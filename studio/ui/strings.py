@@ -18,6 +18,7 @@ STRINGS: dict[str, tuple[str, str]] = {
     # the form
     "model": ("Model", "模型"),
     "model.missing": ("not installed", "未安装"),
+    "model.broken": ("its files cannot be used", "文件无法使用"),
     "model.text_alone": ("from text alone", "只用文字生成"),
     "model.lost": (
         "{model} belongs to this program, but its files are not in this copy of it.",

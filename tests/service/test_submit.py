@@ -1,5 +1,7 @@
 """A request is checked as a whole, and queued or refused with its reasons."""
 
+from dataclasses import replace
+
 import pytest
 
 from studio.errors import InputError, ModelMissing, StudioError
@@ -38,6 +40,13 @@ def test_all_that_is_wrong_is_told_at_once(backend: Backend) -> None:
     codes = [problem.code for problem in caught.value.problems]
     assert codes[0] == caught.value.code == "prompt_empty" and str(caught.value) == str(caught.value.problems[0])
     assert {"camera_unknown", "number_range"} <= set(codes) and caught.value.exit_code == 2
+
+
+def test_a_model_whose_files_are_damaged_is_refused_with_its_sentence(backend: Backend) -> None:
+    damaged = replace(backend, defects=lambda: {"nano": "config.json is cut."})
+    with pytest.raises(StudioError, match="config.json is cut"):
+        submit(damaged, ASKED)
+    assert backend.queue.count() == 0 and damaged.first_model().name == "nano-turbo"
 
 
 def test_what_cannot_run_here_is_a_sentence_and_queues_nothing(backend: Backend, watching: Backend) -> None:

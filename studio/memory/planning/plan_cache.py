@@ -1,5 +1,6 @@
 """The plans of one model on this machine: made when asked for, smaller once memory ran out, corrected by timing."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -37,7 +38,7 @@ class SizeCache:
 
     @cached_property
     def _architecture(self) -> Architecture:
-        here = {name: folder for name, folder in self._parts.items() if config_path(folder, name).exists()}
+        here = {name: folder for name, folder in self._parts.items() if os.path.lexists(config_path(folder, name))}
         params = {name: read_params(folder, name) for name, folder in here.items()}
         return Architecture.of_parts(params, takes_image=self._takes_image)
 

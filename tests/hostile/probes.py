@@ -1,0 +1,49 @@
+"""What is done with a stranger's files: each probe returns the sentence that refuses them, "" for sound ones."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from models.checkpoint import CheckpointError, build
+from models.layout import COMPONENTS
+from studio.checkpoints.inspect import inspect
+from studio.config import load_camera_moves, load_models, load_studio
+from studio.errors import StudioError
+from studio.messages import LONGEST_SENTENCE, clean
+from studio.pipeline.engine import EngineOptions, open_engine
+from studio.pipeline.estimate import Estimator
+from studio.settings import GenerationSettings
+
+MODEL = "step-video-t2v"
+
+
+def model_folder(models: str, outputs: str) -> str:
+    """Everything that looks at a model before a job: inspect, the page's plan, opening it. All must agree.
+
+    models: the model folder that holds MODEL. Returns inspect's problems, component by component.
+    """
+    folder = Path(models) / MODEL
+    report = inspect(folder)
+    problems = [(part.component, problem) for part in report.parts for problem in part.problems]
+    lines = [f"{component}: {clean(problem, LONGEST_SENTENCE)}" for component, problem in problems]
+    config = load_studio(model_dir=models, output_dir=outputs, ram_gb=4)
+    model, options = load_models()[MODEL], EngineOptions("cpu")
+    said = ""
+    try:
+        open_engine(model, False, load_camera_moves(), config, options)
+        for component in COMPONENTS:  # as a job does, one after another
+            build(folder, component)
+    except (StudioError, CheckpointError) as error:
+        said = str(error)
+    if bool(said) == report.ok:
+        raise AssertionError(f"inspect says {lines or 'sound'}, opening says {said or 'sound'}")
+    settings = GenerationSettings(MODEL, "a red ball", num_frames=17, height=64, width=96).resolve(model)
+    try:
+        Estimator(config, options).for_page(settings, model)
+    except StudioError as error:
+        if report.ok:
+            raise AssertionError(f"the plan says {error}, inspect nothing") from error
+    return " | ".join(lines)
+
+
+PROBES: dict[str, Callable[..., Any]] = {"model_folder": model_folder}

@@ -47,7 +47,14 @@ ROOMS = {
 }
 MAY_IMPORT = {room: {room, FACTS, *others} for room, others in ROOMS.values()}
 HAS_TORCH = {"models", "memory base", "streaming", "planning", "memory", "checkpoints", "pipeline", "nano"}
-PACKAGE_ROOMS = {"torch": HAS_TORCH, "gradio": {"ui", "commands"}}
+SERVING = {"service", "ui", "api"}
+PACKAGE_ROOMS = {
+    "torch": HAS_TORCH,
+    "gradio": {"ui", "commands"},
+    "starlette": SERVING,
+    "fastapi": SERVING,
+    "uvicorn": {"ui"},
+}
 PRINTING_ROOMS = {"app", "commands", "nano"}
 MODELS_NEED = {"torch", "numpy", "safetensors", "transformers", "sentencepiece", "tokenizers", "flash_attn"}
 # Where any error is caught: the reader of one file that a stranger may have written, and the worker's loop.

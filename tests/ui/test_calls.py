@@ -164,7 +164,7 @@ def answers(wired, data):
 IMAGES = st.sampled_from([None, picture(), EVIL.encode()])
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(st.data())
 def test_whatever_a_browser_may_send_gets_an_answer(wired, data):
     answers(wired, data)

@@ -18,7 +18,7 @@ from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from studio.messages import message
+from studio.messages import clean, message
 from studio.service.login import Login, client_of
 from studio.service.origin import ServedHosts, foreign
 from studio.service.uploads import Uploads
@@ -118,7 +118,7 @@ class Gate:
             return
         headers = Headers(scope=scope)
         if scope["type"] != "http":  # a websocket: nothing here has one
-            _log.warning("%s %s is not served", scope["type"], printable(scope.get("path", "")))
+            _log.warning("%s %s is not served", scope["type"], clean(scope.get("path", "")))
             await send({"type": "websocket.close", "code": 1008})
             return
         guarded = _with_headers(send)
@@ -141,7 +141,7 @@ class Gate:
         hosts = headers.getlist("host")
         own = self._hosts.origin(hosts[0]) if len(hosts) == 1 else None
         if own is None:
-            named = printable(", ".join(hosts))
+            named = clean(", ".join(hosts))
             raise Refusal(403, "host_unknown", f"Host is {named}", host=named)
         address = (scope.get("client") or ("",))[0]
         forwarded = own.startswith("https:") or any(name in headers for name in FORWARDED_HEADERS)
@@ -187,31 +187,32 @@ class Gate:
             part = await receive()
             read += len(part.get("body", b""))
             if read > size:  # more than a header promised, or without a promise; whoever reads it answers with this
-                _log.warning("%s: %s", printable(scope["path"]), too_large.reason)
+                _log.warning("%s: %s", clean(scope["path"]), too_large.reason)
                 raise HTTPException(413, message(too_large.code, too_large.values))
             return part
 
-        async def clean(part: Message) -> None:
+        async def sound(part: Message) -> None:
             """A form that breaks its reader is the sender's fault: the reader's 500 becomes a refusal."""
             if part["type"] == "http.response.start" and part["status"] >= 500:
                 raise Refusal(400, "call_unknown", f"the upload was not understood ({sys.exc_info()[1]!r})")
             await send(part)
 
         try:
-            await self._app(scope, counted, clean)
+            await self._app(scope, counted, sound)
         finally:
             self._uploads.release(size)
+
+
+def reader_language(accepted: str, chosen: str = "") -> str:
+    """One of "en" and "zh": what was chosen, else the first of the two in an Accept-Language header."""
+    tags = (part.strip().lower()[:2] for part in accepted.split(","))
+    return chosen if chosen in ("en", "zh") else next((tag for tag in tags if tag in ("en", "zh")), "en")
 
 
 def cookie_name(origin: str) -> str:
     """Of the session's cookie. Browsers share cookies between ports of a host, and with https between its subdomains
     unless the name begins with __Host-."""
     return "__Host-studio" if origin.startswith("https:") else f"studio-{origin.rpartition(':')[2].strip('/')}"
-
-
-def printable(text: str) -> str:
-    """A stranger's words for log and answer: without control characters, at most 200."""
-    return "".join(char if char.isprintable() else "?" for char in text[:200])
 
 
 def _passed(scope: Scope, visitor: Visitor, rule: Rule) -> Scope:
@@ -228,10 +229,9 @@ def _passed(scope: Scope, visitor: Visitor, rule: Rule) -> Scope:
 def _refused(scope: Scope, headers: Headers, refusal: Refusal) -> Response:
     if refusal.code == "login_needed" and scope["method"] == "GET" and scope["path"] == "/":
         return RedirectResponse("login", 303)  # how everybody begins: no refusal to be logged
-    _log.warning("%s %s refused (%d): %s", scope["method"], printable(scope["path"]), refusal.status,
-                 printable(refusal.reason))  # fmt: skip
-    language = "zh" if headers.get("accept-language", "").lower().startswith("zh") else "en"
-    detail = message(refusal.code, refusal.values, language)
+    _log.warning("%s %s refused (%d): %s", scope["method"], clean(scope["path"]), refusal.status,
+                 clean(refusal.reason))  # fmt: skip
+    detail = message(refusal.code, refusal.values, reader_language(headers.get("accept-language", "")))
     return JSONResponse({"code": refusal.code, "detail": detail}, refusal.status)
 
 

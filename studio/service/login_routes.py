@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from studio.service.gate import VISITOR, Rule, Visitor, cookie_name
+from studio.service.gate import VISITOR, Rule, Visitor, cookie_name, reader_language
 from studio.service.login import Login, Refused
 
 LOGIN_RULES = (
@@ -42,7 +42,7 @@ def login_routes(login: Login, render: Callable[[LoginView], str], headers: dict
         visitor: Visitor = request.scope[VISITOR]
         if visitor.user:
             return RedirectResponse("./", 303)
-        return page(LoginView(reader_language(request.headers.get("accept-language", ""), request.query_params)))
+        return page(LoginView(language_of(request, request.query_params.get("language", ""))))
 
     async def enter(request: Request) -> Response:
         visitor: Visitor = request.scope[VISITOR]
@@ -51,7 +51,7 @@ def login_routes(login: Login, render: Callable[[LoginView], str], headers: dict
         except ValueError:
             typed = {}
         form = {name: values[0][:LONGEST_FIELD] for name, values in typed.items()}
-        language = reader_language(request.headers.get("accept-language", ""), form)
+        language = language_of(request, form.get("language", ""))
         user = form.get("user", "").strip()
         if not login.required:
             return RedirectResponse("./", 303)
@@ -77,13 +77,9 @@ def login_routes(login: Login, render: Callable[[LoginView], str], headers: dict
     ]
 
 
-def reader_language(accepted: str, chosen: object = None) -> str:
-    """ "zh" or "en": what was chosen, else the first of the two in an Accept-Language header."""
-    wanted = chosen.get("language", "") if hasattr(chosen, "get") else ""
-    if wanted in ("en", "zh"):
-        return str(wanted)
-    tags = (part.strip().lower()[:2] for part in accepted.split(","))
-    return next((tag for tag in tags if tag in ("en", "zh")), "en")
+def language_of(request: Request, chosen: str) -> str:
+    """The language of the page that answers."""
+    return reader_language(request.headers.get("accept-language", ""), chosen)
 
 
 def _set_cookie(answer: Response, visitor: Visitor, token: str, max_age: int | None = None) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,7 @@ from studio.checkpoints.download import download
 from studio.checkpoints.download_record import read_download_record
 from studio.checkpoints.hubs import HubFile
 from studio.checkpoints.inspect import inspect
-from studio.config import load_models
+from studio.config import ROOT, load_models
 from studio.errors import InputError, StudioError
 from studio.nano.checkpoint import write_checkpoint
 from tests.checkpoints.hub_server import COMMIT, serving
@@ -326,3 +328,13 @@ def test_the_same_model_is_fetched_again_until_another_revision_is_asked_for(ser
     assert (to / SHARD).read_bytes() == content[SHARD] and read_download_record(to).revision == COMMIT
     _download(to, revision="main")
     assert (to / SHARD).read_bytes() == newer and read_download_record(to).revision == server.commit
+
+
+def test_the_hub_is_told_nothing_of_this_machine() -> None:
+    """With telemetry its client names torch and looks for agents, with a list that it fetches from huggingface.co."""
+    code = (
+        "import studio.commands.download; from huggingface_hub import constants as c; print(c.HF_HUB_DISABLE_TELEMETRY)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_DISABLE_TELEMETRY"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == "True", done.stderr

@@ -5,6 +5,7 @@ The tensors of both are views of flat buffers from the allocator, filled directl
 
 import copy
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any, cast
 
@@ -18,7 +19,8 @@ from studio.memory.allocator import Allocator, Buffer, BufferKind, IntegrityErro
 from studio.memory.plan import ComponentPlan
 from studio.memory.streaming.backends import DeviceBackend
 from studio.memory.streaming.layout import Slot, UnitLayout
-from studio.memory.streaming.sources import FileSource, PinnedSource, Source, UnitReader
+from studio.memory.streaming.reader import UnitReader
+from studio.memory.streaming.sources import FileSource, PinnedSource, Source
 from studio.memory.streaming.streamer import Streamer
 
 
@@ -86,13 +88,14 @@ class StreamedNetwork:
         self._scratch_buffers: list[Buffer] = []
         self._scratch: Scratch | None = None
         self._reader = UnitReader(self.layout, [self._entries(unit) for unit in range(self.units)], allocator)
-        self._pinned = PinnedSource(self._reader, allocator)
+        self._pinned = PinnedSource(self._reader, allocator, ThreadPoolExecutor(1, thread_name_prefix="unit-registrar"))
         sources: dict[str, Source] = {
             "pinned": self._pinned,
             "cached": FileSource(self._reader, direct=False),
             "direct": FileSource(self._reader, direct=True),
         }
-        self._streamer = Streamer(self.layout, self._build_unit, sources, backend, allocator)
+        thread = ThreadPoolExecutor(1, thread_name_prefix="unit-reader")
+        self._streamer = Streamer(self.layout, self._build_unit, sources, backend, allocator, thread)
         self.plan: ComponentPlan | None = None
 
     @property

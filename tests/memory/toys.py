@@ -1,5 +1,6 @@
 """Toy networks on disk for the memory room: units of two tensors each, in real safetensors shards."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from studio.memory.allocator import Allocator, Machine
 from studio.memory.plan import ComponentPlan
 from studio.memory.streaming.backends import CpuBackend, DeviceBackend
 from studio.memory.streaming.layout import UnitLayout
-from studio.memory.streaming.sources import BOUNCE_BYTES, FileSource, PinnedSource, Source, UnitReader
+from studio.memory.streaming.reader import WINDOW_BYTES, UnitReader
+from studio.memory.streaming.sources import FileSource, PinnedSource, Source
 from studio.memory.streaming.streamer import Streamer
 
 CPU = torch.device("cpu")
@@ -82,7 +84,7 @@ def open_toy(
     backend: DeviceBackend | None = None,
     dtype: torch.dtype = torch.float32,
     width: int = 7,
-    bounce_bytes: int = BOUNCE_BYTES,
+    window_bytes: int = WINDOW_BYTES,
 ) -> Toy:
     def build() -> nn.Module:
         with torch.device("meta"):
@@ -90,13 +92,13 @@ def open_toy(
 
     allocator = Allocator(machine or Machine(CPU))
     layout = UnitLayout.of(build().state_dict())
-    reader = UnitReader(layout, unit_entries(folder, units, layout), allocator, bounce_bytes=bounce_bytes)
+    reader = UnitReader(layout, unit_entries(folder, units, layout), allocator, window_bytes=window_bytes)
     sources: dict[str, Source] = {
         "cached": FileSource(reader, direct=False),
         "direct": FileSource(reader, direct=True),
-        "pinned": PinnedSource(reader, allocator),
+        "pinned": PinnedSource(reader, allocator, ThreadPoolExecutor(1)),
     }
-    streamer = Streamer(layout, build, sources, backend or CpuBackend(), allocator)
+    streamer = Streamer(layout, build, sources, backend or CpuBackend(), allocator, ThreadPoolExecutor(1))
     return Toy(allocator, reader, sources, streamer, layout)
 
 

@@ -16,7 +16,7 @@ from studio.memory.planning import planner
 from studio.memory.planning.footprint import Architecture, ModelSizes
 from studio.memory.planning.planner import HOST_BASE_BYTES, PlanRequest
 from studio.memory.planning.speeds import ASSUMED
-from studio.memory.streaming.sources import BOUNCE_BYTES
+from studio.memory.streaming.reader import BOUNCE_BYTES
 from studio.memory.usage import CUDA_CONTEXT_BYTES
 
 

@@ -15,7 +15,7 @@ from studio.memory.planning import timing
 from studio.memory.planning.explain import Remedy, Shortage, explain
 from studio.memory.planning.footprint import ModelSizes, NetworkSizes
 from studio.memory.planning.speeds import Speeds
-from studio.memory.streaming.sources import BOUNCE_BYTES
+from studio.memory.streaming.reader import BOUNCE_BYTES
 from studio.memory.streaming.streamer import STAGING_BUFFERS
 from studio.memory.usage import CUDA_CONTEXT_BYTES
 from studio.units import GB

@@ -37,6 +37,7 @@ class Speeds:
     operators read and write on the device. link_gbps: from RAM to the device. disk_gbps: reads without the page cache.
 
     int8_tflops: products as in the mode int8-compute, rounding included; None: not measured yet.
+    register_gbps: page-locking of RAM for copies to the device, the first writing of its pages included.
     correction: measured by predicted computation time, 1 before a step was timed (planner.calibrate).
     origin: where the numbers come from, for people. disk: the number of the file system.
     """
@@ -50,6 +51,7 @@ class Speeds:
     origin: str = "assumed"
     disk: str = "none in particular"
     int8_tflops: float | None = None
+    register_gbps: float = 1.7  # about 0.6 s/GB of kernel time
 
 
 @dataclass(frozen=True)

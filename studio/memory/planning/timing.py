@@ -1,7 +1,8 @@
 """Seconds of a pass and of the phases: the work in models/cost.py divided by a machine's speeds.
 
-Computation, copies and reads are three queues, simulated unit by unit as streaming/streamer.py runs them: a computation
-waits for its unit, a copy for its slot, a read for a staging buffer.
+Computation, copies, reads and registrations are queues, simulated unit by unit as streaming/streamer.py runs them: a
+computation waits for its unit, a copy for its slot, a read for a staging buffer or for its registered memory.
+tests/memory/streaming/test_virtual_time.py compares them with the streamer itself.
 """
 
 from dataclasses import replace
@@ -87,38 +88,48 @@ class _Queues:
         self._plan, self._compute = plan, compute
         self._read = plan.unit_bytes / speeds.disk_gbps / 1e9
         self._copy = plan.unit_bytes / (speeds.memory_gbps if on_cpu else speeds.link_gbps) / 1e9
-        self._computed = self._copied = self._fetched = 0.0
+        self._register = 0.0 if on_cpu else plan.unit_bytes / speeds.register_gbps / 1e9
+        self._computed = self._copied = self._fetched = self._registered = 0.0
         self._slots = [0.0] * plan.slots  # when each slot's last unit has been used
-        self._staging = [0.0] * STAGING_BUFFERS
-        self._turn = self._staged = 0
+        self._staging: list[float] = []  # when each buffer's content has been copied
+        self._pending = [0.0] * STAGING_BUFFERS  # when the last reads are done
+        self._turn = 0
         self._on_cpu = on_cpu
 
     def run_pass(self, *, reads_all: bool = False) -> float:
         """Add one pass over all units; the time at which it is done."""
         for source in self._plan.source:
             ready = 0.0
-            if source != "resident":
-                ready = self._load(reads_all or source != "pinned", self._turn % len(self._slots))
-            elif reads_all:
-                ready = self._load(True, None)
+            if source != "resident" or reads_all:
+                ready = self._load(source, first=reads_all)
             self._computed = max(self._computed, ready) + self._compute
             if source != "resident":
                 self._slots[self._turn % len(self._slots)] = self._computed
                 self._turn += 1
         return self._computed
 
-    def _load(self, from_disk: bool, slot: int | None) -> float:
-        """Add one load; the time at which the unit is in its slot. None: a resident unit's own slot, always free."""
-        free = 0.0 if slot is None else self._slots[slot]
-        if not from_disk:
+    def _load(self, source: str, *, first: bool) -> float:
+        """Add one load; the time at which the unit is in its slot. A resident unit's own slot is always free."""
+        free = 0.0 if source == "resident" else self._slots[self._turn % len(self._slots)]
+        if source == "pinned" and not first:
             self._copied = max(self._copied, free) + self._copy
-            return self._copied
-        if self._on_cpu:  # read directly into its slot
-            self._fetched = max(self._fetched, free) + self._read
-            return self._fetched
-        buffer = self._staged % len(self._staging)
-        self._fetched = max(self._fetched, self._staging[buffer]) + self._read
-        self._copied = max(self._copied, free, self._fetched) + self._copy
-        self._staging[buffer] = self._copied
-        self._staged += 1
+        elif self._on_cpu:  # read directly into its slot
+            self._copied = self._fetched = max(self._fetched, free) + self._read
+        else:
+            self._copied = max(self._copied, free, self._fetch(source)) + self._copy
+            if source != "pinned":
+                self._staging.append(self._copied)
         return self._copied
+
+    def _fetch(self, source: str) -> float:
+        """Add one read; the time at which it is done. It is submitted once all but one of those before it are done."""
+        ready = self._pending.pop(0)
+        if source == "pinned":  # into memory of its own, which another thread registers
+            self._registered = ready = max(self._registered, ready) + self._register
+        elif len(self._staging) < STAGING_BUFFERS:  # into a new buffer, which the reading thread registers
+            ready = max(self._fetched, ready) + self._register
+        else:
+            ready = max(ready, self._staging[-STAGING_BUFFERS])
+        self._fetched = max(self._fetched, ready) + self._read
+        self._pending.append(self._fetched)
+        return self._fetched

@@ -9,7 +9,10 @@ Event = Any  # of the backend's own type; the streamer only passes it on
 
 
 class DeviceBackend(Protocol):
-    """Two queues of work, computation and copies. Only `finish` blocks the calling thread.
+    """Three queues of work: computation, copies, staged copies. Only `finish` blocks the calling thread.
+
+    Each queue keeps its order. Staged copies, of units that were read from disk, have a queue of their own: in a common
+    one, a copy that is queued early waits for its slot and holds up the copy of a unit that is needed before it.
 
     fills_slots: slots are plain RAM, so a unit is read straight into its slot and no copy is needed.
     """
@@ -19,14 +22,17 @@ class DeviceBackend(Protocol):
     def mark(self) -> Event:
         """An event after everything computed so far."""
 
-    def copy(self, source: Tensor, target: Tensor, after: Event) -> Event:
-        """Copy host memory to the device once `after` has happened; returns the event after the copy."""
+    def copy(self, source: Tensor, target: Tensor, after: Event, *, staged: bool = False) -> Event:
+        """Copy host memory to the device once `after` has happened; returns the event after the copy.
+
+        staged: in the queue of the staged copies.
+        """
 
     def wait(self, event: Event) -> None:
         """Computation that is queued from here on starts after the event."""
 
     def finish(self, event: Event | None = None) -> None:
-        """Block until the event has happened; None: until every copy so far is done."""
+        """Block until the event has happened; None: until every copy of both queues is done."""
 
 
 class CpuBackend:
@@ -37,7 +43,7 @@ class CpuBackend:
     def mark(self) -> Event:
         return None
 
-    def copy(self, source: Tensor, target: Tensor, after: Event) -> Event:
+    def copy(self, source: Tensor, target: Tensor, after: Event, *, staged: bool = False) -> Event:
         target.copy_(source)
 
     def wait(self, event: Event) -> None:
@@ -48,28 +54,30 @@ class CpuBackend:
 
 
 class CudaBackend:
-    """A copy stream beside the current stream of the device."""
+    """Two copy streams beside the current stream of the device."""
 
     fills_slots = False
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._copies = torch.cuda.Stream(device)
+        self._copies, self._staged_copies = torch.cuda.Stream(device), torch.cuda.Stream(device)
 
     def mark(self) -> Event:
         return torch.cuda.current_stream(self._device).record_event(_blocking_event())
 
-    def copy(self, source: Tensor, target: Tensor, after: Event) -> Event:
-        self._copies.wait_event(after)
-        with torch.cuda.stream(self._copies):
+    def copy(self, source: Tensor, target: Tensor, after: Event, *, staged: bool = False) -> Event:
+        stream = self._staged_copies if staged else self._copies
+        stream.wait_event(after)
+        with torch.cuda.stream(stream):
             target.copy_(source, non_blocking=True)
-        return self._copies.record_event(_blocking_event())
+        return stream.record_event(_blocking_event())
 
     def wait(self, event: Event) -> None:
         torch.cuda.current_stream(self._device).wait_event(event)
 
     def finish(self, event: Event | None = None) -> None:
-        (event or self._copies).synchronize()
+        for pending in [event] if event else [self._copies, self._staged_copies]:
+            pending.synchronize()
 
 
 def _blocking_event() -> torch.cuda.Event:

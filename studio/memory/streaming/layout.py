@@ -57,8 +57,8 @@ class UnitLayout:
 class Slot:
     """A device buffer and the module that computes from it.
 
-    unit: what the buffer holds once the event `ready` has happened; None: contents undefined. busy: a load was started
-    and the unit has not been used since. free: the event after its last use.
+    unit: what the buffer holds once the loads that were started are done; None: contents undefined. ready: the event
+    after the last copy into it. free: the event after its last use.
     """
 
     def __init__(self, buffer: Buffer, layout: UnitLayout, module: nn.Module, free: Any) -> None:
@@ -66,7 +66,6 @@ class Slot:
         module.load_state_dict(layout.views(buffer.memory), strict=True, assign=True)
         self.module = module.eval().requires_grad_(False)
         self.unit: int | None = None
-        self.busy = False
         self.ready: Any = None
         self.free = free
 

@@ -1,210 +1,15 @@
-"""Sources of a unit's bytes: pinned RAM, the page cache, or the disk directly.
+"""Sources of a unit's bytes: pinned RAM, the page cache, or the disk directly. All three read through a UnitReader."""
 
-All three read the public weight files with plain reads. A memory-mapped file that shrinks kills the process; a read
-that returns too little is an error with a message. After each read of a unit its files are checked: weights of a file
-that was truncated, rewritten or replaced since it was opened are never computed with.
-"""
-
-import errno
-import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from typing import Protocol
 
 from torch import Tensor
 
-from models.checkpoint import TensorEntry
-from studio.errors import StudioError
-from studio.memory.allocator import Allocator, Buffer, BufferKind, Machine
-from studio.memory.streaming.layout import Field, UnitLayout
-
-BOUNCE_BYTES = 8 << 20  # size of the buffer for reads that change the dtype or bypass the page cache
-BLOCK = 4096  # bytes; the largest alignment that direct reads need on current disks
-READ_BUFFERS = 512  # buffers of one preadv; the kernel's limit (IOV_MAX) is 1024
+from studio.memory.allocator import Allocator, Buffer, BufferKind
+from studio.memory.streaming.reader import UnitReader
 
 GetBuffer = Callable[[], Tensor]
-
-
-class Shard:
-    """An open weight file. `check` compares the path with the file that was opened."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file = _open(path, os.O_RDONLY)
-        self._direct: int | None = None
-        self._bypasses = hasattr(os, "O_DIRECT")
-        self._stamp = _stamp(os.fstat(self._file))
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_SEQUENTIAL)  # the kernel reads twice as far ahead
-
-    def check(self) -> None:
-        """Raise StudioError where the path no longer names the bytes that were opened."""
-        try:
-            now = _stamp(os.stat(self.path))
-        except OSError as error:
-            raise _failure(f"{self.path} was removed while it was in use ({error.strerror}). Put it back.") from None
-        if now != self._stamp:
-            was, size = self._stamp[0], now[0]
-            change = f"from {was:,} to {size:,} bytes" if was != size else "though its size is the same"
-            raise _failure(f"{self.path} changed while it was in use, {change}. Start again once it is complete.")
-
-    def read(self, machine: Machine, buffers: Sequence[memoryview], offset: int, *, direct: bool = False) -> int:
-        """Read into the buffers; returns the bytes read, 0 at the end. direct: leaves nothing in the page cache."""
-        if direct and self._bypasses:
-            try:
-                if self._direct is None:
-                    self._direct = os.open(self.path, os.O_RDONLY | os.O_DIRECT)
-                return machine.read(self._direct, buffers, offset)
-            except OSError as error:
-                if error.errno != errno.EINVAL:  # EINVAL: this file system has no direct reads
-                    raise
-                self._bypasses = False
-        count = machine.read(self._file, buffers, offset)
-        if direct and hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._file, offset, count, os.POSIX_FADV_DONTNEED)
-        return count
-
-    def close(self) -> None:
-        """Close the file."""
-        for file in (self._file, self._direct):
-            if file is not None:
-                os.close(file)
-        self._direct = None
-
-
-@dataclass
-class Extent:
-    """Tensors that are adjacent in one shard, with their places in the flat buffer."""
-
-    shard: Shard
-    parts: list[tuple[TensorEntry, Field]] = field(default_factory=list)
-
-    @property
-    def start(self) -> int:
-        return self.parts[0][0].offset
-
-    @property
-    def end(self) -> int:
-        return self.parts[-1][0].offset + self.parts[-1][0].nbytes
-
-    @property
-    def is_straight(self) -> bool:
-        """Whether the file's bytes go into the buffer unchanged, without a cast."""
-        return all(entry.dtype == place.dtype for entry, place in self.parts)
-
-
-class UnitReader:
-    """Reads units from their shards into flat buffers. Not thread-safe."""
-
-    def __init__(
-        self,
-        layout: UnitLayout,
-        units: Iterable[Sequence[TensorEntry]],
-        allocator: Allocator,
-        *,
-        bounce_bytes: int = BOUNCE_BYTES,
-    ) -> None:
-        """units: entries in the order of the layout's fields. bounce_bytes: a multiple of BLOCK, two or more."""
-        self.layout, self._allocator, self._bounce_size = layout, allocator, bounce_bytes
-        self._shards: dict[Path, Shard] = {}
-        self._bounce: Buffer | None = None
-        try:
-            self._units = [self._extents(entries) for entries in units]
-        except StudioError:
-            self.close()
-            raise
-
-    def read(self, unit: int, into: Tensor, *, direct: bool = False) -> None:
-        """Read a unit into `into`: uint8 (layout.nbytes,), in RAM or on a device.
-
-        Raises StudioError for a file that cannot be read, ends early, or changed since it was opened.
-        """
-        views = self.layout.views(into)
-        for extent in self._units[unit]:
-            try:
-                if extent.is_straight and not direct and into.device.type == "cpu":
-                    self._read_straight(extent, into)
-                else:
-                    self._read_bounced(extent, views, direct)
-            except OSError as error:
-                reason = error.strerror or error
-                raise _failure(
-                    f"{extent.shard.path} cannot be read: {reason}. Check the disk and try again."
-                ) from error
-        for shard in {id(extent.shard): extent.shard for extent in self._units[unit]}.values():
-            shard.check()
-
-    def check(self) -> None:
-        """Raise StudioError where a file changed since it was opened."""
-        for shard in self._shards.values():
-            shard.check()
-
-    @property
-    def bounce_bytes(self) -> int:
-        """Bytes of the bounce buffer; 0 before its first use."""
-        return self._bounce_size if self._bounce is not None else 0
-
-    def close(self) -> None:
-        """Close the files and release the bounce buffer."""
-        for shard in self._shards.values():
-            shard.close()
-        self._shards.clear()
-        if self._bounce is not None:
-            self._bounce.release()
-            self._bounce = None
-
-    def _extents(self, entries: Sequence[TensorEntry]) -> list[Extent]:
-        extents: list[Extent] = []
-        pairs = zip(entries, self.layout.fields, strict=True)
-        for entry, place in sorted(pairs, key=lambda pair: (str(pair[0].file), pair[0].offset)):
-            shard = self._shards.get(entry.file) or self._shards.setdefault(entry.file, Shard(entry.file))
-            if not extents or extents[-1].shard is not shard or extents[-1].end != entry.offset:
-                extents.append(Extent(shard))
-            extents[-1].parts.append((entry, place))
-        return extents
-
-    def _read_straight(self, extent: Extent, into: Tensor) -> None:
-        memory = into.numpy().data
-        buffers = [memory[place.offset : place.offset + place.nbytes] for _, place in extent.parts]
-        buffers = [buffer for buffer in buffers if len(buffer)]
-        offset = extent.start
-        while buffers:
-            count = extent.shard.read(self._allocator.machine, buffers[:READ_BUFFERS], offset)
-            if count <= 0:
-                raise _ended(extent.shard, offset)
-            offset += count
-            while buffers and count >= len(buffers[0]):
-                count -= len(buffers.pop(0))
-            if count:
-                buffers[0] = buffers[0][count:]
-
-    def _read_bounced(self, extent: Extent, views: dict[str, Tensor], direct: bool) -> None:
-        """Read aligned windows of the file into the bounce buffer and copy their whole elements, cast, to the views."""
-        bounce = self._bounce_memory()
-        offset = extent.start
-        while offset < extent.end:
-            start = offset - offset % BLOCK
-            size = min(-(-(extent.end - start) // BLOCK) * BLOCK, self._bounce_size)
-            end = min(start + self._read_window(extent.shard, bounce[:size], start, direct), extent.end)
-            if end < min(start + size, extent.end):
-                raise _ended(extent.shard, end)
-            offset = _scatter(extent, bounce, start, offset, end, views)
-
-    def _read_window(self, shard: Shard, bounce: Tensor, start: int, direct: bool) -> int:
-        """Read from `start` to the end of the bounce buffer or of the file; returns the bytes read."""
-        memory, done = bounce.numpy().data, 0
-        while done < len(memory):
-            count = shard.read(self._allocator.machine, [memory[done:]], start + done, direct=direct)
-            done += count
-            if count <= 0 or done % BLOCK:  # the end of the file; a direct read cannot start at an unaligned offset
-                break
-        return done
-
-    def _bounce_memory(self) -> Tensor:
-        if self._bounce is None:
-            self._bounce = self._allocator.allocate(BufferKind.STAGING, self._bounce_size)
-        return self._bounce.memory
 
 
 class Source(Protocol):
@@ -213,11 +18,20 @@ class Source(Protocol):
     def registered(self, unit: int) -> Tensor | None:
         """Registered memory that holds the unit and will go on holding it; None: the unit has to be read."""
 
+    def prepare(self, unit: int) -> None:
+        """Start what a `read` of the unit needs and can be done before its turn, in another thread."""
+
     def read(self, unit: int, get_buffer: GetBuffer) -> Tensor:
         """Host memory that holds the unit: the source's own, or what `get_buffer` returned, filled."""
 
+    def release_prepared(self) -> None:
+        """Release what was prepared for reads that did not follow."""
+
     def release_except(self, units: set[int]) -> None:
         """Release the memory that the source holds for other units."""
+
+    def release(self) -> None:
+        """Release all memory and threads. The source cannot be used afterwards."""
 
 
 class FileSource:
@@ -229,12 +43,21 @@ class FileSource:
     def registered(self, unit: int) -> Tensor | None:
         return None
 
+    def prepare(self, unit: int) -> None:
+        return None
+
     def read(self, unit: int, get_buffer: GetBuffer) -> Tensor:
         into = get_buffer()
         self._reader.read(unit, into, direct=self._direct)
         return into
 
+    def release_prepared(self) -> None:
+        return None
+
     def release_except(self, units: set[int]) -> None:
+        return None
+
+    def release(self) -> None:
         return None
 
 
@@ -242,13 +65,16 @@ class PinnedSource:
     """Reads each unit once and keeps it in registered RAM.
 
     Registering existing pages takes exactly their bytes; PyTorch's pinned allocator rounds each unit up to a power of
-    two (1.7 times the bytes for these networks). Where the driver refuses to register, a unit is copied into
-    the buffer of `get_buffer`.
+    two (1.7 times the bytes for these networks). It takes the kernel longer than a fast disk takes to read the unit, so
+    the next unit's memory is registered in a thread of its own. Where the driver refuses, a unit is copied into the
+    buffer of `get_buffer`.
     """
 
-    def __init__(self, reader: UnitReader, allocator: Allocator) -> None:
-        self._reader, self._allocator = reader, allocator
+    def __init__(self, reader: UnitReader, allocator: Allocator, registrar: Executor) -> None:
+        """registrar: one thread, in which memory is allocated and registered."""
+        self._reader, self._allocator, self._registrar = reader, allocator, registrar
         self._buffers: dict[int, Buffer] = {}
+        self._prepared: dict[int, Future[Buffer]] = {}
 
     @property
     def units(self) -> tuple[int, ...]:
@@ -259,6 +85,10 @@ class PinnedSource:
         buffer = self._buffers.get(unit)
         return buffer.memory if buffer is not None and buffer.registered else None
 
+    def prepare(self, unit: int) -> None:
+        if unit not in self._buffers and unit not in self._prepared:
+            self._prepared[unit] = self._registrar.submit(self._allocate)
+
     def read(self, unit: int, get_buffer: GetBuffer) -> Tensor:
         buffer = self._buffers.get(unit) or self._load(unit)
         if buffer.registered:
@@ -267,12 +97,30 @@ class PinnedSource:
         into.copy_(buffer.memory)
         return into
 
+    def release_prepared(self) -> None:
+        while self._prepared:
+            _, pending = self._prepared.popitem()
+            if not pending.cancel() and pending.exception() is None:
+                pending.result().release()
+
     def release_except(self, units: set[int]) -> None:
         for unit in set(self._buffers) - units:
             self._buffers.pop(unit).release()
 
+    def release(self) -> None:
+        self.release_prepared()
+        self.release_except(set())
+        self._registrar.shutdown()
+
+    def _allocate(self) -> Buffer:
+        return self._allocator.allocate(BufferKind.PINNED, self._reader.layout.nbytes, register=True)
+
     def _load(self, unit: int) -> Buffer:
-        buffer = self._allocator.allocate(BufferKind.PINNED, self._reader.layout.nbytes, register=True)
+        prepared = self._prepared.pop(unit, None)
+        try:
+            buffer = self._allocate() if prepared is None else prepared.result()
+        finally:
+            del prepared  # the traceback of an error holds this frame, which would hold the error
         try:
             self._reader.read(unit, buffer.memory, direct=True)
         except BaseException:
@@ -280,43 +128,3 @@ class PinnedSource:
             raise
         self._buffers[unit] = buffer
         return buffer
-
-
-def _scatter(extent: Extent, bounce: Tensor, start: int, offset: int, end: int, views: dict[str, Tensor]) -> int:
-    """Copy the file's bytes offset..end from the bounce buffer, whose first byte is the file's `start`, to the views.
-
-    Returns the offset of the first byte that was not copied: `end`, or the start of an element that `end` cuts.
-    """
-    for entry, place in extent.parts:
-        width = entry.dtype.itemsize
-        first = max(offset, entry.offset)
-        count = (min(end, entry.offset + entry.nbytes) - first) // width
-        if count <= 0:
-            continue
-        piece = bounce[first - start : first - start + count * width]
-        if piece.storage_offset() % width:
-            piece = piece.clone()
-        begin = (first - entry.offset) // width
-        views[place.name].view(-1)[begin : begin + count].copy_(piece.view(entry.dtype))
-        offset = first + count * width
-    return offset
-
-
-def _open(path: Path, flags: int) -> int:
-    try:
-        return os.open(path, flags)
-    except OSError as error:
-        raise _failure(f"{path} cannot be opened: {error.strerror}.") from None
-
-
-def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:
-    return status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev
-
-
-def _ended(shard: Shard, offset: int) -> StudioError:
-    shard.check()
-    return _failure(f"{shard.path} ends at byte {offset:,}, in the middle of a tensor. Download it again.")
-
-
-def _failure(reason: str) -> StudioError:
-    return StudioError("checkpoint", reason=reason)

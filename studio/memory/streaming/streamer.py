@@ -5,14 +5,16 @@
             block(hidden)
 
 Resident units have a slot each and are loaded once. The others share a ring of slots: as soon as a slot has been used,
-the next unit that is not loading yet is prefetched into it, past the end of a pass into the next pass. The calling
-thread is at most AHEAD units ahead of the device: a cancelled pass ends within one unit, and the device never waits for
-the CPU. It waits for the disk where units are read from disk. The first pass reads units while it computes.
+the next unit is copied into it, past the end of a pass into the next pass. Reads run ahead of slots: a read needs a
+staging buffer, not a slot, so the disk works while slots are in use. The calling thread is at most AHEAD units ahead of
+the device: a cancelled pass ends within one unit, and the device never waits for the CPU. It waits for the disk where
+reading takes longer than computing. The first pass reads units while it computes.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
 from queue import SimpleQueue
 
 import torch
@@ -24,12 +26,12 @@ from studio.memory.streaming.backends import DeviceBackend, Event
 from studio.memory.streaming.layout import Slot, UnitLayout
 from studio.memory.streaming.sources import Source
 
-STAGING_BUFFERS = 2  # one is copied to the device while the next unit is read into the other
+STAGING_BUFFERS = 2  # one is copied to the device while the next unit is read into the other; as many reads are pending
 AHEAD = 2  # units whose computation may be queued on the device at once
 
 
 class Staging:
-    """Registered RAM between disk and device: STAGING_BUFFERS buffers of one unit, allocated when first needed.
+    """Registered RAM between disk and device: STAGING_BUFFERS buffers of one unit, allocated by the first reads.
 
     The reading thread calls `get_buffer`, the computing thread `put_buffer`.
     """
@@ -46,7 +48,7 @@ class Staging:
 
     def get_buffer(self) -> Tensor:
         """A buffer whose last content has been copied; blocks until there is one."""
-        if len(self._buffers) < STAGING_BUFFERS and self._free.empty():
+        if len(self._buffers) < STAGING_BUFFERS:
             buffer = self._allocator.allocate(BufferKind.STAGING, self._nbytes, register=True)
             self._buffers.append(buffer)
             return buffer.memory
@@ -68,6 +70,15 @@ class Staging:
             self._buffers.pop().release()
 
 
+@dataclass
+class Load:
+    """A unit on its way into its slot: from registered RAM, or by a pending read."""
+
+    slot: Slot
+    registered: Tensor | None
+    read: Future[Tensor] | None
+
+
 class Streamer:
     """Loads units onto the device as a ComponentPlan says. Call `set_plan` first; plans may change between passes."""
 
@@ -78,19 +89,23 @@ class Streamer:
         sources: dict[str, Source],
         backend: DeviceBackend,
         allocator: Allocator,
+        reader: Executor,
     ) -> None:
-        """build: returns a new module of one unit on the meta device. sources: by the names in plan.SOURCES."""
+        """build: returns a new module of one unit on the meta device. sources: by the names in plan.SOURCES.
+
+        reader: the one thread in which they read.
+        """
         self._layout, self._build, self._sources = layout, build, sources
         self._backend, self._allocator = backend, allocator
         self._staging = Staging(allocator, backend, layout.nbytes)
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="unit-reader")
+        self._reader = reader
         self._plan: ComponentPlan | None = None
         self._resident: dict[int, Slot] = {}
         self._ring: list[Slot] = []
         self._ring_index: dict[int, int] = {}  # streamed unit -> its position among the streamed units
-        self._reads: dict[int, Future[Tensor]] = {}  # position -> the pending read from disk
-        # Positions in the sequence of units over all passes (pass * units + unit): the unit in use, the first unit that
-        # was not prefetched yet, and the position before which prefetching stops.
+        # Positions in the sequence of units over all passes (pass * units + unit): those that are loading and not being
+        # copied yet; the unit in use, the first unit that is not loading, and the position where prefetching stops.
+        self._loads: dict[int, Load] = {}
         self._position = self._next_prefetch = self._prefetch_end = 0
         self._interrupted = False
 
@@ -148,7 +163,7 @@ class Streamer:
             if len(computing) == AHEAD:
                 self._backend.finish(computing.popleft())
             yield unit, slot.module
-            slot.free, slot.busy = self._backend.mark(), False
+            slot.free = self._backend.mark()
             computing.append(slot.free)
             self._position += 1
             self._prefetch()
@@ -158,18 +173,22 @@ class Streamer:
         """Cancel pending prefetches. Filled slots keep their weights; the next pass starts at unit 0."""
         if self._plan is None:
             return
-        reads = sorted(self._reads.items())
-        for _, read in reads:
-            read.cancel()
-        for position, read in reads:
-            wait([read])
-            if not read.cancelled() and read.exception() is None:
+        waiting = [load.read for load in self._loads.values() if load.read is not None and not load.read.cancel()]
+        for read in waiting:
+            if read.exception() is None:
                 self._staging.put_buffer(read.result(), None)
-            self._slot_at(position).unit = None
-        self._reads.clear()
+        for load in self._loads.values():
+            load.slot.unit = None
+        self._loads.clear()
+        for source in self._sources.values():
+            source.release_prepared()
+        slots = (*self._resident.values(), *self._ring)
+        for slot in slots:  # the next copy into a slot may be in the other queue than the last one
+            if slot.ready is not None:
+                self._backend.wait(slot.ready)
         now = self._backend.mark()
-        for slot in (*self._resident.values(), *self._ring):
-            slot.busy, slot.free = False, now
+        for slot in slots:
+            slot.free = now
         self._position = self._next_prefetch = self._prefetch_end = 0
         self._interrupted = False
 
@@ -189,7 +208,7 @@ class Streamer:
         self.offload()
         self._reader.shutdown()
         for source in self._sources.values():
-            source.release_except(set())
+            source.release()
 
     def _current_plan(self) -> ComponentPlan:
         if self._plan is None:
@@ -207,32 +226,62 @@ class Streamer:
             return self._resident[unit]
         return self._ring[(passes * len(self._ring_index) + self._ring_index[unit]) % len(self._ring)]
 
+    def _is_free(self, position: int) -> bool:
+        """Whether the unit that had this unit's slot before it has been used."""
+        units, streamed = self._current_plan().units, len(self._ring_index)
+        passes, unit = divmod(position, units)
+        if unit in self._resident:
+            return True
+        passes, index = divmod(passes * streamed + self._ring_index[unit] - len(self._ring), streamed)
+        return passes * units + self._current_plan().streamed[index] < self._position
+
     def _prefetch(self) -> None:
-        """Start to load units, in order, while their slots are free."""
-        units = self._current_plan().units
-        while self._next_prefetch < min(self._prefetch_end, self._position + units):
-            slot = self._slot_at(self._next_prefetch)
-            if slot.busy:
-                return
-            slot.busy = True
-            if slot.unit != self._next_prefetch % units:
-                self._load(slot, self._next_prefetch)
+        """Copy units into slots that are free, and start to load the next units, in order."""
+        for position in list(self._loads):
+            self._copy(position)
+        end = min(self._prefetch_end, self._position + self._current_plan().units)
+        while self._next_prefetch < end and self._start(self._next_prefetch):
+            self._copy(self._next_prefetch)
             self._next_prefetch += 1
 
-    def _load(self, slot: Slot, position: int) -> None:
-        """Start to fill a slot: a copy where the unit is in registered RAM, else a read in the reading thread."""
-        plan = self._current_plan()
+    def _start(self, position: int) -> bool:
+        """Start to load a unit that its slot does not hold: a read where it is not in registered RAM.
+
+        False where the read has to wait for others, or for its slot where it fills that itself.
+        """
+        plan, slot = self._current_plan(), self._slot_at(position)
         unit = position % plan.units
+        if slot.unit == unit:
+            return True
         kind = plan.source[unit]
         # A resident unit is read once: it bypasses the page cache, which serves units that are read again.
         source = self._sources["direct" if kind == "resident" else kind]
-        registered = None if self._backend.fills_slots else source.registered(unit)
-        slot.unit = None  # set again below: after an error the old content does not count
-        if registered is not None:
-            slot.ready = self._backend.copy(registered, slot.buffer.memory, slot.free)
-        else:
-            self._reads[position] = self._reader.submit(self._read, source, unit, slot.buffer.memory)
+        registered, read = None if self._backend.fills_slots else source.registered(unit), None
+        if registered is None:
+            pending = sum(load.read is not None for load in self._loads.values())
+            if pending == STAGING_BUFFERS or (self._backend.fills_slots and not self._is_free(position)):
+                return False
+            source.prepare(unit)
+            read = self._reader.submit(self._read, source, unit, slot.buffer.memory)
+        self._loads[position] = Load(slot, registered, read)
         slot.unit = unit
+        return True
+
+    def _copy(self, position: int) -> None:
+        """Copy a unit that is in registered RAM or has been read into its slot, where that is free."""
+        load = self._loads.get(position)
+        if load is None or not self._is_free(position):
+            return
+        if load.registered is not None:
+            load.slot.ready = self._backend.copy(load.registered, load.slot.buffer.memory, load.slot.free)
+        elif load.read is not None:
+            if not load.read.done() or load.read.exception() is not None:
+                return
+            unit = load.read.result()
+            if unit is not load.slot.buffer.memory:
+                load.slot.ready = self._backend.copy(unit, load.slot.buffer.memory, load.slot.free, staged=True)
+                self._staging.put_buffer(unit, load.slot.ready)
+        del self._loads[position]
 
     def _read(self, source: Source, unit: int, memory: Tensor) -> Tensor:
         """Host memory that holds the unit; runs in the reading thread."""
@@ -257,13 +306,18 @@ class Streamer:
     def _loaded_slot(self) -> Slot:
         """The slot of the unit at `_position`. Computation queued from here on waits until the slot is filled."""
         self._prefetch()
+        if self._position in self._loads:
+            self._wait_for_read(self._position)
+            self._prefetch()
         slot = self._slot_at(self._position)
-        if self._position in self._reads:
-            # The future gets no local name: the traceback of a failed future holds this frame, which would hold it.
-            unit = self._reads[self._position].result()
-            if unit is not slot.buffer.memory:
-                slot.ready = self._backend.copy(unit, slot.buffer.memory, slot.free)
-                self._staging.put_buffer(unit, slot.ready)
-            del self._reads[self._position]
         self._backend.wait(slot.ready)
         return slot
+
+    def _wait_for_read(self, position: int) -> None:
+        """Block until a unit has been read; raises what reading it raised."""
+        read = self._loads[position].read
+        try:
+            if read is not None:
+                read.result()
+        finally:
+            del read  # the traceback of a failed read holds this frame, which would hold the read

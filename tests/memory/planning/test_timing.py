@@ -26,11 +26,19 @@ def test_a_pass_takes_the_longest_queue():
 
 
 def test_the_first_pass_reads_every_unit():
-    speeds = Speeds(1, 1, memory_gbps=1, link_gbps=100, disk_gbps=0.5)
+    speeds = Speeds(1, 1, memory_gbps=1, link_gbps=100, disk_gbps=0.5, register_gbps=100)
     for source in ("resident", "pinned", "direct"):
         plan = component(*[source] * 4, slots=0 if source == "resident" else 2)
         cold = timing.pass_seconds(plan, 1.0, speeds, on_cpu=False, cold=True)
         assert cold == pytest.approx(4 * 2 + 1, abs=0.1)  # reading and computing overlap
+
+
+def test_the_first_pass_registers_pinned_memory_and_two_staging_buffers():
+    speeds = Speeds(1, 1, memory_gbps=1, link_gbps=100, disk_gbps=10, register_gbps=0.5)
+    for source, seconds in (("pinned", 8 * 2 + 1), ("direct", 2 * 2 + 7), ("resident", 2 * 2 + 7)):
+        plan = component(*[source] * 8, slots=0 if source == "resident" else 2)
+        cold = timing.pass_seconds(plan, 1.0, speeds, on_cpu=False, cold=True)
+        assert cold == pytest.approx(seconds, abs=0.3), source
 
 
 def test_on_a_cpu_one_slot_is_read_while_the_other_is_computed_from():

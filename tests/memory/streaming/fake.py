@@ -1,4 +1,4 @@
-"""A device that is as late as it may be: two queues of work that run in any order their events allow."""
+"""A device that is as late as it may be: three queues of work that run in any order their events allow."""
 
 import random
 import threading
@@ -29,6 +29,8 @@ class Work:
 class FakeBackend:
     """A DeviceBackend (studio.memory.streaming.backends): at every call some of the pending work happens, by chance.
 
+    A queue that is not among the two eager ones, or one alone, works only while somebody waits for it.
+
     forgets: planted bugs, the waits to leave out: "ready" (use before ready), "free" (overwrite before free),
     "staging" (the reader does not wait for a copy out of its buffer).
     """
@@ -38,21 +40,25 @@ class FakeBackend:
     fills_slots: bool = False
     compute: list[Work] = field(default_factory=list)
     copies: list[Work] = field(default_factory=list)
+    staged_copies: list[Work] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._chance = random.Random(self.seed)
         self._lock = threading.RLock()
+        self._queues = (self.compute, self.copies, self.staged_copies)
+        self._eager = [self._chance.choice(self._queues) for _ in range(2)]
 
     def mark(self) -> FakeEvent:
         event = FakeEvent()
         self._push(self.compute, Work(then=event))
         return event
 
-    def copy(self, source: Tensor, target: Tensor, after: FakeEvent) -> FakeEvent:
+    def copy(self, source: Tensor, target: Tensor, after: FakeEvent, *, staged: bool = False) -> FakeEvent:
+        queue = self.staged_copies if staged else self.copies
         if "free" not in self.forgets:
-            self._push(self.copies, Work(after=after))
+            self._push(queue, Work(after=after))
         done = FakeEvent()
-        self._push(self.copies, Work(run=lambda: target.copy_(source), then=done))
+        self._push(queue, Work(run=lambda: target.copy_(source), then=done))
         return done
 
     def wait(self, event: FakeEvent) -> None:
@@ -63,9 +69,8 @@ class FakeBackend:
         if "staging" in self.forgets and event is not None:
             return
         with self._lock:
-            while not event.happened if event else self.copies:
-                if not self._advance(self.copies):
-                    self._advance(self.compute)
+            while not event.happened if event else self.copies or self.staged_copies:
+                self._advance(self._chance.choice(self._queues))
 
     def calculate(self, run: Callable[[], object]) -> None:
         """Queue a computation (what a kernel launch is)."""
@@ -73,15 +78,14 @@ class FakeBackend:
 
     def drain(self) -> None:
         with self._lock:
-            while self.compute or self.copies:
-                if not self._advance(self.compute):
-                    self._advance(self.copies)
+            while any(self._queues):
+                self._advance(self._chance.choice(self._queues))
 
     def _push(self, queue: list[Work], work: Work) -> None:
         with self._lock:
             queue.append(work)
             for _ in range(self._chance.choice((0, 0, 0, 1, 2, 8))):
-                self._advance(self._chance.choice((self.compute, self.copies)))
+                self._advance(self._chance.choice(self._eager))
 
     def _advance(self, queue: list[Work]) -> bool:
         if not queue or (queue[0].after and not queue[0].after.happened):

@@ -16,7 +16,8 @@ from models.weight_files import read_table
 from studio.errors import StudioError
 from studio.memory.allocator import Allocator, BufferKind, IntegrityError, Machine
 from studio.memory.streaming.layout import ALIGNMENT, UnitLayout
-from studio.memory.streaming.sources import BLOCK, PinnedSource, Shard, UnitReader
+from studio.memory.streaming.reader import BLOCK, Shard, UnitReader
+from studio.memory.streaming.sources import PinnedSource
 from tests.memory.toys import CPU, open_toy, unit_entries, write_units
 
 UNITS = 4
@@ -32,7 +33,7 @@ def test_every_source_gives_the_tensors_cast_as_torch_casts(tmp_path):
     wrong = []
     for stored, wanted in product(DTYPES, DTYPES):
         tensors = write_units(tmp_path, UNITS, dtype=stored, width=70)
-        toy = open_toy(tmp_path, UNITS, dtype=wanted, width=70, bounce_bytes=2 * BLOCK)
+        toy = open_toy(tmp_path, UNITS, dtype=wanted, width=70, window_bytes=2 * BLOCK)
         for kind, (unit, part) in product(toy.sources, enumerate(tensors)):
             found = content(toy, kind, unit)
             wrong += [
@@ -69,7 +70,7 @@ def test_any_placement_in_the_file(tmp_path, sizes, dtypes, padding, direct, cas
     layout = UnitLayout.of(wanted)
     table = read_table(path)
     allocator = Allocator(Machine(CPU))
-    reader = UnitReader(layout, [[table[field.name] for field in layout.fields]], allocator, bounce_bytes=2 * BLOCK)
+    reader = UnitReader(layout, [[table[field.name] for field in layout.fields]], allocator, window_bytes=2 * BLOCK)
     into = torch.zeros(layout.nbytes, dtype=torch.uint8)
     reader.read(0, into, direct=direct)
     for name, view in layout.views(into).items():

@@ -25,7 +25,7 @@ def toy_files(tmp_path_factory):
 
 
 def draw_plan(chance: random.Random):
-    kinds = chance.choice((KINDS, ("pinned",), ("cached",), ("resident", "direct")))
+    kinds = chance.choice((KINDS, ("pinned",), ("cached",), ("resident", "direct"), ("pinned", "direct")))
     return component_plan([chance.choice(kinds) for _ in range(UNITS)], slots=chance.randint(1, UNITS))
 
 
@@ -47,7 +47,7 @@ def run_schedule(folder: Path, seed: int, forgets: frozenset[str] = frozenset())
     try:
         for _ in range(chance.randint(1, 3)):
             toy.streamer.set_plan(draw_plan(chance))
-            for _ in range(chance.randint(1, 3)):
+            for _ in range(chance.randint(1, 4)):
                 leave_at = chance.choice((None, None, None, chance.randrange(UNITS)))
                 for unit, block in toy.streamer.blocks(last=chance.random() < 0.3):
                     use(unit, block)

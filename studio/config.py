@@ -97,6 +97,24 @@ class Example:
 
 
 @dataclass(frozen=True)
+class CalibrationPrompt:
+    """A prompt of `calibrate`; first_image: a file name (of assets/examples, or as the user's file has it), or None."""
+
+    prompt: str
+    first_image: str | None = None
+
+
+@dataclass(frozen=True)
+class CalibrationConfig:
+    """What `calibrate` runs for a model: see configs/calibration.yaml. size, check: num_frames, height, width."""
+
+    key: str
+    size: Mapping[str, int]
+    check: Mapping[str, int]
+    prompts: tuple[CalibrationPrompt, ...]
+
+
+@dataclass(frozen=True)
 class StudioConfig:
     """This machine: folders (relative: to the working directory), budgets in GB (None: what is free), server."""
 
@@ -132,6 +150,15 @@ def load_presets(path: Path = ROOT / "configs" / "presets.yaml") -> dict[str, Pr
 def load_examples(path: Path = ROOT / "configs" / "examples.yaml") -> dict[str, Example]:
     """The examples by key, in the order of the file."""
     return _entries(Example, path)
+
+
+def load_calibrations(path: Path = ROOT / "configs" / "calibration.yaml") -> dict[str, CalibrationConfig]:
+    """What `calibrate` runs, by model."""
+    found = {}
+    for key, value in _read(path).items():
+        prompts = tuple(_build(CalibrationPrompt, prompt, path) for prompt in value["prompts"])
+        found[key] = _build(CalibrationConfig, {"key": key, **value, "prompts": prompts}, path)
+    return found
 
 
 def load_studio(path: Path = ROOT / "configs" / "studio.yaml", **overrides: Any) -> StudioConfig:

@@ -68,6 +68,14 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "{model} was distilled to the steps it takes, so the speed {value} would only harm it: use --speed exact.",
         "{model} 已蒸馏为固定步数，速度 {value} 只会降低质量：请使用 --speed exact。",
     ),
+    "calibrate_turbo": (
+        "{model} was distilled to the steps it takes: there is nothing to calibrate.",
+        "{model} 已蒸馏为固定步数，无需校准。",
+    ),
+    "calibrate_prompts": (
+        "Calibrating {model} takes at least {least} prompts of its kind and there are {count}: give a file with --prompts, a prompt a line; where a picture is the first frame: prompt, tab, the picture's file name.",
+        "校准 {model} 至少需要 {least} 条适用的提示词，现有 {count} 条：请用 --prompts 给出文件，每行一条；以图片为首帧时写作“提示词<Tab>图片文件名”。",
+    ),
     "latents_not_finite": (
         "The latents are no longer finite numbers after step {step} of {steps} ({phase}), so no video can come of them. The model's files may be damaged ({program} inspect FOLDER), or cfg_scale {cfg_scale} is too high.",
         "第 {step}/{steps} 步（{phase}）之后潜变量出现非有限数值，无法生成视频。模型文件可能已损坏（{program} inspect 文件夹），或 cfg_scale {cfg_scale} 过高。",

@@ -66,6 +66,21 @@ def build_parser() -> argparse.ArgumentParser:
     quantize = commands.add_parser("quantize", help="write int8 weights beside a model's own", parents=[machine])
     quantize.add_argument("model")
 
+    calibrate = commands.add_parser(
+        "calibrate",
+        help="find the fewest passes that serve your checkpoint as well as the official ones",
+        parents=[machine],
+    )
+    calibrate.add_argument("model")
+    calibrate.add_argument(
+        "--prompts", type=Path, help="a text file, a prompt a line; for a picture: prompt, tab, file"
+    )
+    for name in ("num-frames", "height", "width"):
+        calibrate.add_argument(f"--{name}", type=int, help="of the small clips (default: configs/calibration.yaml)")
+    for name in ("cfg-scale", "time-shift"):
+        calibrate.add_argument(f"--{name}", type=float, help="default: the model's")
+    calibrate.add_argument("--quick", action="store_true", help="compare 6 rules instead of 48: a coarser choice")
+
     worker = commands.add_parser("worker", parents=[machine])  # started by the page, not by people
     worker.add_argument("--queue", type=Path, required=True)
     return parser
@@ -103,7 +118,8 @@ def _generate_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--speed",
         choices=[str(speed) for speed in Speed],
-        help="exact (default): the official sampler; fast: about 0.6 of its passes; draft: a quarter, as a preview",
+        help="exact: the official sampler; fast: about 0.6 of its passes, or what `calibrate` found; draft: a quarter, "
+        "as a preview (default: fast where the model is calibrated, else exact)",
     )
     parser.add_argument(
         "--guidance-schedule",

@@ -26,10 +26,11 @@ from studio.commands.machine import (
 from studio.commands.signals import STOPPING, stopping
 from studio.commands.terminal import ProgressBar, print_result
 from studio.commands.user_files import read_file, read_picture, result_stem
-from studio.config import StudioConfig, load_camera_moves
+from studio.config import ModelConfig, StudioConfig, load_camera_moves
 from studio.errors import Cancelled, InputError, StudioError
 from studio.filenames import beside
 from studio.media import read_metadata
+from studio.pipeline.calibrated import Calibrations
 from studio.pipeline.engine import usable_folders
 from studio.pipeline.estimate import Estimator
 from studio.pipeline.generate import generate
@@ -45,6 +46,8 @@ def run(options: argparse.Namespace) -> int:
     record = _read_record(options.from_video) if options.from_video else None
     wanted = _settings(options, config, record)
     model = find_model(wanted.model, config)
+    if record is None:  # a file of before there were speeds is an exact one
+        wanted = _with_speed(wanted, model, Calibrations(config, asked))
     settings = wanted.resolve(model)
     settings.check(model, moves)
     image = read_picture(settings.first_image, config)
@@ -106,6 +109,14 @@ def _settings(
             raise InputError("rerun_picture_absent", file=picture)
         settings = replace(settings, first_image=str(picture))
     return replace(settings, **given)
+
+
+def _with_speed(wanted: GenerationSettings, model: ModelConfig, calibrations: Calibrations) -> GenerationSettings:
+    """Without --speed: fast where it was calibrated for such a request, else exact."""
+    if wanted.speed is not None:
+        return wanted
+    cfg_scale = model.defaults["cfg_scale"] if wanted.cfg_scale is None else wanted.cfg_scale
+    return replace(wanted, speed=str(calibrations.default_speed(model, wanted.first_image is not None, cfg_scale)))
 
 
 def _read_record(path: Path) -> dict[str, Any]:

@@ -52,10 +52,12 @@ def find_model(name: str | None, config: StudioConfig) -> ModelConfig:
 
 
 @contextmanager
-def hold_device(options: EngineOptions, stop: threading.Event) -> Iterator[None]:
+def hold_device(
+    options: EngineOptions, stop: threading.Event, purpose: str = "generate on the command line"
+) -> Iterator[None]:
     """Hold the device; where another process has it, say so and wait. Raises Cancelled when stopped meanwhile."""
     device = pick_device(options.device)
-    lock = DeviceLock(runtime_folder(), str(device), "generate on the command line")
+    lock = DeviceLock(runtime_folder(), str(device), purpose)
 
     def tell(holder: str) -> None:
         print(f"Waiting for {device}, in use by {holder or 'another process'}.", file=sys.stderr)

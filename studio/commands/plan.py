@@ -9,7 +9,7 @@ from studio.commands.machine import engine_options, find_model, studio_config
 from studio.config import load_camera_moves
 from studio.pipeline.engine import EngineOptions
 from studio.pipeline.estimate import Estimator
-from studio.settings import GenerationSettings, ResolvedSettings
+from studio.settings import GenerationSettings, ResolvedSettings, Speed
 
 
 def run(options: argparse.Namespace) -> int:
@@ -21,8 +21,13 @@ def run(options: argparse.Namespace) -> int:
     settings = GenerationSettings(model.name, "plan", first_image=image, **given).resolve(model)
     settings.check(model, load_camera_moves())
     speeds = {name: getattr(options, name) for name in ("tflops", "link_gbps", "disk_gbps")}
-    made = Estimator(config, _engine_options(options)).for_command(settings, model, speeds)
-    data = {**made.plan.summary(), "seconds_total": round(made.total, 1)}
+    estimator = Estimator(config, _engine_options(options))
+    totals = {}
+    for speed in (Speed.EXACT,) if model.turbo else Speed:
+        made = estimator.for_command(replace(settings, speed=str(speed)), model, speeds)
+        totals[str(speed)] = round(made.total, 1)
+    data = {**made.plan.summary(), "seconds_total": totals[Speed.EXACT], "seconds_by_speed": totals}
+    data["calibrated"] = estimator.calibrations.of(model, model.takes_image) is not None
     print(json.dumps(data, ensure_ascii=False) if options.json else "\n".join(_lines(settings, data)))
     return 0 if data["fits"] else 1
 
@@ -44,9 +49,17 @@ def _lines(settings: ResolvedSettings, data: dict[str, Any]) -> list[str]:
         f"  RAM at most      {data['ram_peak_gb']:8.1f} GB",
         f"  blocks           {sources}; {data['slots']} slots",
         f"  seconds per step {data['seconds_per_step']:8.1f}",
-        f"  in all about     {_time(data['seconds_total'])}",
+        *(f"  {speed:16s} {_time(seconds)}{_note(speed, data)}" for speed, seconds in data["seconds_by_speed"].items()),
         f"  assuming         {', '.join(f'{key} {_short(value)}' for key, value in data['assumptions'].items())}",
     ]
+
+
+def _note(speed: str, data: dict[str, Any]) -> str:
+    """What a speed is, beside its time; Turbo has one only."""
+    if len(data["seconds_by_speed"]) == 1:
+        return " in all"
+    fast = "calibrated for this model" if data["calibrated"] else "about 0.6 of the passes"
+    return {"exact": " in all", "fast": f" in all, {fast}", "draft": " in all, a preview"}[speed]
 
 
 def _time(seconds: float) -> str:

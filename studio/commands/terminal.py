@@ -16,6 +16,13 @@ def print_result(finished: Finished) -> None:
     print(f"{finished.path}\nseed {finished.seed}; {seconds}")
 
 
+def minutes(seconds: float) -> str:
+    """A duration in words: seconds below two minutes, hours from three on."""
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 3 * 3600 else f"{seconds / 3600:.1f} hours"
+
+
 class ProgressBar:
     """One bar per phase that has steps. Use as a context: leaving it closes the bar."""
 

@@ -11,7 +11,7 @@ from studio.config import ModelConfig, StudioConfig, load_camera_moves, load_mod
 from studio.events import Event, Finished, PhaseStarted
 from studio.filenames import result_name
 from studio.media import read_image
-from studio.pipeline.engine import EngineOptions, open_engine, pick_device
+from studio.pipeline.engine import EngineOptions, open_engine, pick_device, recalibrated
 from studio.pipeline.estimate import Estimator
 from studio.pipeline.generate import generate
 from studio.pipeline.run import Engine, Request
@@ -58,7 +58,7 @@ class _VideoRunner:
             image = read_image(Path(settings.first_image).read_bytes(), self._config.image_limit_megapixels)
         stem = self._config.output_dir / f"{result_name(settings.prompt, settings.seed, job.created)}-{job.id[:6]}"
         began = time.monotonic()
-        engine = self._open(self._models[settings.model], image is not None, emit)
+        engine = recalibrated(self._open(self._models[settings.model], image is not None, emit), self._config)
         seconds = {"load": round(time.monotonic() - began, 3)}
         for notice in notices(engine, self._options):
             emit(notice)

@@ -6,7 +6,7 @@ import re
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -25,6 +25,7 @@ from studio.memory.manager import MemoryManager
 from studio.memory.plan import RuntimeConfig, WeightMode
 from studio.memory.planning.speeds import load_speeds
 from studio.memory.usage import budgets_for
+from studio.pipeline.calibration_file import load_calibration
 from studio.pipeline.embeddings import EmbeddingCache
 from studio.pipeline.run import Engine, file_errors
 
@@ -137,7 +138,7 @@ def open_engine(
     folders, device = usable_folders(model, has_image, config, options), pick_device(options.device)
     dtype, tokenizers = compute_dtype(device), open_tokenizers(folders)
     check_agreement(folders, {part: len(tokenizer) for part, tokenizer in tokenizers.items()})
-    prints = {part: fingerprint(folder, part, str(dtype)) for part, folder in folders.items()}
+    prints = _fingerprints(folders, dtype)
     cache = config.output_dir / CACHE_FOLDER
     int8_compute = options.weights is WeightMode.INT8_COMPUTE
     runtime = RuntimeConfig(
@@ -158,14 +159,38 @@ def open_engine(
         text_fingerprint=_text_fingerprint(prints, options.weights),
         provenance={
             "version": __version__,
-            "model_fingerprint": hashlib.sha256("".join(prints.values()).encode()).hexdigest(),
+            "model_fingerprint": _joined(prints),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
             "torch": torch.__version__,
             "dtype": str(dtype).removeprefix("torch."),
             "quantize": options.weights.value,
             "attention": attention_backend(device, dtype, 128),
         },
+        calibration=load_calibration(cache, _joined(prints)),
     )
+
+
+@file_errors()
+def model_fingerprint(folders: Mapping[str, Path], device: torch.device) -> str:
+    """Hex digits that identify a model as it runs on the device: `model_fingerprint` of an engine's provenance.
+
+    folders: of `usable_folders`. Reads some 4 MB per weight file. Raises StudioError for bad files.
+    """
+    return _joined(_fingerprints(folders, compute_dtype(device)))
+
+
+def recalibrated(engine: Engine, config: StudioConfig) -> Engine:
+    """The engine with what `calibrate` has chosen by now: an engine may be open for days."""
+    found = load_calibration(config.output_dir / CACHE_FOLDER, engine.provenance["model_fingerprint"])
+    return replace(engine, calibration=found)
+
+
+def _fingerprints(folders: Mapping[str, Path], dtype: torch.dtype) -> dict[str, str]:
+    return {part: fingerprint(folder, part, str(dtype)) for part, folder in folders.items()}
+
+
+def _joined(prints: Mapping[str, str]) -> str:
+    return hashlib.sha256("".join(prints.values()).encode()).hexdigest()
 
 
 def _text_fingerprint(prints: Mapping[str, str], weights: WeightMode) -> str:

@@ -16,8 +16,9 @@ from studio.memory.planning.plan_cache import PlanCache, SizeCache
 from studio.memory.planning.planner import phase_seconds, step_seconds
 from studio.memory.planning.speeds import ASSUMED, Speeds, given_speeds, known_speeds, load_speeds, remember
 from studio.memory.usage import budgets_for
+from studio.pipeline.calibrated import Calibrations
 from studio.pipeline.engine import CACHE_FOLDER, EngineOptions, compute_dtype, named_device, weights_file
-from studio.pipeline.evaluation_plan import Calibration, plan_of
+from studio.pipeline.evaluation_plan import plan_of
 from studio.pipeline.job_times import JobTimes, load_job_times, store_job_times
 from studio.pipeline.preview import PICTURE_SIDE, PICTURES
 from studio.pipeline.run import Engine, file_errors
@@ -57,6 +58,7 @@ class Estimator:
         self._cache = config.output_dir / CACHE_FOLDER
         self._free_vram_gb = Recent(free_vram_gb, FREE_VRAM_SECONDS, clock)
         self._sizes: dict[tuple[Any, ...], SizeCache] = {}
+        self.calibrations = Calibrations(config, options)
 
     @file_errors()
     def for_command(
@@ -110,7 +112,6 @@ class Estimator:
         model: ModelConfig,
         budgets: Budgets,
         speeds: Speeds,
-        calibration: Calibration | None = None,
     ) -> "_Prediction":
         options, video = self._options, settings.video_shape
         runtime = RuntimeConfig(
@@ -119,7 +120,7 @@ class Estimator:
         plans = PlanCache(self._size_cache(model), runtime)
         # A plan leaves room for guidance, so that it holds for every request; an unguided node is one pass.
         request, plan = plans.request(video), plans.plan(video)
-        nodes = plan_of(settings, calibration).nodes
+        nodes = plan_of(settings, self.calibrations.of(model, settings.first_image is not None)).nodes
         steps = {n: step_seconds(replace(request, conditions=n), plan) for n in {node.passes for node in nodes}}
         plan = replace(plan, seconds_per_step=max(steps.values()))
         first = step_seconds(replace(request, conditions=nodes[0].passes), plan, cold=True)

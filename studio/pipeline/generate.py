@@ -13,7 +13,7 @@ from studio.events import Finished
 from studio.pipeline import output
 from studio.pipeline.encode import Conditioning, encode_image, encode_text, latent_colours
 from studio.pipeline.evaluation_plan import EvaluationPlan, plan_of
-from studio.pipeline.latents_file import LatentsFile, resume_point
+from studio.pipeline.latents_file import LatentsFile, resume_plan, resume_point
 from studio.pipeline.observers import LatentsSaver, PreviewWriter
 from studio.pipeline.preview import LatentColours
 from studio.pipeline.rerun import cropped_picture, provenance_of
@@ -33,7 +33,8 @@ def generate(request: Request, engine: Engine, emit: Emit, cancelled: IsCancelle
     output.check_place(request.stem.parent, settings)
     output.check_folder(request.workdir)
     engine.memory.require(settings.video_shape)
-    text, plan = compose(settings, engine.model, engine.moves), request.plan or plan_of(settings, engine.calibration)
+    text = compose(settings, engine.model, engine.moves)
+    plan = request.plan or resume_plan(request.workdir, settings) or plan_of(settings, engine.calibration)
 
     with run.phase("encode_text"):
         texts = encode_text(run, text, guided=plan.is_guided)

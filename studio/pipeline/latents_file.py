@@ -12,6 +12,7 @@ from torch import Tensor
 
 from studio.errors import InputError, StudioError
 from studio.filenames import LATENTS, write_whole
+from studio.pipeline.evaluation_plan import EvaluationPlan
 from studio.pipeline.sampler import SamplerState
 from studio.settings import ResolvedSettings
 
@@ -50,6 +51,16 @@ def resume_point(folder: Path, settings: ResolvedSettings, provenance: Mapping[s
     same_files = found.provenance == dict(provenance)
     same_settings = replace(found.settings, first_image=None) == replace(settings, first_image=None)
     return found.state if same_files and same_settings else None
+
+
+def resume_plan(folder: Path, settings: ResolvedSettings) -> EvaluationPlan | None:
+    """The plan of an earlier run of this request that stopped: it goes on under it, whatever was calibrated since."""
+    try:
+        found = read_latents(folder / LATENTS)
+        plan = EvaluationPlan.from_dict(found.provenance["plan"])
+    except (InputError, KeyError, TypeError, ValueError):
+        return None
+    return plan if replace(found.settings, first_image=None) == replace(settings, first_image=None) else None
 
 
 def read_latents(path: Path) -> LatentsFile:

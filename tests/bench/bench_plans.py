@@ -1,0 +1,271 @@
+"""The modes on nano: endpoint errors against the converged solution, the judge's marks, and the time they save.
+
+    python tests/bench/bench_plans.py error|judge|turbo|time --prompts 64 [--calibrated OUTPUTS] [--pause FILE]
+
+Every pass is the studio's own (pipeline.endpoints, pipeline.generate). Killed at any time, the same command goes on
+from the endpoints in --work; it waits while the --pause file exists. Prompts are held-out scenes of nano's world from
+FIRST on, Chinese and English in turn; none of them is a prompt of `calibrate`, whose choice (--calibrated: the output
+folder in which it ran) is fixed before. A line is appended to tests/bench/results/plans_modes.jsonl.
+
+error: root mean square distance of the endpoint from the solution over the latents' standard deviation. The solution is
+AB2 on REFERENCE nodes, which serves every shift; on the first prompts it is compared with Runge-Kutta of 4 x 44 passes
+each. judge: points above the official 50 steps on the same clips and noise. time: seconds of the denoising phase, exact
+and fast in turn.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from studio.config import load_camera_moves, load_models, load_studio  # noqa: E402
+from studio.nano.captions import caption  # noqa: E402
+from studio.nano.clips import to_frames  # noqa: E402
+from studio.nano.evaluate import held_out  # noqa: E402
+from studio.nano.render import render  # noqa: E402
+from studio.nano.world import WORLDS, Scene  # noqa: E402
+from studio.pipeline.calibration_file import load_calibration  # noqa: E402
+from studio.pipeline.endpoints import Endpoints, Subject, distance  # noqa: E402
+from studio.pipeline.engine import CACHE_FOLDER, EngineOptions, open_engine  # noqa: E402
+from studio.pipeline.evaluation_plan import EvaluationPlan, Node, Rule, make_plan, refined_times  # noqa: E402
+from studio.pipeline.run import Engine  # noqa: E402
+from studio.pipeline.sampler import guide  # noqa: E402
+from studio.settings import GenerationSettings, Speed  # noqa: E402
+from tests.bench.bench_networks import keep_line, machine  # noqa: E402
+
+RESULTS = ROOT / "tests" / "bench" / "results" / "plans_modes.jsonl"
+WORLD = WORLDS["small"]
+FIRST = 200  # the number of the first scene; those below belong to the judge and to earlier experiments
+STEPS = 50
+SHIFTS = (3.0, 13.0)
+REFERENCE = Rule(400, 3.0, 1.0)
+RUNGE_KUTTA = 44  # intervals of four passes
+CURVE_STEPS, CURVE_NODES = (10, 20, 30, 75, 100), (10, 14, 20, 40)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a row of the table is about. kind: "text" or "image"."""
+
+    kind: str
+    cfg_scale: float
+    frames: int
+
+    def __str__(self) -> str:
+        return f"{self.kind}, cfg {self.cfg_scale:g}, {self.frames} frames"
+
+
+CELLS = [Cell(kind, cfg, frames) for kind in ("text", "image") for cfg in (4.0, 9.0) for frames in (17, 34)]
+
+
+@dataclass
+class Bench:
+    """Engines, opened once; endpoints in the work folder; the calibrations of --calibrated."""
+
+    work: Path
+    pause: Path | None = None
+    calibrated: Path | None = None
+    scenes: dict[int, Scene] = field(default_factory=dict)
+    engines: dict[tuple[str, bool], Engine] = field(default_factory=dict)
+
+    def engine(self, name: str, has_image: bool) -> Engine:
+        """The shipped model on the CPU."""
+        if (name, has_image) not in self.engines:
+            config = load_studio(output_dir=self.work)
+            engine = open_engine(load_models()[name], has_image, load_camera_moves(), config, EngineOptions("cpu"))
+            found = None
+            if self.calibrated is not None:
+                found = load_calibration(self.calibrated / CACHE_FOLDER, engine.provenance["model_fingerprint"])
+            self.engines[name, has_image] = replace(engine, calibration=found)
+        return self.engines[name, has_image]
+
+    def scene(self, number: int) -> Scene:
+        """The held-out scene of a number."""
+        if number not in self.scenes:
+            self.scenes = dict(enumerate(held_out(WORLD, number + 100)))
+        return self.scenes[number]
+
+    def subject(self, number: int, cell: Cell, name: str = "nano") -> Subject:
+        """A scene as a request: its caption, its seed and, where the cell says so, its first frame and score."""
+        scene, has_image = self.scene(number), cell.kind == "image"
+        values: dict[str, Any] = {"num_frames": cell.frames, "cfg_scale": cell.cfg_scale, "seed": number}
+        picture = None
+        if has_image:
+            clip = render([scene], cell.frames, 64, 64)
+            picture = Image.fromarray(to_frames(clip.video[:, :1])[0, 0])
+            values |= {"first_image": "first frame", "motion_score": float(clip.motion_score.item())}
+        engine = self.engine(name, has_image)
+        asked = GenerationSettings(name, caption(scene, language(number), number), **values)
+        endpoints = Endpoints(engine, self.work / "endpoints", on_passes=self._wait)
+        return endpoints.of(asked.resolve(engine.model), picture)
+
+    def _wait(self, count: int, known: bool) -> None:
+        while self.pause is not None and self.pause.exists():
+            time.sleep(5)
+
+
+def language(number: int) -> str:
+    """Chinese and English in turn."""
+    return ("zh", "en")[number % 2]
+
+
+def modes(cell: Cell, engine: Engine) -> dict[str, EvaluationPlan]:
+    """The plans of a row by name, for every shift; "nano" are nano's own 20 steps."""
+    plans = {}
+    for shift in SHIFTS:
+        for speed in Speed:
+            plans[f"{speed} {STEPS} k{shift:g}"] = make_plan(STEPS, shift, cell.cfg_scale, speed)
+    for speed in Speed:
+        plans[f"{speed} 20 k3"] = make_plan(20, 3.0, cell.cfg_scale, speed)
+    if engine.calibration is not None:
+        known = partial(make_plan, STEPS, 13.0, cell.cfg_scale, calibration=engine.calibration)
+        plans |= {"calibrated fast": known(Speed.FAST), "calibrated draft": known(Speed.DRAFT)}
+    return plans
+
+
+def curve(cfg_scale: float) -> dict[str, EvaluationPlan]:
+    """More plans of the official shift, for the chart, and what lost: second order on the official grid."""
+    plans = {f"exact {steps} k13": make_plan(steps, 13.0, cfg_scale) for steps in CURVE_STEPS}
+    plans |= {f"rule {nodes} k13": Rule(nodes, 13.0, 0.8).plan(cfg_scale) for nodes in CURVE_NODES}
+    official = make_plan(STEPS, 13.0, cfg_scale)
+    return plans | {"second order on the official grid": EvaluationPlan(Speed.FAST, official.nodes, 1.0)}
+
+
+@torch.no_grad()
+def runge_kutta(subject: Subject, cfg_scale: float) -> torch.Tensor:
+    """The endpoint by the classical fourth-order method on refined intervals."""
+    times = (*refined_times(RUNGE_KUTTA, 3.0), 1.0)
+    with subject.opened() as (latents, passes):
+
+        def velocity(latents: torch.Tensor, moment: float) -> torch.Tensor:
+            subject.endpoints.on_passes(0, False)
+            return guide(passes(latents, Node(moment, cfg_scale)), cfg_scale)
+
+        for begin, end in pairwise(times):
+            h, middle = end - begin, (begin + end) / 2
+            one = velocity(latents, begin)
+            two = velocity(latents + h / 2 * one, middle)
+            three = velocity(latents + h / 2 * two, middle)
+            four = velocity(latents + h * three, end)
+            latents = latents + h / 6 * (one + 2 * two + 2 * three + four)
+    return latents
+
+
+def errors(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
+    """Rows of endpoint errors, a cell and a plan each, and how well the reference is known."""
+    rows, checks = [], {}
+    for cell in options.cells:
+        plans = modes(cell, bench.engine("nano", cell.kind == "image"))
+        drawn = cell == Cell("text", 9.0, 17)
+        found: dict[str, list[tuple[int, float, int]]] = {}
+        for index in range(options.prompts):
+            number = FIRST + index
+            subject = bench.subject(number, cell)
+            reference = subject.end(REFERENCE.plan(cell.cfg_scale)).latents
+            if index < options.checks:
+                checks.setdefault(str(cell), []).append(
+                    round(distance(runge_kutta(subject, cell.cfg_scale), reference), 5)
+                )
+            extra = curve(cell.cfg_scale) if drawn and index < options.curve else {}
+            for name, plan in (plans | extra).items():
+                state = subject.end(plan)
+                found.setdefault(name, []).append((number, distance(state.latents, reference), state.growths))
+            print(f"{cell}: {index + 1} of {options.prompts}", file=sys.stderr, flush=True)
+        rows += [error_row(cell, name, (plans | curve(cell.cfg_scale))[name], values) for name, values in found.items()]
+    return {"rows": rows, "reference_against_runge_kutta": checks}
+
+
+def error_row(cell: Cell, name: str, plan: EvaluationPlan, values: list[tuple[int, float, int]]) -> dict[str, Any]:
+    """A row of the table."""
+    by_language = {
+        key: round(float(np.mean([error for number, error, _ in values if language(number) == key] or [np.nan])), 5)
+        for key in ("zh", "en")
+    }
+    found = [error for _, error, _ in values]
+    return {
+        **vars_of(cell),
+        "plan": name,
+        "passes": sum(plan.forwards.values()),
+        "mean": round(float(np.mean(found)), 5),
+        "max": round(max(found), 5),
+        **by_language,
+        "n": len(found),
+        "grown": sum(growths > 0 for *_, growths in values),
+    }
+
+
+def vars_of(cell: Cell) -> dict[str, Any]:
+    """The cell as plain data."""
+    return {"kind": cell.kind, "cfg": cell.cfg_scale, "frames": cell.frames}
+
+
+def below_official(rows: list[Mapping[str, Any]]) -> list[str]:
+    """What is to hold in every row and does not: fast and calibrated with mean and maximum below the official 50."""
+    wrong = []
+    keys = {(row["kind"], row["cfg"], row["frames"]) for row in rows}
+    for key in sorted(keys):
+        here = {row["plan"]: row for row in rows if (row["kind"], row["cfg"], row["frames"]) == key}
+        for shift in SHIFTS:
+            official = here[f"exact {STEPS} k{shift:g}"]
+            for name in (f"fast {STEPS} k{shift:g}", "calibrated fast"):
+                for measure in ("mean", "max"):
+                    if name in here and here[name][measure] >= official[measure]:
+                        wrong.append(
+                            f"{key}, shift {shift:g}: {name} {measure} {here[name][measure]}, {official[measure]}"
+                        )
+    return wrong
+
+
+@contextmanager
+def kept(bench: Bench, what: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """A results line: filled inside, appended and printed at the end."""
+    line: dict[str, Any] = {}
+    yield line
+    prints = {
+        f"{name}{' with image' if image else ''}": engine.provenance["model_fingerprint"]
+        for (name, image), engine in bench.engines.items()
+    }
+    told = {"what": what, **machine(), "fingerprints": prints, "prompts": options.prompts}
+    print(keep_line(RESULTS, told | line))
+
+
+def main() -> None:
+    """Measure, print, append."""
+    from tests.bench.plans_judged import judged, timed, turbo
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("error", "judge", "turbo", "time"))
+    parser.add_argument("--prompts", type=int, default=64)
+    parser.add_argument("--checks", type=int, default=2, help="prompts a cell on which the reference is checked")
+    parser.add_argument("--curve", type=int, default=16, help="prompts of the chart's further points")
+    parser.add_argument("--cells", type=lambda words: [CELLS[int(i)] for i in words.split(",")], default=CELLS)
+    parser.add_argument("--work", type=Path, default=ROOT / "outputs" / "bench_plans")
+    parser.add_argument("--calibrated", type=Path)
+    parser.add_argument("--pause", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    bench = Bench(options.work, options.pause, options.calibrated)
+    runs: dict[str, Callable[[Bench, argparse.Namespace], dict[str, Any]]] = {
+        "error": errors, "judge": judged, "turbo": turbo, "time": timed,
+    }  # fmt: skip
+    with kept(bench, options.what, options) as line:
+        line |= runs[options.what](bench, options)
+    if options.what == "error":
+        print("\n".join(below_official(line["rows"])) or "Every promise of the error holds.", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

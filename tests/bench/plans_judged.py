@@ -1,0 +1,175 @@
+"""What the judge says of the modes, what becomes of Turbo under falling guidance, and the time that fast saves."""
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from studio.events import Event, PhaseStarted
+from studio.nano.evaluate import Tally, difference
+from studio.nano.judge import psnr
+from studio.nano.world import Scene
+from studio.pipeline.endpoints import Subject
+from studio.pipeline.evaluation_plan import EvaluationPlan, make_plan
+from studio.pipeline.frames import decode_frames
+from studio.pipeline.generate import generate
+from studio.pipeline.run import Request
+from studio.settings import GuidanceSchedule, Speed
+from tests.bench.bench_plans import FIRST, STEPS, WORLD, Bench, Cell, modes
+
+JUDGED = [Cell(kind, cfg, 17) for kind in ("text", "image") for cfg in (4.0, 9.0)]
+OFFICIAL = f"exact {STEPS} k13"
+ROWS = (OFFICIAL, "exact 20 k3", f"fast {STEPS} k13", f"draft {STEPS} k13", "calibrated fast", "calibrated draft")
+TURBO_SHIFT, TURBO_STEPS = 3.0, 10
+
+
+def judged(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
+    """Per cell and plan: points above the official 50 steps, marks, and PSNR of the frames against them."""
+    rows = []
+    for cell in JUDGED:
+        plans = modes(cell, bench.engine("nano", cell.kind == "image"))
+        plans = {name: plans[name] for name in ROWS if name in plans}
+        rows += _rows(bench, cell, plans, OFFICIAL, options.prompts)
+    return {"rows": rows}
+
+
+def turbo(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
+    """nano-turbo, distilled at guidance 1: with more guidance, held and falling (paper, eq. 11), against its own."""
+    rows = []
+    plans = {}
+    for guidance in (1.0, 2.0, 4.0):
+        for schedule in GuidanceSchedule:
+            plan = make_plan(TURBO_STEPS, TURBO_SHIFT, guidance, schedule=schedule)
+            plans[f"guidance {guidance:g}, {schedule}"] = plan
+    own = "guidance 1, constant"
+    same = plans[own] == plans["guidance 1, falling"]
+    rows = _rows(bench, Cell("text", 1.0, 17), plans, own, options.prompts, name="nano-turbo")
+    return {"rows": rows, "falling is constant at guidance 1": same}
+
+
+def _rows(
+    bench: Bench, cell: Cell, plans: dict[str, EvaluationPlan], official: str, count: int, name: str = "nano"
+) -> list[dict[str, Any]]:
+    """Judge every plan's clip of every prompt."""
+    tallies, decibels = {plan: Tally() for plan in plans}, {plan: [] for plan in plans}
+    known = Judgements(bench.work / "judged.jsonl")
+    for index in range(count):
+        subject = bench.subject(FIRST + index, cell, name)
+        for plan, tally in tallies.items():
+            told = known.of(subject, plans[plan], plans[official], bench.scene(FIRST + index))
+            tally.marks.append(told["marks"])
+            tally.asked.append(subject.settings.motion_score or 0.0)
+            tally.measured.append(told["measured"])
+            tally.roughness.append(told["roughness"])
+            decibels[plan].append(told["psnr"])
+        print(f"judge, {name}, {cell}: {index + 1} of {count}", file=sys.stderr, flush=True)
+    return [
+        {
+            "model": name,
+            "kind": cell.kind,
+            "cfg": cell.cfg_scale,
+            "plan": plan,
+            "passes": sum(plans[plan].forwards.values()),
+            "n": count,
+            "against_official": difference([tally], [tallies[official]]),
+            "psnr_to_official": round(float(np.median(decibels[plan])), 2),
+            "marks": {key: value["share"] for key, value in tally.summary().items() if isinstance(value, dict)},
+        }
+        for plan, tally in tallies.items()
+    ]
+
+
+class Judgements:
+    """What the judge said of clips, by the keys of their endpoints, in a file that grows."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._known = path, dict[str, dict[str, Any]]()
+        if path.is_file():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            rows = [json.loads(line) for line in lines if line.endswith("}")]  # the last one may be half a line
+            self._known = {row["key"]: row for row in rows}
+
+    def of(self, subject: Subject, plan: EvaluationPlan, official: EvaluationPlan, scene: Scene) -> dict[str, Any]:
+        """marks, measured motion score and roughness of a plan's clip, and its PSNR against the official plan's."""
+        key = f"{subject.key(plan)} {subject.key(official)}"
+        if key not in self._known:
+            frames, best = _frames(subject, plan), _frames(subject, official)
+            tally = Tally()
+            tally.add(scene, frames, 0.0, WORLD)
+            row = {"key": key, "marks": tally.marks[0], "measured": tally.measured[0], "roughness": tally.roughness[0]}
+            self._known[key] = row | {"psnr": round(psnr(frames, best), 2)}
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(self._known[key]) + "\n")
+        return self._known[key]
+
+
+def _frames(subject: Subject, plan: EvaluationPlan) -> np.ndarray:
+    """The clip as `generate` would write it."""
+    return decode_frames(subject.end(plan).latents, subject.settings, subject.endpoints.engine)
+
+
+def timed(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
+    """Exact and fast in turn, --prompts pairs a kind: seconds of the denoising phase and of the whole, per video."""
+    out = {}
+    for kind in ("text", "image"):
+        cell, took = Cell(kind, 9.0, 17), []
+        for index in range(options.prompts + 1):
+            pair = {}
+            for speed in (Speed.EXACT, Speed.FAST):
+                pair[str(speed)] = _time(bench.subject(FIRST + index, cell), bench.work / "timed", str(speed))
+            took.append(pair)
+            print(f"time, {cell}: {index} of {options.prompts} pairs", file=sys.stderr, flush=True)
+        out[kind] = _ratios(took[1:])  # the first pair loads the networks
+    return out
+
+
+def _ratios(pairs: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
+    """By clock and by processor time: fast over exact, the median over pairs, beside the ratio of their passes."""
+    named = ("passes", "denoise", "denoise_processor", "whole", "whole_processor")
+    ratios = {
+        name: round(float(np.median([pair["fast"][name] / pair["exact"][name] for pair in pairs])), 4) for name in named
+    }
+    means = {
+        speed: {name: round(float(np.mean([pair[speed][name] for pair in pairs])), 4) for name in named}
+        for speed in ("exact", "fast")
+    }
+    return {
+        "fast_over_exact": {name: round(ratio, 4) for name, ratio in ratios.items()},
+        "means": means,
+        "n": len(pairs),
+    }
+
+
+def _time(subject: Subject, folder: Path, speed: str) -> dict[str, float]:
+    """One whole video; its prompt is encoded before."""
+    settings = replace(subject.settings, infer_steps=STEPS, time_shift=13.0, speed=speed)
+    if subject.picture is not None:
+        settings = replace(settings, first_image="first frame")
+    shutil.rmtree(folder, ignore_errors=True)
+    began: dict[str, tuple[float, float]] = {}
+
+    def emit(event: Event) -> None:
+        if isinstance(event, PhaseStarted):
+            began[event.phase] = time.perf_counter(), time.process_time()
+
+    engine = subject.endpoints.engine
+    with subject.opened():  # encoded and loaded, so that the phases are compared warm
+        pass
+    start = time.perf_counter(), time.process_time()
+    generate(Request(settings, folder / "video", folder / "work", subject.picture), engine, emit, lambda: False)
+    end = time.perf_counter(), time.process_time()
+    (from_wall, from_cpu), (to_wall, to_cpu) = began["denoise"], began["decode"]
+    told = json.loads((folder / "video.json").read_text(encoding="utf-8"))
+    return {
+        "passes": float(sum(told["forwards"].values())),
+        "denoise": to_wall - from_wall,
+        "denoise_processor": to_cpu - from_cpu,
+        "whole": end[0] - start[0],
+        "whole_processor": end[1] - start[1],
+    }

@@ -106,6 +106,10 @@ def _backend(
             text.positive, text.negative, tuple(count(text.positive, found)), unread(text.positive, found)
         )
 
+    def calibrated(name: str, has_image: bool) -> float:
+        found = estimator.calibrations.of(models[name], has_image)
+        return found.cfg_scale if found else 0.0
+
     return Backend(
         queue=queue,
         gallery=Gallery(queue, config.output_dir),
@@ -119,6 +123,7 @@ def _backend(
         plan=lambda settings: estimator.for_page(
             settings, models[settings.model], first=worker_is_fresh(queue, supervisor)
         ),
+        calibrated=calibrated,
         usage=lambda: memory_gauges(queue, supervisor, device),
         defects=lambda: {name: said for name, model in models.items() if (said := defects.of(model))},
         owner=lambda: supervisor.owns,

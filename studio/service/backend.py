@@ -34,6 +34,7 @@ class Backend:
     plan(settings): a plain dict: fits, vram_peak_gb, ram_peak_gb, seconds_total (None: unknown), remedy (a sentence,
     or one per language). usage(): vram_gb, vram_total_gb, ram_gb, ram_total_gb, each of which may be missing.
     defects(): model name -> why the model's files cannot be used, for installed models that have such a fault.
+    calibrated(model name, has_image): up to which cfg_scale `calibrate` chose what fast does; 0 where it did not.
     owner(): false where another process works on the queue, so that this page only shows. trouble(): why jobs cannot
     run at all just now.
     """
@@ -50,6 +51,7 @@ class Backend:
     plan: Callable[[ResolvedSettings], Mapping[str, Any]]
     usage: Callable[[], Mapping[str, float | None]]
     defects: Callable[[], Mapping[str, str]] = dict
+    calibrated: Callable[[str, bool], float] = lambda name, has_image: 0.0
     owner: Callable[[], bool] = lambda: True
     trouble: Callable[[], Failed | None] = lambda: None
 

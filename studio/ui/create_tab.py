@@ -12,9 +12,9 @@ from studio.errors import StudioError
 from studio.messages import message
 from studio.service.backend import Backend
 from studio.service.uploads import Uploads
-from studio.settings import GenerationSettings, ResolvedSettings
+from studio.settings import GenerationSettings, ResolvedSettings, Speed
 from studio.ui import form, form_panels, markup
-from studio.ui.labels import Labels, Updates, html
+from studio.ui.labels import Labels, Updates, html, merge
 from studio.ui.strings import say, say_move
 
 # No file_types: gradio would refuse other files in a box of its own, in English. page.js limits what can be chosen.
@@ -72,6 +72,7 @@ class CreateTab:
         )
         self.motion_ticks = html(elem_id="ticks", js_on_load=TICKS)
         self.preset = label(gr.Radio([], elem_id="preset", interactive=True), label="preset")
+        self.fields["speed"] = label(gr.Radio([], elem_id="speed", interactive=True), label="speed", info="speed.info")
 
     def _build_advanced(self) -> None:
         label, fields = self.labels.add, self.fields
@@ -88,10 +89,9 @@ class CreateTab:
                 for name, key in (("infer_steps", "steps"), ("cfg_scale", "cfg"), ("time_shift", "shift")):
                     step = 1 if name == "infer_steps" else 0.5
                     fields[name] = label(gr.Number(step=step, min_width=90, interactive=True), label=key)
-            with gr.Row():
-                for name, key in (("speed", "speed"), ("guidance_schedule", "guidance")):
-                    choice = gr.Dropdown([], interactive=True, filterable=False, min_width=140, elem_id=key)
-                    fields[name] = label(choice, label=key)
+            fields["guidance_schedule"] = label(
+                gr.Dropdown([], interactive=True, filterable=False, elem_id="guidance"), label="guidance"
+            )
             fields["negative_prompt"] = label(
                 gr.Textbox(lines=2, max_lines=6, elem_id="negative", interactive=True),
                 label="negative",
@@ -125,7 +125,7 @@ class CreateTab:
     @property
     def refreshed(self) -> set[Component]:
         """What `refresh` changes."""
-        notes = {self.model_note, self.camera_note, self.meters, self.receives, self.preset}
+        notes = {self.model_note, self.camera_note, self.meters, self.receives, self.preset, self.fields["speed"]}
         return {*notes, self.plan, self.fix, self.store}
 
     @property
@@ -159,9 +159,8 @@ class CreateTab:
                 for choice in self.backend.menu()
             ],
             "camera_move": [(say_move(key, language), key) for key in ("", *self.backend.camera_moves)],
-            "num_frames": form.length_choices(model, values["num_frames"], language),
+            "num_frames": form.length_choices(model, values["num_frames"], language, values["speed"]),
             "size": form.size_choices(model, values["size"], language),
-            "speed": form.speed_choices(language),
             "guidance_schedule": form.guidance_choices(language),
         }
         updates: Updates = {
@@ -178,13 +177,13 @@ class CreateTab:
         hint = say("image.unused", language, model=model.title[language]) if not model.takes_image else ""
         hint = say("image.optional", language) if model.takes_image and model.takes_text_alone else hint
         drop = say("image.drop", language) if model.takes_image else ""
-        return updates | {
+        updates |= {
             self.motion_ticks: form_panels.motion_ticks(motion.limit, motion.enabled, language),
             self.picture_title: form_panels.zone_title(say("image", language), hint, drop),
             self.restore_title: form_panels.zone_title(say("restore", language), "", say("restore.drop", language)),
             self.model_style: form_panels.model_style(name for name, reason in grey.items() if reason),
-            **self.refresh(values, has_image, language),
         }
+        return merge(updates, self.refresh(values, has_image, language))
 
     def _grey(self, has_image: bool) -> dict[str, str]:
         """Model name -> the key of why it cannot be used just now, "" where it can."""
@@ -205,6 +204,7 @@ class CreateTab:
                 value=form.preset_of(values, presets), choices=form.preset_choices(presets, model.name, language)
             ),
             self.fix: gr.update(visible=False),
+            self.fields["speed"]: self._speeds({}, values, has_image, language),
         }
         try:
             settings = form.collect(values, self.backend.models, has_image).resolve(model)
@@ -216,11 +216,12 @@ class CreateTab:
                 self.meters: form_panels.meters(report, language),
                 self.receives: form_panels.receives(report, language),
             }
-            return updates | self._plan(settings, model, language)
+            return updates | self._plan(settings, values, has_image, language)
         except StudioError as error:
             return updates | {self.plan: form_panels.plan_problem([markup.sentence(error, language)])}
 
-    def _plan(self, settings: ResolvedSettings, model: ModelConfig, language: str) -> Updates:
+    def _plan(self, settings: ResolvedSettings, values: form.Values, has_image: bool, language: str) -> Updates:
+        model = self.model(values)
         if not self.backend.installed()[model.name]:
             return {self.plan: form_panels.plan_missing(model, language)}
         if reason := self.backend.defects().get(model.name):
@@ -228,12 +229,37 @@ class CreateTab:
         problems = settings.problems(model, self.backend.camera_moves)
         if told := [markup.sentence(p, language) for p in problems if p.code != "prompt_empty"]:
             return {self.plan: form_panels.plan_problem(told)}
-        plan = self.backend.plan(settings)
-        updates: Updates = {self.plan: form_panels.plan_line(plan, language)}
+        speeds = [Speed.EXACT] if model.turbo else list(Speed)
+        plans = {speed.value: self.backend.plan(replace(settings, speed=speed.value)) for speed in speeds}
+        plan = plans[settings.speed]
+        seconds = {speed: plan.get("seconds_total") for speed, plan in plans.items()}
+        updates: Updates = {
+            self.plan: form_panels.plan_line(plan, language),
+            self.fields["speed"]: self._speeds(seconds, values, has_image, language),
+        }
         if not plan["fits"] and (frames := self.fitting_frames(settings, model)):
             words = say("plan.shorten", language, seconds=markup.seconds_words(frames))
             updates[self.fix] = gr.update(visible=True, value=words)
         return updates
+
+    def _speeds(
+        self, seconds: Mapping[str, float | None], values: form.Values, has_image: bool, language: str
+    ) -> dict[str, Any]:
+        """The choice of speed with the seconds of each; Turbo has none."""
+        model = self.model(values)
+        choices = form.speed_choices(seconds, self.is_calibrated(values, has_image), language)
+        return gr.update(choices=choices, visible=not model.turbo)
+
+    def is_calibrated(self, values: form.Values, has_image: bool) -> bool:
+        """Whether fast was calibrated for the form's model and guidance."""
+        guidance = values["cfg_scale"]
+        limit = self.backend.calibrated(self.model(values).name, has_image)
+        return isinstance(guidance, int | float) and guidance <= limit
+
+    def with_default_speed(self, values: form.Values, has_image: bool) -> form.Values:
+        """The form with the speed that is the default for its model."""
+        speed = Speed.FAST if self.is_calibrated(values, has_image) else Speed.EXACT
+        return {**values, "speed": speed.value}
 
     def fitting_frames(self, settings: ResolvedSettings, model: ModelConfig) -> int | None:
         """The longest shorter video that fits, None where none does."""

@@ -14,10 +14,11 @@ from studio.config import ModelConfig, Preset
 from studio.errors import InputError
 from studio.settings import RANGES, GenerationSettings, GuidanceSchedule, Speed
 from studio.ui.markup import seconds_words
-from studio.ui.strings import MOVES, say
+from studio.ui.strings import MOVES, say, say_time
 
 PICTURE = "picture"  # stands for the uploaded first image until the job owns it; never opened
 MOTION_LIMIT = 20  # of the slider, unless restored settings go further
+DRAFT_FRAMES = 51  # the longest that a draft offers: a preview is to be there soon
 FLOATS = ("motion_score", "cfg_scale", "time_shift")
 
 Values = dict[str, Any]
@@ -96,6 +97,8 @@ def restored(stored: object, models: Mapping[str, ModelConfig], first: ModelConf
     for name, known in (("camera_move", MOVES), ("speed", Speed), ("guidance_schedule", GuidanceSchedule)):
         if stored.get(name) in list(known):
             values[name] = stored[name]
+    if model.turbo:  # it has one speed
+        values["speed"] = Speed.EXACT.value
     for name in RANGES.keys() & values.keys() & stored.keys():
         value, (low, high) = stored[name], RANGES[name]
         if name != "seed" and isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
@@ -121,9 +124,18 @@ def preset_choices(presets: Mapping[str, Preset], model: str, language: str) -> 
     return [*fitting, (say("preset.custom", language), "")]
 
 
-def length_choices(model: ModelConfig, current: object, language: str) -> Choices:
-    """Every length the model was trained for, in seconds; a valid current one is never dropped."""
-    frames = set(frame_counts(model.max_frames))
+def change_speed(values: Mapping[str, Any]) -> Values:
+    """The form after another speed was chosen: a draft is short."""
+    frames = values["num_frames"]
+    is_long = isinstance(frames, int | float) and frames > DRAFT_FRAMES
+    return {**values} | ({"num_frames": DRAFT_FRAMES} if values["speed"] == Speed.DRAFT and is_long else {})
+
+
+def length_choices(model: ModelConfig, current: object, language: str, speed: str = Speed.EXACT.value) -> Choices:
+    """Every length the model was trained for, in seconds, of a draft the short ones; a valid current one is never
+    dropped."""
+    limit = DRAFT_FRAMES if speed == Speed.DRAFT else model.max_frames
+    frames = {count for count in frame_counts(model.max_frames) if count <= limit}
     if isinstance(current, int | float) and math.isfinite(current):
         frames.add(int(current))
     return [(length_words(count, language), count) for count in sorted(frames)]
@@ -152,9 +164,17 @@ def size_value(height: int | None, width: int | None) -> str:
     return f"{width}x{height}"
 
 
-def speed_choices(language: str) -> Choices:
-    """How many passes of the transformer a video may take."""
-    return [(say(f"speed.{speed}", language), speed.value) for speed in Speed]
+def speed_choices(seconds: Mapping[str, float | None], calibrated: bool, language: str) -> Choices:
+    """How many passes of the transformer a video may take, and what each takes on this machine, where that is known.
+
+    seconds: by speed. calibrated: whether `calibrate` chose what fast does.
+    """
+    choices = []
+    for speed in Speed:
+        name = say("speed.calibrated" if calibrated and speed is Speed.FAST else f"speed.{speed}", language)
+        took = seconds.get(speed)
+        choices.append((f"{name}\n{say_time(took, language)}" if took else name, speed.value))
+    return choices
 
 
 def guidance_choices(language: str) -> Choices:

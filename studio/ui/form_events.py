@@ -40,6 +40,7 @@ class FormEvents:
         outputs = {*create.shown, *self.picture, create.message}
         with_bytes = {*create.inputs, create.first_image}
         react(fields["model"].input, self.model_chosen, create.inputs, create.shown)
+        react(fields["speed"].input, self.speed_chosen, create.inputs, create.shown)
         react(create.preset.input, self.preset_chosen, {*create.inputs, create.preset}, create.shown)
         react(create.first_image.upload, self.picture_given, with_bytes, outputs)
         react(create.remove.click, self.picture_removed, create.inputs, outputs)
@@ -57,9 +58,12 @@ class FormEvents:
 
     def model_chosen(self, data: Data) -> Updates:
         values, has_image, language = self._state(data)
-        return self.create.show(
-            form.change_model(values, self.create.model(values), self.backend.models), has_image, language
-        )
+        changed = form.change_model(values, self.create.model(values), self.backend.models)
+        return self.create.show(self.create.with_default_speed(changed, has_image), has_image, language)
+
+    def speed_chosen(self, data: Data) -> Updates:
+        values, has_image, language = self._state(data)
+        return self.create.show(form.change_speed(values), has_image, language)
 
     def preset_chosen(self, data: Data) -> Updates:
         values, has_image, language = self._state(data)

@@ -72,7 +72,12 @@ STRINGS: dict[str, tuple[str, str]] = {
     "speed": ("Speed", "速度"),
     "speed.exact": ("Exact", "精确"),
     "speed.fast": ("Fast", "快速"),
-    "speed.draft": ("Draft", "草稿"),
+    "speed.calibrated": ("Fast (calibrated)", "快速（已校准）"),
+    "speed.draft": ("Draft (preview)", "草稿（预览）"),
+    "speed.info": (
+        "Exact is the official sampler. Fast computes less, draft least: a preview.",
+        "精确即官方采样器；快速计算量较少；草稿最少，仅供预览。",
+    ),
     "guidance": ("Guidance over time", "引导随时间"),
     "guidance.constant": ("Constant", "恒定"),
     "guidance.falling": ("Falling", "递减"),

@@ -150,6 +150,7 @@ class FakeBackend:
         queue = JobQueue(folder / ".queue")
         self.uploads = Uploads(folder / "uploads", 64 * 2**20, 2**30)
         self.player: Player | None = None
+        self.calibrated: dict[str, float] = {}
         self.is_owner, self.trouble, self.token_error = True, None, None
         self.backend = Backend(
             queue=queue,
@@ -163,6 +164,7 @@ class FakeBackend:
             count_tokens=self.count_tokens,
             plan=self.plan,
             usage=self.usage,
+            calibrated=lambda name, has_image: self.calibrated.get(name, 0.0),
             owner=lambda: self.is_owner,
             trouble=lambda: self.trouble,
         )
@@ -195,6 +197,7 @@ class FakeBackend:
     def plan(self, settings: ResolvedSettings) -> dict:
         vram = 4 + settings.num_frames * settings.height * settings.width / 544 / 992 / 204 * 11
         seconds = settings.infer_steps * settings.num_frames * settings.height * settings.width / 3e6
+        seconds *= {"exact": 1.0, "fast": 0.58, "draft": 0.24}[settings.speed]
         return {
             "fits": vram <= self.vram_limit_gb,
             "vram_peak_gb": vram,

@@ -63,7 +63,7 @@ def write(page, words, field="#prompt"):
 
 def choose_nano(page):
     page.click('#model label:has(input[value="nano"])')
-    page.wait_for_selector("#preset label:has-text('Try it now')")  # its defaults are in the form now
+    page.wait_for_selector(".note >> text=Tiny sibling")  # its defaults are in the form now
 
 
 def picture_file(folder: Path, width=400, height=640) -> Path:
@@ -188,7 +188,7 @@ def test_an_example_fills_the_form_and_generates(studio, visit, size):
     assert page.locator("#examples .idea").count() == 3, "the prompts of step-video-ti2v, which is chosen"
     page.click('#model label:has(input[value="nano"])')
     page.wait_for_selector("#plan .plan.good")
-    page.wait_for_selector("#preset label.selected:has-text('立即试用')")
+    page.wait_for_selector("#preset label.selected:has-text('最佳')")
     page.click("#advanced > button")
     page.click("#examples [data-id=camera-zoom-in]")
     page.wait_for_function(FILLED, arg=[example.prompt["zh"], "14"])

@@ -67,8 +67,9 @@ def test_what_a_form_holds_is_always_among_its_choices(wanted):
     model = MODELS[wanted.model]
     values = form.fill(wanted, model)
     assert values["size"] in [value for _, value in form.size_choices(model, values["size"], "en")]
-    assert values["num_frames"] in [value for _, value in form.length_choices(model, values["num_frames"], "zh")]
-    assert values["speed"] in [value for _, value in form.speed_choices("en")]
+    lengths = form.length_choices(model, values["num_frames"], "zh", values["speed"])
+    assert values["num_frames"] in [value for _, value in lengths]
+    assert values["speed"] in [value for _, value in form.speed_choices({}, False, "en")]
     assert values["guidance_schedule"] in [value for _, value in form.guidance_choices("zh")]
     motion = form.motion_state(model, wanted.first_image is not None, values["motion_score"], "en")
     assert values["motion_score"] <= motion.limit
@@ -96,6 +97,28 @@ def test_every_choice_offered_is_valid():
 def test_lengths_are_said_in_seconds():
     assert ("8.2 s · 204 frames", 204) in form.length_choices(T2V, None, "en")
     assert ("4.1 秒 · 102 帧", 102) in form.length_choices(TI2V, None, "zh")
+
+
+def test_a_speed_tells_what_it_takes_here_and_whether_it_was_calibrated():
+    told = form.speed_choices({"exact": 5400.0, "fast": 3132.0, "draft": None}, False, "en")
+    assert told == [("Exact\n1 h 30 min", "exact"), ("Fast\n52 min", "fast"), ("Draft (preview)", "draft")]
+    assert form.speed_choices({"fast": 2160.0}, True, "zh")[1] == ("快速（已校准）\n36 分钟", "fast")
+
+
+def test_a_draft_is_short():
+    values = form.fill(GenerationSettings("step-video-t2v", "a cat"), T2V)
+    draft = form.change_speed({**values, "speed": "draft"})
+    assert draft["num_frames"] == 51 and form.change_speed({**draft, "num_frames": 17})["num_frames"] == 17
+    assert form.change_speed({**values, "speed": "fast"})["num_frames"] == 204
+    offered = [frames for _, frames in form.length_choices(T2V, 51, "en", "draft")]
+    assert offered == [1, 17, 34, 51] and len(form.length_choices(T2V, 51, "en", "fast")) == 13
+    assert 204 in [frames for _, frames in form.length_choices(T2V, 204, "en", "draft")], "what is set is never dropped"
+
+
+def test_turbo_has_one_speed_also_in_a_form_that_comes_back():
+    stored = form.fill(GenerationSettings("step-video-t2v", "a cat", speed="fast"), T2V)
+    assert form.restored(stored, MODELS, NANO)["speed"] == "fast"
+    assert form.restored({**stored, "model": "nano-turbo"}, MODELS, NANO)["speed"] == "exact"
 
 
 def test_presets_fit_their_model_and_are_recognised():

@@ -72,6 +72,44 @@ def test_a_missing_model_gives_the_command_that_fetches_it(page):
     assert page.backend.queue.list() == []
 
 
+def speed_field(page, updates):
+    return updates[page.create.fields["speed"]]
+
+
+def test_the_speeds_are_offered_with_their_times_and_turbo_has_none(page):
+    field = speed_field(page, page.events.typed(filled(page, "step-video-t2v")))
+    times = [words.split("\n") for words, _ in field["choices"]]
+    assert [name for name, _ in times] == ["Exact", "Fast", "Draft (preview)"] and field["visible"]
+    assert len({took for _, took in times}) == 3
+    assert not speed_field(page, page.events.typed(filled(page, "nano-turbo")))["visible"]
+    broken = speed_field(page, page.events.typed(filled(page, num_frames=100)))
+    assert [words for words, _ in broken["choices"]] == ["Exact", "Fast", "Draft (preview)"], "no time is known"
+
+
+def test_fast_is_the_default_where_it_was_calibrated(page, fake):
+    try:
+        fake.calibrated = {"nano": 5.0}
+        data = filled(page, "step-video-t2v")
+        chosen = page.events.model_chosen(data | {page.create.fields["model"]: "nano"})
+        assert speed_field(page, chosen)["value"] == "fast"
+        assert "Fast (calibrated)" in speed_field(page, chosen)["choices"][1][0]
+        beyond = speed_field(page, page.events.typed(filled(page, cfg_scale=6.0)))
+        assert "calibrated" not in beyond["choices"][1][0], "measured with less guidance"
+        assert speed_field(page, page.open("en", None))["value"] == (
+            "fast" if page.backend.first_model().name == "nano" else "exact"
+        )
+        assert speed_field(page, page.open("en", {"model": "nano", "speed": "exact"}))["value"] == "exact"
+        assert speed_field(page, page.open("en", {"model": "nano"}))["value"] == "fast"
+    finally:
+        fake.calibrated = {}
+
+
+def test_a_chosen_draft_shortens_the_video(page):
+    updates = page.events.speed_chosen(filled(page, "step-video-t2v", num_frames=204, speed="draft"))
+    assert updates[page.create.fields["num_frames"]]["value"] == 51
+    assert speed_field(page, updates)["value"] == "draft"
+
+
 def test_installed_models_come_first_and_the_missing_are_marked(page):
     updates = page.create.show(form.fill(GenerationSettings("nano", ""), page.backend.models["nano"]), False, "en")
     choices = updates[page.create.fields["model"]]["choices"]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from studio import PROGRAM
+from studio.messages_http import HTTP_MESSAGES
 
 VALUE_LIMIT = 200  # characters of a value in a sentence
 LONGEST_SENTENCE = 1000
@@ -17,7 +18,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _DIRECTION = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 # code: (English, Chinese); {names} are the values given to the error, {program} how the user starts this one.
-MESSAGES: dict[str, tuple[str, str]] = {
+MESSAGES: dict[str, tuple[str, str]] = HTTP_MESSAGES | {
     "prompt_empty": (
         "The prompt is empty: describe what should happen in the video.",
         "提示词为空：请描述视频内容。",
@@ -272,27 +273,6 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "host_invalid": (
         "A name to serve the page under cannot be used: {reason}. Give --allowed-host NAME, or https://NAME where the name is reached by https.",
         "无法使用该页面主机名：{reason}。请使用 --allowed-host NAME；若通过 https 访问，请写 https://NAME。",
-    ),
-    "host_unknown": (
-        "The page is not served under the name {host!r}. If that name is meant, start with --allowed-host NAME.",
-        "本页面不以主机名 {host!r} 提供服务。如确需使用该名称，请在启动时加上 --allowed-host NAME。",
-    ),
-    "page_foreign": (
-        "This request came from another web page, so it was refused. Open the page itself.",
-        "该请求来自其他网页，已被拒绝。请直接打开本页面。",
-    ),
-    "key_unknown": ("The API key is not known here: use another one.", "API 密钥无效：请更换密钥。"),
-    "login_needed": ("Log in first: open the page.", "请先登录：打开本页面。"),
-    "not_served": ("There is nothing of that name here.", "此处没有该内容。"),
-    "body_large": ("The request is too large: at most {limit_mb} MB are taken.", "请求过大：最多 {limit_mb} MB。"),
-    "call_unknown": ("The request is none of this page's. Reload the page.", "该请求不属于本页面，请刷新页面。"),
-    "uploads_busy": (
-        "Too many files are being uploaded at once: try again in a moment.",
-        "同时上传的文件过多：请稍后重试。",
-    ),
-    "upload_gone": (
-        "The uploaded file is no longer here: choose it again.",
-        "上传的文件已不存在：请重新选择。",
     ),
     "cancelled": ("Stopped.", "已停止。"),
     # no failures, but to be known (events.Notice)

@@ -1,16 +1,18 @@
 """The one gate before page, login, media and API: whatever is not in its table of rules is not served.
 
 In order: the Host must be a name of the page, the request must come from the page itself or carry a key, somebody must
-have come in, the path must be in the table, and the body must be small (or an upload, which is counted as it streams).
-A refusal is a clean 4xx and one line in the log.
+have come in, the path must be in the table, a key must open it, and the body must be small (or an upload, which is
+counted as it streams). A refusal is a clean 4xx and one line in the log.
 """
 
 import logging
+import math
 import re
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -40,21 +42,35 @@ FORWARDED_HEADERS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forw
 _WORD = re.compile(r"\w+=[\w-]{1,64}", re.ASCII)
 _log = logging.getLogger(__name__)
 
+
+@dataclass(frozen=True)
+class Key:
+    """A key that is known. scopes: what it opens; wait: seconds until its rate lets it in again, 0.0: now."""
+
+    user: str
+    scopes: frozenset[str]
+    wait: float = 0.0
+
+
 Check = Callable[[bytes], str | None]
-KeyChecker = Callable[[str], str | None]
+KeyChecker = Callable[[str], Key | None]
+RefusalBody = Callable[[int, str, str], Mapping[str, Any]]  # of status, code and sentence
 
 
 @dataclass(frozen=True)
 class Rule:
     """What is served: a method and a path, in which {name} is one part and {name...} one or more.
 
-    open: without a login. upload: the body streams to disk, up to the limit for uploads. query: the parameters that are
-    passed on, each a short word. check: why a body is none of the page's, None for a sound one.
+    open: without a login. key: the scope of the keys that open it, "" for none. login: whether a login opens it; where
+    nobody needs one, everything is open. upload: the body streams to disk, up to the limit for uploads. query: the
+    parameters that are passed on, each a short word. check: why a body is none of the page's, None for a sound one.
     """
 
     method: str
     path: str
     open: bool = False
+    key: str = ""
+    login: bool = True
     upload: bool = False
     query: tuple[str, ...] = ()
     check: Check | None = None
@@ -72,12 +88,14 @@ class Rule:
 
 @dataclass(frozen=True)
 class Visitor:
-    """Who sent a request that passed. user: the name of the login or key. client: whose login tries count together."""
+    """Who sent a request that passed. user: the name of the login or key. client: whose login tries count together.
+    scopes: of the key, None for whoever came in without one."""
 
     user: str
     client: str
     origin: str
     token: str = ""
+    scopes: frozenset[str] | None = None
 
     @property
     def secure(self) -> bool:
@@ -92,13 +110,19 @@ class Refusal(Exception):
         self.status, self.code, self.reason, self.values = status, code, reason, values
 
 
-def no_keys(key: str) -> str | None:
+def no_keys(text: str) -> Key | None:
     """The checker where there are no keys: none is known."""
     return None
 
 
+def own_body(status: int, code: str, sentence: str) -> Mapping[str, Any]:
+    """How the page's own routes refuse."""
+    return {"code": code, "detail": sentence}
+
+
 class Gate:
-    """ASGI middleware. keys: the user of a key, None for an unknown one."""
+    """ASGI middleware. keys: what a key opens, None for an unknown one. bodies: what a refusal says, by how its path
+    begins; `own_body` elsewhere."""
 
     def __init__(
         self,
@@ -108,8 +132,9 @@ class Gate:
         login: Login,
         uploads: Uploads,
         keys: KeyChecker = no_keys,
+        bodies: Mapping[str, RefusalBody] | None = None,
     ) -> None:
-        self._app, self._rules = app, tuple(rules)
+        self._app, self._rules, self._bodies = app, tuple(rules), dict(bodies or {})
         self._hosts, self._login, self._uploads, self._keys = hosts, login, uploads, keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -134,7 +159,8 @@ class Gate:
                 body = await _small_body(headers, receive, rule)
                 await self._app(passed, _replayed(body, receive), guarded)
         except Refusal as refusal:
-            await _refused(scope, headers, refusal)(scope, receive, guarded)
+            body = next((body for path, body in self._bodies.items() if scope["path"].startswith(path)), own_body)
+            await _refused(scope, headers, refusal, body)(scope, receive, guarded)
 
     def _visitor(self, scope: Scope, headers: Headers) -> Visitor:
         """Who asks. Raises Refusal for a foreign name, a foreign page or an unknown key; "" is nobody yet."""
@@ -148,9 +174,11 @@ class Gate:
         client = client_of(address, forwarded)
         kind, _, key = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
-            if (user := self._keys(key.strip())) is None:
+            if (found := self._keys(key.strip())) is None:
                 raise Refusal(401, "key_unknown", "the key is unknown")
-            return Visitor(user, client, own)
+            if found.wait > 0:
+                raise Refusal(429, "key_rate", f"{found.user} is over its rate", seconds=math.ceil(found.wait))
+            return Visitor(found.user, client, own, scopes=found.scopes)
         reason = foreign(scope["method"], headers, own) if len(headers.getlist("origin")) < 2 else "two Origins"
         if reason:
             raise Refusal(403, "page_foreign", reason)
@@ -164,12 +192,22 @@ class Gate:
         parts = path.encode().split(b"/")
         sound = path.isprintable() and "\\" not in path and b".." not in parts and max(map(len, parts)) <= LONGEST_NAME
         rule = next((rule for rule in self._rules if sound and rule.serves(method, path)), None)
-        if not visitor.user and not (rule and rule.open):
-            raise Refusal(401, "login_needed", "nobody came in")
+        if not (rule and rule.open):
+            self._admit(visitor, rule)
         if rule is None:
             known = sound and any(rule.pattern.fullmatch(path) for rule in self._rules)
             raise Refusal(405 if known else 404, "not_served", "it is not served")
         return rule
+
+    def _admit(self, visitor: Visitor, rule: Rule | None) -> None:
+        """Raise Refusal where the rule is not for this visitor; to nobody not even that there is none is told."""
+        if visitor.scopes is not None:
+            if rule and rule.key not in visitor.scopes:
+                raise Refusal(403, "key_scope", f"the key {visitor.user} does not open it")
+        elif rule and not rule.login and self._login.required:
+            raise Refusal(401, "key_needed", "no key was given")
+        elif not visitor.user:
+            raise Refusal(401, "login_needed", "nobody came in")
 
     async def _upload(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         """Count the body while it streams; what lies longest unused makes room for it."""
@@ -226,13 +264,14 @@ def _passed(scope: Scope, visitor: Visitor, rule: Rule) -> Scope:
     return {**scope, "scheme": scheme, "headers": headers, "query_string": query.encode(), VISITOR: visitor}
 
 
-def _refused(scope: Scope, headers: Headers, refusal: Refusal) -> Response:
+def _refused(scope: Scope, headers: Headers, refusal: Refusal, body: RefusalBody) -> Response:
     if refusal.code == "login_needed" and scope["method"] == "GET" and scope["path"] == "/":
         return RedirectResponse("login", 303)  # how everybody begins: no refusal to be logged
     _log.warning("%s %s refused (%d): %s", scope["method"], clean(scope["path"]), refusal.status,
                  clean(refusal.reason))  # fmt: skip
     detail = message(refusal.code, refusal.values, reader_language(headers.get("accept-language", "")))
-    return JSONResponse({"code": refusal.code, "detail": detail}, refusal.status)
+    waiting = {"Retry-After": str(refusal.values["seconds"])} if refusal.status == 429 else {}
+    return JSONResponse(body(refusal.status, refusal.code, detail), refusal.status, waiting)
 
 
 def _with_headers(send: Send) -> Callable[[Message], Awaitable[None]]:

@@ -19,6 +19,7 @@ from starlette.routing import BaseRoute, Route
 
 from studio.errors import InputError, StudioError
 from studio.service.backend import Backend
+from studio.service.endpoints import NOTHING, Endpoints
 from studio.service.gate import VISITOR, Gate, Rule
 from studio.service.login import Login
 from studio.service.login_routes import LOGIN_RULES, login_routes
@@ -78,8 +79,8 @@ class Served:
         self._thread.join()
 
 
-def serve(backend: Backend, options: ServeOptions) -> Served:
-    """Build the page and serve it from a thread of its own; `close()` of what is returned ends it.
+def serve(backend: Backend, options: ServeOptions, beside: Endpoints = NOTHING) -> Served:
+    """Build the page and serve it, and what is beside it, from a thread; `close()` of what is returned ends it.
 
     A page that others can reach (another address than this machine's own, another name, or a public link) always asks
     for a login: one is made up and told where none is given. Raises InputError for an unusable login file or host name,
@@ -94,7 +95,7 @@ def serve(backend: Backend, options: ServeOptions) -> Served:
     uploads.clear()
     os.environ["GRADIO_TEMP_DIR"] = str(uploads.folder)  # where gradio writes and looks for uploads
     page = build_page(backend, uploads, login.required)
-    app = make_app(page, backend, hosts, login, uploads)
+    app = make_app(page, backend, hosts, login, uploads, beside)
     served = Served(app, page, uploads, listener)
     options.say(say("serve.local", options.language, url=served.url))
     if options.share:
@@ -104,11 +105,19 @@ def serve(backend: Backend, options: ServeOptions) -> Served:
     return served
 
 
-def make_app(page: gr.Blocks, backend: Backend, hosts: ServedHosts, login: Login, uploads: Uploads) -> fastapi.FastAPI:
-    """The application: our routes, gradio's after them, the gate around both."""
+def make_app(
+    page: gr.Blocks,
+    backend: Backend,
+    hosts: ServedHosts,
+    login: Login,
+    uploads: Uploads,
+    beside: Endpoints,
+) -> fastapi.FastAPI:
+    """The application: our routes, gradio's after them, the gate around all."""
     routes: Sequence[BaseRoute] = [
         *login_routes(login, login_page.render, login_page.HEADERS),
         *media_routes(backend),
+        *beside.routes,
         Route("/studio/alive", lambda request: Response(status_code=204)),
         Route("/robots.txt", lambda request: PlainTextResponse("User-agent: *\nDisallow: /\n")),
     ]
@@ -131,8 +140,10 @@ def make_app(page: gr.Blocks, backend: Backend, hosts: ServedHosts, login: Login
         ssr_mode=False,
         pwa=False,
     )
-    rules = (*OWN_RULES, *gradio_rules(page, uploads))
-    app.add_middleware(Gate, rules=rules, hosts=hosts, login=login, uploads=uploads)
+    rules = (*OWN_RULES, *beside.rules, *gradio_rules(page, uploads))
+    app.add_middleware(
+        Gate, rules=rules, hosts=hosts, login=login, uploads=uploads, keys=beside.keys, bodies=beside.bodies
+    )
     return app
 
 

@@ -11,7 +11,7 @@ from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from studio.service.gate import BODY_LIMIT, VISITOR, Gate, Rule, cookie_name, reader_language
+from studio.service.gate import BODY_LIMIT, VISITOR, Gate, Key, Rule, cookie_name, reader_language
 from studio.service.login import THIS_MACHINE, Login
 from studio.service.login_routes import LOGIN_RULES, LoginView, login_routes
 from studio.service.origin import ServedHosts
@@ -45,9 +45,18 @@ RULES = (
     Rule("GET", "/policy"),
     Rule("GET", "/query", query=("a",)),
     Rule("POST", "/do"),
+    Rule("GET", "/v1/told", key="read"),
+    Rule("GET", "/v1/videos", key="read", login=False),
+    Rule("POST", "/v1/videos", key="write", login=False, upload=True),
     Rule("POST", "/upload", upload=True),
     Rule("POST", "/checked", check=lambda body: None if body == b"sound" else "it is unsound\n\x1b[31m"),
 )
+KEYS = {
+    "secret-key": Key("robot", frozenset({"read", "write"})),
+    "looks": Key("watcher", frozenset({"read"})),
+    "hasty": Key("hurry", frozenset({"read", "write"}), wait=1.2),
+}
+BODIES = {"/v1/": lambda status, code, sentence: {"error": {"code": code, "message": sentence, "status": status}}}
 
 
 @pytest.fixture
@@ -68,8 +77,7 @@ def app(login, uploads):
     made = Starlette(routes=[*views, Route("/policy", own_policy), Mount("/", Starlette(routes=[
         Route("/{path:path}", anything, methods=["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"])]))])  # fmt: skip
     hosts = ServedHosts([TUNNEL])
-    keys = {"secret-key": "robot"}
-    made.add_middleware(Gate, rules=RULES, hosts=hosts, login=login, uploads=uploads, keys=keys.get)
+    made.add_middleware(Gate, rules=RULES, hosts=hosts, login=login, uploads=uploads, keys=KEYS.get, bodies=BODIES)
     return made
 
 
@@ -194,16 +202,55 @@ def test_a_foreign_host_is_refused_whatever_else_is_right(member):
     assert "--allowed-host" in member.get("/", headers={"Host": "rebind.example"}).json()["detail"]
 
 
-def test_a_key_is_a_login_of_its_own_and_skips_the_rule_of_origins(stranger):
-    key = {"Authorization": "Bearer secret-key"}
-    assert stranger.post("/do", headers=key).json()["user"] == "robot"
-    foreign = stranger.post("/do", headers={**key, **CROSS, "Origin": "http://evil.example"})
+def bearer(key):
+    return {"Authorization": f"Bearer {key}"}
+
+
+def test_a_key_opens_its_own_rules_and_skips_the_rule_of_origins(stranger, member):
+    assert stranger.post("/v1/videos", headers=bearer("secret-key")).json()["user"] == "robot"
+    foreign = stranger.post("/v1/videos", headers={**bearer("secret-key"), **CROSS, "Origin": "http://evil.example"})
     assert foreign.json()["user"] == "robot" and "access-control-allow-origin" not in foreign.headers
     for wrong in ("Bearer x", "Bearer ", "Bearer", "bearer SECRET-KEY", "Bearer secret-key secret-key"):
-        answer = stranger.post("/do", headers={"Authorization": wrong})
-        assert answer.status_code == 401 and answer.json()["code"] == "key_unknown", wrong
-    assert stranger.post("/do", headers={"Authorization": "Basic secret-key"}).status_code == 401
-    assert stranger.post("/do", headers={**CROSS, "Authorization": "Basic secret-key"}).status_code == 403
+        for client in (stranger, member):
+            answer = client.get("/v1/videos", headers={"Authorization": wrong})
+            assert answer.status_code == 401 and answer.json()["error"]["code"] == "key_unknown", wrong
+    assert stranger.post("/v1/videos", headers={"Authorization": "Basic secret-key"}).status_code == 401
+    assert stranger.post("/v1/videos", headers={**CROSS, "Authorization": "Basic secret-key"}).status_code == 403
+
+
+def test_a_key_opens_nothing_of_the_page_and_no_more_than_its_scope(stranger, member):
+    wrong = []
+    for client, key, (method, path) in itertools.product(
+        (stranger, member),
+        ("secret-key", "looks"),
+        [("GET", "/"), ("POST", "/do"), ("POST", "/upload"), ("GET", "/files/a/b"), ("GET", "/assets/a"),
+         ("GET", "/v1/told"), ("GET", "/v1/videos"), ("POST", "/v1/videos"), ("GET", "/open"),
+         ("GET", "/nothing"), ("PUT", "/v1/videos")],
+    ):  # fmt: skip
+        answer = client.request(method, path, headers=bearer(key))
+        right = {"/open": 200, "/nothing": 404, "/v1/told": 200}.get(path, 200 if path == "/v1/videos" else 403)
+        right = 405 if method == "PUT" else 403 if (key, method, path) == ("looks", "POST", "/v1/videos") else right
+        wrong += [] if answer.status_code == right else [(key, method, path, answer.status_code)]
+    assert wrong == []
+    answer = stranger.post("/v1/videos", headers=bearer("looks"))
+    assert answer.json()["error"]["code"] == "key_scope" and "read keys only look" in answer.json()["error"]["message"]
+
+
+def test_a_key_over_its_rate_is_told_how_long_to_wait(stranger):
+    answer = stranger.get("/v1/videos", headers=bearer("hasty"))
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "2")
+    assert answer.json()["error"]["code"] == "key_rate"
+
+
+def test_a_login_opens_what_asks_for_a_key_only_where_the_rule_says_so(stranger, member):
+    assert member.get("/v1/told").json()["user"] == "ada" and stranger.get("/v1/told").status_code == 401
+    for client in (member, stranger):
+        for method in ("GET", "POST"):
+            answer = client.request(method, "/v1/videos")
+            assert (answer.status_code, answer.json()["error"]["code"]) == (401, "key_needed")
+            assert "Authorization: Bearer" in answer.json()["error"]["message"]
+    assert member.get("/v1/nothing").json()["error"]["code"] == "not_served"
+    assert member.get("/nothing").json()["code"] == "not_served", "elsewhere a refusal has the page's own form"
 
 
 def test_nothing_behind_the_gate_believes_a_proxy(member):
@@ -287,7 +334,9 @@ def test_without_accounts_this_machine_needs_no_login_and_strangers_stay_out(upl
     assert client.post("/do").json()["user"] == "local"
     assert client.post("/do", headers={"Origin": "http://localhost:3000"}).status_code == 403
     assert client.post("/do", headers={"Host": "rebind.example"}).status_code == 403
-    assert client.post("/do", headers={"Authorization": "Bearer x"}).status_code == 401
+    assert client.post("/v1/videos", headers={"Authorization": "Bearer x"}).status_code == 401
+    assert client.post("/v1/videos").json()["user"] == "local" == client.get("/v1/told").json()["user"]
+    assert client.post("/v1/videos", headers=CROSS).status_code == 403
     assert client.get("/login").headers["location"] == "./" == client.post("/login", data=ACCOUNT).headers["location"]
 
 

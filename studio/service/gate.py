@@ -159,8 +159,8 @@ class Gate:
                 body = await _small_body(headers, receive, rule)
                 await self._app(passed, _replayed(body, receive), guarded)
         except Refusal as refusal:
-            body = next((body for path, body in self._bodies.items() if scope["path"].startswith(path)), own_body)
-            await _refused(scope, headers, refusal, body)(scope, receive, guarded)
+            bodies = [made for beginning, made in self._bodies.items() if scope["path"].startswith(beginning)]
+            await _refused(scope, headers, refusal, next(iter(bodies), own_body))(scope, receive, guarded)
 
     def _visitor(self, scope: Scope, headers: Headers) -> Visitor:
         """Who asks. Raises Refusal for a foreign name, a foreign page or an unknown key; "" is nobody yet."""

@@ -5,7 +5,10 @@ import re
 from datetime import datetime
 from pathlib import Path
 
-FIRST_IMAGE = "first_image"  # the picture as it was uploaded, whatever its format
+QUEUE_FOLDER = ".queue"  # inside the output folder
+FIRST_IMAGE = "first_image"  # the picture as it was uploaded, whatever its format; "first_image-2" after an edit
+PICTURE_NAME = re.compile(rf"{FIRST_IMAGE}(?:-[0-9]{{1,9}})?")
+THUMBNAIL = "first_image.jpg"  # the picture as it is used, small
 LATENTS = "latents.safetensors"  # what a stopped job goes on from
 PREVIEW = "preview.webp"
 RESULT_SUFFIXES = (".mp4", ".png", ".json", ".jpg", ".first.png", ".latents.safetensors")

@@ -13,6 +13,7 @@ from studio.commands.machine import engine_options, find_model, studio_config
 from studio.commands.signals import stopping
 from studio.config import ROOT, StudioConfig, load_camera_moves, load_examples, load_models, load_presets
 from studio.errors import StudioError
+from studio.filenames import QUEUE_FOLDER
 from studio.pipeline.defects import Defects
 from studio.pipeline.engine import (
     check_weights,
@@ -27,6 +28,7 @@ from studio.queue.gallery import Gallery
 from studio.queue.jobs import JobQueue
 from studio.queue.log import start_log
 from studio.queue.supervisor import Supervisor
+from studio.queue.trash import Trash
 from studio.service.backend import Backend, TextReport
 from studio.service.gauges import free_vram_gb, memory_gauges, worker_is_fresh
 from studio.settings import ResolvedSettings
@@ -34,7 +36,6 @@ from studio.ui.server import ServeOptions, parse_login, serve
 
 # Starts the worker. -P: the installed module, never one that lies in the working directory.
 START = [sys.executable, "-P", "-m", "studio"] if IS_INSTALLED else [sys.executable, str(ROOT / "app.py")]
-QUEUE_FOLDER = ".queue"  # inside the output folder
 POLL_SECONDS = 0.1  # between two looks at whether to close
 
 
@@ -45,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
     folder = config.output_dir / QUEUE_FOLDER
     start_log(folder, "page")
     queue = JobQueue(folder, limit_megapixels=config.image_limit_megapixels)
+    Trash(queue).settle()
     check_weights(engine_options(options))
     device = pick_device(engine_options(options).device)
     estimator = Estimator(config, engine_options(options), free_vram_gb=lambda: free_vram_gb(queue, str(device)))

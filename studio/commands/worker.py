@@ -19,17 +19,20 @@ from studio.queue.job import Job
 from studio.queue.jobs import JobQueue
 from studio.queue.locks import DeviceLock, runtime_folder
 from studio.queue.log import start_log
-from studio.queue.worker import FRESH_PROCESS, Stop, work
+from studio.queue.trash import Trash
+from studio.queue.worker import FRESH_PROCESS, Orders, Stop, work
+
+TIDY_SECONDS = 60.0  # between two looks into the trash
 
 
 def run(options: argparse.Namespace) -> int:
     """Work the queue until the page ends or asks to stop."""
     config = studio_config(options)
     stop = Stop()
-    runner = _VideoRunner(config, engine_options(options), stop)
     start_log(options.queue, "worker")
     stop.listen()
     queue = JobQueue(options.queue, limit_megapixels=config.image_limit_megapixels)
+    runner = _VideoRunner(config, engine_options(options), stop, Trash(queue))
     lock = DeviceLock(runtime_folder(), str(runner.device), "the page's worker")
     code = work(queue, runner, stop=stop, device=lock)
     return FRESH_PROCESS if runner.leaves else code
@@ -41,7 +44,8 @@ class _VideoRunner:
     leaves: the process is to end, and a fresh one to wait for jobs: what a CUDA context takes is freed in no other way.
     """
 
-    def __init__(self, config: StudioConfig, options: EngineOptions, stop: Stop) -> None:
+    def __init__(self, config: StudioConfig, options: EngineOptions, stop: Stop, trash: Trash) -> None:
+        self._trash, self._tidied_at = trash, -TIDY_SECONDS
         self._config, self._options, self._stop = config, options, stop
         self._estimator = Estimator(config, options)
         self._models, self._moves = load_models(), load_camera_moves()
@@ -50,7 +54,7 @@ class _VideoRunner:
         self._first = True  # no video was made by this process yet
         self.device, self.leaves = pick_device(options.device), False
 
-    def run(self, job: Job, emit: Callable[[Event], None], cancelled: Callable[[], bool]) -> Finished:
+    def run(self, job: Job, emit: Callable[[Event], None], orders: Orders) -> Finished:
         """Make the job's video."""
         settings = job.settings
         image = None
@@ -62,7 +66,7 @@ class _VideoRunner:
         seconds = {"load": round(time.monotonic() - began, 3)}
         for notice in notices(engine, self._options):
             emit(notice)
-        finished = generate(Request(settings, stem, job.folder, image), engine, emit, cancelled)
+        finished = generate(Request(settings, stem, job.folder, image), engine, emit, orders.stop)
         finished = replace(finished, seconds=seconds | finished.seconds)
         return finished
 
@@ -71,6 +75,13 @@ class _VideoRunner:
         first, self._first = self._first, False
         if self._engine is not None:
             self._estimator.learn(self._engine, job.settings, result.seconds, first=first)
+
+    def idle(self) -> None:
+        """Once a minute, remove for good what was removed long ago."""
+        now = time.monotonic()
+        if now - self._tidied_at >= TIDY_SECONDS:
+            self._tidied_at = now
+            self._trash.purge()
 
     def release(self) -> None:
         """Release the model's memory, and on a GPU end the process."""

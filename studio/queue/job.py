@@ -19,9 +19,10 @@ class JobKind(StrEnum):
 
 
 class JobState(StrEnum):
-    """QUEUED -> RUNNING -> one of the others; those but FINISHED may be resumed."""
+    """QUEUED -> RUNNING -> one of the others; those but FINISHED may be resumed. PAUSED ones keep their place."""
 
     QUEUED = "queued"
+    PAUSED = "paused"
     RUNNING = "running"
     FINISHED = "finished"
     FAILED = "failed"
@@ -30,14 +31,24 @@ class JobState(StrEnum):
 
 
 class Request(StrEnum):
-    """What a person asks of a running job; its worker looks between blocks."""
+    """What a person asks of a job. A running one's worker looks between blocks, and after each step for FINISH."""
 
     NONE = ""
-    CANCEL = "cancel"
+    CANCEL = "cancel"  # end; what is done is kept
+    PAUSE = "pause"  # release the device; the job keeps its place and waits for a person
+    SKIP = "skip"  # let the others go first
+    HOLD = "hold"  # as PAUSE, because the whole queue is paused: it runs again with the queue
+    FINISH = "finish"  # decode what there is and end
+    DECODE = "decode"  # of one that waits: decode the saved latents, without further steps
+    EDIT = "edit"  # of a paused one: a person has it in the form
 
 
-RESUMABLE = (JobState.FAILED, JobState.CANCELLED, JobState.INTERRUPTED)
-ENDED = (JobState.FINISHED, *RESUMABLE)
+FINISHED_EARLY = "finished_early"  # the notice of a video that was decoded before its last step
+STOPS = (Request.CANCEL, Request.PAUSE, Request.SKIP, Request.HOLD)
+WAITING = (JobState.QUEUED, JobState.PAUSED)
+STOPPED = (JobState.FAILED, JobState.CANCELLED, JobState.INTERRUPTED)
+RESUMABLE = (*STOPPED, JobState.PAUSED)
+ENDED = (JobState.FINISHED, *STOPPED)
 SETTINGS_OF = {JobKind.VIDEO: ResolvedSettings}
 
 
@@ -47,8 +58,8 @@ class Job:
 
     settings.first_image is the picture's path inside `folder`, or None. `attempts` counts how often it ran,
     `version` grows with every change of it. Queued jobs run in the order of `position`, which is the time of
-    submitting until somebody changes it. `worker`: who runs it or ran it last, "" for nobody. `project`, `tags` and
-    `favourite` are a person's own.
+    submitting until somebody changes it. `request` is what is asked of it; `stopping`: a running one is asked to stop.
+    `worker`: who runs it or ran it last, "" for nobody. `project`, `tags` and `favourite` are a person's own.
     """
 
     id: str
@@ -68,6 +79,7 @@ class Job:
     resumable: bool
     version: int
     stopping: bool = False
+    request: Request = Request.NONE
     kind: JobKind = JobKind.VIDEO
     position: float = 0.0
     worker: str = ""
@@ -75,16 +87,23 @@ class Job:
     favourite: bool = False
     tags: tuple[str, ...] = ()
 
+    @property
+    def finished_early(self) -> Notice | None:
+        """The notice that tells after which step of how many the video was decoded, None for a whole one."""
+        return next((notice for notice in self.notices if notice.code == FINISHED_EARLY), None)
+
 
 def job_of_row(row: Row, folder: Path) -> Job:
     """A row of the table as a job; `folder` is the job's own.
 
     Raises ValueError, TypeError, KeyError or StudioError where the row does not hold one.
     """
-    state, kind = JobState(row["state"]), JobKind(row["kind"])
+    state, kind, request = JobState(row["state"]), JobKind(row["kind"]), Request(row["request"])
     settings = SETTINGS_OF[kind].from_json(row["settings"])
     if settings.first_image is not None:
-        settings = replace(settings, first_image=str(folder / filenames.FIRST_IMAGE))
+        if not filenames.PICTURE_NAME.fullmatch(settings.first_image):
+            raise ValueError("its picture is none of its own")
+        settings = replace(settings, first_image=str(folder / settings.first_image))
     return Job(
         id=row["id"],
         kind=kind,
@@ -103,7 +122,8 @@ def job_of_row(row: Row, folder: Path) -> Job:
         attempts=row["attempts"],
         resumable=state in RESUMABLE,
         version=row["version"],
-        stopping=state == JobState.RUNNING and row["request"] == Request.CANCEL,
+        stopping=state == JobState.RUNNING and request in STOPS,
+        request=request,
         position=row["position"],
         worker=row["worker"],
         project=row["project"],

@@ -11,7 +11,7 @@ import re
 import secrets
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,22 +20,36 @@ from studio import filenames
 from studio.errors import InputError, StudioError
 from studio.events import Event, Failed, Finished, Notice, PhaseStarted, Preview, Progress
 from studio.media import read_image
-from studio.queue import schema
+from studio.queue import order, schema
 from studio.queue.clock import CLOCK, Clock
 from studio.queue.database import Database, Restore, unwritable
-from studio.queue.job import RESUMABLE, Job, JobKind, JobState, Request, job_of_row
+from studio.queue.job import RESUMABLE, STOPS, Job, JobKind, JobState, Request, job_of_row
+from studio.queue.job_files import write_picture
 from studio.queue.locks import OwnerLock
 from studio.settings import ResolvedSettings
 
 ID = re.compile(r"[0-9a-f]{16}")
+HELD = "held"  # the option that is there while the whole queue is paused
 NEWEST_FIRST = "ORDER BY created DESC, number DESC"
-FIRST_TO_RUN = "ORDER BY position, number"
+FIRST_TO_RUN = "ORDER BY state = 'running' DESC, position, number"
+UNFINISHED = "state IN ('running', 'queued', 'paused')"
+FIRST = "SELECT number FROM jobs WHERE state = 'queued' ORDER BY position, number LIMIT 1"
+NOT_HELD = f"NOT EXISTS (SELECT 1 FROM options WHERE name = '{HELD}')"
 CANCEL = """
     request = CASE state WHEN 'running' THEN 'cancel' ELSE '' END,
-    ended = CASE state WHEN 'queued' THEN ? ELSE ended END,
-    state = CASE state WHEN 'queued' THEN 'cancelled' ELSE state END
+    ended = CASE state WHEN 'running' THEN ended ELSE ? END,
+    state = CASE state WHEN 'running' THEN state ELSE 'cancelled' END
+"""
+# What becomes of a running job that stopped, by what was asked of it; a wish that was withdrawn lets it run again.
+STOPPED_AS = """
+    state = CASE request WHEN 'cancel' THEN 'cancelled' WHEN 'pause' THEN 'paused' ELSE 'queued' END,
+    ended = CASE request WHEN 'cancel' THEN ? END,
+    position = CASE request WHEN 'skip' THEN max(?, coalesce((SELECT max(position) + 1 FROM jobs WHERE state IN
+        ('queued', 'paused')), 0)) ELSE position END,
+    request = ''
 """
 Rows = list[sqlite3.Row]  # JobQueue.list hides the builtin from the annotations after it
+Jobs = list[Job]
 Ids = list[str]
 Times = list[float]
 Work = Callable[[sqlite3.Connection], Rows]
@@ -43,15 +57,16 @@ _log = logging.getLogger(__name__)
 
 
 class JobQueue:
-    """Jobs in `folder`, worked oldest first. Every method may be called from any thread of any process.
+    """Jobs in `folder`, worked in the order of their positions, which begin as the order of asking.
 
-    All raise StudioError where the folder takes no writes or is locked by a stuck process. Ids are arbitrary text:
-    an unknown one is no error, the call does nothing and says so.
+    Every method may be called from any thread of any process. All raise StudioError where the folder takes no writes or
+    is locked by a stuck process. Ids are arbitrary text: an unknown one is no error, the call does nothing and says so.
+    What else a person does to jobs that wait or run: verbs.py.
     """
 
     def __init__(self, folder: Path, *, limit_megapixels: float | None = None, clock: Clock = CLOCK) -> None:
-        self.folder, self._clock = Path(folder).resolve(), clock
-        self._limits = () if limit_megapixels is None else (limit_megapixels,)
+        self.folder, self.clock = Path(folder).resolve(), clock
+        self.limits = () if limit_megapixels is None else (limit_megapixels,)
         owner = OwnerLock(self.folder, "bringing the queue up to date")
         self._db = Database(self.folder / "queue.sqlite", schema.MIGRATIONS, self._restored, owner, schema.CHECKSUMS)
 
@@ -61,45 +76,85 @@ class JobQueue:
         Raises InputError for a picture that cannot be used, or where settings name one and none is given: a path in
         settings is never opened.
         """
-        if settings.first_image is not None and image is None:
-            raise InputError("image_needed", model=settings.model)
-        if image is not None:
-            read_image(image, *self._limits)
-        own = {"first_image": filenames.FIRST_IMAGE if image is not None else None}
-        settings = ResolvedSettings.from_dict(asdict(settings) | own)  # what cannot be stored is refused here
-        id = secrets.token_hex(8)
-        folder = self._job_folder(id)
+        return self.submit_all([settings], image)[0]
+
+    def submit_all(
+        self,
+        wanted: Sequence[ResolvedSettings],
+        image: bytes | None = None,
+        *,
+        behind: str = "",
+        latents: Path | None = None,
+        request: Request = Request.NONE,
+    ) -> Jobs:
+        """Queue several that start from one picture, all or none. Raises as `submit`.
+
+        behind: the waiting job that they follow, "" for the end of the queue. latents: the file that they go on from.
+        """
+        settings = [self.storable(one, image is not None) for one in wanted]
+        picture = None if image is None else read_image(image, *self.limits)
+        folders = [self.job_folder(secrets.token_hex(8)) for _ in wanted]
 
         def add(db: sqlite3.Connection) -> Rows:
-            rows = schema.insert(db, _new_row(db, id, settings, self._clock.now()))
-            self._write_copy(rows[0])
+            now = self.clock.now()
+            places, pushed = order.behind(db, key(behind), len(folders), now)
+            rows: Rows = []
+            for folder, one, place in zip(folders, settings, places, strict=True):
+                row: dict[str, Any] = {"id": folder.name, "kind": JobKind.VIDEO, "state": JobState.QUEUED}
+                row |= {"settings": one.to_json(), "created": now, "position": place, "request": request}
+                rows += schema.insert(db, row | {"phase": "", "notices": "[]", "attempts": 0})
+            for changed in (*rows, *pushed):
+                self.write_copy(changed)
             return rows
 
         try:
-            folder.mkdir(parents=True)
-            if image is not None:
-                (folder / filenames.FIRST_IMAGE).write_bytes(image)
-            return self._job(self._changed(add)[0])
+            for folder, one in zip(folders, settings, strict=True):
+                folder.mkdir(parents=True)
+                if image is not None and picture is not None:
+                    write_picture(folder, filenames.FIRST_IMAGE, image, picture, one)
+                if latents is not None:
+                    shutil.copyfile(latents, folder / filenames.LATENTS)
+            return [self.job(row) for row in self.changed(add)]
         except OSError as error:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folders)
             raise unwritable(self.folder, error.strerror or str(error)) from error
         except StudioError:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folders)
             raise
+
+    def storable(
+        self, settings: ResolvedSettings, has_image: bool, name: str = filenames.FIRST_IMAGE
+    ) -> ResolvedSettings:
+        """The settings as a row holds them, with their picture by its name. Raises InputError."""
+        if settings.first_image is not None and not has_image:
+            raise InputError("image_needed", model=settings.model)
+        own = {"first_image": name if has_image else None}
+        return ResolvedSettings.from_dict(asdict(settings) | own)  # what cannot be stored is refused here
 
     def get(self, id: str) -> Job | None:
         """The job, or None where there is none of that id."""
-        rows = self._db.read("SELECT * FROM jobs WHERE id = ?", (_key(id),))
-        return self._job(rows[0]) if rows else None
+        rows = self._db.read("SELECT * FROM jobs WHERE id = ?", (key(id),))
+        return self.job(rows[0]) if rows else None
 
-    def list(self, states: Iterable[JobState] | None = None, limit: int | None = None, offset: int = 0) -> list[Job]:
+    def list(self, states: Iterable[JobState] | None = None, limit: int | None = None, offset: int = 0) -> Jobs:
         """A page of the jobs in these states (None: in any), newest first.
 
         limit: how many at most (None: all); offset: how many newer ones come before the page.
         """
         chosen, values = _newest("number", states, limit, offset)
         rows = self._db.read(f"SELECT * FROM jobs WHERE number IN ({chosen}) {NEWEST_FIRST}", values)
-        return [self._job(row) for row in rows]
+        return [self.job(row) for row in rows]
+
+    def in_order(self, limit: int | None = None, offset: int = 0) -> Jobs:
+        """A page of what runs and what waits, in the order of running; paused jobs stand where they will run."""
+        page = f"SELECT number FROM jobs WHERE {UNFINISHED} {FIRST_TO_RUN} LIMIT ? OFFSET ?"
+        sql = f"SELECT * FROM jobs WHERE number IN ({page}) {FIRST_TO_RUN}"
+        return [self.job(row) for row in self._db.read(sql, (-1 if limit is None else limit, offset))]
+
+    def order_version(self) -> tuple[int, int]:
+        """Changes whenever something begins or ends to wait, is moved, or waits with other settings; reads an index."""
+        row = self._db.read("SELECT count(*), coalesce(max(version), 0) FROM jobs WHERE state IN ('queued', 'paused')")
+        return row[0][0], row[0][1]
 
     def count(self, states: Iterable[JobState] | None = None) -> int:
         """How many jobs are in these states (None: in any)."""
@@ -116,7 +171,7 @@ class JobQueue:
         return self._db.read(
             f"SELECT count(*) FROM jobs AS mine JOIN jobs AS other ON other.state = 'running' OR ({before}) "
             "WHERE mine.id = ? AND mine.state = 'queued'",
-            (_key(id),),
+            (key(id),),
         )[0][0]
 
     def result_paths(self) -> set[str]:
@@ -128,36 +183,54 @@ class JobQueue:
         """A number that grows whenever anything changes, in whatever process."""
         return self._db.read("SELECT version FROM clock")[0][0]
 
+    def option(self, name: str) -> str:
+        """An option of the whole queue, "" where it was not set."""
+        rows = self._db.read("SELECT value FROM options WHERE name = ?", (name,))
+        return rows[0][0] if rows else ""
+
+    def set_option(self, name: str, value: str) -> None:
+        """Set an option of the whole queue; "" removes it."""
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("DELETE FROM options WHERE name = ?", (name,))
+            if value:
+                db.execute("INSERT INTO options VALUES (?, ?)", (name, value))
+            db.execute("UPDATE clock SET version = version + 1")
+
+        self._db.change(work)
+
     def cancel(self, id: str) -> bool:
-        """End a queued job now, a running one as soon as its worker looks (cancel_requested)."""
-        return bool(self._turn(CANCEL, "id = ? AND state IN ('queued', 'running')", self._clock.now(), _key(id)))
+        """End a waiting job now, a running one as soon as its worker looks (see `request`)."""
+        return bool(self.turn(CANCEL, f"id = ? AND {UNFINISHED}", self.clock.now(), key(id)))
+
+    def request(self, id: str) -> Request:
+        """What is asked of the running job. Costs microseconds and waits for nobody: poll it per block."""
+        rows = self._db.read("SELECT request FROM jobs WHERE id = ?", (key(id),))
+        return Request(rows[0][0]) if rows else Request.NONE
 
     def cancel_requested(self, id: str) -> bool:
-        """Whether the running job should stop. Costs microseconds and waits for nobody: poll it per block."""
-        rows = self._db.read("SELECT request FROM jobs WHERE id = ?", (_key(id),))
-        return bool(rows) and rows[0][0] == Request.CANCEL
+        """Whether the running job should stop, for good or for now."""
+        return self.request(id) in STOPS
 
     def resume(self, id: str) -> bool:
-        """Queue a failed, stopped or interrupted job again, at its old place; it goes on from its latents.
+        """Queue a failed, stopped, interrupted or paused job again, at its old place; it goes on from its latents.
 
-        Only a person does this: nothing in the program restarts a job by itself.
+        A running one that was asked to stop runs on. Only a person does this: nothing in the program restarts a job by
+        itself.
         """
-        marks = ", ".join("?" * len(RESUMABLE))
-        return bool(
-            self._turn(
-                "state = 'queued', ended = NULL, phase = '', progress = NULL, notices = '[]', error = NULL",
-                f"id = ? AND state IN ({marks})",
-                _key(id),
-                *RESUMABLE,
-            )
-        )
+        marks, stops = ", ".join("?" * len(RESUMABLE)), ", ".join("?" * len(STOPS))
+        again = "state = 'queued', ended = NULL, phase = '', notices = '[]', error = NULL, request = ''"
+        if self.turn(again, f"id = ? AND state IN ({marks})", key(id), *RESUMABLE):
+            return True
+        running = f"id = ? AND state = 'running' AND request IN ({stops})"
+        return bool(self.turn("request = ''", running, key(id), *STOPS))
 
     def delete(self, id: str) -> bool:
         """Remove the job, its folder and its result's files. Raises StudioError while it runs."""
 
         def remove(db: sqlite3.Connection) -> Rows:
-            gone = db.execute("DELETE FROM jobs WHERE id = ? RETURNING *", (_key(id),)).fetchall()
-            for job in map(self._job, gone):
+            gone = db.execute("DELETE FROM jobs WHERE id = ? RETURNING *", (key(id),)).fetchall()
+            for job in map(self.job, gone):
                 if job.state == JobState.RUNNING:
                     raise StudioError("job_running")
                 if job.result:
@@ -166,19 +239,22 @@ class JobQueue:
                     shutil.rmtree(job.folder)
             return gone  # only now is the row gone: whatever goes wrong before leaves a job that can be deleted
 
-        return bool(self._changed(remove))
+        return bool(self.changed(remove))
 
     def claim(self, worker: str = "") -> Job | None:
-        """Take the first job to run: RUNNING now, for the caller (by the name `worker`) and nobody else."""
-        if not self._db.read("SELECT 1 FROM jobs WHERE state = 'queued' LIMIT 1"):
+        """Take the first job to run: RUNNING now, for the caller (by the name `worker`) and nobody else.
+
+        None where none waits, or the whole queue is paused.
+        """
+        if not self._db.read(f"SELECT 1 WHERE EXISTS ({FIRST}) AND {NOT_HELD}"):
             return None
-        rows = self._turn(
+        rows = self.turn(
             "state = 'running', started = ?, ended = NULL, attempts = attempts + 1, worker = ?",
-            f"number = (SELECT number FROM jobs WHERE state = 'queued' {FIRST_TO_RUN} LIMIT 1)",
-            self._clock.now(),
+            f"number = ({FIRST}) AND {NOT_HELD}",
+            self.clock.now(),
             worker,
         )
-        return self._job(rows[0]) if rows else None
+        return self.job(rows[0]) if rows else None
 
     def record(self, id: str, event: Event) -> bool:
         """Fold an event of a running job into its row; events of a job that does not run change nothing."""
@@ -197,20 +273,26 @@ class JobQueue:
                 return self.finish(id, JobState.FAILED, error=event)
 
     def finish(self, id: str, state: JobState, *, result: Finished | None = None, error: Failed | None = None) -> bool:
-        """End a running job in `state`. A finished one needs its latents no more."""
-        ended = self._turn(
+        """End a running job in `state`. A finished one needs its latents no more, unless it was finished early."""
+        ended = self.turn(
             "state = ?, ended = ?, request = '', progress = NULL, result = ?, error = ?",
             "id = ? AND state = 'running'",
-            *(state, self._clock.now(), _json(result), _json(error), _key(id)),
+            *(state, self.clock.now(), _json(result), _json(error), key(id)),
         )
-        if ended and state == JobState.FINISHED:
-            (self._job_folder(id) / filenames.LATENTS).unlink(missing_ok=True)
+        if ended and state == JobState.FINISHED and not self.job(ended[0]).finished_early:
+            (self.job_folder(id) / filenames.LATENTS).unlink(missing_ok=True)
         return bool(ended)
+
+    def stopped(self, id: str) -> JobState | None:
+        """A running job has stopped between blocks: it becomes what was asked of it. None where it does not run."""
+        now = self.clock.now()
+        rows = self.turn(STOPPED_AS, "id = ? AND state = 'running'", now, now, key(id))
+        return JobState(rows[0]["state"]) if rows else None
 
     def interrupt_running(self) -> Ids:
         """Mark what runs as interrupted, for when its worker is surely gone. Returns the ids."""
-        rows = self._turn(
-            "state = 'interrupted', ended = ?, request = '', progress = NULL", "state = 'running'", self._clock.now()
+        rows = self.turn(
+            "state = 'interrupted', ended = ?, request = '', progress = NULL", "state = 'running'", self.clock.now()
         )
         return [row["id"] for row in rows]
 
@@ -220,29 +302,28 @@ class JobQueue:
 
     def _report(self, id: str, change: str, *values: Any) -> bool:
         """Progress: matters while the job runs only, so it costs no disk flush."""
-        update = self._updating(change, "id = ? AND state = 'running'", *values, _key(id))
-        return bool(self._changed(update, durable=False))
+        fits = "id = ? AND state = 'running'"
+        return bool(self.changed(lambda db: self.update(db, change, fits, *values, key(id)), durable=False))
 
-    def _turn(self, change: str, condition: str, *values: Any) -> Rows:
+    def turn(self, change: str, condition: str, *values: Any) -> Rows:
         """A change of state of the rows that fit: flushed to the disk, with a copy in each job's folder."""
-        update = self._updating(change, condition, *values)
+        return self.changed(lambda db: self.copied(self.update(db, change, condition, *values)))
 
-        def work(db: sqlite3.Connection) -> Rows:
-            rows = update(db)
-            for row in rows:
-                try:
-                    self._write_copy(row)
-                except OSError as error:  # the copy is for bad days; a full disk must not keep a job from ending
-                    _log.warning("%s of job %s could not be written: %s", schema.ROW_FILE, row["id"], error)
-            return rows
-
-        return self._changed(work)
-
-    def _updating(self, change: str, condition: str, *values: Any) -> Work:
+    def update(self, db: sqlite3.Connection, change: str, condition: str, *values: Any) -> Rows:
+        """Inside a transaction: change the rows that fit, and return them."""
         sql = f"UPDATE jobs SET {change}, version = {schema.NEXT_CHANGE} WHERE {condition} RETURNING *"
-        return lambda db: db.execute(sql, values).fetchall()
+        return db.execute(sql, values).fetchall()
 
-    def _changed(self, work: Work, durable: bool = True) -> Rows:
+    def copied(self, rows: Rows) -> Rows:
+        """The rows, each with its job.json written anew where the disk takes it."""
+        for row in rows:
+            try:
+                self.write_copy(row)
+            except OSError as error:  # the copy is for bad days; a full disk must not keep a job from ending
+                _log.warning("%s of job %s could not be written: %s", schema.ROW_FILE, row["id"], error)
+        return rows
+
+    def changed(self, work: Work, durable: bool = True) -> Rows:
         """Run `work` in a transaction; the clock moves on where it returns rows."""
 
         def transaction(db: sqlite3.Connection) -> Rows:
@@ -267,28 +348,24 @@ class JobQueue:
     def _remove_unreadable(self, db: sqlite3.Connection) -> None:
         for row in db.execute("SELECT * FROM jobs").fetchall():
             try:
-                if not _key(row["id"]):
+                if not key(row["id"]):
                     raise ValueError("its id is none")
-                self._job(row)
+                self.job(row)
             except (ValueError, TypeError, KeyError, RecursionError, StudioError) as error:
                 _log.warning("job %s cannot be read from its folder: %s", row["id"], error)
                 db.execute("DELETE FROM jobs WHERE number = ?", (row["number"],))
 
-    def _write_copy(self, row: schema.Row) -> None:
-        filenames.write_whole(self._job_folder(row["id"]) / schema.ROW_FILE, schema.copied(row))
+    def write_copy(self, row: schema.Row) -> None:
+        """Write job.json into the job's folder. Raises OSError."""
+        filenames.write_whole(self.job_folder(row["id"]) / schema.ROW_FILE, schema.copied(row))
 
-    def _job_folder(self, id: str) -> Path:
+    def job_folder(self, id: str) -> Path:
+        """The folder of a job; `id` must be one."""
         return self.folder / "jobs" / id
 
-    def _job(self, row: schema.Row) -> Job:
-        return job_of_row(row, self._job_folder(row["id"]))
-
-
-def _new_row(db: sqlite3.Connection, id: str, settings: ResolvedSettings, now: float) -> dict[str, Any]:
-    """A job that waits behind all others, also where the clock was set back."""
-    last = db.execute("SELECT max(position) FROM jobs WHERE state = 'queued'").fetchone()[0]
-    made = {"id": id, "kind": JobKind.VIDEO, "state": JobState.QUEUED, "settings": settings.to_json(), "created": now}
-    return made | {"position": max(now, last or 0.0), "phase": "", "notices": "[]", "attempts": 0}
+    def job(self, row: schema.Row) -> Job:
+        """A row as a job. Raises as job_of_row."""
+        return job_of_row(row, self.job_folder(row["id"]))
 
 
 def _newest(
@@ -305,10 +382,15 @@ def _in_states(states: Iterable[JobState] | None) -> tuple[str, tuple[JobState, 
     return "" if states is None else f"WHERE state IN ({', '.join('?' * len(wanted))})", wanted
 
 
-def _key(id: object) -> str:
+def key(id: object) -> str:
     """The id itself where it can be one, else "", which no job has: arbitrary text goes no further."""
     return id if isinstance(id, str) and ID.fullmatch(id) else ""
 
 
 def _json(event: Any) -> str | None:
     return None if event is None else json.dumps(asdict(event), default=str)
+
+
+def _remove(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)

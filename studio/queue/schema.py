@@ -49,6 +49,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX jobs_by_time ON jobs (created)",
     ),
     (),  # 3: settings know speed and guidance_schedule; those without them ran at full work with constant guidance
+    (  # 4: jobs may be paused, more may be asked of them, a picture's name may be another; options of the whole queue
+        "CREATE TABLE options (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    ),
 )
 VERSION = len(MIGRATIONS)
 CHECKSUMS = {1007170124: 1}  # user_version of f100660, a checksum then: the version

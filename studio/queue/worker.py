@@ -18,20 +18,19 @@ from studio.errors import Cancelled, StudioError
 from studio.events import Event, Failed, Finished, Notice
 from studio.messages import message
 from studio.queue.clock import CLOCK, Clock
-from studio.queue.job import Job, JobState
+from studio.queue.job import STOPS, Job, JobState, Request
 from studio.queue.jobs import JobQueue
 from studio.queue.locks import DeviceLock
 from studio.queue.log import job_in_log
 
 FRESH_PROCESS = 75  # exit code (EX_TEMPFAIL): all is written down, a new process should take over
 POLL_SECONDS = 0.1  # between two looks into an empty queue
-CANCEL_SECONDS = 0.05  # between two reads of the cancel mark
+ASKED_SECONDS = 0.05  # between two looks at what is asked of the running job
 RETRY_SECONDS = 1.0  # between two tries to write down how a job ended
 GRACE_SECONDS = 20.0  # for the job in work, when the process has to end
 WORKER = "local"  # by this name the page's own worker takes jobs
 
 Emit = Callable[[Event], None]
-IsCancelled = Callable[[], bool]
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
@@ -40,8 +39,8 @@ _log = logging.getLogger(__name__)
 class Runner(Protocol):
     """What makes the jobs of a worker."""
 
-    def run(self, job: Job, emit: Emit, cancelled: IsCancelled) -> Finished:
-        """Make the job's result. `cancelled` is cheap enough for every block: raise Cancelled once it is true."""
+    def run(self, job: Job, emit: Emit, orders: "Orders") -> Finished:
+        """Make the job's result. The orders are cheap enough for every block."""
         ...
 
     def after(self, job: Job, result: Finished) -> None:
@@ -50,6 +49,23 @@ class Runner(Protocol):
 
     def release(self) -> None:
         """Release the memory: no job for a while, or no further one."""
+        ...
+
+    def idle(self) -> None:
+        """While no job waits, ten times a second: what is worth doing ahead of the next one. It takes no memory of a
+        device. An error in it is logged."""
+        ...
+
+
+class Orders(Protocol):
+    """What people want of a job while it runs."""
+
+    def stop(self) -> bool:
+        """Raise Cancelled once it is true."""
+        ...
+
+    def finish(self) -> bool:
+        """Decode what is there after this step, and end."""
         ...
 
 
@@ -98,15 +114,18 @@ def work(
     while not stop.asked:
         job = _claim(queue, clock)
         if job is not None:
-            busy = True
+            busy, attempt = True, _Attempt(queue, job, stop, device, clock)
             with job_in_log(job.id):
-                if not _Attempt(queue, job, stop, device, clock).carry_out(runner):
+                if not attempt.carry_out(runner):
                     return FRESH_PROCESS
-            last = clock.monotonic()
+            # Whoever pauses wants the device now, unless another job goes on with it.
+            last = clock.monotonic() - (idle_seconds if attempt.asked in (Request.PAUSE, Request.HOLD) else 0.0)
             continue
         if busy and clock.monotonic() - last >= idle_seconds:
             _release(runner, device)
             busy = False
+        elif not busy and isinstance(error := _outcome(runner.idle), Exception):
+            _log.warning("while idle: %s", error, exc_info=error)
         clock.sleep(POLL_SECONDS)
     if busy:
         _release(runner, device)
@@ -141,7 +160,7 @@ class _Attempt:
 
     def __init__(self, queue: JobQueue, job: Job, stop: Stop, device: DeviceLock | None, clock: Clock) -> None:
         self._queue, self._job, self._stop, self._device, self._clock = queue, job, stop, device, clock
-        self._cancel, self._read_at = False, -CANCEL_SECONDS
+        self.asked, self._read_at = Request.NONE, -ASKED_SECONDS
 
     def carry_out(self, runner: Runner) -> bool:
         """Run the job and write down how it ended; False when this process should not go on."""
@@ -153,8 +172,7 @@ class _Attempt:
                 ended = self._end(JobState.FINISHED, result=outcome)
                 return not ended or self._after(runner, outcome)
             case Cancelled():
-                leaving = self._stop.asked and not self._cancel
-                self._end(JobState.INTERRUPTED if leaving else JobState.CANCELLED)
+                self._stopped()
             case StudioError():
                 _log.warning("failed: %s", outcome)
                 self._end(JobState.FAILED, error=Failed(outcome.code, outcome.values, str(outcome)))
@@ -166,8 +184,16 @@ class _Attempt:
 
     def _run(self, runner: Runner) -> Finished:
         if self._device is not None:
-            self._device.wait(self._note_holder, self._cancelled)
-        return runner.run(self._job, self._emit, self._cancelled)
+            self._device.wait(self._note_holder, self.stop)
+        return runner.run(self._job, self._emit, self)
+
+    def stop(self) -> bool:
+        """Orders.stop: also where this process is asked to end."""
+        return self._look() in STOPS or self._stop.asked
+
+    def finish(self) -> bool:
+        """Orders.finish."""
+        return self._look() == Request.FINISH
 
     def _after(self, runner: Runner, result: Finished) -> bool:
         error = _outcome(lambda: runner.after(self._job, result))
@@ -175,21 +201,29 @@ class _Attempt:
             _log.error("after the job: %s", error, exc_info=error)
         return error is None or isinstance(error, StudioError | OSError)
 
-    def _end(self, state: JobState, *, result: Finished | None = None, error: Failed | None = None) -> bool:
-        """Write the end down, trying again while the disk is full: the work is done and must not be lost.
+    def _stopped(self) -> None:
+        """The job stopped between blocks: it becomes what was asked of it."""
+        if self._stop.asked and self.asked not in STOPS:
+            self._end(JobState.INTERRUPTED)
+        else:
+            self._write(lambda: self._queue.stopped(self._job.id), "stopped")
 
-        False where this process was asked to end before it could.
-        """
+    def _end(self, state: JobState, *, result: Finished | None = None, error: Failed | None = None) -> bool:
+        """Write the end down. False where this process was asked to end before it could."""
+        return self._write(lambda: self._queue.finish(self._job.id, state, result=result, error=error), state)
+
+    def _write(self, write: Callable[[], object], what: str) -> bool:
+        """Try again while the disk is full: the work is done and must not be lost."""
         while True:
             try:
-                self._queue.finish(self._job.id, state, result=result, error=error)
+                write()
                 break
             except StudioError as problem:
-                _log.error("the end of the job (%s) cannot be written yet: %s", state, problem)
+                _log.error("the end of the job (%s) cannot be written yet: %s", what, problem)
                 if self._stop.asked:
                     return False
                 self._clock.sleep(RETRY_SECONDS)
-        _log.info("%s", state)
+        _log.info("%s", what)
         return True
 
     def _emit(self, event: Event) -> None:
@@ -198,16 +232,17 @@ class _Attempt:
         except StudioError as error:  # hours of work do not end because a progress line found no space
             _log.warning("%s was not recorded: %s", type(event).__name__, error)
 
-    def _cancelled(self) -> bool:
-        """Read the cancel mark at most every CANCEL_SECONDS."""
+    def _look(self) -> Request:
+        """What is asked of the job, read at most every ASKED_SECONDS. A wish to stop may still be withdrawn: what the
+        queue says at the end counts (JobQueue.stopped)."""
         now = self._clock.monotonic()
-        if not self._cancel and now - self._read_at >= CANCEL_SECONDS:
+        if self.asked not in STOPS and now - self._read_at >= ASKED_SECONDS:
             self._read_at = now
             try:
-                self._cancel = self._queue.cancel_requested(self._job.id)
+                self.asked = self._queue.request(self._job.id)
             except StudioError as error:
                 _log.warning("whether to stop cannot be read: %s", error)
-        return self._cancel or self._stop.asked
+        return self.asked
 
     def _note_holder(self, holder: str) -> None:
         values = {"holder": holder or "?"}

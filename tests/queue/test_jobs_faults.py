@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from studio import filenames
 from studio.errors import StudioError
 from studio.queue import database
-from studio.queue.job import RESUMABLE, JobState
+from studio.queue.job import RESUMABLE, WAITING, JobState
 from studio.queue.jobs import JobQueue
 from tests.queue.test_jobs import FAILURE, SETTINGS, finished, picture
 
@@ -266,6 +266,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.queue = JobQueue(self.folder)
         self.states: dict[str, JobState] = {}
         self.attempts: dict[str, int] = {}
+        self.stopping: set[str] = set()
         self.version = self.queue.version()
 
     def teardown(self) -> None:
@@ -297,21 +298,25 @@ class QueueMachine(RuleBasedStateMachine):
         id = data.draw(st.sampled_from(list(self.states)))
         running = self.states[id] == JobState.RUNNING
         assert self.queue.finish(id, state) == running
+        self.stopping.discard(id)
         self.states[id] = state if running else self.states[id]
 
     @precondition(lambda self: self.states)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         id = data.draw(st.sampled_from(list(self.states)))
-        assert self.queue.cancel(id) == (self.states[id] in (JobState.QUEUED, JobState.RUNNING))
-        if self.states[id] == JobState.QUEUED:
+        assert self.queue.cancel(id) == (self.states[id] in (*WAITING, JobState.RUNNING))
+        if self.states[id] in WAITING:
             self.states[id] = JobState.CANCELLED
+        elif self.states[id] == JobState.RUNNING:
+            self.stopping.add(id)
 
     @precondition(lambda self: self.states)
     @rule(data=st.data())
     def resume(self, data: st.DataObject) -> None:
         id = data.draw(st.sampled_from(list(self.states)))
-        assert self.queue.resume(id) == (self.states[id] in RESUMABLE)
+        assert self.queue.resume(id) == (self.states[id] in RESUMABLE or id in self.stopping)
+        self.stopping.discard(id)  # a running one runs on
         if self.states[id] in RESUMABLE:
             self.states[id] = JobState.QUEUED
 
@@ -331,6 +336,7 @@ class QueueMachine(RuleBasedStateMachine):
         running = self.in_state(JobState.RUNNING)
         assert sorted(self.queue.interrupt_running()) == sorted(running)
         self.states |= dict.fromkeys(running, JobState.INTERRUPTED)
+        self.stopping.clear()
 
     @rule()
     def open_again(self) -> None:

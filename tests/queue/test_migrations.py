@@ -16,7 +16,7 @@ from studio.events import Failed, Finished, Notice, Progress
 from studio.media import read_metadata
 from studio.queue import schema
 from studio.queue.gallery import Gallery
-from studio.queue.job import Job, JobKind, JobState
+from studio.queue.job import Job, JobKind, JobState, Request
 from studio.queue.jobs import JobQueue
 from studio.queue.locks import OwnerLock
 from studio.settings import ResolvedSettings
@@ -38,6 +38,8 @@ STORED = {
 STORED[2] = STORED[1]
 ADDED_IN_3 = {"speed": "exact", "guidance_schedule": "constant"}
 STORED[3] = STORED[2] | {ResolvedSettings: " ".join((STORED[2][ResolvedSettings], *ADDED_IN_3))}
+
+STORED[4] = STORED[3]
 
 
 def test_what_is_stored_changes_with_the_version_alone() -> None:
@@ -72,7 +74,7 @@ def described(job: Job) -> dict:
 def check_jobs(found: list[Job], *lost: str) -> None:
     """Against what the old program itself said of them, apart from the fields `lost`."""
     known = json.loads((OLD / "jobs.json").read_text(encoding="utf-8"))
-    assert len(found) == len(known) == 9 and {job["state"] for job in known} == set(JobState)
+    assert len(found) == len(known) == 9 and {job["state"] for job in known} == {*JobState} - {JobState.PAUSED}
     for job, before in zip(found, known, strict=True):
         now = described(job)
         assert {name: now["settings"].pop(name) for name in ADDED_IN_3} == ADDED_IN_3
@@ -81,7 +83,8 @@ def check_jobs(found: list[Job], *lost: str) -> None:
         }
         added = {name: value for name, value in now.items() if name not in before}
         blank = {"kind": JobKind.VIDEO, "worker": "", "project": "", "favourite": False, "tags": ()}
-        assert added == blank | {"position": job.created}
+        asked = Request.CANCEL if job.stopping else Request.NONE
+        assert added == blank | {"position": job.created, "request": asked}
 
 
 def check_gallery(queue: JobQueue, folder: Path) -> None:

@@ -10,13 +10,13 @@ from studio.events import Finished, Notice, PhaseStarted
 from studio.queue.job import Job, JobState
 from studio.queue.jobs import JobQueue
 from studio.queue.locks import DeviceLock
-from studio.queue.worker import CANCEL_SECONDS, FRESH_PROCESS, POLL_SECONDS, Emit, IsCancelled, Stop, work
+from studio.queue.worker import ASKED_SECONDS, FRESH_PROCESS, POLL_SECONDS, Emit, Orders, Stop, work
 from tests.queue.fake_clock import START, FakeClock
 from tests.queue.test_jobs import SETTINGS, finished
 
 DONE = finished(Path("/out/a.mp4"))
 CUT = Notice("text_cut", {"encoder": "clip", "limit": 77, "cut": 3}, "a cut")
-Run = Callable[[Job, Emit, IsCancelled], Finished]
+Run = Callable[[Job, Emit, Orders], Finished]
 
 
 @pytest.fixture
@@ -37,6 +37,7 @@ class Loop:
         self.run = run or (lambda *_: DONE)
         self.after_job: Callable[[Job, Finished], None] = lambda *_: None
         self.released: list[float] = []
+        self.idled: list[float] = []
 
     def after(self, job: Job, result: Finished) -> None:
         self.after_job(job, result)
@@ -44,13 +45,16 @@ class Loop:
     def release(self) -> None:
         self.released.append(self.clock.seconds)
 
+    def idle(self) -> None:
+        self.idled.append(self.clock.seconds)
+
     def work(self, seconds: float = 1.0, **options: object) -> int:
         self.clock.at(seconds, lambda: setattr(self.stop, "asked", True))
         return work(self.queue, self, stop=self.stop, clock=self.clock, **options)
 
-    def until_cancelled(self, job: Job, emit: Emit, cancelled: IsCancelled) -> Finished:
+    def until_cancelled(self, job: Job, emit: Emit, orders: Orders) -> Finished:
         """Ten thousand blocks in a second."""
-        while not cancelled():
+        while not orders.stop():
             self.clock.sleep(0.0001)
         raise Cancelled
 
@@ -58,7 +62,7 @@ class Loop:
 def test_jobs_run_in_order_and_their_events_are_recorded(queue: JobQueue, clock: FakeClock) -> None:
     ids, ran = [queue.submit(SETTINGS).id for _ in range(3)], []
 
-    def run(job: Job, emit: Emit, cancelled: IsCancelled) -> Finished:
+    def run(job: Job, emit: Emit, orders: Orders) -> Finished:
         ran.append(job.id)
         emit(PhaseStarted("decode"))
         emit(CUT)
@@ -74,7 +78,7 @@ def test_jobs_run_in_order_and_their_events_are_recorded(queue: JobQueue, clock:
 def test_a_failure_with_a_sentence_fails_one_job(queue: JobQueue, clock: FakeClock) -> None:
     bad, good = queue.submit(SETTINGS).id, queue.submit(SETTINGS).id
 
-    def run(job: Job, emit: Emit, cancelled: IsCancelled) -> Finished:
+    def run(job: Job, emit: Emit, orders: Orders) -> Finished:
         if job.id == bad:
             raise StudioError("disk_full", folder=Path("/out"), free_gb=0.1, need_gb=2.0)
         return DONE
@@ -90,7 +94,7 @@ def test_an_unexpected_error_fails_the_job_and_asks_for_a_fresh_process(queue: J
     for error in (RuntimeError("CUDA error: misaligned address"), MemoryError(), KeyError("x")):
         first, second = queue.submit(SETTINGS).id, queue.submit(SETTINGS).id
 
-        def run(job: Job, emit: Emit, cancelled: IsCancelled, error: Exception = error) -> Finished:
+        def run(job: Job, emit: Emit, orders: Orders, error: Exception = error) -> Finished:
             raise error
 
         assert Loop(queue, clock, run).work() == FRESH_PROCESS
@@ -132,15 +136,15 @@ def test_a_job_without_a_result_has_nothing_after_it(queue: JobQueue, clock: Fak
 def test_a_cancel_is_seen_within_50_ms_and_read_no_more_often(
     queue: JobQueue, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop, id, reads, read = Loop(queue, clock), queue.submit(SETTINGS).id, [], queue.cancel_requested
+    loop, id, reads, read = Loop(queue, clock), queue.submit(SETTINGS).id, [], queue.request
     loop.run = loop.until_cancelled
-    monkeypatch.setattr(queue, "cancel_requested", lambda id: reads.append(clock.seconds) or read(id))
+    monkeypatch.setattr(queue, "request", lambda id: reads.append(clock.seconds) or read(id))
     clock.at(0.44, lambda: queue.cancel(id))
     loop.work()
     job = queue.get(id)
-    assert job.state == JobState.CANCELLED and 0.44 <= job.ended - START <= 0.44 + CANCEL_SECONDS
+    assert job.state == JobState.CANCELLED and 0.44 <= job.ended - START <= 0.44 + ASKED_SECONDS
     gaps = [later - earlier for earlier, later in zip(reads, reads[1:], strict=False)]
-    assert len(reads) == 10 and min(gaps) >= CANCEL_SECONDS and max(gaps) < CANCEL_SECONDS + 0.001
+    assert len(reads) == 10 and min(gaps) >= ASKED_SECONDS and max(gaps) < ASKED_SECONDS + 0.001
 
 
 def test_an_orderly_stop_interrupts_the_running_job(queue: JobQueue, clock: FakeClock) -> None:
@@ -155,9 +159,9 @@ def test_an_orderly_stop_interrupts_the_running_job(queue: JobQueue, clock: Fake
 def test_a_stop_after_the_user_cancelled_leaves_it_cancelled(queue: JobQueue, clock: FakeClock) -> None:
     id, loop = queue.submit(SETTINGS).id, Loop(queue, clock)
 
-    def run(job: Job, emit: Emit, cancelled: IsCancelled) -> Finished:
+    def run(job: Job, emit: Emit, orders: Orders) -> Finished:
         try:
-            return loop.until_cancelled(job, emit, cancelled)
+            return loop.until_cancelled(job, emit, orders)
         finally:
             loop.stop.asked = True
 
@@ -212,11 +216,11 @@ def test_a_full_disk_stops_neither_the_job_nor_its_end(
         failures.append(clock.seconds)
         raise StudioError("queue_unwritable", folder="/q", reason="full", free_gb=0.0)
 
-    def run(job: Job, emit: Emit, cancelled: IsCancelled) -> Finished:
+    def run(job: Job, emit: Emit, orders: Orders) -> Finished:
         monkeypatch.setattr(queue, "record", refuse)
         monkeypatch.setattr(queue, "finish", refuse)
         emit(PhaseStarted("decode"))
-        assert not cancelled()
+        assert not orders.stop()
         return DONE
 
     clock.at(4.5, lambda: monkeypatch.setattr(queue, "finish", finish))

@@ -19,7 +19,7 @@ def command(folder: Path) -> list[str]:
     return [sys.executable, "-m", "tests.queue.toy_worker", "worker", str(folder)]
 
 
-def run(job: Job, emit: worker.Emit, cancelled: worker.IsCancelled) -> Finished:
+def run(job: Job, emit: worker.Emit, orders: worker.Orders) -> Finished:
     """Counts blocks in the job's latents file, which is what a resumed job goes on from."""
     emit(PhaseStarted("denoise"))
     match job.settings.prompt:
@@ -37,16 +37,16 @@ def run(job: Job, emit: worker.Emit, cancelled: worker.IsCancelled) -> Finished:
         case "deaf":
             time.sleep(60)
         case "long":
-            _count(job, cancelled, blocks=10**6, emit=emit)
-    blocks = _count(job, cancelled, blocks=3, emit=emit)
+            _count(job, orders, blocks=10**6, emit=emit)
+    blocks = _count(job, orders, blocks=3, emit=emit)
     return Finished(f"/out/{job.id}.mp4", blocks, {"process": os.getpid()}, 0, 0)
 
 
-def _count(job: Job, cancelled: worker.IsCancelled, blocks: int, emit: worker.Emit) -> int:
+def _count(job: Job, orders: worker.Orders, blocks: int, emit: worker.Emit) -> int:
     path = job.folder / LATENTS
     done = int(path.read_text()) if path.exists() else 0
     while done < blocks:
-        if cancelled():
+        if orders.stop():
             raise Cancelled
         done += 1
         path.write_text(str(done))
@@ -63,6 +63,8 @@ class Toy:
     def after(self, job: Job, result: Finished) -> None: ...
 
     def release(self) -> None: ...
+
+    def idle(self) -> None: ...
 
 
 def main(role: str, folder: Path) -> int:

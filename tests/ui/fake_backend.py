@@ -103,7 +103,7 @@ class Player(threading.Thread):
                 time.sleep(min(self.pace.step_seconds, 0.02))
                 if self._stopped(job):
                     if not self._ending.is_set():
-                        self.queue.finish(job.id, JobState.CANCELLED)
+                        self.queue.stopped(job.id)
                     return
             self._preview(job, small, step / steps)
             tell(Preview(step, filenames.PREVIEW))

@@ -1,0 +1,27 @@
+"""The files in a job's own folder: the picture as it was uploaded, and as the page shows it."""
+
+import io
+from pathlib import Path
+
+from PIL import Image
+
+from studio import filenames
+from studio.media import crop_image
+from studio.settings import ResolvedSettings
+
+THUMBNAIL_SIDE = 512  # pixels at most
+
+
+def write_picture(folder: Path, name: str, data: bytes, picture: Image.Image, settings: ResolvedSettings) -> None:
+    """Write the uploaded file `data` as `name`, and the part of the picture that the video uses, small. OSError."""
+    (folder / name).write_bytes(data)
+    filenames.write_whole(folder / filenames.THUMBNAIL, thumbnail(picture, settings))
+
+
+def thumbnail(picture: Image.Image, settings: ResolvedSettings) -> bytes:
+    """A jpg of the part of the picture that the video uses, in the video's shape."""
+    scale = min(1.0, THUMBNAIL_SIDE / max(settings.height, settings.width))
+    small = crop_image(picture, max(round(settings.height * scale), 1), max(round(settings.width * scale), 1))
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=85)
+    return file.getvalue()

@@ -1,0 +1,182 @@
+"""What a person does to jobs that wait or run, besides asking, cancelling, resuming (jobs.py), removing (trash.py).
+
+Each verb does one transaction and returns whether it changed anything: an unknown id, or a job in a state that the
+verb has no meaning for, changes nothing.
+"""
+
+import re
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from studio import filenames
+from studio.errors import InputError
+from studio.media import read_image
+from studio.queue import order
+from studio.queue.database import unwritable
+from studio.queue.job import STOPPED, WAITING, Job, JobState, Request
+from studio.queue.job_files import write_picture
+from studio.queue.jobs import CANCEL, HELD, UNFINISHED, JobQueue, Rows, key
+from studio.queue.order import Where
+from studio.settings import ResolvedSettings
+
+MOST_COPIES = 100
+
+
+def move(queue: JobQueue, id: str, where: Where, other: str = "") -> bool:
+    """Put a job that waits at an end of the queue, or beside another one that waits."""
+
+    def work(db: sqlite3.Connection) -> Rows:
+        return queue.copied(order.move(db, key(id), where, key(other)))
+
+    return bool(queue.changed(work))
+
+
+def pause(queue: JobQueue, id: str) -> bool:
+    """A job that waits keeps its place and is passed over; a running one releases the device and waits so, too."""
+    return bool(
+        queue.turn(
+            "request = CASE state WHEN 'running' THEN 'pause' ELSE '' END, "
+            "state = CASE state WHEN 'running' THEN state ELSE 'paused' END",
+            "id = ? AND state IN ('running', 'queued')",
+            key(id),
+        )
+    )
+
+
+def skip(queue: JobQueue, id: str) -> bool:
+    """Let the others go first: a running job stops between blocks and waits behind them, with its latents."""
+    asked = queue.turn("request = 'skip'", "id = ? AND state = 'running'", key(id))
+    return bool(asked) or move(queue, id, Where.LAST)
+
+
+def finish_now(queue: JobQueue, id: str) -> bool:
+    """A running job decodes what it has after the step in work, and ends with a video that tells so."""
+    return bool(queue.turn("request = 'finish'", "id = ? AND state = 'running'", key(id)))
+
+
+def decode_saved(queue: JobQueue, id: str) -> bool:
+    """A stopped or paused job runs again to decode its saved latents as they are."""
+    states = (*STOPPED, JobState.PAUSED)
+    return bool(
+        queue.turn(
+            "state = 'queued', request = 'decode', ended = NULL, phase = '', error = NULL, notices = '[]'",
+            f"id = ? AND state IN ({', '.join('?' * len(states))})",
+            *(key(id), *states),
+        )
+    )
+
+
+def hold(queue: JobQueue) -> bool:
+    """Pause the whole queue: nothing begins, and what runs releases the device and waits at its place."""
+    before = queue.option(HELD)
+    queue.set_option(HELD, "1")
+    asked = queue.turn("request = 'hold'", "state = 'running'")
+    return not before or bool(asked)
+
+
+def let_go_on(queue: JobQueue) -> bool:
+    """End a pause of the whole queue."""
+    if not queue.option(HELD):
+        return False
+    queue.set_option(HELD, "")
+    queue.turn("request = ''", "state = 'running' AND request = 'hold'")
+    return True
+
+
+def stop_all(queue: JobQueue) -> int:
+    """Cancel what runs and everything that waits. Returns their number."""
+    return len(queue.turn(CANCEL, UNFINISHED, queue.clock.now()))
+
+
+def duplicate(queue: JobQueue, id: str, seeds: Sequence[int]) -> list[Job]:
+    """The same video once more for each of the seeds, behind the job where it waits, else at the end of the queue."""
+    job = queue.get(id)
+    if job is None or not seeds:
+        return []
+    wanted = [replace(job.settings, seed=seed) for seed in seeds[:MOST_COPIES]]
+    return queue.submit_all(wanted, _picture(job), behind=job.id if job.state in WAITING else "")
+
+
+def go_on(queue: JobQueue, id: str, request: Request = Request.NONE) -> Job | None:
+    """A new job that goes on from the latents of a finished one, or, with Request.DECODE, decodes them once more.
+
+    None where that one has none.
+    """
+    job = queue.get(id)
+    latents = None if job is None else saved_latents(job)
+    if job is None or latents is None:
+        return None
+    return queue.submit_all([job.settings], _picture(job), latents=latents, request=request)[0]
+
+
+def take_back(queue: JobQueue, id: str) -> bool:
+    """Hold a job that waits while a person changes it in the form; `put_back` or `resume` lets it run."""
+    return bool(queue.turn("state = 'paused', request = 'edit'", "id = ? AND state IN ('queued', 'paused')", key(id)))
+
+
+def put_back(queue: JobQueue, id: str, settings: ResolvedSettings, image: bytes | None = None) -> Job | None:
+    """Give a job that waits other settings and another picture, at its place. None where it does not wait any more.
+
+    Raises as `submit`. What it had done for the old settings is dropped.
+    """
+    job = queue.get(id)
+    if job is None or job.state not in WAITING:
+        return None
+    picture = None if image is None else read_image(image, *queue.limits)
+    try:
+        name = _next_name(job)
+        wanted = queue.storable(settings, image is not None, name)
+        if image is not None and picture is not None:
+            write_picture(job.folder, name, image, picture, wanted)
+        rows = queue.turn(
+            "state = 'queued', request = '', settings = ?, "
+            "preview = NULL, progress = NULL, notices = '[]', error = NULL",
+            "id = ? AND state IN ('queued', 'paused')",
+            *(wanted.to_json(), job.id),
+        )
+        if rows:
+            _drop(job, wanted)
+    except OSError as error:
+        raise unwritable(queue.folder, error.strerror or str(error)) from error
+    return queue.job(rows[0]) if rows else None
+
+
+def saved_latents(job: Job) -> Path | None:
+    """The latents that a job has in its folder or beside its result, None where it has none."""
+    places = [job.folder / filenames.LATENTS]
+    if job.result:
+        places.append(filenames.beside(Path(job.result.path), ".latents.safetensors"))
+    return next((path for path in places if path.is_file()), None)
+
+
+def _picture(job: Job) -> bytes | None:
+    """The picture as it was uploaded. Raises InputError where it is gone."""
+    if job.settings.first_image is None:
+        return None
+    try:
+        return Path(job.settings.first_image).read_bytes()
+    except OSError as error:
+        raise InputError("file_unreadable", file=job.settings.first_image, reason=error.strerror or "?") from None
+
+
+def _next_name(job: Job) -> str:
+    """Another name than the present picture's, so that the old one stays until the row names the new one."""
+    names = [path.name for path in job.folder.iterdir() if filenames.PICTURE_NAME.fullmatch(path.name)]
+    numbers = [int(number.group()) for name in names if (number := re.search(r"\d+$", name))]
+    return f"{filenames.FIRST_IMAGE}-{max(numbers, default=1) + 1}"
+
+
+def _drop(job: Job, settings: ResolvedSettings) -> None:
+    """Remove what belongs to the old settings: pictures of other names, the preview, latents where they do not fit."""
+    kept = {settings.first_image}
+    if settings.first_image is not None:
+        kept.add(filenames.THUMBNAIL)
+    same = asdict(replace(settings, first_image=None)) == asdict(replace(job.settings, first_image=None))
+    if same and settings.first_image is None and job.settings.first_image is None:
+        kept.add(filenames.LATENTS)
+    for path in job.folder.iterdir():
+        own = filenames.PICTURE_NAME.fullmatch(path.name)
+        if path.name not in kept and (own or path.name in (filenames.THUMBNAIL, filenames.PREVIEW, filenames.LATENTS)):
+            path.unlink(missing_ok=True)

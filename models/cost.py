@@ -17,20 +17,24 @@ from models.vae import VAEParams
 PROMPT_TOKENS = 320  # the most that Step-LLM reads (models.tokenizers.STEP_TOKENS)
 CONTEXT_TOKENS = PROMPT_TOKENS + CLIP_TOKENS  # the keys of cross-attention
 
-# models.layers.SelfAttention.qkv of a chunk of n tokens: tensors (n, D) alive at once, besides the whole q, k, v that
-# they are written into. In the compute dtype: the modulated input, three projections, q, k and the swapped halves that
-# rotate k; in float32: the two terms of that rotation.
-CHUNK_TENSORS = 7
-CHUNK_FLOAT_TENSORS = 2
+# models.layers.SelfAttention.qkv of a chunk of n tokens on CUDA: tensors (n, D) alive at once while k is rotated. In
+# the compute dtype: the modulated input, three projections, the normed k and its swapped halves; in float32: the first
+# term of the rotation. q, k and v are written into whole tensors; where all tokens are one chunk, q and k are two more.
+CHUNK_TENSORS = 6
+CHUNK_FLOAT_TENSORS = 1
+LONE_CHUNK_TENSORS = 2
 # bitsandbytes' int8 product, bytes besides its input. Per input element: a float16 copy and the code. Per output
 # element: the int32 sum, and two tensors of the result's dtype (CUDA: float16, then the result; CPU: two in float32).
 INT8_INPUT, INT8_OUTPUT = 3, 4
 ENCODE_IMAGE_TENSORS = 8  # full-size tensors of the encoder's first level, convolution workspaces included
 
-# Elements that the element-wise operators of a block read and write per token and channel: two norms and modulations 8,
-# norms and rotations of q and k 34, copies into whole tensors 6, gates and residuals 15, GELU 8, queries of the
-# cross-attention 4. Counted in models/layers.py, each operator on its own.
-ELEMENT_PASSES = 75
+# Elements that the element-wise operators of a block read and write on CUDA per token and channel. In the compute
+# dtype: two norms and modulations 8, norms of q and k 8 (half of it copies of strided inputs inside the kernel),
+# rotations 10, v into a whole tensor 2, gates and residuals 6, norm of the cross-attention's queries 2. In float32:
+# what lies between the two operators of a rotation, for q and k. The residual of the cross-attention and the GELU are
+# parts of matrix products.
+ELEMENT_PASSES = 36
+FLOAT_PASSES = 4
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ def block_work(params: TransformerParams, tokens: int, dtype: torch.dtype) -> Bl
     return BlockWork(
         linear_flop=2 * width**2 * (12 * tokens + 2 * (tokens + CONTEXT_TOKENS)),
         attention_flop=4 * tokens * (tokens + CONTEXT_TOKENS) * width,
-        moved_bytes=ELEMENT_PASSES * tokens * width * dtype.itemsize,
+        moved_bytes=(ELEMENT_PASSES * dtype.itemsize + FLOAT_PASSES * 4) * tokens * width,
     )
 
 
@@ -111,7 +115,8 @@ def denoise_bytes(
     chunk = min(tokens, TOKEN_CHUNK)
     whole = tokens * width * wide
     log_sums = tokens * params.heads * 4  # attention keeps one float32 per query and head
-    per_token, feeding = width * (CHUNK_TENSORS * wide + CHUNK_FLOAT_TENSORS * 4), 0
+    lone = 0 if tokens > chunk else LONE_CHUNK_TENSORS
+    per_token, feeding = width * ((CHUNK_TENSORS + lone) * wide + CHUNK_FLOAT_TENSORS * 4), 0
     if int8_products:
         per_token = max(per_token, width * (INT8_INPUT + wide + 3 * (INT8_OUTPUT + 2 * wide)))
         feeding = chunk * width * (INT8_INPUT + wide + 4 * (INT8_OUTPUT + 2 * wide))

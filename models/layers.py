@@ -1,8 +1,11 @@
 """The parts of the video transformer: norms, embeddings, rotary positions, attention and feed-forward.
 
 Without gradients, everything that treats each token alone runs in chunks of tokens, so that a long video needs no
-full-size activation beside those that attention must see whole. `collect` and `accumulate` are the only two places that
-know about chunks; with gradients they run the same functions on all tokens at once.
+full-size activation beside those that attention must see whole. `collect` and the two `accumulate` are the only places
+that know about chunks; with gradients they run the same functions on all tokens at once.
+
+Without gradients, sums, gates and activations are part of a neighbouring operator wherever PyTorch has one that does
+both: each saves a pass over memory (models/cost.py counts them).
 """
 
 import math
@@ -13,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.attention import attention
+from models.quantized import product_weight
 
 Rope = tuple[Tensor, Tensor]
 SINUSOID_WIDTH = 256
@@ -23,31 +27,55 @@ def _parts(length: int, chunk: int) -> Iterator[slice]:
     return (slice(start, min(start + chunk, length)) for start in range(0, length, chunk))
 
 
-def collect(
-    function: Callable[[slice], tuple[Tensor, ...]], tokens: Tensor, shapes: Sequence[tuple[int, ...]], chunk: int
-) -> tuple[Tensor, ...]:
-    """Runs `function` on slices of tokens (b, n, D) and writes its results into tensors (b, n, *shape), one per shape.
+Outputs = tuple[Tensor, ...]
 
-    These are allocated first: behind a chunk's own tensors they would leave a gap that nothing as large fits into
-    later, 0.4 GB of what a CUDA allocator reserves at 204 frames (tests/memory/planning/test_reserved.py).
+
+def collect(
+    function: Callable[[slice, Outputs | None], Outputs], tokens: Tensor, shapes: Sequence[tuple[int, ...]], chunk: int
+) -> Outputs:
+    """Runs `function` on slices of tokens (b, n, D); its results (b, n, *shape), one per shape.
+
+    `function(part, out)` writes the results of a slice into `out`, or returns new tensors where `out` is None, which
+    means all tokens at once. The whole tensors are allocated first: behind a chunk's own tensors they would leave a gap
+    that nothing as large fits into later, 0.4 GB of what a CUDA allocator reserves at 204 frames
+    (tests/memory/planning/test_reserved.py).
     """
     batch, length = tokens.shape[:2]
     if torch.is_grad_enabled() or length <= chunk:
-        return function(slice(0, length))
+        return function(slice(0, length), None)
     wholes = tuple(tokens.new_empty(batch, length, *shape) for shape in shapes)
     for part in _parts(length, chunk):
-        for whole, piece in zip(wholes, function(part), strict=True):
-            whole[:, part] = piece
-        del piece  # otherwise it stays alive while the next ones are computed
+        function(part, tuple(whole[:, part] for whole in wholes))
     return wholes
 
 
-def accumulate(tokens: Tensor, update: Callable[[slice], Tensor], chunk: int) -> Tensor:
-    """tokens (b, n, D) + `update` of each slice; without gradients in place. `update` may read the slice's tokens."""
+def accumulate(tokens: Tensor, gate: Tensor, update: Callable[[slice], Tensor], chunk: int) -> Tensor:
+    """tokens (b, n, D) + gate (b, 1, D) times `update` of each slice; without gradients in place.
+
+    `update` may read the slice's tokens.
+    """
     if torch.is_grad_enabled():
-        return tokens + update(slice(0, tokens.shape[1]))
+        return torch.addcmul(tokens, gate, update(slice(0, tokens.shape[1])))
     for part in _parts(tokens.shape[1], chunk):
-        tokens[:, part].add_(update(part))
+        tokens[:, part].addcmul_(gate, update(part))
+    return tokens
+
+
+def accumulate_product(tokens: Tensor, update: Callable[[slice], Tensor], layer: nn.Module, chunk: int) -> Tensor:
+    """tokens (b, n, D) + `layer` (a linear layer without bias) of `update` of each slice; without gradients in place.
+
+    The sum is part of the matrix product where the layer has a weight in the tokens' dtype.
+    """
+    if torch.is_grad_enabled():
+        return tokens + layer(update(slice(0, tokens.shape[1])))
+    for part in _parts(tokens.shape[1], chunk):
+        given = update(part)
+        weight = product_weight(layer, given)
+        if weight is None:
+            tokens[:, part].add_(layer(given))
+            continue
+        for sample, row in zip(tokens[:, part], given, strict=True):
+            sample.addmm_(row, weight.t())
     return tokens
 
 
@@ -90,17 +118,27 @@ def rope_split(head_dim: int) -> tuple[int, int, int]:
     return head_dim // 2, head_dim // 4, head_dim // 4
 
 
-def rotate(x: Tensor, rope: Rope) -> Tensor:
-    """RoPE3D: x (b, n, heads, d), the `rope_tables` of its n tokens -> the same shape and dtype; float32 inside."""
+def rotate(x: Tensor, rope: Rope, out: Tensor | None = None) -> Tensor:
+    """RoPE3D: x (b, n, heads, d), the `rope_tables` of its n tokens -> the same shape and dtype; float32 inside.
+
+    out: where the result is written, not differentiable; its dtype is that of x.
+    """
     cos, sin = rope
     halves = [width // 2 for width in rope_split(x.shape[-1]) for _ in range(2)]
     frame, frame2, row, row2, column, column2 = x.split(halves, dim=-1)
     swapped = torch.cat((frame2, frame, row2, row, column2, column), dim=-1)
+    if out is None and not torch.is_grad_enabled():
+        out = torch.empty_like(swapped)
+    if out is not None:  # one rounding on the way out, instead of a float32 tensor that is read again
+        return torch.addcmul(x * cos, swapped, sin, out=out)
     return torch.addcmul(x * cos, swapped, sin).to(x.dtype)
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) over the last dimension: float32 inside, cast back, then times the weight, in this order."""
+    """x / rms(x) over the last dimension, times the weight: float32 inside, rounded once.
+
+    The official code rounds before it multiplies by the weight; the result here is closer to the exact one.
+    """
 
     def __init__(self, width: int, eps: float):
         super().__init__()
@@ -108,8 +146,10 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., width) -> the same shape, in the dtype that x and the weight promote to."""
-        return F.rms_norm(x, self.weight.shape, eps=self.eps) * self.weight
+        """(..., width) -> the same shape; x has the weight's dtype."""
+        # A weight that could have a gradient makes PyTorch's CPU path round twice, gradients enabled or not.
+        weight = self.weight if torch.is_grad_enabled() else self.weight.detach()
+        return F.rms_norm(x, weight.shape, weight, self.eps)
 
 
 class Projection(nn.Module):
@@ -168,8 +208,17 @@ class GELULinear(nn.Module):
         self.proj = nn.Linear(in_width, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., in_width) -> (..., width); x has the weights' dtype."""
-        return F.gelu(self.proj(x), approximate="tanh")
+        """(..., in_width) -> (..., width); x has the weights' dtype.
+
+        On CUDA the activation is part of the matrix product (cuBLASLt's, in tanh form), so that the widest tensor of a
+        block is written once. PyTorch's operator of that name computes the erf form on a CPU.
+        """
+        weight = product_weight(self.proj, x) if x.is_cuda and not torch.is_grad_enabled() else None
+        if weight is None:
+            return F.gelu(self.proj(x), approximate="tanh")
+        rows = x.flatten(0, -2)
+        grown = torch._addmm_activation(x.new_zeros(len(weight)), rows, weight.t(), use_gelu=True)
+        return grown.unflatten(0, x.shape[:-1])
 
 
 class FeedForward(nn.Module):
@@ -202,10 +251,18 @@ class SelfAttention(_NormedAttention):
         super().__init__(heads, head_dim, eps)
         self.wqkv = nn.Linear(heads * head_dim, 3 * heads * head_dim, bias=False)
 
-    def qkv(self, x: Tensor, rope: Rope) -> tuple[Tensor, Tensor, Tensor]:
-        """x (b, n, D) and the rope of its tokens -> q, k, v (b, n, heads, d); q and k are normed, then rotated."""
+    def qkv(self, x: Tensor, rope: Rope, out: Outputs | None = None) -> Outputs:
+        """x (b, n, D) and the rope of its tokens -> q, k, v (b, n, heads, d); q and k are normed, then rotated.
+
+        out: where they are written; without it, v is a view of the projection.
+        """
         q, k, v = self.wqkv(x).unflatten(-1, (self.heads, -1)).chunk(3, dim=-1)
-        return rotate(self.q_norm(q), rope), rotate(self.k_norm(k), rope), v
+        if out is None:
+            return rotate(self.q_norm(q), rope), rotate(self.k_norm(k), rope), v
+        rotate(self.q_norm(q), rope, out[0])
+        rotate(self.k_norm(k), rope, out[1])
+        out[2].copy_(v)
+        return out
 
 
 class CrossAttention(_NormedAttention):
@@ -221,15 +278,15 @@ class CrossAttention(_NormedAttention):
         k, v = self.wkv(context).unflatten(-1, (self.heads, -1)).chunk(2, dim=-1)
         return self.k_norm(k), v
 
-    def forward(self, x: Tensor, k: Tensor, v: Tensor, lengths: tuple[int, ...] | None = None) -> Tensor:
-        """x (b, n, D) and k, v (b, l, heads, d) of `kv` -> (b, n, D), all in the weights' dtype.
+    def mix(self, x: Tensor, k: Tensor, v: Tensor, lengths: tuple[int, ...] | None = None) -> Tensor:
+        """x (b, n, D) and k, v (b, l, heads, d) of `kv` -> (b, n, D), all in the weights' dtype; `wo` comes after it.
 
         Sample i attends to its first lengths[i] positions only; None: to all.
         """
         q = self.q_norm(self.wq(x).unflatten(-1, (self.heads, -1)))
         if lengths is None:
-            seen = attention(q, k, v)
-        else:  # equals a mask over the text, without building the mask
-            rows = (slice(i, i + 1) for i in range(len(q)))
-            seen = torch.cat([attention(q[i], k[i, :m], v[i, :m]) for i, m in zip(rows, lengths, strict=True)])
-        return self.wo(seen.flatten(2))
+            return attention(q, k, v).flatten(2)
+        # equals a mask over the text, without building the mask
+        rows = (slice(i, i + 1) for i in range(len(q)))
+        seen = torch.cat([attention(q[i], k[i, :m], v[i, :m]) for i, m in zip(rows, lengths, strict=True)])
+        return seen.flatten(2)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -105,11 +105,23 @@ class Int8Linear(nn.Module):
         """(..., in) -> (..., out), in the dtype of x, which is the scratch's."""
         if self.compute == "int8":
             return int8_product(x, self.weight, self.weight_scale)
+        return F.linear(x, self.dequantized(x))
+
+    def dequantized(self, x: Tensor) -> Tensor:
+        """The weight (out, in) in the dtype of x; valid as `Scratch.weight` says."""
         if self.scratch is None:
-            weight = dequantize_rows(self.weight, self.weight_scale, x.new_empty(self.weight.shape))
-        else:
-            weight = self.scratch.weight(self)
-        return F.linear(x, weight)
+            return dequantize_rows(self.weight, self.weight_scale, x.new_empty(self.weight.shape))
+        return self.scratch.weight(self)
+
+
+def product_weight(layer: nn.Module, x: Tensor) -> Tensor | None:
+    """The weight (out, in) that a linear layer multiplies x by, for a product that does more than the layer would.
+
+    None where the layer multiplies in int8: call the layer itself.
+    """
+    if not isinstance(layer, Int8Linear):
+        return cast(nn.Linear, layer).weight
+    return None if layer.compute == "int8" else layer.dequantized(x)
 
 
 def int8_block(block: Unit, scratch: Scratch | None = None, *, compute: str = "weight") -> Unit:

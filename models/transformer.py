@@ -18,10 +18,12 @@ from models.layers import (
     AdaLayerNormSingle,
     CrossAttention,
     FeedForward,
+    Outputs,
     Projection,
     Rope,
     SelfAttention,
     accumulate,
+    accumulate_product,
     collect,
     modulate,
     rope_split,
@@ -119,27 +121,28 @@ class Block(nn.Module):
         self._attend_text(hidden, token_chunk)
 
         def feed_forward(part: slice) -> Tensor:
-            return gate2 * self.ff(modulate(self.norm2(hidden.tokens[:, part]), shift2, scale2))
+            return self.ff(modulate(self.norm2(hidden.tokens[:, part]), shift2, scale2))
 
-        hidden.tokens = accumulate(hidden.tokens, feed_forward, token_chunk)
+        hidden.tokens = accumulate(hidden.tokens, gate2, feed_forward, token_chunk)
 
     def _attend_self(self, hidden: Hidden, shift: Tensor, scale: Tensor, gate: Tensor, token_chunk: int) -> None:
         cos, sin = hidden.rope
 
-        def qkv(part: slice) -> tuple[Tensor, Tensor, Tensor]:
-            return self.attn1.qkv(modulate(self.norm1(hidden.tokens[:, part]), shift, scale), (cos[part], sin[part]))
+        def qkv(part: slice, out: Outputs | None) -> Outputs:
+            normed = modulate(self.norm1(hidden.tokens[:, part]), shift, scale)
+            return self.attn1.qkv(normed, (cos[part], sin[part]), out)
 
         head_dim = hidden.tokens.shape[-1] // self.attn1.heads
         mixed = attention(*collect(qkv, hidden.tokens, [(self.attn1.heads, head_dim)] * 3, token_chunk)).flatten(2)
-        hidden.tokens = accumulate(hidden.tokens, lambda part: gate * self.attn1.wo(mixed[:, part]), token_chunk)
+        hidden.tokens = accumulate(hidden.tokens, gate, lambda part: self.attn1.wo(mixed[:, part]), token_chunk)
 
     def _attend_text(self, hidden: Hidden, token_chunk: int) -> None:
         k, v = self.attn2.kv(hidden.context)
 
-        def attend(part: slice) -> Tensor:  # officially without norm and gate
-            return self.attn2(hidden.tokens[:, part], k, v, hidden.context_lengths)
+        def mix(part: slice) -> Tensor:  # officially without norm and gate
+            return self.attn2.mix(hidden.tokens[:, part], k, v, hidden.context_lengths)
 
-        hidden.tokens = accumulate(hidden.tokens, attend, token_chunk)
+        hidden.tokens = accumulate_product(hidden.tokens, mix, self.attn2.wo, token_chunk)
 
 
 def scale_shift_table(rows: int, width: int) -> nn.Parameter:
@@ -234,8 +237,9 @@ class Transformer(nn.Module):
         """Everything after the blocks: hidden.tokens (b, n, D) -> velocity (b, f, c, h, w) in the weights' dtype."""
         shift, scale = (self.scale_shift_table + hidden.timestep_emb[:, None])[:, :, None].unbind(1)
 
-        def velocity(part: slice) -> tuple[Tensor]:
-            return (self.proj_out(modulate(self.norm_out(hidden.tokens[:, part]), shift, scale)),)
+        def velocity(part: slice, out: Outputs | None) -> Outputs:
+            values = self.proj_out(modulate(self.norm_out(hidden.tokens[:, part]), shift, scale))
+            return (values,) if out is None else (out[0].copy_(values),)
 
         (pixels,) = collect(velocity, hidden.tokens, [(self.proj_out.out_features,)], token_chunk)
         return pixels.unflatten(1, hidden.grid).permute(0, 1, 4, 2, 3)

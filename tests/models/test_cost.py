@@ -2,12 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from models import cost
@@ -17,6 +14,7 @@ from models.geometry import VideoShape
 from models.step_llm import Layer, StepLLMParams
 from models.transformer import TOKEN_CHUNK, Transformer, TransformerParams
 from models.vae import VAE, VAEParams
+from tests.models.fake_cuda import Traffic, fake_cuda, on_fake_cuda
 from tests.models.live_bytes import LiveBytes
 
 DTYPES = (torch.float32, torch.bfloat16)
@@ -26,16 +24,15 @@ ODD_VAE = VAEParams(2, (8, 16, 24, 32), (16, 32, 8, 16), encoder_base=4, norm_gr
 SMALL_VAE = VAEParams(4, (8, 16, 32, 32), (8, 16, 32, 32), encoder_base=8, res_blocks=1, norm_groups=8)
 
 
-def step_inputs(video: VideoShape, prompt_tokens: int, clip_tokens: int) -> tuple[torch.Tensor, ...]:
+def step_inputs(video: VideoShape, prompt_tokens: int, clip_tokens: int, params=SMALL) -> tuple[torch.Tensor, ...]:
     """latents, timestep, prompt and CLIP embeddings."""
-    latents = torch.randn(video.latent_shape(SMALL.in_channels))
-    prompt = torch.randn(1, prompt_tokens, SMALL.llm_width)
-    return latents, torch.ones(1), prompt, torch.randn(1, clip_tokens, SMALL.clip_width)
+    latents = torch.ones(video.latent_shape(params.in_channels))
+    prompt = torch.ones(1, prompt_tokens, params.llm_width)
+    return latents, torch.ones(1), prompt, torch.ones(1, clip_tokens, params.clip_width)
 
 
-def step_peak(video: VideoShape, conditions: int, dtype: torch.dtype, token_chunk: int, context: int) -> int:
+def step_peak(transformer: Transformer, video: VideoShape, conditions: int, token_chunk: int, context: int) -> int:
     """Bytes alive at once in a step of one block."""
-    transformer = Transformer(SMALL).to(dtype).requires_grad_(False)
     inputs = step_inputs(video, context - 20, 20)
     with torch.no_grad(), LiveBytes() as live:
         hiddens = [transformer.embed(*inputs) for _ in range(conditions)]
@@ -48,14 +45,23 @@ def step_peak(video: VideoShape, conditions: int, dtype: torch.dtype, token_chun
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_denoise_bytes_follow_a_step(monkeypatch, dtype):
-    """Less than a chunk of tokens, a chunk and a bit, and nearly two chunks; a quarter of the real token counts."""
+    """Less than a chunk of tokens, a chunk and a bit, and nearly two chunks; a quarter of the real token counts.
+
+    On a CPU, which takes a norm apart, a step in bfloat16 holds up to 5 % more.
+    """
     token_chunk, context = TOKEN_CHUNK // 4, cost.CONTEXT_TOKENS // 4
     monkeypatch.setattr(cost, "TOKEN_CHUNK", token_chunk)
     monkeypatch.setattr(cost, "CONTEXT_TOKENS", context)
     for frames, side, conditions in ((1, 272, 1), (17, 320, 2), (34, 288, 1)):
         video = VideoShape(frames, side, side)
-        peak = step_peak(video, conditions, dtype, token_chunk, context)
-        assert peak <= cost.denoise_bytes(SMALL, video, dtype, conditions) <= 1.12 * peak, video
+        predicted = cost.denoise_bytes(SMALL, video, dtype, conditions)
+        with torch.device("meta"):
+            transformer = Transformer(SMALL)
+        with fake_cuda():
+            peak = step_peak(on_fake_cuda(transformer, dtype), video, conditions, token_chunk, context)
+        assert peak <= predicted <= 1.12 * peak, video
+        on_cpu = step_peak(Transformer(SMALL).to(dtype), video, conditions, token_chunk, context)
+        assert on_cpu <= (1 if dtype == torch.float32 else 1.05) * predicted, video
 
 
 def test_decode_bytes_follow_the_decoder():
@@ -91,12 +97,14 @@ def test_clip_is_counted_as_transformers_builds_it():
 
 def test_the_work_of_a_block_is_what_pytorch_counts():
     video = VideoShape(17, 64, 96)
+    # What PyTorch's counter does not know.
+    in_place = {torch.ops.aten.addmm_: lambda _, rows, weight, **__: 2 * rows[0] * rows[1] * weight[1]}
     with torch.device("meta"):
         transformer = Transformer(SMALL)
         inputs = step_inputs(video, cost.PROMPT_TOKENS, 77)
     with torch.no_grad():
         hidden = transformer.embed(*inputs)
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False, custom_mapping=in_place) as counter:
             transformer.transformer_blocks[0](hidden)
     work = cost.block_work(SMALL, video.tokens, torch.float32)
     assert counter.get_total_flops() == work.linear_flop + work.attention_flop
@@ -135,29 +143,19 @@ def count_flop(run: Callable[[torch.Tensor], object], given: torch.Tensor) -> in
     return counter.get_total_flops()
 
 
-class ElementTraffic(TorchDispatchMode):
-    """Counts the elements that element-wise operators read and write; matrix products, attention and views apart."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.elements = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Runs the operator and counts the elements of its tensors."""
-        result = func(*args, **(kwargs or {}))
-        other = ("mm.", "bmm.", "_scaled_dot_product", "_unsafe_view", "new_empty")
-        if not func.is_view and not func.__name__.startswith(other):
-            tensors = (x for x in tree_leaves((args, kwargs, result)) if isinstance(x, torch.Tensor))
-            self.elements += sum(x.numel() for x in tensors)
-        return result
-
-
-@torch.no_grad()
-def test_the_elementwise_traffic_of_a_block_is_what_its_operators_touch():
-    video = VideoShape(17, 256, 256)
-    transformer = Transformer(SMALL).requires_grad_(False)
-    hidden = transformer.embed(*step_inputs(video, 4, 5))
-    with ElementTraffic() as traffic:
-        transformer.transformer_blocks[0](hidden, token_chunk=128)
-    moved = cost.block_work(SMALL, video.tokens, torch.float32).moved_bytes
-    assert 4 * traffic.elements == pytest.approx(moved, rel=0.02)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_elementwise_traffic_of_a_block_is_what_its_operators_touch(dtype):
+    """At full size, 102 frames of 544x992, on CUDA. In bfloat16 44 units of tokens x width x 2 bytes; 77 before the
+    sums, gates and activations were parts of other operators."""
+    params, video = TransformerParams(layers=1), VideoShape(102, 544, 992)
+    with torch.device("meta"):
+        transformer = Transformer(params)
+    with fake_cuda():
+        transformer = on_fake_cuda(transformer, dtype)
+        hidden = transformer.embed(*step_inputs(video, cost.PROMPT_TOKENS, 77, params))
+        with Traffic() as traffic:
+            transformer.transformer_blocks[0](hidden)
+    units = traffic.elementwise() / hidden.tokens.nbytes
+    assert units <= 45, traffic.moved
+    moved = cost.block_work(params, video.tokens, dtype).moved_bytes
+    assert traffic.elementwise() == pytest.approx(moved, rel=0.01), traffic.moved

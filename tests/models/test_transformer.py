@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.layers import FeedForward, rope_split, rope_tables, rotate, sinusoid
+from models.layers import FeedForward, GELULinear, RMSNorm, rope_split, rope_tables, rotate, sinusoid
 from models.scheduler import FlowMatchScheduler
 from models.transformer import Block, Hidden, Transformer, TransformerParams
 from tests.golden.rule import PARITY, golden, normal, relative_error
@@ -131,6 +131,31 @@ def test_bfloat16_keeps_positions_in_float32_and_stays_close():
     velocity = case.batch()
     assert velocity.dtype == torch.bfloat16
     assert relative_error(velocity, golden("dit_t2v")["output"]) <= 1.5e-2  # 0.7e-2 measured
+
+
+@torch.no_grad()
+def test_norm_and_rotation_are_rounded_once():
+    """Officially the norm is rounded before it is multiplied by its weight: 1.5 times the error."""
+    x, rope = normal("queries", (1, 24, 3, 128)).bfloat16(), rope_tables((2, 3, 4), 128)
+    norm = RMSNorm(128, 1e-6)
+    assert norm.weight.requires_grad  # which must not change the bits
+    norm.weight.copy_(1 + 0.2 * normal("weight", (128,)))
+    norm.bfloat16()
+    exact = norm.weight.double() * x.double() / (x.double().square().mean(-1, keepdim=True) + 1e-6).sqrt()
+    assert relative_error(norm(x), exact) <= 1.01 * relative_error(exact.bfloat16(), exact)
+    exact = rotate(x.double(), rope)
+    assert relative_error(rotate(x, rope), exact) <= 1.01 * relative_error(exact.bfloat16(), exact)
+    assert torch.equal(rotate(x, rope, torch.empty_like(x)), rotate(x, rope))
+
+
+@torch.no_grad()
+def test_the_activation_has_its_tanh_form_on_every_device():
+    layer, x = GELULinear(8, 32).double(), 3 * normal("input", (2, 5, 8)).double()
+    exact = torch.nn.functional.gelu(x @ layer.proj.weight.T, approximate="tanh")
+    assert relative_error(layer(x), exact) <= 1e-14
+    # PyTorch's operator for both computes the erf form here; the difference is larger than what parity allows
+    other = torch._addmm_activation(x.new_zeros(32), x.flatten(0, 1), layer.proj.weight.T, use_gelu=True)
+    assert relative_error(other.view_as(exact), exact) > 1e-5
 
 
 @torch.no_grad()

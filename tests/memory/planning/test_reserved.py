@@ -16,6 +16,7 @@ from studio.memory.planning import planner
 from studio.memory.planning.footprint import Architecture, ModelSizes
 from studio.units import GB
 from tests.memory.planning.reserved import LARGE_PAGE, STEP, Pool, ReservedBytes
+from tests.models.fake_cuda import fake_cuda, on_fake_cuda
 
 PARAMS = TransformerParams(layers=1, takes_image=True, takes_motion_score=True)
 
@@ -67,31 +68,32 @@ def meta_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 def steps_reserve(video: VideoShape, steps: int) -> list[int]:
     """Bytes reserved after each of some steps of one block, guided; weights not counted."""
     with torch.device("meta"):
-        transformer = Transformer(PARAMS).to(torch.bfloat16)
-        size = (1, video.latent_frames, PARAMS.in_channels, video.latent_height, video.latent_width)
-        latents, moment = torch.empty(size), torch.empty(1)
+        transformer = Transformer(PARAMS)
+    counts = []
+    with fake_cuda():
+        on_fake_cuda(transformer)
+        latents, moment = torch.empty(video.latent_shape(PARAMS.in_channels)), torch.empty(1)
         prompt = torch.empty(1, cost.PROMPT_TOKENS, PARAMS.llm_width, dtype=torch.bfloat16)
         clip = torch.empty(1, 77, PARAMS.clip_width)
-    counts = []
-    with torch.no_grad(), ReservedBytes() as memory:
-        for _ in range(steps):
-            hiddens = [
-                transformer.embed(
-                    latents.clone(), moment, prompt.clone(), clip.clone(),
-                    image_latents=latents.clone(), motion_score=5.0,
-                )
-                for _ in range(2)
-            ]  # fmt: skip
-            for hidden in hiddens * 2:
-                transformer.transformer_blocks[0](hidden)
-            velocities = [transformer.head(hidden).float() for hidden in hiddens]
-            counts.append(memory.reserved)
-            del hiddens, hidden, velocities
+        with ReservedBytes() as memory:
+            for _ in range(steps):
+                hiddens = [
+                    transformer.embed(
+                        latents.clone(), moment, prompt.clone(), clip.clone(),
+                        image_latents=latents.clone(), motion_score=5.0,
+                    )
+                    for _ in range(2)
+                ]  # fmt: skip
+                for hidden in hiddens * 2:
+                    transformer.transformer_blocks[0](hidden)
+                velocities = [transformer.head(hidden).float() for hidden in hiddens]
+                counts.append(memory.reserved)
+                del hiddens, hidden, velocities
     return counts
 
 
 @pytest.mark.parametrize("frames", [17, 51, *(pytest.param(count, marks=pytest.mark.slow) for count in (102, 204))])
-def test_a_step_reserves_what_the_planner_says_and_the_next_no_more(meta_kernels, frames):
+def test_a_step_reserves_what_the_planner_says_and_the_next_no_more(frames):
     video = VideoShape(frames, 544, 992)
     first, second, third = steps_reserve(video, 3)
     assert second == third

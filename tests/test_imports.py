@@ -39,9 +39,10 @@ ROOMS = {
     "studio.pipeline": ("pipeline", ("checkpoints", *MEMORY)),
     "studio.queue": ("queue", ("shared",)),
     "studio.service": ("service", ("queue", "shared")),
+    "studio.evals": ("evals", ("service", "queue", "shared")),
     "studio.ui": ("ui", ("service", "queue", "shared")),
     "studio.nano": ("nano", PIPELINE),
-    "studio.commands": ("commands", ("ui", "service", "queue", "nano", *PIPELINE)),
+    "studio.commands": ("commands", ("ui", "evals", "service", "queue", "nano", *PIPELINE)),
     "studio.__main__": ("app", ("commands",)),
     "app": ("app", ("commands",)),
 }
@@ -54,6 +55,8 @@ PACKAGE_ROOMS = {
     "starlette": SERVING,
     "fastapi": SERVING,
     "uvicorn": {"ui"},
+    "cv2": {"evals"},
+    "rapidocr": {"evals"},
 }
 PRINTING_ROOMS = {"app", "commands", "nano"}
 MODELS_NEED = {"torch", "numpy", "safetensors", "transformers", "sentencepiece", "tokenizers", "flash_attn"}

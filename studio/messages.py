@@ -280,6 +280,10 @@ MESSAGES: dict[str, tuple[str, str]] = HTTP_MESSAGES | {
         "{encoder} reads {limit} tokens; the last {cut} of the text are not read.",
         "{encoder} 只读取 {limit} 个词元；文字末尾的 {cut} 个不会被读取。",
     ),
+    "finished_early": (
+        "Finished early, after step {step} of {steps}: the picture is the estimate of that step.",
+        "提前完成于第 {step} 步（共 {steps} 步）：画面为该步的估计结果。",
+    ),
     "plan_smaller": (
         "Memory ran out; going on with less in it: {resident} blocks kept there and {slots} slots, "
         "{llm_slots} language model slots, {slice_frames} latent frames decoded at once. Nothing done so far is lost.",

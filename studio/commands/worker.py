@@ -66,7 +66,7 @@ class _VideoRunner:
         seconds = {"load": round(time.monotonic() - began, 3)}
         for notice in notices(engine, self._options):
             emit(notice)
-        finished = generate(Request(settings, stem, job.folder, image), engine, emit, orders.stop)
+        finished = generate(Request(settings, stem, job.folder, image), engine, emit, orders.stop, orders.finish)
         finished = replace(finished, seconds=seconds | finished.seconds)
         return finished
 

@@ -17,19 +17,23 @@ from studio.pipeline.latents_file import LatentsFile, resume_plan, resume_point
 from studio.pipeline.observers import LatentsSaver, PreviewWriter
 from studio.pipeline.preview import LatentColours
 from studio.pipeline.rerun import cropped_picture, provenance_of
-from studio.pipeline.run import Emit, Engine, IsCancelled, Request, Run, file_errors
+from studio.pipeline.run import Emit, Engine, IsCancelled, Request, Run, WantsFinish, file_errors, to_the_end
 from studio.pipeline.sampler import SamplerState, denoise, noise
 from studio.prompt import compose
 
 
 @file_errors()
-def generate(request: Request, engine: Engine, emit: Emit, cancelled: IsCancelled) -> Finished:
+def generate(
+    request: Request, engine: Engine, emit: Emit, cancelled: IsCancelled, finish: WantsFinish = to_the_end
+) -> Finished:
     """Make the video. Settings must be checked.
 
+    finish: asked after every step; once it is true, the clean estimate of that step is decoded, the notice
+    `finished_early` and the file tell so, and the latents in `request.workdir` go on to the whole video another time.
     Raises StudioError (Cancelled included); the latents of the last whole step are then in `request.workdir`, and the
     same call resumes from them with the same bits.
     """
-    run, settings = Run(engine, emit, cancelled), request.settings
+    run, settings = Run(engine, emit, cancelled, finish), request.settings
     output.check_place(request.stem.parent, settings)
     output.check_folder(request.workdir)
     engine.memory.require(settings.video_shape)
@@ -68,7 +72,8 @@ def _denoise(
 ) -> tuple[torch.Tensor, dict[str, Any]]:
     """Noise to latents (1, f, c, h, w) float32, and what the file says of the steps.
 
-    Resumes from the work folder's latents, if any.
+    Resumes from the work folder's latents, if any. Where the job is to finish early, the latents are the last step's
+    clean estimate.
     """
     settings, steps, began = request.settings, len(plan.nodes), monotonic()
     preview = PreviewWriter(request.workdir, colours, run.emit)
@@ -77,7 +82,7 @@ def _denoise(
     with run.engine.memory.transformer(settings.video_shape) as transformer:
         if state is None:
             state = SamplerState(noise(settings.video_shape, transformer.latent_channels, settings.seed), 0)
-        first = state.step
+        first, estimate = state.step, None
         try:
             passes = conditioning.passes(transformer, run.cancelled, last=plan.nodes[-1])
             for step in denoise(state, plan, passes):
@@ -87,13 +92,20 @@ def _denoise(
                 preview(step)
                 saver(step)
                 run.progress("denoise", state.step, steps, monotonic() - began, state.step - first)
+                if state.step < steps and run.finish():
+                    estimate = step.clean_estimate()
+                    break
         except Cancelled:
             saver.save(state)
             raise
     saver.save(state)
-    done = sum(node.passes for node in plan.nodes[first:])
+    done = sum(node.passes for node in plan.nodes[first : state.step])
     seconds = round((monotonic() - began) / done, 4) if done else None
-    return state.latents, {"seconds_per_pass": seconds, "velocity_growths": state.growths}
+    measured: dict[str, Any] = {"seconds_per_pass": seconds, "velocity_growths": state.growths}
+    if estimate is None:
+        return state.latents, measured
+    run.notify("finished_early", step=state.step, steps=steps)
+    return estimate, measured | {"finished_early": {"step": state.step, "steps": steps}}
 
 
 def _finish(

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
 Emit = Callable[[Event], None]
 IsCancelled = Callable[[], bool]
+WantsFinish = Callable[[], bool]
+
+
+def to_the_end() -> bool:
+    """The WantsFinish of a run that does all its steps."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -67,11 +73,12 @@ class Request:
 
 @dataclass
 class Run:
-    """One execution of the recipe: where events go, when to stop, how long each phase took."""
+    """One execution of the recipe: where events go, when to stop or to finish early, how long each phase took."""
 
     engine: Engine
     emit: Emit
     cancelled: IsCancelled
+    finish: WantsFinish = to_the_end
     seconds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

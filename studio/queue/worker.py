@@ -193,7 +193,7 @@ class _Attempt:
 
     def finish(self) -> bool:
         """Orders.finish."""
-        return self._look() == Request.FINISH
+        return self._look() in (Request.FINISH, Request.DECODE)
 
     def _after(self, runner: Runner, result: Finished) -> bool:
         error = _outcome(lambda: runner.after(self._job, result))

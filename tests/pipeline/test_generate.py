@@ -136,6 +136,30 @@ def test_a_stopped_run_goes_on_with_the_same_bits(open_tiny, tmp_path, stop_afte
     engine.memory.check_integrity()
 
 
+def test_a_job_finished_early_shows_its_estimate_and_goes_on_to_the_same_bits(open_tiny, tmp_path):
+    engine = open_tiny("step-video-t2v")
+    whole = make_request(engine, tmp_path, "whole")
+    run(whole, engine)
+    request, events, steps = make_request(engine, tmp_path, "early"), [], []
+    request = dataclasses.replace(request, keep_latents=False)
+
+    def finish():
+        steps.append(sum(isinstance(event, Progress) and event.phase == "denoise" for event in events))
+        return steps[-1] == 2
+
+    finished = generate(request, engine, events.append, lambda: False, finish)
+    assert steps == [1, 2], "the step in work is the last one"
+    assert [event.values for event in events if isinstance(event, Notice)] == [{"step": 2, "steps": 4}]
+    assert read_metadata(Path(finished.path).read_bytes())["finished_early"] == {"step": 2, "steps": 4}
+    early, end = read_video(Path(finished.path)), read_video(tmp_path / "whole.mp4")
+    assert early.shape == end.shape and not np.array_equal(early, end)
+    assert read_latents(request.workdir / "latents.safetensors").state.step == 2
+    again = dataclasses.replace(request, stem=tmp_path / "again", keep_latents=True)
+    run(again, engine)
+    assert torch.equal(final_latents(again), final_latents(whole))
+    engine.memory.check_integrity()
+
+
 def test_latents_of_another_request_are_not_used(open_tiny, tmp_path):
     engine = open_tiny("step-video-t2v")
     request = make_request(engine, tmp_path)

@@ -274,6 +274,10 @@ MESSAGES: dict[str, tuple[str, str]] = HTTP_MESSAGES | {
         "A name to serve the page under cannot be used: {reason}. Give --allowed-host NAME, or https://NAME where the name is reached by https.",
         "无法使用该页面主机名：{reason}。请使用 --allowed-host NAME；若通过 https 访问，请写 https://NAME。",
     ),
+    "job_unknown": (
+        "{found} jobs have an id that begins with {id}; give more of it, as `queue list` shows it.",
+        "有 {found} 个任务的编号以 {id} 开头；请按 `queue list` 显示的编号多写几位。",
+    ),
     "cancelled": ("Stopped.", "已停止。"),
     # no failures, but to be known (events.Notice)
     "text_cut": (

@@ -45,6 +45,11 @@ class GuidanceSchedule(StrEnum):
     FALLING = "falling"  # max(g - 9 t (g - 1), 1): for Turbo in the paper (arXiv 2502.10248, section 5, eq. 11)
 
 
+def drawn_seed() -> int:
+    """A random seed, short enough to be read aloud."""
+    return secrets.randbelow(2**32)
+
+
 @dataclass(frozen=True)
 class StoredSettings:
     """Reading and writing json, the same for settings as asked and as resolved."""
@@ -117,7 +122,7 @@ class GenerationSettings(StoredSettings):
         if self.negative_prompt is None:
             values["negative_prompt"] = model.negative_prompt
         if self.seed is None:
-            values["seed"] = secrets.randbelow(2**32)
+            values["seed"] = drawn_seed()
         values["speed"] = self.speed or Speed.EXACT.value
         values["guidance_schedule"] = self.guidance_schedule or GuidanceSchedule.CONSTANT.value
         return ResolvedSettings(**values)

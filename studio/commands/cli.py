@@ -16,6 +16,23 @@ from studio.config import load_camera_moves
 from studio.errors import StudioError
 from studio.settings import GuidanceSchedule, Speed
 
+QUEUE_ACTS = {
+    "move": "put a job elsewhere: first, last, before JOB, after JOB",
+    "pause": "hold a job at its place; a running one releases the GPU and keeps its latents",
+    "resume": "let a paused, stopped or failed job run, from its latents",
+    "skip": "let the others go first",
+    "finish": "decode what a running job has after its present step",
+    "decode": "decode the saved latents of a job that stopped",
+    "whole": "do the steps that were left of a video that was finished early",
+    "copy": "the same with other seeds, behind it",
+    "remove": "take a job out, into the trash",
+    "undo": "bring back what was removed last",
+    "stop": "end a job; its latents are kept",
+    "pause-all": "pause the whole queue: the GPU is released",
+    "go-on": "end that pause",
+    "stop-all": "end everything that runs and waits",
+}
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
@@ -81,9 +98,29 @@ def build_parser() -> argparse.ArgumentParser:
         calibrate.add_argument(f"--{name}", type=float, help="default: the model's")
     calibrate.add_argument("--quick", action="store_true", help="compare 6 rules instead of 48: a coarser choice")
 
+    _queue_flags(commands.add_parser("queue", help="see and change what waits", parents=[machine]))
+
     worker = commands.add_parser("worker", parents=[machine])  # started by the page, not by people
     worker.add_argument("--queue", type=Path, required=True)
     return parser
+
+
+def _queue_flags(parser: argparse.ArgumentParser) -> None:
+    """`queue list` and the acts of studio/service/acts.py; a job is named by its id or the beginning of it."""
+    acts = parser.add_subparsers(dest="act", metavar="act", required=True)
+    shown = acts.add_parser("list", help="what runs and waits, in the order of running")
+    shown.add_argument("--all", action="store_true", help="also what ended")
+    for name, words in QUEUE_ACTS.items():
+        one = acts.add_parser(name, help=words)
+        if name in ("undo", "pause-all", "go-on", "stop-all"):
+            one.set_defaults(job=None)
+        else:
+            one.add_argument("job", help="its id, or the beginning of it (4 letters at least)")
+        if name == "move":
+            one.add_argument("where", choices=("first", "last", "before", "after"))
+            one.add_argument("other", nargs="?", help="the job that it goes before or after")
+        if name == "copy":
+            one.add_argument("count", type=int, nargs="?", default=1, help="how many more, each with a new seed")
 
 
 def _program() -> str:

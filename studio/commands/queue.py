@@ -1,0 +1,67 @@
+"""`queue`: what waits, and everything that the page does to it, from the command line, whether the page runs or not."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from studio.commands.machine import studio_config
+from studio.errors import InputError
+from studio.filenames import QUEUE_FOLDER
+from studio.queue.job import Job, JobState
+from studio.queue.jobs import HELD, JobQueue
+from studio.queue.order import Where
+from studio.queue.trash import Trash
+from studio.service.acts import WITHOUT_JOB, Act, Order, act
+from studio.settings import FPS
+
+PROMPT_LETTERS = 40
+SHORTEST = 4  # letters that name a job
+
+
+def run(options: argparse.Namespace) -> int:
+    """List the jobs, or do one act. Exit code 0: done, 1: it changed nothing."""
+    folder = studio_config(options).output_dir / QUEUE_FOLDER
+    queue = JobQueue(folder)
+    if options.act == "list":
+        for line in listed(queue, everything=options.all):
+            print(line)
+        return 0
+    wanted = Act(options.act)
+    id = options.job or ""
+    if wanted not in WITHOUT_JOB:
+        id = found(queue.list(), id)
+    other = found(queue.in_order(), options.other) if getattr(options, "other", None) else ""
+    where, count = Where(getattr(options, "where", Where.LAST)), getattr(options, "count", 1)
+    if not act(queue, Trash(queue), Order(wanted, id, where, other, count)):
+        print("Nothing changed: the job is in no state for that.", file=sys.stderr)
+        return 1
+    return 0
+
+
+def listed(queue: JobQueue, *, everything: bool = False) -> list[str]:
+    """A line per job: what runs and waits in the order of running, then, with `everything`, what ended."""
+    lines = ["The queue is paused; `queue go-on` lets it run."] if queue.option(HELD) else []
+    unfinished = queue.in_order()
+    lines += [_line(f"{place:>3}", job) for place, job in enumerate(unfinished, 1)]
+    if everything:
+        known = {job.id for job in unfinished}
+        lines += [_line("   ", job) for job in queue.list() if job.id not in known]
+    return lines or ["Nothing waits."]
+
+
+def found(jobs: Sequence[Job], beginning: str) -> str:
+    """The id that begins so. Raises InputError for none and for several."""
+    ids = [job.id for job in jobs if job.id.startswith(beginning)] if len(beginning) >= SHORTEST else []
+    if len(ids) != 1:
+        raise InputError("job_unknown", id=beginning[:32], found=len(ids))
+    return ids[0]
+
+
+def _line(place: str, job: Job) -> str:
+    settings, state = job.settings, str(job.state)
+    if job.state == JobState.RUNNING and job.progress and job.progress.steps:
+        state = f"{100 * job.progress.step // job.progress.steps} %"
+    shape = f"{settings.num_frames / FPS:.1f} s {settings.width}x{settings.height}"
+    words = " ".join(settings.prompt.split())
+    prompt = words if len(words) <= PROMPT_LETTERS else words[: PROMPT_LETTERS - 3] + "..."
+    return f"{place}  {job.id}  {state:<11}  {settings.model:<20}  {shape:<16}  {settings.seed:>10}  {prompt}"

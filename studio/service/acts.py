@@ -1,0 +1,69 @@
+"""What people ask of the queue, by name: the same words for the page, the command line and the HTTP API."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from studio.queue import verbs
+from studio.queue.jobs import JobQueue
+from studio.queue.order import Where
+from studio.queue.trash import Trash
+from studio.settings import drawn_seed
+
+
+class Act(StrEnum):
+    """Those after STOP concern the whole queue and need no job."""
+
+    MOVE = "move"  # to `where`, beside `other`
+    PAUSE = "pause"  # the job keeps its place; a running one releases the device
+    RESUME = "resume"  # a paused, stopped or failed job waits again
+    SKIP = "skip"  # let the others go first
+    FINISH = "finish"  # decode what there is after the step in work
+    DECODE = "decode"  # of one that stopped: decode its saved latents
+    WHOLE = "whole"  # of one finished early: a new job does the steps that were left
+    COPY = "copy"  # `count` more with seeds of their own, behind it
+    REMOVE = "remove"  # into the trash
+    UNDO = "undo"  # out of it; without an id the latest one
+    STOP = "stop"  # end it; its latents are kept
+    PAUSE_ALL = "pause-all"
+    GO_ON = "go-on"
+    STOP_ALL = "stop-all"
+
+
+WITHOUT_JOB = (Act.UNDO, Act.PAUSE_ALL, Act.GO_ON, Act.STOP_ALL)
+
+
+@dataclass(frozen=True)
+class Order:
+    """One act on one job. where and other: for MOVE; count: for COPY."""
+
+    act: Act
+    id: str = ""
+    where: Where = Where.LAST
+    other: str = ""
+    count: int = 1
+
+
+def act(queue: JobQueue, trash: Trash, order: Order) -> bool:
+    """Do it; False where it changed nothing: the job is gone, or in a state for which the act has no meaning.
+
+    Raises StudioError where the queue takes no writes, a job to be removed runs, or a copied job's picture is gone.
+    """
+    id = order.id
+    doing: dict[Act, Callable[[], object]] = {
+        Act.MOVE: lambda: verbs.move(queue, id, order.where, order.other),
+        Act.PAUSE: lambda: verbs.pause(queue, id),
+        Act.RESUME: lambda: queue.resume(id),
+        Act.SKIP: lambda: verbs.skip(queue, id),
+        Act.FINISH: lambda: verbs.finish_now(queue, id),
+        Act.DECODE: lambda: verbs.decode_saved(queue, id),
+        Act.WHOLE: lambda: verbs.go_on(queue, id),
+        Act.COPY: lambda: verbs.duplicate(queue, id, [drawn_seed() for _ in range(order.count)]),
+        Act.REMOVE: lambda: trash.remove(id),
+        Act.UNDO: lambda: trash.undo(id),
+        Act.STOP: lambda: queue.cancel(id),
+        Act.PAUSE_ALL: lambda: verbs.hold(queue),
+        Act.GO_ON: lambda: verbs.let_go_on(queue),
+        Act.STOP_ALL: lambda: verbs.stop_all(queue),
+    }
+    return bool(doing[order.act]())

@@ -60,7 +60,7 @@ class Subject:
         state = self._read(plan)
         if state is None:
             return self._compute(plan)
-        self.endpoints.on_passes(sum(node.passes for node in plan.nodes), True)
+        self.endpoints.on_passes(plan.passes(0, len(plan.nodes)), True)
         return state
 
     @contextmanager
@@ -78,7 +78,7 @@ class Subject:
         with self.opened() as (drawn, passes):
             state = resume_point(unfinished, settings, provenance) or SamplerState(drawn, 0)
             if state.step:
-                endpoints.on_passes(sum(node.passes for node in plan.nodes[: state.step]), True)
+                endpoints.on_passes(plan.passes(0, state.step), True)
             try:
                 for step in denoise(state, plan, passes):
                     state = step.state

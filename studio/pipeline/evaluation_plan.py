@@ -64,6 +64,10 @@ class EvaluationPlan:
         guided = sum(node.passes == 2 for node in self.nodes)
         return {"conditional": len(self.nodes), "unconditional": guided}
 
+    def passes(self, begin: int, end: int) -> int:
+        """Passes of the nodes begin..end-1, of both kinds."""
+        return sum(node.passes for node in self.nodes[begin:end])
+
     @property
     def is_guided(self) -> bool:
         """Whether any node has an unconditional pass."""

@@ -91,7 +91,8 @@ def _denoise(
                     run.notify("velocity_growth", ratio=step.growth, count=state.growths)
                 preview(step)
                 saver(step)
-                run.progress("denoise", state.step, steps, monotonic() - began, state.step - first)
+                done, left = plan.passes(first, state.step), plan.passes(state.step, steps)
+                run.progress("denoise", state.step, steps, monotonic() - began, (done, left))
                 if state.step < steps and run.finish():
                     estimate = step.clean_estimate()
                     break
@@ -99,7 +100,7 @@ def _denoise(
             saver.save(state)
             raise
     saver.save(state)
-    done = sum(node.passes for node in plan.nodes[first : state.step])
+    done = plan.passes(first, state.step)
     seconds = round((monotonic() - began) / done, 4) if done else None
     measured: dict[str, Any] = {"seconds_per_pass": seconds, "velocity_growths": state.growths}
     if estimate is None:
@@ -127,7 +128,8 @@ def _finish(
             for piece in vae.decode_chunks(latents):
                 run.check()
                 writer.add(output.to_uint8(piece))
-                run.progress("decode", writer.frames, settings.num_frames, monotonic() - began, writer.frames)
+                work = writer.frames, settings.num_frames - writer.frames
+                run.progress("decode", writer.frames, settings.num_frames, monotonic() - began, work)
         with run.phase("write"):
             if request.keep_latents:
                 writer.keep(request.workdir)

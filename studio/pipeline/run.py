@@ -103,11 +103,12 @@ class Run:
         if self.cancelled():
             raise Cancelled
 
-    def progress(self, phase: str, step: int, steps: int, seconds: float, done: int) -> None:
-        """Report `step` of `steps`; `done` of them took `seconds`, the others came from a resumed run."""
-        left = seconds / done * (steps - step) if done else None
+    def progress(self, phase: str, step: int, steps: int, seconds: float, work: tuple[int, int]) -> None:
+        """Report `step` of `steps`. work: (done in `seconds`, left), in units that take equally long."""
+        done, left = work
+        seconds_left = seconds / done * left if done else None
         usage = self.engine.memory.usage()
-        self.emit(Progress(phase, step, steps, seconds, left, usage.vram_bytes, usage.ram_bytes))
+        self.emit(Progress(phase, step, steps, seconds, seconds_left, usage.vram_bytes, usage.ram_bytes))
 
 
 @contextmanager

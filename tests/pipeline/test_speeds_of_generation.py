@@ -69,6 +69,17 @@ def test_unguided_plans_read_no_negative_prompt(open_tiny, tmp_path):
     assert record["forwards"]["unconditional"] == 0
 
 
+def test_the_time_left_follows_passes_not_steps(open_tiny, tmp_path):
+    """Of four nodes the last two have one pass each."""
+    engine = open_tiny("step-video-t2v")
+    plan = EvaluationPlan(Speed.FAST, tuple(Node(i / 4, 4.0 if i < 2 else 1.0) for i in range(4)), 0.5)
+    request = dataclasses.replace(make_request(engine, tmp_path, "left", speed="fast"), plan=plan)
+    _, events = run(request, engine)
+    steps = [event for event in events if isinstance(event, Progress) and event.phase == "denoise"]
+    shares = [step.seconds_left / step.seconds for step in steps]
+    assert shares == pytest.approx([4 / 2, 2 / 4, 1 / 5, 0])
+
+
 def test_velocities_that_grow_twice_are_told_once_and_counted(open_tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(sampler, "GROWTH_BOUND", 0.01)
     engine = open_tiny("step-video-t2v")

@@ -1,24 +1,30 @@
 """The modes on nano: endpoint errors against the converged solution, the judge's marks, and the time they save.
 
-    python tests/bench/bench_plans.py error|judge|turbo|time --prompts 64 [--calibrated OUTPUTS] [--pause FILE]
+    python tests/bench/bench_plans.py all [--quick] [--minutes 13] [--pause FILE]
+
+calibrates nano at guidance 9 and shift 13, measures error, judge, turbo and time, and writes the chart and the tables
+of docs/performance.md; each part can be run alone by its name (with --calibrated). --quick: clips of 17 frames, few
+prompts, a coarser calibration and reference. --minutes: of processor time for the parts after the calibration; a part
+ends with the prompt in which its share is over, and every row says of how many prompts it is.
 
 Every pass is the studio's own (pipeline.endpoints, pipeline.generate). Killed at any time, the same command goes on
 from the endpoints in --work; it waits while the --pause file exists. Prompts are held-out scenes of nano's world from
-FIRST on, Chinese and English in turn; none of them is a prompt of `calibrate`, whose choice (--calibrated: the output
-folder in which it ran) is fixed before. A line is appended to tests/bench/results/plans_modes.jsonl.
+FIRST on, Chinese and English in turn; none of them is a prompt of `calibrate`, whose choice is fixed before. Every part
+appends a line to tests/bench/results/plans_modes.jsonl.
 
 error: root mean square distance of the endpoint from the solution over the latents' standard deviation. The solution is
-AB2 on REFERENCE nodes, which serves every shift; on the first prompts it is compared with Runge-Kutta of 4 x 44 passes
-each. judge: points above the official 50 steps on the same clips and noise. time: seconds of the denoising phase, exact
-and fast in turn.
+AB2 on many refined nodes, which serves every shift; on the first prompts it is compared with Runge-Kutta of 4 x 44
+passes each. judge: points above the official 50 steps on the same clips and noise. time: seconds of the denoising
+phase, exact and fast in turn.
 """
 
 import argparse
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -51,8 +57,8 @@ WORLD = WORLDS["small"]
 FIRST = 200  # the number of the first scene; those below belong to the judge and to earlier experiments
 STEPS = 50
 SHIFTS = (3.0, 13.0)
-REFERENCE = Rule(400, 3.0, 1.0)
 RUNGE_KUTTA = 44  # intervals of four passes
+CALIBRATED_FOR = ("--cfg-scale", "9", "--time-shift", "13")  # serves less guidance too
 CURVE_STEPS, CURVE_NODES = (10, 20, 30, 75, 100), (10, 14, 20, 40)
 
 
@@ -68,7 +74,28 @@ class Cell:
         return f"{self.kind}, cfg {self.cfg_scale:g}, {self.frames} frames"
 
 
-CELLS = [Cell(kind, cfg, frames) for kind in ("text", "image") for cfg in (4.0, 9.0) for frames in (17, 34)]
+CELLS = [Cell(kind, cfg, frames) for frames in (17, 34) for kind in ("text", "image") for cfg in (9.0, 4.0)]
+DRAWN = CELLS[0]  # of the chart
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is measured. prompts: by part. checks: prompts a cell on which the reference is checked, in `checked`.
+
+    reference: its nodes. curve: prompts of the chart's further points.
+    """
+
+    prompts: Mapping[str, int]
+    cells: Sequence[Cell]
+    reference: int
+    checks: int
+    checked: Sequence[Cell]
+    curve: int
+
+
+FULL = Extent({"error": 64, "judge": 80, "turbo": 80, "time": 5}, CELLS, 400, 2, CELLS, 16)
+QUICK = Extent({"error": 8, "judge": 8, "turbo": 4, "time": 1}, CELLS[:4], 120, 1, [DRAWN], 3)
+SHARES = {"error": 0.6, "judge": 0.2, "turbo": 0.1, "time": 0.1}  # of --minutes
 
 
 @dataclass
@@ -103,11 +130,13 @@ class Bench:
         scene, has_image = self.scene(number), cell.kind == "image"
         values: dict[str, Any] = {"num_frames": cell.frames, "cfg_scale": cell.cfg_scale, "seed": number}
         picture = None
+        engine = self.engine(name, has_image)
         if has_image:
-            clip = render([scene], cell.frames, 64, 64)
+            size = engine.model.sizes[0]
+            clip = render([scene], cell.frames, *size)
             picture = Image.fromarray(to_frames(clip.video[:, :1])[0, 0])
             values |= {"first_image": "first frame", "motion_score": float(clip.motion_score.item())}
-        engine = self.engine(name, has_image)
+            values |= {"height": size[0], "width": size[1]}
         asked = GenerationSettings(name, caption(scene, language(number), number), **values)
         endpoints = Endpoints(engine, self.work / "endpoints", on_passes=self._wait)
         return endpoints.of(asked.resolve(engine.model), picture)
@@ -130,7 +159,7 @@ def modes(cell: Cell, engine: Engine) -> dict[str, EvaluationPlan]:
             plans[f"{speed} {STEPS} k{shift:g}"] = make_plan(STEPS, shift, cell.cfg_scale, speed)
     for speed in Speed:
         plans[f"{speed} 20 k3"] = make_plan(20, 3.0, cell.cfg_scale, speed)
-    if engine.calibration is not None:
+    if engine.calibration is not None and engine.calibration.serves(cell.cfg_scale):
         known = partial(make_plan, STEPS, 13.0, cell.cfg_scale, calibration=engine.calibration)
         plans |= {"calibrated fast": known(Speed.FAST), "calibrated draft": known(Speed.DRAFT)}
     return plans
@@ -164,35 +193,59 @@ def runge_kutta(subject: Subject, cfg_scale: float) -> torch.Tensor:
     return latents
 
 
+def numbers(what: str, options: argparse.Namespace) -> Iterator[int]:
+    """The scenes of a part, in order; no more begins once its share of --minutes is over."""
+    began = time.process_time()
+    count = options.prompts or options.extent.prompts[what]
+    for index in range(count):
+        yield FIRST + index
+        spent = time.process_time() - began
+        print(f"{what}: {index + 1} of {count} prompts, {spent:.0f} s of processor time", file=sys.stderr, flush=True)
+        if options.minutes is not None and spent > 60 * SHARES[what] * options.minutes:
+            break
+
+
 def errors(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     """Rows of endpoint errors, a cell and a plan each, and how well the reference is known."""
-    rows, checks = [], {}
-    for cell in options.cells:
-        plans = modes(cell, bench.engine("nano", cell.kind == "image"))
-        drawn = cell == Cell("text", 9.0, 17)
-        found: dict[str, list[tuple[int, float, int]]] = {}
-        for index in range(options.prompts):
-            number = FIRST + index
-            subject = bench.subject(number, cell)
-            reference = subject.end(REFERENCE.plan(cell.cfg_scale)).latents
-            if index < options.checks:
-                checks.setdefault(str(cell), []).append(
-                    round(distance(runge_kutta(subject, cell.cfg_scale), reference), 5)
-                )
-            extra = curve(cell.cfg_scale) if drawn and index < options.curve else {}
-            for name, plan in (plans | extra).items():
+    extent, checks = options.extent, dict[str, list[float]]()
+    plans = {cell: modes(cell, bench.engine("nano", cell.kind == "image")) for cell in extent.cells}
+    found: dict[tuple[Cell, str], list[tuple[int, float, int]]] = {}
+    for number in numbers("error", options):
+        for cell in extent.cells:
+            subject, here = bench.subject(number, cell), plans[cell]
+            if cell == DRAWN and number - FIRST < extent.curve:
+                here = here | curve(cell.cfg_scale)
+            reference = subject.end(Rule(extent.reference, 3.0, 1.0).plan(cell.cfg_scale)).latents
+            if cell in extent.checked and number - FIRST < extent.checks:
+                apart = distance(runge_kutta(subject, cell.cfg_scale), reference)
+                checks.setdefault(str(cell), []).append(round(apart, 5))
+            for name, plan in here.items():
                 state = subject.end(plan)
-                found.setdefault(name, []).append((number, distance(state.latents, reference), state.growths))
-            print(f"{cell}: {index + 1} of {options.prompts}", file=sys.stderr, flush=True)
-        rows += [error_row(cell, name, (plans | curve(cell.cfg_scale))[name], values) for name, values in found.items()]
-    return {"rows": rows, "reference_against_runge_kutta": checks}
+                found.setdefault((cell, name), []).append((number, distance(state.latents, reference), state.growths))
+    rows = [
+        error_row(cell, name, (plans[cell] | curve(cell.cfg_scale))[name], values)
+        for (cell, name), values in found.items()
+    ]
+    return {
+        "rows": rows,
+        "reference_nodes": extent.reference,
+        "reference_against_runge_kutta": checks,
+        "not_below_official": below_official(rows),
+        "calibrations": {
+            kind: asdict(engine.calibration)
+            for (_, image), engine in bench.engines.items()
+            if engine.calibration is not None
+            for kind in ["image" if image else "text"]
+        },
+    }
 
 
 def error_row(cell: Cell, name: str, plan: EvaluationPlan, values: list[tuple[int, float, int]]) -> dict[str, Any]:
     """A row of the table."""
     by_language = {
-        key: round(float(np.mean([error for number, error, _ in values if language(number) == key] or [np.nan])), 5)
+        key: round(float(np.mean([error for number, error, _ in values if language(number) == key])), 5)
         for key in ("zh", "en")
+        if any(language(number) == key for number, *_ in values)
     }
     found = [error for _, error, _ in values]
     return {
@@ -238,33 +291,45 @@ def kept(bench: Bench, what: str, options: argparse.Namespace) -> Iterator[dict[
         f"{name}{' with image' if image else ''}": engine.provenance["model_fingerprint"]
         for (name, image), engine in bench.engines.items()
     }
-    told = {"what": what, **machine(), "fingerprints": prints, "prompts": options.prompts}
+    quick = options.extent is QUICK
+    told = {"what": what, "quick": quick, **machine(), "fingerprints": prints}
     print(keep_line(RESULTS, told | line))
+
+
+def calibrate(work: Path, quick: bool) -> Path:
+    """Run `calibrate` as a user does; the output folder that holds the choice."""
+    folder = work / "calibrated"
+    command = [sys.executable, str(ROOT / "app.py"), "calibrate", "nano", *CALIBRATED_FOR, "--device", "cpu"]
+    subprocess.run([*command, "--output-dir", str(folder), *(["--quick"] if quick else [])], check=True)
+    return folder
 
 
 def main() -> None:
     """Measure, print, append."""
+    from tests.bench import chart_plans
     from tests.bench.plans_judged import judged, timed, turbo
 
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("error", "judge", "turbo", "time"))
-    parser.add_argument("--prompts", type=int, default=64)
-    parser.add_argument("--checks", type=int, default=2, help="prompts a cell on which the reference is checked")
-    parser.add_argument("--curve", type=int, default=16, help="prompts of the chart's further points")
-    parser.add_argument("--cells", type=lambda words: [CELLS[int(i)] for i in words.split(",")], default=CELLS)
-    parser.add_argument("--work", type=Path, default=ROOT / "outputs" / "bench_plans")
-    parser.add_argument("--calibrated", type=Path)
-    parser.add_argument("--pause", type=Path)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    bench = Bench(options.work, options.pause, options.calibrated)
     runs: dict[str, Callable[[Bench, argparse.Namespace], dict[str, Any]]] = {
         "error": errors, "judge": judged, "turbo": turbo, "time": timed,
     }  # fmt: skip
-    with kept(bench, options.what, options) as line:
-        line |= runs[options.what](bench, options)
-    if options.what == "error":
-        print("\n".join(below_official(line["rows"])) or "Every promise of the error holds.", file=sys.stderr)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("all", *runs))
+    parser.add_argument("--quick", action="store_const", dest="extent", const=QUICK, default=FULL)
+    parser.add_argument("--prompts", type=int, help="instead of each part's own number")
+    parser.add_argument("--minutes", type=float, help="of processor time, the calibration aside; no end without it")
+    parser.add_argument("--work", type=Path, default=ROOT / "outputs" / "bench_plans")
+    parser.add_argument("--calibrated", type=Path, help="the output folder in which `calibrate` ran")
+    parser.add_argument("--pause", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    everything = options.what == "all"
+    calibrated = calibrate(options.work, options.extent is QUICK) if everything else options.calibrated
+    bench = Bench(options.work, options.pause, calibrated)
+    for what in runs if everything else (options.what,):
+        with kept(bench, what, options) as line:
+            line |= runs[what](bench, options)
+    if everything:
+        chart_plans.main()
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 import argparse
 import json
 import shutil
-import sys
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from studio.pipeline.frames import decode_frames
 from studio.pipeline.generate import generate
 from studio.pipeline.run import Request
 from studio.settings import GuidanceSchedule, Speed
-from tests.bench.bench_plans import FIRST, STEPS, WORLD, Bench, Cell, modes
+from tests.bench.bench_plans import CELLS, FIRST, STEPS, WORLD, Bench, Cell, modes, numbers
 
-JUDGED = [Cell(kind, cfg, 17) for kind in ("text", "image") for cfg in (4.0, 9.0)]
+JUDGED = CELLS[:4]
 OFFICIAL = f"exact {STEPS} k13"
 ROWS = (OFFICIAL, "exact 20 k3", f"fast {STEPS} k13", f"draft {STEPS} k13", "calibrated fast", "calibrated draft")
 TURBO_SHIFT, TURBO_STEPS = 3.0, 10
@@ -31,17 +31,15 @@ TURBO_SHIFT, TURBO_STEPS = 3.0, 10
 
 def judged(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     """Per cell and plan: points above the official 50 steps, marks, and PSNR of the frames against them."""
-    rows = []
+    asked = {}
     for cell in JUDGED:
         plans = modes(cell, bench.engine("nano", cell.kind == "image"))
-        plans = {name: plans[name] for name in ROWS if name in plans}
-        rows += _rows(bench, cell, plans, OFFICIAL, options.prompts)
-    return {"rows": rows}
+        asked[cell] = {name: plans[name] for name in ROWS if name in plans}
+    return {"rows": _rows(bench, asked, OFFICIAL, numbers("judge", options))}
 
 
 def turbo(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     """nano-turbo, distilled at guidance 1: with more guidance, held and falling (paper, eq. 11), against its own."""
-    rows = []
     plans = {}
     for guidance in (1.0, 2.0, 4.0):
         for schedule in GuidanceSchedule:
@@ -49,39 +47,44 @@ def turbo(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
             plans[f"guidance {guidance:g}, {schedule}"] = plan
     own = "guidance 1, constant"
     same = plans[own] == plans["guidance 1, falling"]
-    rows = _rows(bench, Cell("text", 1.0, 17), plans, own, options.prompts, name="nano-turbo")
+    rows = _rows(bench, {Cell("text", 1.0, 17): plans}, own, numbers("turbo", options), name="nano-turbo")
     return {"rows": rows, "falling is constant at guidance 1": same}
 
 
 def _rows(
-    bench: Bench, cell: Cell, plans: dict[str, EvaluationPlan], official: str, count: int, name: str = "nano"
+    bench: Bench,
+    asked: Mapping[Cell, Mapping[str, EvaluationPlan]],
+    official: str,
+    scenes: Iterable[int],
+    name: str = "nano",
 ) -> list[dict[str, Any]]:
     """Judge every plan's clip of every prompt."""
-    tallies, decibels = {plan: Tally() for plan in plans}, {plan: [] for plan in plans}
+    tallies = {(cell, plan): Tally() for cell, plans in asked.items() for plan in plans}
+    decibels: dict[tuple[Cell, str], list[float]] = {row: [] for row in tallies}
     known = Judgements(bench.work / "judged.jsonl")
-    for index in range(count):
-        subject = bench.subject(FIRST + index, cell, name)
-        for plan, tally in tallies.items():
-            told = known.of(subject, plans[plan], plans[official], bench.scene(FIRST + index))
+    for number in scenes:
+        subjects = {cell: bench.subject(number, cell, name) for cell in asked}
+        for (cell, plan), tally in tallies.items():
+            subject = subjects[cell]
+            told = known.of(subject, asked[cell][plan], asked[cell][official], bench.scene(number))
             tally.marks.append(told["marks"])
             tally.asked.append(subject.settings.motion_score or 0.0)
             tally.measured.append(told["measured"])
             tally.roughness.append(told["roughness"])
-            decibels[plan].append(told["psnr"])
-        print(f"judge, {name}, {cell}: {index + 1} of {count}", file=sys.stderr, flush=True)
+            decibels[cell, plan].append(told["psnr"])
     return [
         {
             "model": name,
             "kind": cell.kind,
             "cfg": cell.cfg_scale,
             "plan": plan,
-            "passes": sum(plans[plan].forwards.values()),
-            "n": count,
-            "against_official": difference([tally], [tallies[official]]),
-            "psnr_to_official": round(float(np.median(decibels[plan])), 2),
+            "passes": sum(asked[cell][plan].forwards.values()),
+            "n": len(tally.marks),
+            "against_official": difference([tally], [tallies[cell, official]]),
+            "psnr_to_official": round(float(np.median(decibels[cell, plan])), 2),
             "marks": {key: value["share"] for key, value in tally.summary().items() if isinstance(value, dict)},
         }
-        for plan, tally in tallies.items()
+        for (cell, plan), tally in tallies.items()
     ]
 
 
@@ -115,18 +118,19 @@ def _frames(subject: Subject, plan: EvaluationPlan) -> np.ndarray:
 
 
 def timed(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
-    """Exact and fast in turn, --prompts pairs a kind: seconds of the denoising phase and of the whole, per video."""
-    out = {}
-    for kind in ("text", "image"):
-        cell, took = Cell(kind, 9.0, 17), []
-        for index in range(options.prompts + 1):
-            pair = {}
-            for speed in (Speed.EXACT, Speed.FAST):
-                pair[str(speed)] = _time(bench.subject(FIRST + index, cell), bench.work / "timed", str(speed))
-            took.append(pair)
-            print(f"time, {cell}: {index} of {options.prompts} pairs", file=sys.stderr, flush=True)
-        out[kind] = _ratios(took[1:])  # the first pair loads the networks
-    return out
+    """Exact and fast in turn, pairs of both kinds: seconds of the denoising phase and of the whole, per video."""
+    took: dict[str, list[dict[str, dict[str, float]]]] = {"text": [], "image": []}
+
+    def pair(number: int, kind: str) -> dict[str, dict[str, float]]:
+        subject = bench.subject(number, Cell(kind, 9.0, 17))
+        return {str(speed): _time(subject, bench.work / "timed", str(speed)) for speed in (Speed.EXACT, Speed.FAST)}
+
+    for kind in took:
+        pair(FIRST - 1, kind)  # loads the networks
+    for number in numbers("time", options):
+        for kind, pairs in took.items():
+            pairs.append(pair(number, kind))
+    return {kind: _ratios(pairs) for kind, pairs in took.items()}
 
 
 def _ratios(pairs: list[dict[str, dict[str, float]]]) -> dict[str, Any]:

@@ -1,0 +1,154 @@
+"""The newest line of bench_plans.py as a picture and as the table of docs/performance.md.
+
+    python tests/bench/chart_plans.py        writes assets/charts/plans.svg and prints the table
+
+Needs no package: the picture is an SVG, written by hand.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "tests" / "bench" / "results" / "plans_modes.jsonl"
+CHART = ROOT / "assets" / "charts" / "plans.svg"
+Row = Mapping[str, Any]
+SHOWN = ("exact 50 k13", "fast 50 k13", "calibrated fast", "draft 50 k13", "exact 50 k3", "fast 50 k3", "draft 50 k3")
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 420, 70, 20, 54, 56
+MOST_PASSES = 200
+CELL = ("text", 9.0, 17)  # of the picture
+
+
+def newest(what: str) -> dict[str, Any]:
+    """The last line of that kind ("error", "judge", "turbo", "time")."""
+    lines = map(json.loads, RESULTS.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line["what"] == what][-1]
+
+
+def errors_table(line: Mapping[str, Any]) -> str:
+    """Markdown: a row per cell, a column per plan, mean (maximum)."""
+    cells = list(dict.fromkeys((row["kind"], row["cfg"], row["frames"]) for row in line["rows"]))
+    names = [name for name in SHOWN if any(row["plan"] == name for row in line["rows"])]
+    head = ["", *(f"{name}, {_passes(line['rows'], name)} passes" for name in names)]
+    body = []
+    for kind, cfg, frames in cells:
+        found = {row["plan"]: row for row in _rows(line["rows"], (kind, cfg, frames))}
+        label = f"{'T2V' if kind == 'text' else 'TI2V'}, cfg {cfg:g}, {frames} frames"
+        body.append([label, *(_cell(found.get(name)) for name in names)])
+    return _table(head, body)
+
+
+def judge_table(line: Mapping[str, Any]) -> str:
+    """Markdown: points against the official 50 steps, with their interval."""
+    rows = []
+    for row in line["rows"]:
+        against = row["against_official"]
+        low, high = against["interval"]
+        points = "-" if row["plan"] == line["rows"][0]["plan"] else f"{against['points']:+} ({low:+} to {high:+})"
+        label = f"{'T2V' if row['kind'] == 'text' else 'TI2V'}, cfg {row['cfg']:g}"
+        rows.append([label, row["plan"], str(row["passes"]), points, f"{row['psnr_to_official']:.1f} dB"])
+    return _table(["", "plan", "passes", "points against the official 50 steps", "PSNR to them, median"], rows)
+
+
+def chart(line: Mapping[str, Any]) -> str:
+    """Error over passes of one cell as an SVG; the official plan is marked."""
+    rows = _rows(line["rows"], CELL)
+    shown = [row for row in rows if row["passes"] <= MOST_PASSES and row["plan"] in (*SHOWN, *_curves(rows))]
+    low = 10 ** math.floor(math.log10(min(row["mean"] for row in shown)))
+    high = 10 ** math.ceil(math.log10(max(row["mean"] for row in shown)))
+
+    def at(row: Row) -> tuple[float, float]:
+        x = LEFT + (WIDTH - LEFT - RIGHT) * row["passes"] / MOST_PASSES
+        share = math.log(row["mean"] / low) / math.log(high / low)
+        return x, HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share
+
+    parts = [*_frame(low, high), *_head(line, rows)]
+    for start, colour in (("exact", "#b45309"), ("rule", "#0e7490")):
+        points = sorted((at(row) for row in shown if row["plan"] in _curves(rows, start)), key=lambda point: point[0])
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in points]
+    named = {"exact 50 k13": "official, 50 steps", "fast 50 k13": "fast", "calibrated fast": "fast, calibrated"}
+    named["draft 50 k13"] = "draft (guidance 4)"
+    for row in shown:
+        if row["plan"] in named:
+            (x, y), big = at(row), row["plan"] == "exact 50 k13"
+            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{7 if big else 5}" fill="#111827"/>')
+            parts.append(_text(x + 10, y - 8, f"{named[row['plan']]}: {row['mean']:.3f}", size=13, bold=big))
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif">' + (
+        "\n".join(["", *parts, "</svg>", ""])
+    )
+
+
+def _curves(rows: Iterable[Row], start: str = "") -> set[str]:
+    """Plans on the two lines: the official sampler at more steps and fewer, and rules with other numbers of nodes."""
+    found = {row["plan"] for row in rows if row["plan"].endswith(" k13")}
+    lines = {"exact": {n for n in found if n.startswith("exact ")}, "rule": {n for n in found if n.startswith("rule ")}}
+    lines["rule"] |= found & {"fast 50 k13"}
+    return lines[start] if start else lines["exact"] | lines["rule"]
+
+
+def _head(line: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
+    kind, cfg, frames = CELL
+    count = max(row["n"] for row in rows)
+    title = "Endpoint error over passes of the transformer: nano, "
+    title += f"{'text alone' if kind == 'text' else 'with a first image'}, cfg {cfg:g}, {frames} frames, shift 13"
+    note = f"mean of up to {count} held-out prompts; T2V checkpoint {next(iter(line['fingerprints'].values()))[:12]}"
+    return [_text(LEFT, 24, title, size=15, bold=True), _text(LEFT, 42, note, size=12)]
+
+
+def _frame(low: float, high: float) -> list[str]:
+    """Background, axes, grid."""
+    parts = [f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>']
+    bottom = HEIGHT - BOTTOM
+    for passes in range(0, MOST_PASSES + 1, 20):
+        x = LEFT + (WIDTH - LEFT - RIGHT) * passes / MOST_PASSES
+        parts.append(f'<path d="M{x:.1f} {TOP}V{bottom}" stroke="#e5e7eb"/>')
+        parts.append(_text(x, bottom + 18, str(passes), size=12, anchor="middle"))
+    for power in range(round(math.log10(low)), round(math.log10(high)) + 1):
+        y = bottom - (bottom - TOP) * math.log(10.0**power / low) / math.log(high / low)
+        parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="#d1d5db"/>')
+        parts.append(_text(LEFT - 8, y + 4, f"{10.0**power:g}", size=12, anchor="end"))
+    parts.append(_text(WIDTH / 2, HEIGHT - 14, "passes (conditional and unconditional)", size=13, anchor="middle"))
+    parts.append(
+        _text(WIDTH - RIGHT - 6, TOP + 18, "orange: official sampler; blue: refined nodes, second order", 12, "end")
+    )
+    return parts
+
+
+def _text(x: float, y: float, words: str, size: int = 12, anchor: str = "start", bold: bool = False) -> str:
+    weight = ' font-weight="bold"' if bold else ""
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}" fill="#111827"{weight}>{words}</text>'
+    )
+
+
+def _rows(rows: Iterable[Row], cell: tuple[str, float, int]) -> list[Row]:
+    return [row for row in rows if (row["kind"], row["cfg"], row["frames"]) == cell]
+
+
+def _passes(rows: Iterable[Row], name: str) -> str:
+    counts = sorted({row["passes"] for row in rows if row["plan"] == name})
+    return " or ".join(map(str, counts))
+
+
+def _cell(row: Row | None) -> str:
+    return "-" if row is None else f"{row['mean']:.4f} ({row['max']:.3f})"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rows))
+
+
+def main() -> None:
+    """Draw and print."""
+    line = newest("error")
+    CHART.parent.mkdir(parents=True, exist_ok=True)
+    CHART.write_text(chart(line), encoding="utf-8")
+    print(errors_table(line), judge_table(newest("judge")), sep="\n\n")
+
+
+if __name__ == "__main__":
+    main()

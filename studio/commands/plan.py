@@ -9,6 +9,7 @@ from studio.commands.machine import engine_options, find_model, studio_config
 from studio.config import load_camera_moves
 from studio.pipeline.engine import EngineOptions
 from studio.pipeline.estimate import Estimator
+from studio.pipeline.evaluation_plan import plan_of
 from studio.settings import GenerationSettings, ResolvedSettings, Speed
 
 
@@ -22,12 +23,15 @@ def run(options: argparse.Namespace) -> int:
     settings.check(model, load_camera_moves())
     speeds = {name: getattr(options, name) for name in ("tflops", "link_gbps", "disk_gbps")}
     estimator = Estimator(config, _engine_options(options))
-    totals = {}
+    calibration = estimator.calibrations.of(model, model.takes_image)
+    totals, passes = {}, {}
     for speed in (Speed.EXACT,) if model.turbo else Speed:
-        made = estimator.for_command(replace(settings, speed=str(speed)), model, speeds)
+        asked = replace(settings, speed=str(speed))
+        made = estimator.for_command(asked, model, speeds)
         totals[str(speed)] = round(made.total, 1)
+        passes[str(speed)] = sum(plan_of(asked, calibration).forwards.values())
     data = {**made.plan.summary(), "seconds_total": totals[Speed.EXACT], "seconds_by_speed": totals}
-    data["calibrated"] = estimator.calibrations.of(model, model.takes_image) is not None
+    data |= {"passes_by_speed": passes, "calibrated": calibration is not None}
     print(json.dumps(data, ensure_ascii=False) if options.json else "\n".join(_lines(settings, data)))
     return 0 if data["fits"] else 1
 
@@ -58,8 +62,9 @@ def _note(speed: str, data: dict[str, Any]) -> str:
     """What a speed is, beside its time; Turbo has one only."""
     if len(data["seconds_by_speed"]) == 1:
         return " in all"
-    fast = "calibrated for this model" if data["calibrated"] else "about 0.6 of the passes"
-    return {"exact": " in all", "fast": f" in all, {fast}", "draft": " in all, a preview"}[speed]
+    fast = ", calibrated for this model" if data["calibrated"] else ""
+    more = {"exact": "", "fast": fast, "draft": ", a preview"}[speed]
+    return f" in all, {data['passes_by_speed'][speed]} passes{more}"
 
 
 def _time(seconds: float) -> str:

@@ -1,8 +1,9 @@
-"""The newest line of bench_plans.py as a picture and as the table of docs/performance.md.
+"""The newest lines of bench_plans.py as a picture and as the tables of docs/performance.md.
 
-    python tests/bench/chart_plans.py        writes assets/charts/plans.svg and prints the table
+    python tests/bench/chart_plans.py
 
-Needs no package: the picture is an SVG, written by hand.
+writes assets/charts/plans.svg and what stands between BEGIN and END in docs/performance.md. Needs no package: the
+picture is an SVG, written by hand.
 """
 
 import json
@@ -14,8 +15,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "tests" / "bench" / "results" / "plans_modes.jsonl"
 CHART = ROOT / "assets" / "charts" / "plans.svg"
+PAGE = ROOT / "docs" / "performance.md"
+BEGIN, END = "<!-- plans: written by tests/bench/chart_plans.py -->\n", "<!-- end of plans -->\n"
 Row = Mapping[str, Any]
-SHOWN = ("exact 50 k13", "fast 50 k13", "calibrated fast", "draft 50 k13", "exact 50 k3", "fast 50 k3", "draft 50 k3")
+OFFICIAL = "exact 50 k13"
+SHOWN = (OFFICIAL, "fast 50 k13", "calibrated fast", "draft 50 k13", "exact 50 k3", "fast 50 k3", "draft 50 k3")
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 420, 70, 20, 54, 56
 MOST_PASSES = 200
 CELL = ("text", 9.0, 17)  # of the picture
@@ -31,25 +35,82 @@ def errors_table(line: Mapping[str, Any]) -> str:
     """Markdown: a row per cell, a column per plan, mean (maximum)."""
     cells = list(dict.fromkeys((row["kind"], row["cfg"], row["frames"]) for row in line["rows"]))
     names = [name for name in SHOWN if any(row["plan"] == name for row in line["rows"])]
-    head = ["", *(f"{name}, {_passes(line['rows'], name)} passes" for name in names)]
+    head = ["", "n", *(f"{name}, {_passes(line['rows'], name)} passes" for name in names)]
     body = []
     for kind, cfg, frames in cells:
         found = {row["plan"]: row for row in _rows(line["rows"], (kind, cfg, frames))}
-        label = f"{'T2V' if kind == 'text' else 'TI2V'}, cfg {cfg:g}, {frames} frames"
-        body.append([label, *(_cell(found.get(name)) for name in names)])
+        label = f"{_kind(kind)}, cfg {cfg:g}, {frames} frames"
+        body.append([label, str(found[OFFICIAL]["n"]), *(_cell(found.get(name)) for name in names)])
     return _table(head, body)
 
 
-def judge_table(line: Mapping[str, Any]) -> str:
-    """Markdown: points against the official 50 steps, with their interval."""
+def judge_table(line: Mapping[str, Any], of: str) -> str:
+    """Markdown: points against the first plan, with their interval."""
     rows = []
     for row in line["rows"]:
         against = row["against_official"]
         low, high = against["interval"]
-        points = "-" if row["plan"] == line["rows"][0]["plan"] else f"{against['points']:+} ({low:+} to {high:+})"
-        label = f"{'T2V' if row['kind'] == 'text' else 'TI2V'}, cfg {row['cfg']:g}"
-        rows.append([label, row["plan"], str(row["passes"]), points, f"{row['psnr_to_official']:.1f} dB"])
-    return _table(["", "plan", "passes", "points against the official 50 steps", "PSNR to them, median"], rows)
+        if row["plan"] != line["rows"][0]["plan"]:
+            points = f"{against['points']:+} ({low:+} to {high:+})"
+            label = f"{_kind(row['kind'])}, cfg {row['cfg']:g}"
+            told = [label, row["plan"], str(row["passes"]), str(row["n"]), points]
+            rows.append([*told, f"{row['psnr_to_official']:.1f} dB"])
+    return _table(["", "plan", "passes", "n", f"points against {of}", "PSNR to it, median"], rows)
+
+
+def text() -> str:
+    """What stands between BEGIN and END: every table with what it was measured on."""
+    error, judge, turbo, time = map(newest, ("error", "judge", "turbo", "time"))
+    checked = max(value for values in error["reference_against_runge_kutta"].values() for value in values)
+    lost = error["not_below_official"]
+    chosen = ", ".join(
+        f"{_kind(kind)} {found['fast']['nodes']} nodes (k {found['fast']['k']:g}, theta {found['fast']['theta']:g})"
+        for kind, found in error["calibrations"].items()
+    )
+    parts = [
+        f"{_origin(error)} Endpoint error, mean (maximum), against {error['reference_nodes']} refined nodes, at most "
+        f"{checked} from Runge-Kutta's end. n: prompts, Chinese and English in turn. k: time shift. Calibrated: "
+        f"{chosen or 'nothing was chosen'}.",
+        errors_table(error),
+        "Fast and calibrated fast keep mean and maximum below those of the official 50 steps at their shift "
+        + ("in every row." if not lost else f"but for: {'; '.join(lost)}."),
+        f"{_origin(judge)} The judge's marks on the same clips and noise, 95 % interval:",
+        judge_table(judge, "the official 50 steps"),
+        f"{_origin(turbo)} nano-turbo's 10 steps, distilled at guidance 1:",
+        judge_table(turbo, "guidance 1"),
+        f"{_origin(time)} Seconds of `generate`, exact and fast in turn at cfg 9, 50 steps:",
+        time_table(time),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def time_table(line: Mapping[str, Any]) -> str:
+    """Markdown: fast over exact, by clock and by processor time."""
+    rows = []
+    for kind in ("text", "image"):
+        ratio, means = line[kind]["fast_over_exact"], line[kind]["means"]
+        both = [f"{means[speed]['denoise_processor']:.1f} s" for speed in ("exact", "fast")]
+        shares = [f"{ratio[name]:.2f}" for name in ("passes", "denoise_processor", "denoise", "whole_processor")]
+        rows.append([_kind(kind), str(line[kind]["n"]), *both, *shares])
+    head = ["", "pairs", "denoising, exact", "fast", "fast / exact: passes", "denoising, processor time"]
+    return _table([*head, "denoising, by the clock", "whole video, processor time"], rows)
+
+
+def page(words: str) -> str:
+    """docs/performance.md with the tables in place of the ones in `words`."""
+    before, _, rest = words.partition(BEGIN)
+    return f"{before}{BEGIN}\n{text()}\n{END}{rest.partition(END)[2]}"
+
+
+def _origin(line: Mapping[str, Any]) -> str:
+    """Which run a table is of."""
+    prints = ", ".join(sorted({found[:12] for found in line["fingerprints"].values()}))
+    quick = " --quick, a rehearsal," if line["quick"] else ""
+    return f"bench_plans.py{quick} {line['when'][:10]}, checkpoints {prints}, load {line['load']:.0f}."
+
+
+def _kind(kind: str) -> str:
+    return "T2V" if kind == "text" else "TI2V"
 
 
 def chart(line: Mapping[str, Any]) -> str:
@@ -70,11 +131,11 @@ def chart(line: Mapping[str, Any]) -> str:
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in points]
-    named = {"exact 50 k13": "official, 50 steps", "fast 50 k13": "fast", "calibrated fast": "fast, calibrated"}
+    named = {OFFICIAL: "official, 50 steps", "fast 50 k13": "fast", "calibrated fast": "fast, calibrated"}
     named["draft 50 k13"] = "draft (guidance 4)"
     for row in shown:
         if row["plan"] in named:
-            (x, y), big = at(row), row["plan"] == "exact 50 k13"
+            (x, y), big = at(row), row["plan"] == OFFICIAL
             parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{7 if big else 5}" fill="#111827"/>')
             parts.append(_text(x + 10, y - 8, f"{named[row['plan']]}: {row['mean']:.3f}", size=13, bold=big))
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif">' + (
@@ -92,10 +153,10 @@ def _curves(rows: Iterable[Row], start: str = "") -> set[str]:
 
 def _head(line: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
     kind, cfg, frames = CELL
-    count = max(row["n"] for row in rows)
-    title = "Endpoint error over passes of the transformer: nano, "
-    title += f"{'text alone' if kind == 'text' else 'with a first image'}, cfg {cfg:g}, {frames} frames, shift 13"
-    note = f"mean of up to {count} held-out prompts; T2V checkpoint {next(iter(line['fingerprints'].values()))[:12]}"
+    counts = [max(row["n"] for row in rows), min(row["n"] for row in rows)]
+    title = f"Endpoint error over passes of the transformer: nano {_kind(kind)}, cfg {cfg:g}, {frames} frames, shift 13"
+    note = f"mean of {counts[0]} held-out prompts (the lines: {counts[1]}); checkpoint "
+    note += next(iter(line["fingerprints"].values()))[:12]
     return [_text(LEFT, 24, title, size=15, bold=True), _text(LEFT, 42, note, size=12)]
 
 
@@ -143,11 +204,10 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def main() -> None:
-    """Draw and print."""
-    line = newest("error")
+    """Draw and write."""
     CHART.parent.mkdir(parents=True, exist_ok=True)
-    CHART.write_text(chart(line), encoding="utf-8")
-    print(errors_table(line), judge_table(newest("judge")), sep="\n\n")
+    CHART.write_text(chart(newest("error")), encoding="utf-8")
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -244,6 +244,9 @@ def test_plan_needs_neither_weights_nor_a_card(capsys, tmp_path):
     keys = {"fits", "vram_peak_gb", "ram_peak_gb", "seconds_per_step", "resident_blocks", "streamed_blocks"}
     assert keys <= set(plan) and plan["fits"] and plan["vram_peak_gb"] <= 24 and plan["ram_peak_gb"] <= 64
     assert plan["resident_blocks"] + plan["streamed_blocks"] == 48
+    assert plan["passes_by_speed"] == {"exact": 100, "fast": 58, "draft": 24} and not plan["calibrated"]
+    seconds = plan["seconds_by_speed"]
+    assert seconds["draft"] < 0.3 * seconds["exact"] < 0.6 * seconds["fast"] < 0.4 * seconds["exact"]
     assert main([*words, "--vram", "4", "--ram", "64"]) == 1
     assert "It would fit with" in capsys.readouterr().out
     assert main([*words, "--height", "100", "--vram", "4"]) == 2

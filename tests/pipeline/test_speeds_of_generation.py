@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import os
+import signal
+from multiprocessing import get_context
 
 import pytest
 import torch
@@ -9,7 +12,7 @@ import torch
 from studio.config import load_camera_moves, load_models, load_studio
 from studio.errors import Cancelled
 from studio.events import Notice, PhaseStarted, Progress
-from studio.pipeline import sampler
+from studio.pipeline import observers, sampler
 from studio.pipeline.engine import EngineOptions, open_engine
 from studio.pipeline.evaluation_plan import EvaluationPlan, Node, Rule, plan_of
 from studio.pipeline.generate import generate
@@ -44,6 +47,37 @@ def test_a_run_stopped_at_any_step_resumes_with_the_same_bits(open_tiny, tmp_pat
         assert saved.step == stop_after and (saved.velocity is not None) == (stop_after > 0)
         run(request, engine)
         assert torch.equal(final_latents(request), final_latents(whole))
+
+
+def killed_after(step, request, folders):
+    """In a process of its own: every step is saved, and the process kills itself when `step` is done."""
+    observers.SAVE_SECONDS = -1
+    model = load_models()[request.settings.model]
+    engine = open_engine(model, False, load_camera_moves(), load_studio(**folders, ram_gb=4), EngineOptions("cpu"))
+
+    def emit(event):
+        if isinstance(event, Progress) and event.phase == "denoise" and event.step == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    generate(request, engine, emit, lambda: False)
+
+
+@pytest.mark.slow
+def test_a_process_killed_at_every_step_ends_with_the_same_bits(open_tiny, model_dir, outputs, tmp_path):
+    engine, plan = open_tiny("step-video-t2v"), Rule(4, 13.0, 0.8).plan(9.0)
+    whole, killed = (
+        dataclasses.replace(make_request(engine, tmp_path, name, speed="fast"), plan=plan) for name in ("one", "two")
+    )
+    run(whole, engine)
+    folders = {"model_dir": str(model_dir), "output_dir": str(outputs)}
+    for step in range(1, len(plan.nodes)):
+        process = get_context("spawn").Process(target=killed_after, args=(step, killed, folders))
+        process.start()
+        process.join()
+        state = read_latents(killed.workdir / "latents.safetensors").state
+        assert process.exitcode == -signal.SIGKILL and state.step == step and state.velocity is not None
+    run(killed, engine)
+    assert torch.equal(final_latents(killed), final_latents(whole))
 
 
 def test_the_file_tells_the_plan_and_another_run_repeats_it(open_tiny, tmp_path):

@@ -48,7 +48,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class MemoryUsage:
-    """Bytes. vram and ram: of the whole process, now and at most since reset_peaks. The others: buffers by kind."""
+    """Bytes. vram and ram: of the whole process, now and at most since reset_peaks. The others: buffers by kind.
+
+    alloc_retries: how often PyTorch's allocator had to give memory back first, since reset_peaks; each time is slow.
+    """
 
     vram_bytes: int
     ram_bytes: int
@@ -59,6 +62,7 @@ class MemoryUsage:
     scratch_bytes: int
     pinned_bytes: int
     staging_bytes: int
+    alloc_retries: int
 
 
 class MemoryManager:
@@ -78,6 +82,7 @@ class MemoryManager:
         self._resident: dict[str, ResidentNetwork] = {}
         # Called when a plan was stepped down, with a code of studio.messages and its values.
         self.notify: Callable[..., None] = lambda code, **values: None
+        self._retries_before = usage.alloc_retries(device)
         usage.cap_vram(device, config.budgets.vram_bytes)
         usage.limit_heap_gaps()
 
@@ -177,11 +182,13 @@ class MemoryManager:
             scratch_bytes=allocated(BufferKind.SCRATCH),
             pinned_bytes=allocated(BufferKind.PINNED),
             staging_bytes=allocated(BufferKind.STAGING),
+            alloc_retries=usage.alloc_retries(self._device) - self._retries_before,
         )
 
     def reset_peaks(self) -> None:
-        """Restart the measurement of peaks."""
+        """Restart the measurement of peaks and retries."""
         usage.reset_peaks(self._device)
+        self._retries_before = usage.alloc_retries(self._device)
 
     def check_integrity(self) -> None:
         """Raise IntegrityError where the networks, the allocator and the existing storages differ by a single byte."""

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # VRAM of a CUDA context with PyTorch's kernels, beside the allocator. A high assumption: inside containers the driver
 # cannot report one process's share.
 CUDA_CONTEXT_BYTES = 640 << 20
+# VRAM of the budget that plans leave free. PyTorch compares an allocation's whole size with the cap, though the free
+# end of a segment would serve a part of it; at the cap it synchronises and gives segments back: slow, though not wrong.
+CAP_SLACK_BYTES = 3 * GB // 10
 M_MMAP_THRESHOLD = -3  # malloc.h
 HEAP_BLOCK_BYTES = 2 << 20
 SELF = Path("/proc/self")
@@ -65,6 +68,11 @@ def cap_vram(device: torch.device, vram_bytes: int) -> None:
         share = (vram_bytes - CUDA_CONTEXT_BYTES) / total
         index = torch.cuda.current_device() if device.index is None else device.index
         torch.cuda.set_per_process_memory_fraction(min(max(share, 0.0), 1.0), index)
+
+
+def alloc_retries(device: torch.device) -> int:
+    """How often PyTorch's allocator gave segments back to find memory, since the start of the process; 0 on a CPU."""
+    return int(torch.cuda.memory_stats(device).get("num_alloc_retries", 0)) if device.type == "cuda" else 0
 
 
 def limit_heap_gaps() -> None:

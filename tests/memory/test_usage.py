@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from studio.config import load_studio
-from studio.memory import usage
+from studio.memory import extend_allocator_settings, usage
 from studio.memory.allocator import Allocator, BufferKind, Machine
 from studio.memory.plan import Budgets
 from studio.units import GB
@@ -37,6 +37,21 @@ def test_process_ram_and_its_peak_follow_what_is_touched():
     assert usage.peak_ram() - before < 48 << 20
 
 
+def test_the_users_allocator_settings_are_kept_and_extended():
+    ours, cuda, new = "expandable_segments:True", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"
+    for given, wanted in (
+        ({}, {new: ours}),
+        ({cuda: "max_split_size_mb:512"}, {cuda: f"max_split_size_mb:512,{ours}"}),
+        ({new: "max_split_size_mb:512,"}, {new: f"max_split_size_mb:512,{ours}"}),
+        ({cuda: "a:1", new: ""}, {cuda: f"a:1,{ours}", new: ours}),
+        ({cuda: "expandable_segments:False"}, {cuda: "expandable_segments:False"}),
+    ):
+        environment = dict(given)
+        for _ in range(2):
+            extend_allocator_settings(environment)
+        assert environment == wanted
+
+
 def test_a_cpu_has_no_vram():
-    assert usage.free_vram(CPU) == usage.process_vram(CPU) == usage.peak_vram(CPU) == 0
+    assert usage.free_vram(CPU) == usage.process_vram(CPU) == usage.peak_vram(CPU) == usage.alloc_retries(CPU) == 0
     usage.cap_vram(CPU, 0)

@@ -17,7 +17,7 @@ from studio.memory.planning.footprint import Architecture, ModelSizes
 from studio.memory.planning.planner import HOST_BASE_BYTES, PlanRequest
 from studio.memory.planning.speeds import ASSUMED
 from studio.memory.streaming.reader import BOUNCE_BYTES
-from studio.memory.usage import CUDA_CONTEXT_BYTES
+from studio.memory.usage import CAP_SLACK_BYTES, CUDA_CONTEXT_BYTES
 
 
 class SizeCache:
@@ -88,7 +88,7 @@ class PlanCache:
         """Bytes that all networks and activations together may take on the device."""
         device, budgets = self._config.device.type, self._config.budgets
         if device == "cuda":
-            return budgets.vram_bytes - CUDA_CONTEXT_BYTES
+            return budgets.vram_bytes - CUDA_CONTEXT_BYTES - CAP_SLACK_BYTES
         return budgets.ram_bytes - HOST_BASE_BYTES[device] - BOUNCE_BYTES
 
     def calibrate(self, video: VideoShape, conditions: int, seconds: float) -> None:

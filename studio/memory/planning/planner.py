@@ -17,7 +17,7 @@ from studio.memory.planning.footprint import ModelSizes, NetworkSizes
 from studio.memory.planning.speeds import Speeds
 from studio.memory.streaming.reader import BOUNCE_BYTES
 from studio.memory.streaming.streamer import STAGING_BUFFERS
-from studio.memory.usage import CUDA_CONTEXT_BYTES
+from studio.memory.usage import CAP_SLACK_BYTES, CUDA_CONTEXT_BYTES
 from studio.units import GB
 
 SLOTS = 2  # one computes while the other is filled; a third slot gains more as a resident block
@@ -219,7 +219,7 @@ def _compose(request: PlanRequest, choice: _Choice) -> Plan:
         vram_peak_bytes=vram,
         ram_peak_bytes=ram,
         seconds_per_step=0.0,
-        fits=vram <= request.budgets.vram_bytes and ram <= request.budgets.ram_bytes,
+        fits=_needed_vram(vram) <= request.budgets.vram_bytes and ram <= request.budgets.ram_bytes,
         reason={},
         assumptions=_assumptions(request),
     )
@@ -313,6 +313,11 @@ def _staging(plan: ComponentPlan) -> int:
     return 0 if set(plan.source) == {"pinned"} else STAGING_BUFFERS * plan.unit_bytes
 
 
+def _needed_vram(peak: int) -> int:
+    """The budget that a peak needs; 0 on a CPU, which has no VRAM."""
+    return peak + CAP_SLACK_BYTES if peak else 0
+
+
 def _segments(nbytes: int) -> int:
     return -(-nbytes // DRIVER_PAGE) * DRIVER_PAGE
 
@@ -331,13 +336,18 @@ def _assumptions(request: PlanRequest) -> dict[str, Any]:
     if request.sizes.weights is WeightMode.INT8_COMPUTE:
         stated["int8_tflops"] = speeds.int8_tflops
     if not request.on_cpu:
-        stated |= {"link_gbps": speeds.link_gbps, "cuda_context_gb": CUDA_CONTEXT_BYTES / GB}
+        stated |= {
+            "link_gbps": speeds.link_gbps,
+            "register_gbps": speeds.register_gbps,
+            "cuda_context_gb": CUDA_CONTEXT_BYTES / GB,
+            "vram_slack_gb": CAP_SLACK_BYTES / GB,
+        }
     return stated
 
 
 def _what_would_fit(request: PlanRequest, smallest: Plan) -> dict[str, str]:
     """The reason of a plan that does not fit; every change that it names was tried alone and fits."""
-    vram = Shortage("VRAM", smallest.vram_peak_bytes, request.budgets.vram_bytes)
+    vram = Shortage("VRAM", _needed_vram(smallest.vram_peak_bytes), request.budgets.vram_bytes)
     ram = Shortage("RAM", smallest.ram_peak_bytes, request.budgets.ram_bytes)
     return explain((lack for lack in (vram, ram) if lack.need_bytes > lack.have_bytes), _remedies(request))
 

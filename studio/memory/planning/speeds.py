@@ -18,15 +18,20 @@ import torch
 
 from models.attention import attention
 from models.quantized import int8_product, quantize_rows
+from models.weight_files import TensorEntry
+from studio.errors import StudioError
 from studio.filenames import write_whole
-from studio.memory.streaming.backends import device_backend
+from studio.memory.allocator import Allocator, BufferKind, Machine
+from studio.memory.streaming.layout import UnitLayout
+from studio.memory.streaming.reader import UnitReader
 
 FILE_NAME = "speeds.json"
-VERSION = 2  # of the measurements; speeds of another version are measured again
+VERSION = 3  # of the measurements; speeds of another version are measured again
 PART_SECONDS = 0.35  # a measurement is repeated for this long
 DISK_BYTES = 128 << 20
-PIECE_BYTES = 16 << 20
-PAGE = 4096
+PIECE_BYTES = 32 << 20  # a "unit" of the disk's measurement
+LINK_BYTES = 256 << 20
+MEMORY_COPIES = {"cuda": 8, "cpu": 1}  # in one repetition: a single copy within a GPU takes less than its launch
 
 Clock = Callable[[], float]  # seconds; tests pass one of their own
 
@@ -128,33 +133,45 @@ def remember(cache: Path, device: torch.device, speeds: Speeds) -> None:
 
 @dataclass(frozen=True)
 class _Stopwatch:
-    """Times work on a device by a clock."""
+    """Times work on a device: on a GPU by its own events, elsewhere by the clock."""
 
     device: torch.device
     clock: Clock
 
     def best_seconds(self, work: Callable[[], object]) -> float:
         """Seconds of the fastest of several repetitions, after one to warm up."""
-        backend = device_backend(self.device)
+        seconds = self._by_events if self.device.type == "cuda" else self._by_clock
         best, end = float("inf"), self.clock() + PART_SECONDS
         work()
         while best == float("inf") or self.clock() < end:
-            backend.finish(backend.mark())
-            began = self.clock()
-            work()
-            backend.finish(backend.mark())
-            best = min(best, self.clock() - began)
+            best = min(best, seconds(work))
         return best
+
+    def _by_clock(self, work: Callable[[], object]) -> float:
+        began = self.clock()
+        work()
+        return self.clock() - began
+
+    def _by_events(self, work: Callable[[], object]) -> float:
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        stream = torch.cuda.current_stream(self.device)
+        begin.record(stream)
+        work()
+        end.record(stream)
+        end.synchronize()
+        return begin.elapsed_time(end) / 1e3  # it says milliseconds
 
 
 def _measure_device(device: torch.device, clock: Clock) -> Speeds:
     watch = _Stopwatch(device, clock)
     memory = _memory_speed(watch)
+    link, registering = _host_speeds(watch) if device.type == "cuda" else (memory, ASSUMED["cpu"].register_gbps * 1e9)
     speeds = Speeds(
         tflops=_matrix_speed(watch) / 1e12,
         attention_tflops=_attention_speed(watch) / 1e12,
         memory_gbps=memory / 1e9,
-        link_gbps=(_link_speed(watch) if device.type == "cuda" else memory) / 1e9,
+        link_gbps=link / 1e9,
+        register_gbps=registering / 1e9,
         disk_gbps=ASSUMED["cuda"].disk_gbps,
         origin="measured on this machine",
     )
@@ -205,16 +222,29 @@ def _attention_speed(watch: _Stopwatch) -> float:
 
 def _memory_speed(watch: _Stopwatch) -> float:
     """Bytes read and written by a copy within the device's memory."""
-    nbytes = 128 << 20 if watch.device.type == "cuda" else 32 << 20
+    nbytes, copies = 256 << 20 if watch.device.type == "cuda" else 32 << 20, MEMORY_COPIES[watch.device.type]
     source = torch.zeros(nbytes, dtype=torch.uint8, device=watch.device)
     target = torch.empty_like(source)
-    return 2 * source.nbytes / watch.best_seconds(lambda: target.copy_(source))
+
+    def copy() -> None:
+        for _ in range(copies):
+            target.copy_(source)
+
+    return 2 * copies * source.nbytes / watch.best_seconds(copy)
 
 
-def _link_speed(watch: _Stopwatch) -> float:
-    source = torch.zeros(128 << 20, dtype=torch.uint8, pin_memory=True)
-    target = torch.empty_like(source, device=watch.device)
-    return source.nbytes / watch.best_seconds(lambda: target.copy_(source, non_blocking=True))
+def _host_speeds(watch: _Stopwatch) -> tuple[float, float]:
+    """Copies from registered RAM to the device, and registering, in memory as the streamer has it."""
+    machine = Machine(watch.device)
+    source, target = machine.host_memory(LINK_BYTES), machine.device_memory(LINK_BYTES)
+    began = watch.clock()
+    registered = machine.register(source)
+    registering = LINK_BYTES / (watch.clock() - began) if registered else ASSUMED["cuda"].register_gbps * 1e9
+    try:
+        return LINK_BYTES / watch.best_seconds(lambda: target.copy_(source, non_blocking=True)), registering
+    finally:
+        if registered:
+            machine.unregister(source)
 
 
 def _disk_speed(cache: Path, weights: Path | None, clock: Clock) -> DiskSpeed:
@@ -230,7 +260,7 @@ def _disk_speed(cache: Path, weights: Path | None, clock: Clock) -> DiskSpeed:
                 file.flush()
                 os.fsync(file.fileno())
         return _read_speed(path, clock)
-    except OSError:
+    except (OSError, StudioError):
         return DiskSpeed(ASSUMED["cuda"].disk_gbps, DISK_BYTES)
     finally:
         if weights is None:
@@ -238,34 +268,39 @@ def _disk_speed(cache: Path, weights: Path | None, clock: Clock) -> DiskSpeed:
 
 
 def _read_speed(path: Path, clock: Clock) -> DiskSpeed:
-    """Direct reads; where the file system has none, the file is first dropped from the page cache."""
+    """Pieces of a file read as the streamer reads units: past the page cache, and copied to their places."""
+    size = path.stat().st_size
+    piece = min(PIECE_BYTES, size)
+    if not piece:
+        raise OSError(f"{path} is empty")
+    offsets = range(0, min(size, DISK_BYTES) - piece + 1, piece)
+    entries = [[TensorEntry("piece", path, torch.uint8, (piece,), offset, piece)] for offset in offsets]
+    layout = UnitLayout.of({"piece": torch.empty(piece, dtype=torch.uint8, device="meta")})
+    allocator = Allocator(Machine(torch.device("cpu")))
+    buffer = allocator.allocate(BufferKind.STAGING, layout.nbytes)
+    buffer.memory.fill_(0)  # the first touch of its pages is not the disk's work
+    reader = UnitReader(layout, entries, allocator)
     try:
-        file = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECT", 0))
-    except OSError:
-        file = os.open(path, os.O_RDONLY)
-    try:
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
-        aligned = _aligned_buffer()
+        _drop_pages(path)
         done, began = 0, clock()
-        while done < DISK_BYTES and clock() - began < 2 * PART_SECONDS:
-            count = os.preadv(file, [aligned], done)
-            if not count:
-                break
-            done += count
+        while not done or (done < len(entries) and clock() - began < 2 * PART_SECONDS):
+            reader.read(done, buffer.memory, direct=True)
+            done += 1
         seconds = clock() - began
     finally:
-        os.close(file)
-    if not done:
-        raise OSError(f"{path} is empty")
-    return DiskSpeed(done / seconds / 1e9, done)
+        reader.close()
+        buffer.release()
+    return DiskSpeed(done * piece / seconds / 1e9, done * piece)
 
 
-def _aligned_buffer() -> memoryview:
-    """PIECE_BYTES at an address that is a multiple of a page, as direct reads need."""
-    memory = torch.empty(PIECE_BYTES + PAGE, dtype=torch.uint8)
-    start = -memory.data_ptr() % PAGE
-    return memory.numpy().data[start : start + PIECE_BYTES]
+def _drop_pages(path: Path) -> None:
+    """Drop the file from the page cache: some file systems have no reads past it."""
+    if hasattr(os, "posix_fadvise"):
+        file = os.open(path, os.O_RDONLY)
+        try:
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(file)
 
 
 def _device_key(device: torch.device) -> str:

@@ -32,7 +32,7 @@ from studio.memory.planning.planner import (
     step_seconds,
 )
 from studio.memory.planning.speeds import ASSUMED, Speeds
-from studio.memory.usage import CUDA_CONTEXT_BYTES
+from studio.memory.usage import CAP_SLACK_BYTES, CUDA_CONTEXT_BYTES
 from studio.units import GB
 
 FULL = {frames: VideoShape(frames, 544, 992) for frames in (17, 51, 102, 204)}
@@ -291,7 +291,7 @@ def test_on_a_cpu_ram_is_the_only_budget_and_nothing_lies_there_twice():
 
 
 def test_what_would_fit_does_fit_and_a_little_less_does_not():
-    made = request(204, 7, 64, int8_sizes=public(INT8))
+    made = request(204, 7.3, 64, int8_sizes=public(INT8))
     reason = plan_run(made).reason["en"]
     frames = int(reason.split(" frames")[0].rsplit(maxsplit=1)[-1])
     height, width = map(int, reason.split(" pixels")[0].rsplit(maxsplit=1)[-1].split("x"))
@@ -302,13 +302,20 @@ def test_what_would_fit_does_fit_and_a_little_less_does_not():
     assert plan_run(request(204, vram, 64)).fits and not plan_run(request(204, vram - 0.2, 64)).fits
 
 
+def test_plans_leave_a_little_of_the_vram_free():
+    plan = plan_run(request(204, 12, 64))
+    assert plan.vram_peak_bytes + CAP_SLACK_BYTES <= 12 * GB
+    exactly = Budgets(plan.vram_peak_bytes, 64 * GB)
+    assert plan_run(request(204, budgets=exactly)).vram_peak_bytes < plan.vram_peak_bytes
+
+
 def test_short_of_ram_says_ram():
     assert "of RAM (1.0 GB may be used)" in plan_run(request(51, 24, 1)).reason["en"]
 
 
 def test_both_languages_say_the_same_numbers_and_flags():
     reasons = [plan_run(made).reason for made in (
-        request(204, 7, 64, int8_sizes=public(INT8)), request(204, 48, 1, offload="none"),
+        request(204, 7.3, 64, int8_sizes=public(INT8)), request(204, 48, 1, offload="none"),
     )]  # fmt: skip
     for reason in reasons:
         english, chinese = (re.findall(r"[\d.]*\d|--[a-z0-9]+", reason[language]) for language in ("en", "zh"))

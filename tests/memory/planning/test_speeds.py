@@ -41,7 +41,7 @@ def test_speeds_are_work_by_the_clock(tmp_path):
     assert found.tflops == pytest.approx(2 * 256 * 1024 * 1024 / 0.5 / 1e12)
     assert found.attention_tflops == pytest.approx(4 * 1024**2 * 128 / 0.5 / 1e12)
     assert found.memory_gbps == found.link_gbps == pytest.approx(2 * (32 << 20) / 0.5 / 1e9)
-    assert found.disk_gbps == pytest.approx(PIECE_BYTES / 1.0 / 1e9)  # one look more: whether to go on
+    assert found.disk_gbps == pytest.approx(PIECE_BYTES / 0.5 / 1e9)
     assert found.origin == "measured on this machine" and found.correction == 1
     assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME], "the file that was read is gone"
 
@@ -60,6 +60,29 @@ def test_real_clocks_measure_something(tmp_path, monkeypatch):
     monkeypatch.setattr(speeds, "PART_SECONDS", 0.01)
     found = load_speeds(tmp_path, CPU)
     assert all(getattr(found, name) > 0 for name in NUMBERS)
+
+
+def test_a_gpu_is_timed_by_its_own_events(monkeypatch):
+    """What the calling thread waits for is not counted."""
+    milliseconds = count(step=250)
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self, stream) -> None:
+            self.at = next(milliseconds)
+
+        def synchronize(self) -> None:
+            assert self.at
+
+        def elapsed_time(self, end: "Event") -> int:
+            return end.at - self.at
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
+    watch = speeds._Stopwatch(torch.device("cuda"), ticking(9.0))
+    assert watch.best_seconds(lambda: None) == 0.25
 
 
 def test_measured_once_then_remembered(tmp_path, monkeypatch):

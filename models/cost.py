@@ -125,8 +125,8 @@ def denoise_bytes(
     rope = 2 * tokens * params.head_dim * 4
     context = CONTEXT_TOKENS * width * wide
     latents = tokens * (params.in_channels + params.out_channels) * 4
-    hidden = conditions * (whole + rope + context + latents)
-    return hidden + max(making_qkv, attending, feeding) + 2 * context + 4 * latents
+    hidden = conditions * (whole + context + latents) + rope
+    return hidden + max(making_qkv, attending, feeding) + 2 * conditions * context + 4 * latents
 
 
 def prompt_bytes(params: StepLLMParams, dtype: torch.dtype) -> int:

@@ -19,6 +19,7 @@ from models.attention import attention
 from models.quantized import product_weight
 
 Rope = tuple[Tensor, Tensor]
+TextKV = tuple[Tensor, Tensor]  # keys and values of a text in one block: each (b, l, heads, d)
 SINUSOID_WIDTH = 256
 ROPE_BASE = 10000.0
 
@@ -273,10 +274,23 @@ class CrossAttention(_NormedAttention):
         self.wq = nn.Linear(heads * head_dim, heads * head_dim, bias=False)
         self.wkv = nn.Linear(heads * head_dim, 2 * heads * head_dim, bias=False)
 
-    def kv(self, context: Tensor) -> tuple[Tensor, Tensor]:
-        """context (b, l, D) -> k, v (b, l, heads, d); k is normed. No RoPE here."""
+    def kv(self, context: Tensor) -> TextKV:
+        """context (b, l, D) -> k, v (b, l, heads, d), both contiguous; k is normed. No RoPE here."""
         k, v = self.wkv(context).unflatten(-1, (self.heads, -1)).chunk(2, dim=-1)
-        return self.k_norm(k), v
+        return self.k_norm(k).contiguous(), v.contiguous()
+
+    def split_text(self) -> "CrossAttention":
+        """Move what projects the text, `wkv` and `k_norm`, into a CrossAttention of which `kv` alone works.
+
+        This one then computes from given keys and values alone.
+        """
+        heads, norm = self.heads, self.k_norm
+        with torch.device("meta"):
+            text = CrossAttention(heads, norm.weight.numel(), norm.eps)
+        del text.wo, text.wq, text.q_norm
+        text.wkv, text.k_norm = self.wkv, norm
+        del self.wkv, self.k_norm
+        return text
 
     def mix(self, x: Tensor, k: Tensor, v: Tensor, lengths: tuple[int, ...] | None = None) -> Tensor:
         """x (b, n, D) and k, v (b, l, heads, d) of `kv` -> (b, n, D), all in the weights' dtype; `wo` comes after it.

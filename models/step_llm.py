@@ -62,11 +62,19 @@ def alibi_slopes(heads: int) -> list[float]:
     ]
 
 
+def slopes_on(heads: int, device: torch.device | None) -> Tensor:
+    """`alibi_slopes` as float32 (heads,), computed on the device: a copy from RAM would make the caller wait for it."""
+    power = 2 ** math.floor(math.log2(heads))
+    first = torch.arange(1, power + 1, dtype=torch.float64, device=device) * (-8 / power)
+    between = (2 * torch.arange(heads - power, dtype=torch.float64, device=device) + 1) * (-4 / power)
+    return torch.cat((first, between)).exp2().float()
+
+
 def sqrt_alibi(heads: int, length: int, device: torch.device | None = None) -> Tensor:
     """The attention bias (heads, length, length) float32: -slope * sqrt(i - j) where key j is not after query i."""
     places = torch.arange(length, device=device)
     distance = (places[:, None] - places).clamp(min=0).float().sqrt()
-    return -torch.tensor(alibi_slopes(heads), device=device)[:, None, None] * distance
+    return -slopes_on(heads, device)[:, None, None] * distance
 
 
 class GroupedAttention(nn.Module):

@@ -4,8 +4,8 @@ Attribute names are the keys of the public checkpoints. `embed`, the blocks and 
 caller can hold one block at a time on the device; `Transformer.forward` is the same three steps in a row.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from models.layers import (
     Projection,
     Rope,
     SelfAttention,
+    TextKV,
     accumulate,
     accumulate_product,
     collect,
@@ -90,7 +91,7 @@ class Hidden:
     tokens: Tensor  # (b, n, D), n = f*h*w in the order frame, row, column
     timestep_emb: Tensor  # (b, D)
     modulation: Tensor  # (b, 6, D): shift, scale, gate of attention, then of the feed-forward
-    context: Tensor  # (b, l, D): CLIP's 77 positions, padding included, then the LLM's
+    context: Tensor | None  # (b, l, D): CLIP's 77 positions, padding included, then the LLM's; None: see Block.forward
     rope: Rope  # cos, sin (n, 1, head_dim) float32; equal for all conditions of one video
     grid: tuple[int, int, int]  # f, h, w
     context_lengths: tuple[int, ...] | None = None  # valid positions of each sample's context; None: all
@@ -109,23 +110,31 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=BLOCK_NORM_EPS)
         self.ff = FeedForward(width)
 
-    def forward(self, hidden: Hidden, *, token_chunk: int = TOKEN_CHUNK) -> None:
-        """Updates hidden.tokens (b, n, D).
+    def forward(self, *hiddens: Hidden, texts: Sequence[TextKV] | None = None, token_chunk: int = TOKEN_CHUNK) -> None:
+        """Updates the tokens (b, n, D) of every Hidden, layer by layer: an int8 weight is dequantised once for all.
 
-        Full-size tensors beside them: q, k, v and the result of attention; everything else has `token_chunk` tokens.
+        texts: keys and values of each Hidden's context in this block, as `CrossAttention.kv` gives them; None: they are
+        computed here. Full-size tensors beside the tokens: q, k, v and the result of attention of one Hidden;
+        everything else has `token_chunk` tokens. ValueError where there is neither a context nor its keys and values.
         """
-        table = (self.scale_shift_table + hidden.modulation)[:, :, None]
-        shift1, scale1, gate1, shift2, scale2, gate2 = table.unbind(1)
+        for hidden in hiddens:
+            self._attend_self(hidden, token_chunk)
+        if texts is None:
+            contexts = [hidden.context for hidden in hiddens if hidden.context is not None]
+            if len(contexts) < len(hiddens):
+                raise ValueError("A block needs the context of every Hidden, or its keys and values.")
+            texts = [self.attn2.kv(context) for context in contexts]
+        for hidden, text in zip(hiddens, texts, strict=True):
+            self._attend_text(hidden, text, token_chunk)
+        for hidden in hiddens:
+            self._feed_forward(hidden, token_chunk)
 
-        self._attend_self(hidden, shift1, scale1, gate1, token_chunk)
-        self._attend_text(hidden, token_chunk)
+    def _modulation(self, hidden: Hidden) -> tuple[Tensor, ...]:
+        """Shift, scale, gate of attention, then of the feed-forward: each (b, 1, D)."""
+        return (self.scale_shift_table + hidden.modulation)[:, :, None].unbind(1)
 
-        def feed_forward(part: slice) -> Tensor:
-            return self.ff(modulate(self.norm2(hidden.tokens[:, part]), shift2, scale2))
-
-        hidden.tokens = accumulate(hidden.tokens, gate2, feed_forward, token_chunk)
-
-    def _attend_self(self, hidden: Hidden, shift: Tensor, scale: Tensor, gate: Tensor, token_chunk: int) -> None:
+    def _attend_self(self, hidden: Hidden, token_chunk: int) -> None:
+        shift, scale, gate, *_ = self._modulation(hidden)
         cos, sin = hidden.rope
 
         def qkv(part: slice, out: Outputs | None) -> Outputs:
@@ -136,13 +145,21 @@ class Block(nn.Module):
         mixed = attention(*collect(qkv, hidden.tokens, [(self.attn1.heads, head_dim)] * 3, token_chunk)).flatten(2)
         hidden.tokens = accumulate(hidden.tokens, gate, lambda part: self.attn1.wo(mixed[:, part]), token_chunk)
 
-    def _attend_text(self, hidden: Hidden, token_chunk: int) -> None:
-        k, v = self.attn2.kv(hidden.context)
+    def _attend_text(self, hidden: Hidden, text: TextKV, token_chunk: int) -> None:
+        k, v = text
 
         def mix(part: slice) -> Tensor:  # officially without norm and gate
             return self.attn2.mix(hidden.tokens[:, part], k, v, hidden.context_lengths)
 
         hidden.tokens = accumulate_product(hidden.tokens, mix, self.attn2.wo, token_chunk)
+
+    def _feed_forward(self, hidden: Hidden, token_chunk: int) -> None:
+        *_, shift, scale, gate = self._modulation(hidden)
+
+        def feed_forward(part: slice) -> Tensor:
+            return self.ff(modulate(self.norm2(hidden.tokens[:, part]), shift, scale))
+
+        hidden.tokens = accumulate(hidden.tokens, gate, feed_forward, token_chunk)
 
 
 def scale_shift_table(rows: int, width: int) -> nn.Parameter:
@@ -208,6 +225,37 @@ class Transformer(nn.Module):
         image's latents in frame 0 and zeros after it, and motion_score, a number or (b,). Any float dtypes; they are
         cast to the weights'. ValueError where TI2V's two inputs do not fit the architecture.
         """
+        context = self.embed_text(prompt_embeds, clip_embeds)
+        rope = self.rope(latents)
+        return self.embed_video(
+            latents, timestep, [context], rope, image_latents=image_latents, motion_score=motion_score
+        )[0]
+
+    def embed_text(self, prompt_embeds: Tensor, clip_embeds: Tensor) -> Tensor:
+        """The context of the cross-attention (b, 77 + l, D) in the weights' dtype; inputs as for `embed`."""
+        dtype = self.scale_shift_table.dtype
+        prompt = self.caption_projection(self.caption_norm(prompt_embeds.to(dtype)))
+        return torch.cat((self.clip_projection(clip_embeds.to(dtype)), prompt), dim=1)
+
+    def rope(self, latents: Tensor) -> Rope:
+        """The rotary tables of latents (b, f, c, h, w) of this size."""
+        frames, _, height, width = latents.shape[1:]
+        return rope_tables((frames, height, width), self.params.head_dim, latents.device)
+
+    def embed_video(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        contexts: Sequence[Tensor | None],
+        rope: Rope,
+        *,
+        image_latents: Tensor | None = None,
+        motion_score: Tensor | float | None = None,
+    ) -> list[Hidden]:
+        """One Hidden per context, which may be None: what they share is computed once. Inputs as for `embed`.
+
+        Nothing is copied from RAM to the latents' device but what lies there as a tensor.
+        """
         for name, given, wanted in (
             ("image_latents", image_latents, self.params.takes_image),
             ("motion_score", motion_score, self.params.takes_motion_score),
@@ -218,20 +266,20 @@ class Transformer(nn.Module):
         batch, frames, _, height, width = latents.shape
         if image_latents is not None:
             latents = torch.cat((latents, image_latents.to(latents)), dim=2)
-        if motion_score is not None:
-            motion_score = torch.as_tensor(motion_score, dtype=torch.float32, device=device).expand(batch)
+        if isinstance(motion_score, Tensor):
+            motion_score = motion_score.to(device, torch.float32).expand(batch)
+        elif motion_score is not None:
+            motion_score = torch.full((batch,), motion_score, dtype=torch.float32, device=device)
         timestep_emb, modulation = self.adaln_single(timestep, motion_score, dtype)
-        prompt = self.caption_projection(self.caption_norm(prompt_embeds.to(dtype)))
-        clip = self.clip_projection(clip_embeds.to(dtype))
-        grid = (frames, height, width)
-        return Hidden(
+        first = Hidden(
             tokens=self.pos_embed(latents.to(dtype)),
             timestep_emb=timestep_emb,
             modulation=modulation,
-            context=torch.cat((clip, prompt), dim=1),
-            rope=rope_tables(grid, self.params.head_dim, device),
-            grid=grid,
+            context=contexts[0],
+            rope=rope,
+            grid=(frames, height, width),
         )
+        return [first, *(replace(first, tokens=first.tokens.clone(), context=each) for each in contexts[1:])]
 
     def head(self, hidden: Hidden, *, token_chunk: int = TOKEN_CHUNK) -> Tensor:
         """Everything after the blocks: hidden.tokens (b, n, D) -> velocity (b, f, c, h, w) in the weights' dtype."""
@@ -263,7 +311,8 @@ class Transformer(nn.Module):
             latents, timestep, prompt_embeds, clip_embeds, image_latents=image_latents, motion_score=motion_score
         )
         lengths = _prefix_lengths(prompt_mask)
-        hidden.context = hidden.context[:, : max(lengths)]
+        if hidden.context is not None:
+            hidden.context = hidden.context[:, : max(lengths)]
         hidden.context_lengths = lengths if len(set(lengths)) > 1 else None
         for block in self.transformer_blocks:
             block(hidden)

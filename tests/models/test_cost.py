@@ -35,9 +35,10 @@ def step_peak(transformer: Transformer, video: VideoShape, conditions: int, toke
     """Bytes alive at once in a step of one block."""
     inputs = step_inputs(video, context - 20, 20)
     with torch.no_grad(), LiveBytes() as live:
-        hiddens = [transformer.embed(*inputs) for _ in range(conditions)]
-        for hidden in hiddens:
-            transformer.transformer_blocks[0](hidden, token_chunk=token_chunk)
+        latents, moment, *texts = inputs
+        contexts = [transformer.embed_text(*texts) for _ in range(conditions)]
+        hiddens = transformer.embed_video(latents, moment, contexts, transformer.rope(latents))
+        transformer.transformer_blocks[0](*hiddens, token_chunk=token_chunk)
         velocities = [transformer.head(hidden, token_chunk=token_chunk).float() for hidden in hiddens]
     assert len(velocities) == conditions
     return live.peak

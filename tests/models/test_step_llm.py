@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.step_llm import Layer, StepLLM, StepLLMParams, alibi_slopes, sqrt_alibi
+from models.step_llm import Layer, StepLLM, StepLLMParams, alibi_slopes, slopes_on, sqrt_alibi
 from tests.golden.rule import PARITY, fill, golden, relative_error
 
 ROUNDING = {torch.float64: 1e-12, torch.float32: 5e-6}
@@ -71,6 +71,11 @@ def test_slopes_are_distinct_and_below_one_for_any_head_count():
     for heads in (1, 2, 3, 6, 8, 12):
         slopes = alibi_slopes(heads)
         assert len(set(slopes)) == heads and all(0 < slope < 1 for slope in slopes), heads
+
+
+def test_slopes_on_a_device_are_the_same_numbers():
+    for heads in range(1, 129):
+        assert torch.equal(slopes_on(heads, None), torch.tensor(alibi_slopes(heads))), heads
 
 
 def test_bias_is_the_root_of_the_distance_in_float32():

@@ -1,5 +1,6 @@
 """The video transformer: the recorded outputs, the ways of running it that must agree, and its memory."""
 
+import copy
 import itertools
 from dataclasses import replace
 
@@ -168,6 +169,31 @@ def test_a_block_built_alone_is_that_block():
     case.network.transformer_blocks[1](hiddens[0])
     assert slot(hiddens[1]) is None
     assert torch.equal(hiddens[0].tokens, hiddens[1].tokens)
+
+
+@torch.no_grad()
+def test_conditions_together_have_the_bits_of_each_alone():
+    """Also from keys and values that were computed before, by layers that left the block."""
+    for name in ("dit_t2v", "dit_ti2v"):
+        case = transformer_case(name)
+        network, given = case.network, case.conditions_of(0)
+        alone = [network.embed(*case.sample(0)[:2], *case.sample(i)[2:], **given) for i in range(2)]
+        for hidden in alone:
+            network.transformer_blocks[0](hidden)
+        latents, moment, *_ = case.sample(0)
+        contexts = [network.embed_text(*case.sample(i)[2:]) for i in range(2)]
+        together = network.embed_video(latents, moment, contexts, network.rope(latents), **given)
+        network.transformer_blocks[0](*together)
+        without = network.embed_video(latents, moment, [None, None], network.rope(latents), **given)
+        block = copy.deepcopy(network.transformer_blocks[0])
+        text = block.attn2.split_text()
+        block(*without, texts=[text.kv(context) for context in contexts])
+        for wanted, found, kept in zip(alone, together, without, strict=True):
+            assert torch.equal(wanted.tokens, found.tokens) and torch.equal(wanted.tokens, kept.tokens), name
+        with pytest.raises(ValueError, match="context"):
+            block(*without)
+        names = {*dict(block.named_parameters()), *(f"attn2.{key}" for key in dict(text.named_parameters()))}
+        assert names == set(dict(network.transformer_blocks[0].named_parameters())), name
 
 
 @torch.no_grad()

@@ -77,18 +77,16 @@ def steps_reserve(video: VideoShape, steps: int) -> list[int]:
         clip = torch.empty(1, 77, PARAMS.clip_width)
         with ReservedBytes() as memory:
             for _ in range(steps):
-                hiddens = [
-                    transformer.embed(
-                        latents.clone(), moment, prompt.clone(), clip.clone(),
-                        image_latents=latents.clone(), motion_score=5.0,
-                    )
-                    for _ in range(2)
-                ]  # fmt: skip
-                for hidden in hiddens * 2:
-                    transformer.transformer_blocks[0](hidden)
+                contexts = [transformer.embed_text(prompt.clone(), clip.clone()) for _ in range(2)]
+                hiddens = transformer.embed_video(
+                    latents.clone(), moment, contexts, transformer.rope(latents),
+                    image_latents=latents.clone(), motion_score=5.0,
+                )  # fmt: skip
+                for _ in range(2):
+                    transformer.transformer_blocks[0](*hiddens)
                 velocities = [transformer.head(hidden).float() for hidden in hiddens]
                 counts.append(memory.reserved)
-                del hiddens, hidden, velocities
+                del contexts, hiddens, velocities
     return counts
 
 

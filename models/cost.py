@@ -129,6 +129,17 @@ def denoise_bytes(
     return hidden + max(making_qkv, attending, feeding) + 2 * conditions * context + 4 * latents
 
 
+def text_kv_bytes(params: TransformerParams, dtype: torch.dtype) -> int:
+    """Keys and values of the longest text in one block."""
+    return 2 * CONTEXT_TOKENS * params.width * dtype.itemsize
+
+
+def text_projection_bytes(params: TransformerParams, dtype: torch.dtype, conditions: int) -> int:
+    """Activations while a block's keys and values of the longest texts are computed; its weights dequantised anew."""
+    context = CONTEXT_TOKENS * params.width * dtype.itemsize
+    return (conditions + 6) * context + 2 * params.width**2 * dtype.itemsize
+
+
 def prompt_bytes(params: StepLLMParams, dtype: torch.dtype) -> int:
     """Activations of Step-LLM over the longest prompt; its attention runs in float32 with a bias per head."""
     wide = dtype.itemsize

@@ -52,6 +52,7 @@ def _lines(settings: ResolvedSettings, data: dict[str, Any]) -> list[str]:
         f"  VRAM at most     {data['vram_peak_gb']:8.1f} GB",
         f"  RAM at most      {data['ram_peak_gb']:8.1f} GB",
         f"  blocks           {sources}; {data['slots']} slots",
+        *([f"  texts kept       {data['texts_kept_gb']:8.1f} GB"] if data["texts_kept_gb"] else []),
         f"  seconds per step {data['seconds_per_step']:8.1f}",
         *(f"  {speed:16s} {_time(seconds)}{_note(speed, data)}" for speed, seconds in data["seconds_by_speed"].items()),
         f"  assuming         {', '.join(f'{key} {_short(value)}' for key, value in data['assumptions'].items())}",

@@ -18,16 +18,17 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 
 class BufferKind(StrEnum):
-    """What a buffer is for. The first three are device memory, the others RAM."""
+    """What a buffer is for. The first four are device memory, the others RAM."""
 
     RESIDENT = "resident"  # weights that stay on the device
     SLOTS = "slots"  # streamed units, one after the other
     SCRATCH = "scratch"  # dequantised weights
+    TEXTS = "texts"  # keys and values of the cross-attention
     PINNED = "pinned"  # weights kept in RAM, registered where the driver allows it
     STAGING = "staging"  # units between disk and device
 
 
-ON_DEVICE = (BufferKind.RESIDENT, BufferKind.SLOTS, BufferKind.SCRATCH)
+ON_DEVICE = (BufferKind.RESIDENT, BufferKind.SLOTS, BufferKind.SCRATCH, BufferKind.TEXTS)
 
 
 class IntegrityError(RuntimeError):

@@ -21,17 +21,19 @@ from torch import Tensor, nn
 from models.checkpoint import build
 from models.geometry import VideoShape
 from models.step_llm import StepLLM
+from models.transformer import Transformer
 from models.vae import VAE
 from studio.errors import Cancelled, DoesNotFit
 from studio.memory import usage
 from studio.memory.allocator import ON_DEVICE, Allocator, BufferKind, IntegrityError, Machine
 from studio.memory.networks import ResidentNetwork, StreamedNetwork
 from studio.memory.oom import clear_frames, retry_on_oom
-from studio.memory.plan import Plan, RuntimeConfig, WeightMode
+from studio.memory.plan import ComponentPlan, Plan, RuntimeConfig, WeightMode
 from studio.memory.planning.plan_cache import PlanCache, SizeCache
 from studio.memory.planning.speeds import Speeds
-from studio.memory.sessions import Condition, TransformerSession, VAESession
+from studio.memory.sessions import TransformerSession, VAESession
 from studio.memory.streaming.backends import device_backend
+from studio.memory.texts import Condition
 
 __all__ = ["Condition", "MemoryManager", "MemoryUsage"]
 
@@ -40,6 +42,7 @@ NETWORK_OF = {
     "encode_text": "step_llm",
     "clip": "clip",
     "encode_image": "vae",
+    "texts": "transformer",
     "denoise": "transformer",
     "decode": "vae",
 }
@@ -60,6 +63,7 @@ class MemoryUsage:
     resident_bytes: int
     slot_bytes: int
     scratch_bytes: int
+    text_bytes: int
     pinned_bytes: int
     staging_bytes: int
     alloc_retries: int
@@ -143,14 +147,40 @@ class MemoryManager:
             finally:
                 self._release("clip")
 
+    def keep_texts(
+        self, video: VideoShape, texts: Sequence[Condition], *, cancelled: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Compute the cross-attention's keys and values of these texts, where the video's plan keeps them.
+
+        Texts that are kept already are not computed again; without this call the first step does it. Raises Cancelled
+        between blocks, StudioError, DoesNotFit.
+        """
+
+        attempts = 0
+
+        def keep(plan: Plan) -> None:
+            nonlocal attempts
+            attempts += 1
+            if (planned := plan.transformer.texts) is None:
+                return
+            network = self._transformer(plan.transformer)
+            if attempts > 1:
+                network.offload()  # blocks of the job before
+            body = cast(Transformer, network.load_body())
+            if network.texts is not None:
+                network.texts.keep(texts, body, planned.source, cancelled=cancelled)
+
+        if self._plans.fitting_plan(video).transformer.texts is not None:
+            with self._phase("texts", video), torch.no_grad():
+                self._retry("texts", video, keep)
+
     @contextmanager
     def transformer(self, video: VideoShape) -> Iterator[TransformerSession]:
         """The video transformer for one video; it stays on the device. DoesNotFit where no plan keeps the budgets."""
         self._plans.fitting_plan(video)
         with self._phase("denoise", video):
-            session = TransformerSession(
-                self._network("transformer"), self._device, partial(self._retry, "denoise", video)
-            )
+            retry, channels = partial(self._retry, "denoise", video), self._plans.latent_channels
+            session = TransformerSession(self._loaded_transformer, self._device, retry, channels)
             yield session
             if session.timing is not None:
                 self._plans.calibrate(video, *session.timing)
@@ -180,6 +210,7 @@ class MemoryManager:
             resident_bytes=allocated(BufferKind.RESIDENT),
             slot_bytes=allocated(BufferKind.SLOTS),
             scratch_bytes=allocated(BufferKind.SCRATCH),
+            text_bytes=allocated(BufferKind.TEXTS),
             pinned_bytes=allocated(BufferKind.PINNED),
             staging_bytes=allocated(BufferKind.STAGING),
             alloc_retries=usage.alloc_retries(self._device) - self._retries_before,
@@ -208,13 +239,31 @@ class MemoryManager:
         usage.release_cached_memory(self._device)
         self.check_integrity()
 
-    def _network(self, name: str) -> StreamedNetwork:
+    def _network(self, name: str, *, keeps_texts: bool = False) -> StreamedNetwork:
         if name not in self._streamed:
             module, files = build(self._parts[name], name)
             self._streamed[name] = StreamedNetwork(
-                module, files, self._dtype, self._allocator, self._backend, int8_compute=name in self._int8_compute
+                module,
+                files,
+                self._dtype,
+                self._allocator,
+                self._backend,
+                int8_compute=name in self._int8_compute,
+                keeps_texts=keeps_texts,
             )
         return self._streamed[name]
+
+    def _transformer(self, plan: ComponentPlan) -> StreamedNetwork:
+        """The transformer with the kind of blocks that a plan wants."""
+        keeps = plan.texts is not None
+        if "transformer" in self._streamed and (self._streamed["transformer"].texts is not None) != keeps:
+            self._release("transformer")
+        return self._network("transformer", keeps_texts=keeps)
+
+    def _loaded_transformer(self, plan: ComponentPlan) -> StreamedNetwork:
+        network = self._transformer(plan)
+        network.set_plan(plan)
+        return network
 
     def _load(self, name: str, dtype: torch.dtype) -> nn.Module:
         if name not in self._resident:

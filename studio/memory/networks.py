@@ -13,7 +13,9 @@ import torch
 from torch import nn
 
 from models.checkpoint import ComponentFiles, TensorEntry
+from models.layers import CrossAttention
 from models.quantized import UNITS, Scratch, int8_block, scratch_elements
+from models.transformer import Block
 from studio.errors import StudioError
 from studio.memory.allocator import Allocator, Buffer, BufferKind, IntegrityError
 from studio.memory.plan import ComponentPlan
@@ -22,6 +24,7 @@ from studio.memory.streaming.layout import Slot, UnitLayout
 from studio.memory.streaming.reader import UnitReader
 from studio.memory.streaming.sources import FileSource, PinnedSource, Source
 from studio.memory.streaming.streamer import Streamer
+from studio.memory.texts import KeptTexts
 
 
 class ResidentNetwork:
@@ -67,9 +70,11 @@ class StreamedNetwork:
         backend: DeviceBackend,
         *,
         int8_compute: bool = False,
+        keeps_texts: bool = False,
     ) -> None:
         """module: on the meta device, as `models.checkpoint.build` returns it. int8_compute: int8 units multiply in
-        int8. Opens the files; allocates nothing yet.
+        int8. keeps_texts: of the transformer, whose blocks then lack what projects texts. Opens the files; allocates
+        nothing yet.
         """
         self.name, self.dtype = files.component, dtype
         self._files, self._allocator = files, allocator
@@ -77,8 +82,12 @@ class StreamedNetwork:
         units = cast(nn.ModuleList, module.get_submodule(UNITS[self.name]))
         self.params: Any = module.params  # StepLLMParams or TransformerParams
         self.units, self._unit = len(units), units[0]
+        text_layers = cast(Block, self._unit).attn2.split_text() if keeps_texts else None
         if files.is_int8:
-            int8_block(self._unit, compute="int8" if int8_compute else "weight")
+            for part in (self._unit, text_layers):
+                if part is not None:
+                    int8_block(part, compute="int8" if int8_compute else "weight")
+        self.texts = None if text_layers is None else self._kept_texts(text_layers, backend)
         self.layout = UnitLayout.of(self._unit.state_dict())
         module.set_submodule(UNITS[self.name], nn.ModuleList())
         self._without_units = module
@@ -87,7 +96,8 @@ class StreamedNetwork:
         self._rest: ResidentNetwork | None = None
         self._scratch_buffers: list[Buffer] = []
         self._scratch: Scratch | None = None
-        self._reader = UnitReader(self.layout, [self._entries(unit) for unit in range(self.units)], allocator)
+        entries = [self._entries(unit, self.layout) for unit in range(self.units)]
+        self._reader = UnitReader(self.layout, entries, allocator)
         self._pinned = PinnedSource(self._reader, allocator, ThreadPoolExecutor(1, thread_name_prefix="unit-registrar"))
         sources: dict[str, Source] = {
             "pinned": self._pinned,
@@ -105,13 +115,18 @@ class StreamedNetwork:
             raise RuntimeError(f"The {self.name} is not on the device: call set_plan first.")
         return self._rest.module
 
+    def load_body(self) -> nn.Module:
+        """Load what lies outside of units. Raises as ResidentNetwork."""
+        if self._rest is None:
+            self._rest = ResidentNetwork(copy.deepcopy(self._without_units), self._files, self._allocator)
+        return self.body
+
     def set_plan(self, plan: ComponentPlan) -> None:
         """Load the body and allocate the plan's buffers. Raises as ResidentNetwork; then another plan may be set."""
         if plan == self.plan:
             return
         self.plan = None
-        if self._rest is None:
-            self._rest = ResidentNetwork(copy.deepcopy(self._without_units), self._files, self._allocator)
+        self.load_body()
         if self.scratch_bytes and self._scratch is None:
             self._allocate_scratch()
         self._streamer.set_plan(plan)
@@ -145,6 +160,8 @@ class StreamedNetwork:
         self._scratch = None
         while self._scratch_buffers:
             self._scratch_buffers.pop().release()
+        if self.texts is not None:
+            self.texts.release()
 
     def release(self) -> None:
         """Release all memory and close the files. The network cannot be used afterwards."""
@@ -163,19 +180,27 @@ class StreamedNetwork:
             found = (
                 self.units - len(plan.streamed), streamer.slots, self.layout.nbytes, self.rest_bytes, self.scratch_bytes
             )  # fmt: skip
-            if planned != found or streamer.resident_units != plan.resident:
+            texts_differ = (plan.texts is None) != (self.texts is None)
+            if planned != found or streamer.resident_units != plan.resident or texts_differ:
                 raise IntegrityError(f"The {self.name} has (residents, slots, bytes) {found}, its plan says {planned}")
         unit = self.layout.nbytes
         return {
             BufferKind.RESIDENT: len(streamer.resident_units) * unit + (self.rest_bytes if self._rest else 0),
             BufferKind.SLOTS: streamer.slots * unit,
             BufferKind.SCRATCH: self.scratch_bytes if self._scratch else 0,
+            BufferKind.TEXTS: self.texts.nbytes if self.texts else 0,
             BufferKind.PINNED: len(self._pinned.units) * unit,
             BufferKind.STAGING: streamer.staging_buffers * unit + self._reader.bounce_bytes,
         }
 
-    def _entries(self, unit: int) -> list[TensorEntry]:
-        return [self._files.entries[f"{UNITS[self.name]}.{unit}.{field.name}"] for field in self.layout.fields]
+    def _entries(self, unit: int, layout: UnitLayout, part: str = "") -> list[TensorEntry]:
+        """The tensors of a unit, or of a part of it ("attn2."), in the order of the layout."""
+        return [self._files.entries[f"{UNITS[self.name]}.{unit}.{part}{field.name}"] for field in layout.fields]
+
+    def _kept_texts(self, layers: CrossAttention, backend: DeviceBackend) -> KeptTexts:
+        layout = UnitLayout.of(layers.state_dict())
+        entries = [self._entries(unit, layout, "attn2.") for unit in range(self.units)]
+        return KeptTexts(layers, entries, self.dtype, self._allocator, backend)
 
     def _build_unit(self) -> nn.Module:
         unit = copy.deepcopy(self._unit)

@@ -64,12 +64,24 @@ class RuntimeConfig:
 
 
 @dataclass(frozen=True)
+class TextPlan:
+    """Keys and values of the cross-attention are kept on the device, at most `nbytes`.
+
+    source: where the layers that project a new text are read from, "cached" or "direct".
+    """
+
+    nbytes: int
+    source: str
+
+
+@dataclass(frozen=True)
 class ComponentPlan:
     """Where the units (transformer blocks or LLM layers) of one network are during a run.
 
     resident: units that stay on the device. slots: device buffers that the other units share; 0: none is streamed.
     source: one of SOURCES per unit. unit_bytes: one unit's flat buffer. rest_bytes: the tensors outside of units, which
-    are resident. scratch_bytes: device buffers for dequantised weights.
+    are resident. scratch_bytes: device buffers for dequantised weights. texts: units have no layers that project the
+    texts, of which keys and values are kept; None: every unit has them and projects the texts in each pass.
     """
 
     resident: tuple[int, ...]
@@ -78,6 +90,7 @@ class ComponentPlan:
     unit_bytes: int
     rest_bytes: int
     scratch_bytes: int = 0
+    texts: TextPlan | None = None
 
     def __post_init__(self) -> None:
         units = len(self.source)
@@ -118,9 +131,10 @@ class Plan:
 
         Keys stay and keep their types from version to version: fits (bool), reason (English sentence, "" where it
         fits), vram_peak_gb, ram_peak_gb, seconds_per_step, resident_blocks, streamed_blocks, slots, sources (source ->
-        blocks), vae_slice_frames, assumptions (name -> value).
+        blocks), vae_slice_frames, texts_kept_gb (0.0: blocks project the texts in every pass), assumptions (name ->
+        value).
         """
-        sources = self.transformer.source
+        sources, texts = self.transformer.source, self.transformer.texts
         return {
             "fits": self.fits,
             "reason": self.reason.get("en", ""),
@@ -132,5 +146,6 @@ class Plan:
             "slots": self.transformer.slots,
             "sources": {name: sources.count(name) for name in SOURCES if name in sources},
             "vae_slice_frames": self.vae_slice_frames,
+            "texts_kept_gb": round(texts.nbytes / GB, 3) if texts else 0.0,
             "assumptions": dict(self.assumptions),
         }

@@ -1,7 +1,6 @@
 """The pipeline's access to a network on the device: the loops over blocks and over frames."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from statistics import median, mode
 from time import monotonic
 from typing import TypeVar, cast
@@ -10,31 +9,32 @@ import torch
 from torch import Tensor
 
 from models.geometry import CHUNK_FRAMES, CHUNK_LATENTS
+from models.layers import Rope
 from models.transformer import Transformer
 from models.vae import VAE
 from studio.errors import Cancelled
 from studio.memory.networks import StreamedNetwork
-from studio.memory.plan import Plan
+from studio.memory.plan import ComponentPlan, Plan
+from studio.memory.texts import Condition
 
 Result = TypeVar("Result")
 # Runs work(plan) under the current plan; after an out-of-memory error again under a smaller one.
 Retry = Callable[[Callable[[Plan], Result]], Result]
 
 
-@dataclass(frozen=True)
-class Condition:
-    """An encoded text: prompt_embeds (1, l_valid, d), clip_embeds (1, 77, d2), on any device."""
-
-    prompt_embeds: Tensor
-    clip_embeds: Tensor
-
-
 class TransformerSession:
     """The video transformer for one video, loaded as the plan says."""
 
-    def __init__(self, network: StreamedNetwork, device: torch.device, retry: Retry) -> None:
-        self._network, self._device, self._retry = network, device, retry
+    def __init__(
+        self, load: Callable[[ComponentPlan], StreamedNetwork], device: torch.device, retry: Retry, channels: int
+    ) -> None:
+        """load: loads the transformer as a plan says, and returns it. channels: c of the latents (1, f, c, h, w)."""
+        self._load, self._device, self._retry, self.latent_channels = load, device, retry, channels
         self._timed: list[tuple[int, float]] = []
+        # On the device, once per video: contexts of texts that are not kept, the first image, the rotary tables.
+        self._contexts: list[tuple[Condition, Tensor]] = []
+        self._image: tuple[Tensor, Tensor] | None = None
+        self._rope: Rope | None = None
 
     @property
     def timing(self) -> tuple[int, float] | None:
@@ -47,11 +47,6 @@ class TransformerSession:
             return None
         commonest = mode(conditions for conditions, _ in steps)
         return commonest, median(seconds for conditions, seconds in steps if conditions == commonest)
-
-    @property
-    def latent_channels(self) -> int:
-        """c of the latents (1, f, c, h, w)."""
-        return int(self._network.params.in_channels)
 
     def velocities(
         self,
@@ -67,33 +62,37 @@ class TransformerSession:
         """One velocity (1, f, c, h, w) float32 per condition, on the device of `latents` (1, f, c, h, w).
 
         time: 0 (noise) to 1 (video). last: no step follows, so no block is prefetched for one. Each block is loaded
-        once and computes all conditions. Raises Cancelled between blocks, StudioError where a weight file cannot be
-        read or memory runs out under the smallest plan.
+        once and computes all conditions; from RAM nothing is copied within the pass but latents that lie there. Raises
+        Cancelled between blocks, StudioError where a weight file cannot be read or memory runs out under the smallest
+        plan.
         """
-        device, attempts = self._device, 0
-        moment = torch.tensor([time], dtype=torch.float32)
+        attempts = 0
 
         def step(plan: Plan) -> list[Tensor]:
             nonlocal attempts
             attempts += 1
-            self._network.set_plan(plan.transformer)
-            body = cast(Transformer, self._network.body)
-            hiddens = [
-                body.embed(
-                    latents.to(device),
-                    moment.to(device),
-                    condition.prompt_embeds.to(device),
-                    condition.clip_embeds.to(device),
-                    image_latents=None if image_latents is None else image_latents.to(device),
-                    motion_score=motion_score,
-                )
-                for condition in conditions
-            ]
-            for _, block in self._network.blocks(last=last):
+            network = self._load(plan.transformer)
+            body = cast(Transformer, network.body)
+            given, moment = latents.to(self._device), torch.full((1,), time, dtype=torch.float32, device=self._device)
+            contexts: list[Tensor | None] = [None] * len(conditions)
+            kept = None
+            if network.texts is not None and plan.transformer.texts is not None:
+                network.texts.keep(conditions, body, plan.transformer.texts.source, cancelled=cancelled)
+                kept = network.texts.blocks(conditions)
+            else:
+                contexts = [self._context(body, condition) for condition in conditions]
+            hiddens = body.embed_video(
+                given,
+                moment,
+                contexts,
+                self._rope_of(body, given),
+                image_latents=self._image_on_device(image_latents),
+                motion_score=motion_score,
+            )
+            for index, block in network.blocks(last=last):
                 if cancelled():
                     raise Cancelled
-                for hidden in hiddens:
-                    block(hidden)
+                block(*hiddens, texts=None if kept is None else [text[index] for text in kept])
             return [body.head(hidden).to(latents.device, torch.float32) for hidden in hiddens]
 
         began = monotonic()
@@ -101,6 +100,27 @@ class TransformerSession:
             velocities = self._retry(step)
         self._timed = [*self._timed, (len(conditions), monotonic() - began)] if attempts == 1 else []
         return velocities
+
+    def _context(self, body: Transformer, condition: Condition) -> Tensor:
+        """The context (1, l, D) of a text, on the device."""
+        for known, context in self._contexts:
+            if known is condition:
+                return context
+        embeds = condition.prompt_embeds.to(self._device), condition.clip_embeds.to(self._device)
+        self._contexts.append((condition, body.embed_text(*embeds)))
+        return self._contexts[-1][1]
+
+    def _image_on_device(self, image_latents: Tensor | None) -> Tensor | None:
+        if image_latents is None:
+            return None
+        if self._image is None or self._image[0] is not image_latents:
+            self._image = image_latents, image_latents.to(self._device)
+        return self._image[1]
+
+    def _rope_of(self, body: Transformer, latents: Tensor) -> Rope:
+        if self._rope is None:
+            self._rope = body.rope(latents)
+        return self._rope
 
 
 class VAESession:

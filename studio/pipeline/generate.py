@@ -42,6 +42,7 @@ def generate(
 
     with run.phase("encode_text"):
         texts = encode_text(run, text, guided=plan.is_guided)
+        engine.memory.keep_texts(settings.video_shape, texts, cancelled=cancelled)
     with run.phase("encode_image"):
         picture = cropped_picture(request)
         conditioning = Conditioning(texts, encode_image(run, picture, settings.video_shape), settings.motion_score)

@@ -18,7 +18,8 @@ sys.path.insert(0, str(ROOT))
 from models.geometry import VideoShape  # noqa: E402
 from studio.memory.plan import Budgets, Plan, WeightMode  # noqa: E402
 from studio.memory.planning.footprint import Architecture, ModelSizes  # noqa: E402
-from studio.memory.planning.planner import PlanRequest, plan_run  # noqa: E402
+from studio.memory.planning.peaks import PlanRequest  # noqa: E402
+from studio.memory.planning.planner import plan_run  # noqa: E402
 from studio.memory.planning.speeds import ASSUMED, Speeds, given_speeds  # noqa: E402
 from studio.units import GB  # noqa: E402
 from tests.bench.bench_networks import keep_line, machine  # noqa: E402

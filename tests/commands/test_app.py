@@ -247,6 +247,8 @@ def test_plan_needs_neither_weights_nor_a_card(capsys, tmp_path):
     assert plan["passes_by_speed"] == {"exact": 100, "fast": 58, "draft": 24} and not plan["calibrated"]
     seconds = plan["seconds_by_speed"]
     assert seconds["draft"] < 0.3 * seconds["exact"] < 0.6 * seconds["fast"] < 0.4 * seconds["exact"]
+    assert main([*words, "--vram", "24", "--ram", "64"]) == 0
+    assert f"texts kept {plan['texts_kept_gb']:14.1f} GB" in capsys.readouterr().out
     assert main([*words, "--vram", "4", "--ram", "64"]) == 1
     assert "It would fit with" in capsys.readouterr().out
     assert main([*words, "--height", "100", "--vram", "4"]) == 2

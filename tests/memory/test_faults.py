@@ -21,6 +21,7 @@ from tests.memory.tiny_model import (
     open_manager,
     slow_twin,
     with_sources,
+    with_texts_kept,
     write_model,
 )
 
@@ -61,7 +62,8 @@ def twin(folder):
 
 def open_mixed(folder, machine: Machine | None = None) -> MemoryManager:
     manager = open_manager(folder, machine=machine)
-    manager.set_plan(with_sources(manager.plan(VIDEO), MIXED, ["direct", "resident", "pinned"][:LAYERS], 2, 3))
+    plan = with_sources(manager.plan(VIDEO), MIXED, ["direct", "resident", "pinned"][:LAYERS], 2, 3)
+    manager.set_plan(with_texts_kept(manager, plan))
     return manager
 
 

@@ -2,28 +2,32 @@
 
 import os
 import random
+from itertools import product
 
 import pytest
 import torch
 
 from studio.checkpoints.quantize import int8_folders, quantize
 from studio.errors import Cancelled, StudioError
-from studio.memory.allocator import BufferKind
+from studio.memory.allocator import BufferKind, Machine
 from studio.memory.manager import Condition, MemoryManager
 from studio.memory.plan import WeightMode
 from tests.memory.tiny_model import (
     BLOCKS,
     CLIP_TEXTS,
+    CPU,
     LAYERS,
     PARTS,
     TEXTS,
     VIDEO,
     denoise,
+    encode,
     generate,
     noise,
     open_manager,
     slow_twin,
     with_sources,
+    with_texts_kept,
     write_model,
 )
 
@@ -38,8 +42,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def twins(folder):
-    with torch.inference_mode():
-        return {dtype: slow_twin(folder, dtype) for dtype in DTYPES}
+    return {dtype: slow_twin(folder, dtype) for dtype in DTYPES}
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +54,7 @@ def int8_parts(folder):
 
 @pytest.fixture(scope="module")
 def int8_twins(int8_parts):
-    with torch.inference_mode():
-        return {dtype: slow_twin(int8_parts, dtype)[0] for dtype in DTYPES}
+    return {dtype: slow_twin(int8_parts, dtype)[0] for dtype in DTYPES}
 
 
 def often(few: int, many: int):
@@ -135,6 +137,81 @@ def test_every_mode_gives_the_bits_of_the_slow_twin(folder, twins):
         assert torch.allclose(frames, twins[torch.float32][1], atol=5e-6), offload
         assert set(plan.source) <= sources, offload
         manager.release()
+
+
+def with_drawn_texts_kept(manager: MemoryManager, chance: random.Random, slots: int):
+    blocks = draw_sources(chance, BLOCKS)
+    plan = with_sources(manager.plan(VIDEO), blocks, ["direct"] * LAYERS, slots)
+    return with_texts_kept(manager, plan, chance.choice(("cached", "direct")))
+
+
+@often(few=1, many=20)
+def test_kept_texts_give_the_bits_of_texts_projected_in_every_pass(
+    tmp_path, folder, twins, int8_parts, int8_twins, seeds
+):
+    t2v = write_model(tmp_path, torch.bfloat16, takes_image=False)
+    cases = [
+        (folder, {}, {dtype: twins[dtype][0] for dtype in DTYPES}),
+        (int8_parts, {"weights": WeightMode.INT8}, int8_twins),
+    ]
+    cases.append((t2v, {}, {dtype: slow_twin(t2v, dtype)[0] for dtype in DTYPES}))
+    for seed in seeds:
+        for (parts, options, wanted), dtype in product(cases, DTYPES):
+            chance = random.Random(seed)
+            manager = open_manager(parts, dtype=dtype, **options)
+            manager.set_plan(plan := with_drawn_texts_kept(manager, chance, chance.randint(1, 3)))
+            assert torch.equal(denoise(manager), wanted[dtype]), (plan.transformer, dtype, options)
+            assert manager.usage().text_bytes > 0
+            manager.release()
+            assert manager.usage().text_bytes == 0
+
+
+def test_a_text_is_projected_once_and_the_last_two_are_kept(folder, twins):
+    reads: list[int] = []
+
+    class CountingMachine(Machine):
+        def read(self, file, buffers, offset):
+            reads.append(offset)
+            return super().read(file, buffers, offset)
+
+    def keeping(texts: list[Condition]) -> int:
+        before = len(reads)
+        manager.keep_texts(VIDEO, texts)
+        return len(reads) - before
+
+    manager = open_manager(folder, machine=CountingMachine(CPU))
+    manager.set_plan(with_texts_kept(manager, manager.plan(VIDEO)))
+    one, two = encode(manager)
+    again = Condition(one.prompt_embeds.clone(), one.clip_embeds.clone())
+    other = Condition(one.prompt_embeds + 1, one.clip_embeds)
+    assert keeping([one, two]) > 0 == keeping([two]) == keeping([again, two])
+    kept = manager.usage().text_bytes
+    assert keeping([other, two]) > 0 and manager.usage().text_bytes == kept
+    assert keeping([one]) > 0 == keeping([one, two]), "the other one left"
+    assert manager.usage().slot_bytes == manager.usage().staging_bytes == 0
+    assert torch.equal(denoise(manager), twins[torch.float32][0])
+    manager.release()
+
+
+def test_a_plan_without_kept_texts_replaces_the_network_with_the_same_bits(folder, twins):
+    manager = open_manager(folder)
+    base = manager.plan(VIDEO)
+    for plan in (with_texts_kept(manager, base), base, with_texts_kept(manager, base)):
+        manager.set_plan(plan)
+        assert torch.equal(denoise(manager), twins[torch.float32][0])
+        assert (manager.usage().text_bytes > 0) == (plan.transformer.texts is not None)
+    manager.release()
+
+
+def test_keeping_texts_can_be_cancelled_and_leaves_nothing(folder):
+    manager = open_manager(folder)
+    manager.set_plan(with_texts_kept(manager, manager.plan(VIDEO)))
+    texts, looks = encode(manager), iter([False, True])
+    with pytest.raises(Cancelled):
+        manager.keep_texts(VIDEO, texts, cancelled=lambda: next(looks))
+    manager.check_integrity()
+    assert manager.usage().text_bytes == 0
+    manager.release()
 
 
 def test_the_counts_follow_the_plan(folder):

@@ -51,12 +51,17 @@ class NetworkSizes:
 
 @dataclass(frozen=True)
 class ModelSizes:
-    """Sizes of a model in one compute dtype and weight mode."""
+    """Sizes of a model in one compute dtype and weight mode.
+
+    transformer_without_text: with blocks that lack the layers which project texts; text_layers: those layers.
+    """
 
     architecture: Architecture
     dtype: torch.dtype
     weights: WeightMode
     transformer: NetworkSizes
+    transformer_without_text: NetworkSizes
+    text_layers: NetworkSizes
     step_llm: NetworkSizes
     clip_bytes: int
     vae_bytes: int
@@ -66,14 +71,17 @@ class ModelSizes:
         """The networks are built on the meta device; CLIP is float32 always."""
         transformer, llm = architecture.transformer, architecture.step_llm
         with torch.device("meta"):
-            block, layer = Block(transformer), Layer(llm)
+            block, without_text, layer = Block(transformer), Block(transformer), Layer(llm)
             around_blocks = Transformer(replace(transformer, layers=0))
             around_layers = StepLLM(replace(llm, layers=0))
+        text_layers = without_text.attn2.split_text()
         return cls(
             architecture=architecture,
             dtype=dtype,
             weights=weights,
             transformer=_network(transformer.layers, block, around_blocks, dtype, weights),
+            transformer_without_text=_network(transformer.layers, without_text, around_blocks, dtype, weights),
+            text_layers=_network(transformer.layers, text_layers, nn.Module(), dtype, weights),
             step_llm=_network(llm.layers, layer, around_layers, dtype, weights.of_step_llm),
             clip_bytes=cost.clip_parameters(architecture.clip) * torch.float32.itemsize,
             vae_bytes=_layout_bytes(_vae(architecture.vae), dtype),
@@ -84,6 +92,20 @@ class ModelSizes:
         int8_products = self.weights is WeightMode.INT8_COMPUTE
         params = self.architecture.transformer
         return cost.denoise_bytes(params, video, self.dtype, conditions, int8_products=int8_products)
+
+    def kept_text_bytes(self, conditions: int) -> int:
+        """Keys and values of the longest texts in all blocks."""
+        params = self.architecture.transformer
+        return conditions * params.layers * cost.text_kv_bytes(params, self.dtype)
+
+    @property
+    def keeping_texts_saves(self) -> bool:
+        """Whether two texts' keys and values take less than the layers that compute them."""
+        return self.kept_text_bytes(2) < self.text_layers.units * self.text_layers.unit_bytes
+
+    def text_projection_bytes(self, conditions: int) -> int:
+        """Activations while keys and values are computed, dequantised weights included."""
+        return cost.text_projection_bytes(self.architecture.transformer, self.dtype, conditions)
 
     def prompt_bytes(self) -> int:
         """Activations of Step-LLM over the longest prompt."""

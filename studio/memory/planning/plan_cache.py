@@ -14,7 +14,7 @@ from studio.errors import DoesNotFit
 from studio.memory.plan import Plan, RuntimeConfig, WeightMode
 from studio.memory.planning import planner
 from studio.memory.planning.footprint import Architecture, ModelSizes
-from studio.memory.planning.planner import HOST_BASE_BYTES, PlanRequest
+from studio.memory.planning.peaks import HOST_BASE_BYTES, PlanRequest
 from studio.memory.planning.speeds import ASSUMED
 from studio.memory.streaming.reader import BOUNCE_BYTES
 from studio.memory.usage import CAP_SLACK_BYTES, CUDA_CONTEXT_BYTES
@@ -90,6 +90,11 @@ class PlanCache:
         if device == "cuda":
             return budgets.vram_bytes - CUDA_CONTEXT_BYTES - CAP_SLACK_BYTES
         return budgets.ram_bytes - HOST_BASE_BYTES[device] - BOUNCE_BYTES
+
+    @property
+    def latent_channels(self) -> int:
+        """c of the latents (1, f, c, h, w)."""
+        return self._sizes.sizes(self._config.weights).architecture.transformer.in_channels
 
     def calibrate(self, video: VideoShape, conditions: int, seconds: float) -> None:
         """Correct the speeds by the seconds that a step took in steady state; plans are made anew."""

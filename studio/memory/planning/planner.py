@@ -3,67 +3,39 @@
 The phases of a generation (text, first image, denoising, decoding) use the device one after the other; each has to keep
 the budgets. As many transformer blocks are resident as fit, evenly spaced among the streamed ones, so that copies are
 spread over the step. Streamed blocks are pinned in RAM as far as the budget goes; the others are read from disk.
+
+Keys and values of the texts are kept, and the layers that compute them read once per new text, where that lets a step
+be faster or more blocks be resident; not where everything fits as it is.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from models.geometry import CHUNK_FRAMES, PIXELS_PER_LATENT, VideoShape
-from studio.memory.plan import OFFLOADS, Budgets, ComponentPlan, Plan, WeightMode
+from studio.memory.plan import OFFLOADS, ComponentPlan, Plan, TextPlan, WeightMode
 from studio.memory.planning import timing
 from studio.memory.planning.explain import Remedy, Shortage, explain
 from studio.memory.planning.footprint import ModelSizes, NetworkSizes
+from studio.memory.planning.peaks import HOST_BASE_BYTES, SLOTS, PlanRequest, needed_vram, peaks, phases
 from studio.memory.planning.speeds import Speeds
-from studio.memory.streaming.reader import BOUNCE_BYTES
-from studio.memory.streaming.streamer import STAGING_BUFFERS
 from studio.memory.usage import CAP_SLACK_BYTES, CUDA_CONTEXT_BYTES
 from studio.units import GB
 
-SLOTS = 2  # one computes while the other is filled; a third slot gains more as a resident block
 VAE_SLICES = (2, 1)  # frames decoded at once, largest first; with more the decoder needs over 6.5 GB at 544x992
-# Anonymous memory of a process that has loaded PyTorch and its libraries. Assumed; stated in every plan.
-HOST_BASE_BYTES = {"cuda": 1536 << 20, "cpu": 384 << 20}
-WORKSPACE_BYTES = {"cuda": 96 << 20, "cpu": 32 << 20}  # of matrix libraries, assumed
-ALLOCATOR_SLACK = {"cuda": 0.04, "cpu": 0.02}  # rounding and gaps of the allocator, as a share of activations
-# The same for decoding on CUDA, by frames at once: the caches that convolutions keep for later frames leave gaps that
-# little else fits into (counted by tests/memory/planning/test_reserved.py).
-DECODE_GAPS = {1: 0.18, 2: 0.25}
-CONVOLUTION_BYTES = 128 << 20  # workspaces of cuDNN, assumed
-DRIVER_PAGE = 2 << 20  # PyTorch's allocator takes memory from the driver in multiples of this
-PIECES_IN_RAM = 6  # float32 copies of a decoded slice between the device and the file
 TIE = 1e-9
 CORRECTED = ", corrected by a run"
 
 
 @dataclass(frozen=True)
-class PlanRequest:
-    """Everything that a plan depends on.
-
-    device: "cuda", or "cpu", where RAM is the only budget. conditions: 2 with guidance. int8_sizes: the same model with
-    int8 weights, to tell whether they would fit where nothing else does; None: they are in use or not possible.
-    """
-
-    sizes: ModelSizes
-    video: VideoShape
-    budgets: Budgets
-    speeds: Speeds
-    device: str = "cuda"
-    offload: str = "auto"
-    conditions: int = 2
-    int8_sizes: ModelSizes | None = None
-
-    @property
-    def on_cpu(self) -> bool:
-        return self.device == "cpu"
-
-
-@dataclass(frozen=True)
 class _Choice:
-    """The decisions of a plan: resident blocks, slots, slots of Step-LLM (0: resident), frames decoded at once."""
+    """The decisions of a plan: resident blocks, slots, whether the texts' keys and values are kept, slots of Step-LLM
+    (0: resident), frames decoded at once."""
 
     resident: int
     slots: int
+    keeps_texts: bool
     llm_slots: int = SLOTS
     vae_slice: int = VAE_SLICES[-1]
 
@@ -75,10 +47,35 @@ def plan_run(request: PlanRequest) -> Plan:
     smallest = _compose(request, _smallest_choice(request))
     if not smallest.fits:
         return _timed(request, replace(smallest, reason=_what_would_fit(request, smallest)))
-    fitting = [_timed(request, plan) for choice in _choices(request) if (plan := _compose(request, choice)).fits]
-    best = min(plan.seconds_per_step for plan in fitting) * (1 + TIE)
-    fast = (plan for plan in fitting if plan.seconds_per_step <= best)
-    return _coarser_slices(request, max(fast, key=lambda plan: len(plan.transformer.resident)))
+    fitting = [plan for choice in _choices(request) if (plan := _compose(request, choice)).fits]
+    if fitting[0].transformer.streamed:
+        return _coarser_slices(request, _fastest(request, fitting))
+    return _coarser_slices(request, _timed(request, fitting[0]))
+
+
+def _fastest(request: PlanRequest, plans: Iterable[Plan]) -> Plan:
+    """The fastest plan; of equally fast ones the one with most resident blocks, then with the lowest peak of VRAM."""
+
+    def place(plan: Plan) -> tuple[float, int, int]:
+        return plan.seconds_per_step, -len(plan.transformer.resident), plan.vram_peak_bytes
+
+    found: list[Plan] = []
+    compute = timing.block_seconds(request.sizes, request.video, request.conditions, request.speeds)
+    plans = [replace(plan, seconds_per_step=_least_seconds(request, plan, compute)) for plan in plans]
+    for plan in sorted(plans, key=place):  # the first that takes no more than its longest queue is the best
+        if found and plan.seconds_per_step > min(each.seconds_per_step for each in found):
+            break
+        found.append(_timed(request, plan))
+        if found[-1].seconds_per_step <= plan.seconds_per_step * (1 + TIE):
+            break
+    best = min(plan.seconds_per_step for plan in found) * (1 + TIE)
+    return min((plan for plan in found if plan.seconds_per_step <= best), key=lambda plan: place(plan)[1:])
+
+
+def _least_seconds(request: PlanRequest, plan: Plan, compute: float) -> float:
+    """No step of a plan takes less than its longest queue."""
+    queues = timing.queue_seconds(plan.transformer, compute, request.speeds, on_cpu=request.on_cpu)
+    return max(queues.values())
 
 
 def step_down(request: PlanRequest, plan: Plan, phase: str = "denoise") -> Plan | None:
@@ -87,15 +84,17 @@ def step_down(request: PlanRequest, plan: Plan, phase: str = "denoise") -> Plan 
     denoise: fewer resident blocks, then fewer slots. decode: fewer frames at once. encode_text: fewer slots of
     Step-LLM. Results are bit-identical.
     """
-    choice = _choice_of(plan)
+    choice, before = _choice_of(plan), phase_bytes(request, plan)[phase]
     if phase == "decode":
         finer = [size for size in VAE_SLICES if size < choice.vae_slice]
         smaller = [replace(choice, vae_slice=size) for size in finer]
     elif phase == "encode_text":
         smaller = [replace(choice, llm_slots=choice.llm_slots - 1)] if choice.llm_slots > 1 else []
     else:
-        smaller = list(_fewer_blocks(request.sizes.transformer.units, choice))
-    return _timed(request, _compose(request, smaller[0])) if smaller else None
+        smaller = list(_fewer_blocks(request.sizes, choice))
+    plans = (_compose(request, each) for each in smaller)
+    found = next((plan for plan in plans if phase_bytes(request, plan)[phase] < before), None)
+    return None if found is None else _timed(request, found)
 
 
 def calibrate(request: PlanRequest, plan: Plan, measured_seconds: float) -> Speeds:
@@ -127,7 +126,7 @@ def step_seconds(request: PlanRequest, plan: Plan, *, cold: bool = False) -> flo
 
 def phase_bytes(request: PlanRequest, plan: Plan) -> dict[str, int]:
     """Phase -> bytes of its network and activations on the device, without the CUDA context."""
-    return _phases(request, plan.transformer, plan.step_llm, plan.vae_slice_frames)
+    return phases(request, plan.transformer, plan.step_llm, plan.vae_slice_frames)
 
 
 def phase_seconds(request: PlanRequest, plan: Plan, colour_clips: tuple[int, int] = (0, 0)) -> dict[str, float]:
@@ -136,9 +135,10 @@ def phase_seconds(request: PlanRequest, plan: Plan, colour_clips: tuple[int, int
     sizes, speeds = request.sizes, request.speeds
     layer = timing.layer_seconds(sizes, speeds)
     vae = sizes.vae_bytes / speeds.disk_gbps / 1e9
+    read = sizes.clip_bytes + (sizes.text_layers.units * sizes.text_layers.unit_bytes if plan.transformer.texts else 0)
     return {
         "encode_text": timing.pass_seconds(plan.step_llm, layer, speeds, on_cpu=request.on_cpu, cold=True)
-        + sizes.clip_bytes / speeds.disk_gbps / 1e9,
+        + read / speeds.disk_gbps / 1e9,
         "encode_image": vae + timing.encode_seconds(sizes, request.video, speeds),
         "colours": vae + timing.colours_seconds(sizes, *colour_clips, speeds),
         "first_step": step_seconds(request, plan, cold=True),
@@ -164,37 +164,46 @@ def _coarser_slices(request: PlanRequest, plan: Plan) -> Plan:
 def _choices(request: PlanRequest) -> Iterator[_Choice]:
     """The choices to compare; the last one needs the least memory."""
     units, llm_slots = request.sizes.transformer.units, _llm_slots(request)
+    keeps = sorted({False, request.sizes.keeping_texts_saves})
     if request.offload in ("auto", "none"):
-        yield _Choice(units, 0, llm_slots)
+        yield from (_Choice(units, 0, keep, llm_slots) for keep in keeps)
     if request.offload == "auto":
         for resident in range(units - SLOTS - 1, 0, -1):
-            yield _Choice(resident, SLOTS, llm_slots)
+            yield from (_Choice(resident, SLOTS, keep, llm_slots) for keep in keeps)
     if request.offload != "none":
-        yield _Choice(0, min(SLOTS, units), llm_slots)
+        yield from (_Choice(0, min(SLOTS, units), keep, llm_slots) for keep in keeps)
         yield _smallest_choice(request)
 
 
 def _smallest_choice(request: PlanRequest) -> _Choice:
+    sizes = request.sizes
     if request.offload == "none":
-        return _Choice(request.sizes.transformer.units, 0, llm_slots=0)
-    return _Choice(0, 1, llm_slots=1)
+        return _Choice(sizes.transformer.units, 0, sizes.keeping_texts_saves, llm_slots=0)
+    return _Choice(0, 1, sizes.kept_text_bytes(request.conditions) < sizes.text_layers.unit_bytes, llm_slots=1)
 
 
 def _llm_slots(request: PlanRequest) -> int:
     """0 where nothing may be streamed, 1 where two do not fit."""
     if request.offload == "none":
         return 0
-    two = _compose(request, _Choice(0, 1, llm_slots=SLOTS))
+    two = _compose(request, replace(_smallest_choice(request), llm_slots=SLOTS))
     return SLOTS if two.fits else 1
 
 
 def _choice_of(plan: Plan) -> _Choice:
-    return _Choice(len(plan.transformer.resident), plan.transformer.slots, plan.step_llm.slots, plan.vae_slice_frames)
+    blocks = plan.transformer
+    return _Choice(
+        len(blocks.resident), blocks.slots, blocks.texts is not None, plan.step_llm.slots, plan.vae_slice_frames
+    )
 
 
-def _fewer_blocks(units: int, choice: _Choice) -> Iterator[_Choice]:
-    """Choices that hold fewer blocks on the device: a quarter of the residents at a time, then one slot alone."""
-    held = choice.resident + choice.slots
+def _fewer_blocks(sizes: ModelSizes, choice: _Choice) -> Iterator[_Choice]:
+    """Choices with smaller blocks, then with fewer on the device: a quarter of the residents at a time, then one slot
+    alone, then without the keys and values of texts."""
+    units, held = sizes.transformer.units, choice.resident + choice.slots
+    if sizes.keeping_texts_saves and not choice.keeps_texts and choice.resident:
+        choice = replace(choice, keeps_texts=True)
+        yield choice
     resident = choice.resident
     while resident:
         resident -= max(resident // 4, 1)
@@ -203,6 +212,8 @@ def _fewer_blocks(units: int, choice: _Choice) -> Iterator[_Choice]:
             yield replace(choice, resident=resident, slots=slots)
     if held > 1:
         yield replace(choice, resident=0, slots=1)
+    if choice.keeps_texts:
+        yield replace(choice, resident=0, slots=1, keeps_texts=False)
 
 
 def _compose(request: PlanRequest, choice: _Choice) -> Plan:
@@ -210,7 +221,7 @@ def _compose(request: PlanRequest, choice: _Choice) -> Plan:
     network = request.sizes.step_llm
     llm = _component(network, 0 if choice.llm_slots else network.units, choice.llm_slots, _llm_source(request))
     transformer = _transformer(request, choice, llm)
-    vram, ram = _peaks(request, transformer, llm, choice.vae_slice)
+    vram, ram = peaks(request, transformer, llm, choice.vae_slice)
     return Plan(
         video=request.video,
         transformer=transformer,
@@ -219,7 +230,7 @@ def _compose(request: PlanRequest, choice: _Choice) -> Plan:
         vram_peak_bytes=vram,
         ram_peak_bytes=ram,
         seconds_per_step=0.0,
-        fits=_needed_vram(vram) <= request.budgets.vram_bytes and ram <= request.budgets.ram_bytes,
+        fits=needed_vram(vram) <= request.budgets.vram_bytes and ram <= request.budgets.ram_bytes,
         reason={},
         assumptions=_assumptions(request),
     )
@@ -230,34 +241,39 @@ def _timed(request: PlanRequest, plan: Plan) -> Plan:
 
 
 def _llm_source(request: PlanRequest) -> str:
-    """Step-LLM runs once per new prompt: its layers are not worth pinned RAM, the page cache will do."""
+    """Of Step-LLM and of the layers that project texts. They run once per new prompt: not worth pinned RAM."""
     return "direct" if request.offload == "disk" else "cached"
 
 
 def _transformer(request: PlanRequest, choice: _Choice, llm: ComponentPlan) -> ComponentPlan:
     """Streamed blocks are pinned in RAM as far as the budget goes; those from disk are evenly spaced among them."""
-    network = request.sizes.transformer
+    sizes = request.sizes
+    network = sizes.transformer_without_text if choice.keeps_texts else sizes.transformer
     disk = "cached" if request.offload == "blocks" else "direct"
     plan = _component(network, choice.resident, choice.slots, disk)
+    if choice.keeps_texts:
+        plan = replace(plan, texts=TextPlan(sizes.kept_text_bytes(request.conditions), _llm_source(request)))
     if request.offload == "disk" or (request.on_cpu and request.offload == "auto"):
         return plan  # on a CPU a pinned copy would only be copied within RAM
     streamed = plan.streamed
     if network.unit_bytes * len(streamed) <= request.budgets.ram_bytes:  # where all are pinned, no staging is needed
         pinned = _with_source(plan, streamed, "pinned")
-        if _peaks(request, pinned, llm, choice.vae_slice)[1] <= request.budgets.ram_bytes:
+        if peaks(request, pinned, llm, choice.vae_slice)[1] <= request.budgets.ram_bytes:
             return pinned
-    room = request.budgets.ram_bytes - _peaks(request, plan, llm, choice.vae_slice)[1]
+    room = request.budgets.ram_bytes - peaks(request, plan, llm, choice.vae_slice)[1]
     count = min(max(room // network.unit_bytes, 0), max(len(streamed) - 1, 0))
     from_disk = set(evenly(len(streamed) - count, len(streamed)))
     return _with_source(plan, (unit for turn, unit in enumerate(streamed) if turn not in from_disk), "pinned")
 
 
+@lru_cache
 def _component(network: NetworkSizes, resident: int, slots: int, source: str) -> ComponentPlan:
     staying = evenly(resident, network.units) if resident else ()
+    stays = set(staying)
     return ComponentPlan(
         resident=staying,
         slots=slots,
-        source=tuple("resident" if unit in set(staying) else source for unit in range(network.units)),
+        source=tuple("resident" if unit in stays else source for unit in range(network.units)),
         unit_bytes=network.unit_bytes,
         rest_bytes=network.rest_bytes,
         scratch_bytes=network.scratch_bytes,
@@ -267,59 +283,6 @@ def _component(network: NetworkSizes, resident: int, slots: int, source: str) ->
 def _with_source(plan: ComponentPlan, units: Iterable[int], source: str) -> ComponentPlan:
     changed = set(units)
     return replace(plan, source=tuple(source if unit in changed else was for unit, was in enumerate(plan.source)))
-
-
-def _peaks(request: PlanRequest, transformer: ComponentPlan, llm: ComponentPlan, vae_slice: int) -> tuple[int, int]:
-    """Highest (VRAM, RAM) in bytes; on a CPU all of it is RAM."""
-    on_device = {name: _segments(number) for name, number in _phases(request, transformer, llm, vae_slice).items()}
-    worst = max(on_device.values())
-    pinned = transformer.source.count("pinned") * transformer.unit_bytes
-    host = HOST_BASE_BYTES[request.device] + pinned + BOUNCE_BYTES
-    if request.on_cpu:
-        return 0, host + worst
-    frame = request.video.height * request.video.width * 3 * 4
-    transient = max(_staging(transformer), _staging(llm), PIECES_IN_RAM * vae_slice * frame)
-    return CUDA_CONTEXT_BYTES + worst, host + transient
-
-
-def _phases(request: PlanRequest, transformer: ComponentPlan, llm: ComponentPlan, vae_slice: int) -> dict[str, int]:
-    sizes, video = request.sizes, request.video
-
-    def working(activations: int) -> int:
-        return int(activations * (1 + ALLOCATOR_SLACK[request.device])) + WORKSPACE_BYTES[request.device]
-
-    def convolving(activations: int, gaps: float) -> int:
-        if request.on_cpu:
-            return sizes.vae_bytes + working(activations)
-        return sizes.vae_bytes + int(activations * (1 + gaps)) + WORKSPACE_BYTES["cuda"] + CONVOLUTION_BYTES
-
-    gaps = DECODE_GAPS[min(vae_slice, max(DECODE_GAPS))]
-    phases = {
-        "encode_text": _weights(llm) + working(sizes.prompt_bytes()),
-        "clip": sizes.clip_bytes + working(0),
-        "denoise": _weights(transformer) + working(sizes.denoise_bytes(video, request.conditions)),
-        "decode": convolving(sizes.decode_bytes(video, vae_slice), gaps),
-    }
-    if sizes.architecture.transformer.takes_image:
-        phases["encode_image"] = convolving(sizes.encode_image_bytes(video), DECODE_GAPS[1])
-    return phases
-
-
-def _weights(plan: ComponentPlan) -> int:
-    return (len(plan.resident) + plan.slots) * plan.unit_bytes + plan.rest_bytes + plan.scratch_bytes
-
-
-def _staging(plan: ComponentPlan) -> int:
-    return 0 if set(plan.source) == {"pinned"} else STAGING_BUFFERS * plan.unit_bytes
-
-
-def _needed_vram(peak: int) -> int:
-    """The budget that a peak needs; 0 on a CPU, which has no VRAM."""
-    return peak + CAP_SLACK_BYTES if peak else 0
-
-
-def _segments(nbytes: int) -> int:
-    return -(-nbytes // DRIVER_PAGE) * DRIVER_PAGE
 
 
 def _assumptions(request: PlanRequest) -> dict[str, Any]:
@@ -347,7 +310,7 @@ def _assumptions(request: PlanRequest) -> dict[str, Any]:
 
 def _what_would_fit(request: PlanRequest, smallest: Plan) -> dict[str, str]:
     """The reason of a plan that does not fit; every change that it names was tried alone and fits."""
-    vram = Shortage("VRAM", _needed_vram(smallest.vram_peak_bytes), request.budgets.vram_bytes)
+    vram = Shortage("VRAM", needed_vram(smallest.vram_peak_bytes), request.budgets.vram_bytes)
     ram = Shortage("RAM", smallest.ram_peak_bytes, request.budgets.ram_bytes)
     return explain((lack for lack in (vram, ram) if lack.need_bytes > lack.have_bytes), _remedies(request))
 

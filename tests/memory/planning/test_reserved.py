@@ -12,7 +12,7 @@ from models import cost
 from models.geometry import VideoShape
 from models.transformer import Transformer, TransformerParams
 from models.vae import VAE
-from studio.memory.planning import planner
+from studio.memory.planning import peaks, planner
 from studio.memory.planning.footprint import Architecture, ModelSizes
 from studio.units import GB
 from tests.memory.planning.reserved import LARGE_PAGE, STEP, Pool, ReservedBytes
@@ -96,7 +96,7 @@ def test_a_step_reserves_what_the_planner_says_and_the_next_no_more(frames):
     first, second, third = steps_reserve(video, 3)
     assert second == third
     sizes = ModelSizes.of(Architecture(transformer=PARAMS), torch.bfloat16)
-    planned = sizes.denoise_bytes(video, 2) * (1 + planner.ALLOCATOR_SLACK["cuda"])
+    planned = sizes.denoise_bytes(video, 2) * (1 + peaks.ALLOCATOR_SLACK["cuda"])
     assert 0.9 * planned <= second <= planned, f"{second / GB:.3f} GB reserved, {planned / GB:.3f} planned"
 
 
@@ -110,7 +110,7 @@ def test_a_decode_reserves_what_the_planner_says(meta_kernels, chunks, slice_fra
     with torch.no_grad(), ReservedBytes() as memory:
         for piece in vae.decode_chunks(latents, slice_frames=slice_frames):
             del piece
-    gaps = 1 + planner.DECODE_GAPS[slice_frames]
+    gaps = 1 + peaks.DECODE_GAPS[slice_frames]
     planned = gaps * vae.peak_decode_bytes(544, 992, torch.bfloat16, slice_frames)
     assert 0.95 * planned <= memory.reserved <= planned, f"{memory.reserved / GB:.3f} GB, {planned / GB:.3f} planned"
 

@@ -1,0 +1,105 @@
+"""Bytes that each phase of a plan takes, and the peaks over all of them."""
+
+from dataclasses import dataclass
+
+from models.geometry import VideoShape
+from studio.memory.plan import Budgets, ComponentPlan
+from studio.memory.planning.footprint import ModelSizes
+from studio.memory.planning.speeds import Speeds
+from studio.memory.streaming.reader import BOUNCE_BYTES
+from studio.memory.streaming.streamer import STAGING_BUFFERS
+from studio.memory.usage import CAP_SLACK_BYTES, CUDA_CONTEXT_BYTES
+
+SLOTS = 2  # one computes while the other is filled; a third slot gains more as a resident block
+# Anonymous memory of a process that has loaded PyTorch and its libraries. Assumed; stated in every plan.
+HOST_BASE_BYTES = {"cuda": 1536 << 20, "cpu": 384 << 20}
+WORKSPACE_BYTES = {"cuda": 96 << 20, "cpu": 32 << 20}  # of matrix libraries, assumed
+ALLOCATOR_SLACK = {"cuda": 0.04, "cpu": 0.02}  # rounding and gaps of the allocator, as a share of activations
+# The same for decoding on CUDA, by frames at once: the caches that convolutions keep for later frames leave gaps that
+# little else fits into (counted by tests/memory/planning/test_reserved.py).
+DECODE_GAPS = {1: 0.18, 2: 0.25}
+CONVOLUTION_BYTES = 128 << 20  # workspaces of cuDNN, assumed
+DRIVER_PAGE = 2 << 20  # PyTorch's allocator takes memory from the driver in multiples of this
+PIECES_IN_RAM = 6  # float32 copies of a decoded slice between the device and the file
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """Everything that a plan depends on.
+
+    device: "cuda", or "cpu", where RAM is the only budget. conditions: 2 with guidance. int8_sizes: the same model with
+    int8 weights, to tell whether they would fit where nothing else does; None: they are in use or not possible.
+    """
+
+    sizes: ModelSizes
+    video: VideoShape
+    budgets: Budgets
+    speeds: Speeds
+    device: str = "cuda"
+    offload: str = "auto"
+    conditions: int = 2
+    int8_sizes: ModelSizes | None = None
+
+    @property
+    def on_cpu(self) -> bool:
+        return self.device == "cpu"
+
+
+def peaks(request: PlanRequest, transformer: ComponentPlan, llm: ComponentPlan, vae_slice: int) -> tuple[int, int]:
+    """Highest (VRAM, RAM) in bytes over the phases; on a CPU all of it is RAM."""
+    on_device = {name: _segments(number) for name, number in phases(request, transformer, llm, vae_slice).items()}
+    worst = max(on_device.values())
+    pinned = transformer.source.count("pinned") * transformer.unit_bytes
+    host = HOST_BASE_BYTES[request.device] + pinned + BOUNCE_BYTES
+    if request.on_cpu:
+        return 0, host + worst
+    frame = request.video.height * request.video.width * 3 * 4
+    texts = STAGING_BUFFERS * request.sizes.text_layers.unit_bytes if transformer.texts else 0
+    transient = max(_staging(transformer) + texts, _staging(llm), PIECES_IN_RAM * vae_slice * frame)
+    return CUDA_CONTEXT_BYTES + worst, host + transient
+
+
+def phases(request: PlanRequest, transformer: ComponentPlan, llm: ComponentPlan, vae_slice: int) -> dict[str, int]:
+    """Phase -> bytes of its network and activations on the device, without the CUDA context; 0: does not take place."""
+    sizes, video = request.sizes, request.video
+
+    def working(activations: int) -> int:
+        return int(activations * (1 + ALLOCATOR_SLACK[request.device])) + WORKSPACE_BYTES[request.device]
+
+    def convolving(activations: int, gaps: float) -> int:
+        if request.on_cpu:
+            return sizes.vae_bytes + working(activations)
+        return sizes.vae_bytes + int(activations * (1 + gaps)) + WORKSPACE_BYTES["cuda"] + CONVOLUTION_BYTES
+
+    gaps = DECODE_GAPS[min(vae_slice, max(DECODE_GAPS))]
+    phases = {
+        "encode_text": _weights(llm) + working(sizes.prompt_bytes()),
+        "clip": sizes.clip_bytes + working(0),
+        "texts": 0,
+        "denoise": _weights(transformer) + working(sizes.denoise_bytes(video, request.conditions)),
+        "decode": convolving(sizes.decode_bytes(video, vae_slice), gaps),
+    }
+    if transformer.texts:
+        projecting = working(sizes.text_projection_bytes(request.conditions))
+        phases["texts"] = _weights(transformer) + SLOTS * sizes.text_layers.unit_bytes + projecting
+    if sizes.architecture.transformer.takes_image:
+        phases["encode_image"] = convolving(sizes.encode_image_bytes(video), DECODE_GAPS[1])
+    return phases
+
+
+def _weights(plan: ComponentPlan) -> int:
+    units = (len(plan.resident) + plan.slots) * plan.unit_bytes
+    return units + plan.rest_bytes + plan.scratch_bytes + (plan.texts.nbytes if plan.texts else 0)
+
+
+def _staging(plan: ComponentPlan) -> int:
+    return 0 if set(plan.source) == {"pinned"} else STAGING_BUFFERS * plan.unit_bytes
+
+
+def needed_vram(peak: int) -> int:
+    """The budget that a peak needs; 0 on a CPU, which has no VRAM."""
+    return peak + CAP_SLACK_BYTES if peak else 0
+
+
+def _segments(nbytes: int) -> int:
+    return -(-nbytes // DRIVER_PAGE) * DRIVER_PAGE

@@ -129,6 +129,7 @@ class StudioConfig:
     embedding_cache_gb: float
     upload_limit_mb: int
     image_limit_megapixels: int
+    key_rate: int
 
 
 def load_models(folder: Path = ROOT / "configs" / "models") -> dict[str, ModelConfig]:

@@ -35,4 +35,82 @@ HTTP_MESSAGES: dict[str, tuple[str, str]] = {
         "The uploaded file is no longer here: choose it again.",
         "上传的文件已不存在：请重新选择。",
     ),
+    "key_name": (
+        "A key's name has 1 to 64 letters, digits, dots, dashes or underscores; {value!r} has not.",
+        "密钥名称须为 1 到 64 个字母、数字、点、横线或下划线；{value!r} 不符合。",
+    ),
+    "key_exists": (
+        "There is a key named {name} already: choose another name, or revoke it first.",
+        "已有名为 {name} 的密钥：请换一个名称，或先吊销它。",
+    ),
+    "key_absent": (
+        "There is no key named {name!r}; the keys are: {known}.",
+        "没有名为 {name!r} 的密钥；现有：{known}。",
+    ),
+    "keys_unreadable": (
+        "The API keys in {file} cannot be read ({reason}): no key opens anything. Remove the file and make new keys.",
+        "无法读取 {file} 中的 API 密钥（{reason}）：所有密钥均无效。请删除该文件并重新创建密钥。",
+    ),
+    "video_absent": ("There is no video {value!r} here.", "此处没有视频 {value!r}。"),
+    "video_unready": (
+        "The video is {state}: its file is there once its status is completed.",
+        "视频状态为 {state}：完成后才有文件。",
+    ),
+    "video_file_gone": ("The file is no longer on the disk of this machine.", "该文件已不在本机磁盘上。"),
+    "video_not_running": ("The video is {state}: there is nothing to stop.", "视频状态为 {state}：没有可停止的任务。"),
+    "video_not_resumable": (
+        "The video is {state}: only a failed or stopped one can be resumed.",
+        "视频状态为 {state}：只有失败或已停止的才能继续。",
+    ),
+    "video_cancelled": ("The video was stopped by request.", "视频已按请求停止。"),
+    "video_interrupted": (
+        "The program ended while it made the video: resume it, and it goes on from where it was.",
+        "程序在生成过程中退出：可继续，将从中断处接着生成。",
+    ),
+    "request_unreadable": (
+        "The request could not be read ({reason}): send multipart/form-data or an object in json.",
+        "无法读取请求（{reason}）：请发送 multipart/form-data 或 json 对象。",
+    ),
+    "request_key": (
+        "An Idempotency-Key has 1 to {limit} printable characters: send another one.",
+        "Idempotency-Key 须为 1 到 {limit} 个可打印字符：请更换。",
+    ),
+    "request_key_reused": (
+        "This Idempotency-Key was sent with another request before: take a new one for a new video.",
+        "该 Idempotency-Key 已用于另一请求：新视频请使用新的键。",
+    ),
+    "field_unknown": (
+        "There is no field {field!r}; the fields are: {known}.",
+        "没有名为 {field!r} 的字段；可用字段：{known}。",
+    ),
+    "field_twice": (
+        "{field} is given twice (also as {other}): give it once.",
+        "{field} 重复给出（另见 {other}）：请只给一次。",
+    ),
+    "field_text": ("{field} must be a text.", "{field} 必须是文本。"),
+    "field_object": ("{field} must be an object of fields.", "{field} 必须是由字段组成的对象。"),
+    "remix_field": (
+        "A remix keeps its model and its picture: leave {field} out, or ask for a new video.",
+        "remix 沿用原模型和图片：请去掉 {field}，或新建视频。",
+    ),
+    "size_form": (
+        "{field} is {value!r}, it must be WIDTHxHEIGHT, for example 992x544.",
+        "{field} 为 {value!r}，格式须为“宽x高”，例如 992x544。",
+    ),
+    "fps_fixed": (
+        "Videos have {fps} frames per second: leave {field} {value} out.",
+        "视频固定为每秒 {fps} 帧：请去掉 {field} {value}。",
+    ),
+    "preset_unknown": (
+        "There is no preset {value!r} for that model; the presets are: {known}.",
+        "该模型没有预设 {value!r}；可用预设：{known}。",
+    ),
+    "image_remote": (
+        "Addresses and file ids of pictures are not opened: send the picture itself, as a file in {field} or as data:image/png;base64,...",
+        "不会打开图片地址或文件编号：请直接发送图片，作为 {field} 文件或 data:image/png;base64,...",
+    ),
+    "streams_busy": (
+        "Too many clients follow events just now: ask for the video instead.",
+        "当前订阅事件的客户端过多：请改为查询视频。",
+    ),
 }

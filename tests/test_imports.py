@@ -41,8 +41,9 @@ ROOMS = {
     "studio.service": ("service", ("queue", "shared")),
     "studio.evals": ("evals", ("service", "queue", "shared")),
     "studio.ui": ("ui", ("service", "queue", "shared")),
+    "studio.api": ("api", ("service", "queue", "shared")),
     "studio.nano": ("nano", PIPELINE),
-    "studio.commands": ("commands", ("ui", "evals", "service", "queue", "nano", *PIPELINE)),
+    "studio.commands": ("commands", ("ui", "api", "evals", "service", "queue", "nano", *PIPELINE)),
     "studio.__main__": ("app", ("commands",)),
     "app": ("app", ("commands",)),
 }

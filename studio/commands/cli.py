@@ -99,6 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
     calibrate.add_argument("--quick", action="store_true", help="compare 6 rules instead of 48: a coarser choice")
 
     _queue_flags(commands.add_parser("queue", help="see and change what waits", parents=[machine]))
+    _key_flags(commands.add_parser("key", help="make, list and revoke keys of the HTTP API"))
 
     worker = commands.add_parser("worker", parents=[machine])  # started by the page, not by people
     worker.add_argument("--queue", type=Path, required=True)
@@ -143,6 +144,21 @@ def _page_flags(parser: argparse.ArgumentParser) -> None:
         help="another name under which the page is reached, https://NAME behind a TLS proxy; may be repeated",
     )
     group.add_argument("--inbrowser", action="store_true", help="open the browser")
+
+
+def _key_flags(parser: argparse.ArgumentParser) -> None:
+    """`key new NAME`, `key list`, `key revoke NAME`."""
+    place = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    place.add_argument("--output-dir", type=Path, help="of the page that takes the key (default ./outputs)")
+    actions = parser.add_subparsers(dest="action", metavar="action", required=True)
+    new = actions.add_parser("new", help="make a key and print it, once", parents=[place])
+    new.add_argument("name", help="by which it is listed and revoked")
+    new.add_argument(
+        "--scope", choices=("read", "write"), default="write", help="read: look and fetch; write (default): everything"
+    )
+    new.add_argument("--rate", type=int, help="requests a minute (default: key_rate of configs/studio.yaml)")
+    actions.add_parser("list", help="names, scopes and rates", parents=[place])
+    actions.add_parser("revoke", help="make a key worthless", parents=[place]).add_argument("name")
 
 
 def _generate_flags(parser: argparse.ArgumentParser) -> None:

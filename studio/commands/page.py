@@ -9,6 +9,8 @@ from contextlib import closing
 from pathlib import Path
 
 from studio import IS_INSTALLED
+from studio.api.keys import KEYS_FILE, Keys
+from studio.api.routes import api_endpoints
 from studio.commands.machine import engine_options, find_model, studio_config
 from studio.commands.signals import stopping
 from studio.config import ROOT, StudioConfig, load_camera_moves, load_examples, load_models, load_presets
@@ -57,7 +59,8 @@ def run(options: argparse.Namespace) -> int:
     with stopping("Closing.") as stop:
         supervisor.start()
         try:
-            with closing(serve(backend, _serve_options(options))):
+            beside = api_endpoints(backend, Keys(folder / KEYS_FILE))
+            with closing(serve(backend, _serve_options(options), beside)):
                 while not stop.is_set():
                     time.sleep(POLL_SECONDS)
         finally:

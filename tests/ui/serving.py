@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from studio.queue.job import Job, JobState
+from studio.service.endpoints import NOTHING, Endpoints
 from studio.settings import GenerationSettings
 from studio.ui.server import Served, ServeOptions, serve
 from tests.ui.fake_backend import FakeBackend, Pace
@@ -29,9 +30,9 @@ def finished_backend(folder: Path) -> tuple[FakeBackend, Job]:
 
 
 @contextmanager
-def serving(fake: FakeBackend, **options: Any) -> Iterator[Served]:
-    """A page on a port that nobody else has."""
-    served = serve(fake.backend, ServeOptions(port=0, **options))
+def serving(fake: FakeBackend, beside: Endpoints = NOTHING, **options: Any) -> Iterator[Served]:
+    """A page, and what is beside it, on a port that nobody else has."""
+    served = serve(fake.backend, ServeOptions(port=0, **options), beside)
     try:
         yield served
     finally:

@@ -13,22 +13,33 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
+from studio.api.keys import KEYS_FILE, Keys
+from studio.api.operations import OPERATIONS
+from studio.api.routes import api_endpoints
 from tests.ui.serving import finished_backend, member_of, serving
 
-# What is served; open: without a login.
+# What is served; open: without a login. Keyed: for keys alone, which tests/api/test_rules.py tries.
 OPEN = {("GET", "/login"), ("POST", "/login"), ("POST", "/logout"), ("GET", "/robots.txt"), ("GET", "/favicon.ico")}
-SERVED = OPEN | {
-    ("GET", "/"),
-    ("GET", "/assets/{path:path}"),
-    ("GET", "/static/{path:path}"),
-    ("GET", "/theme.css"),
-    ("GET", "/studio/alive"),
-    ("GET", "/studio/media/{id}/{kind}"),
-    ("GET", "/gradio_api/app_id"),
-    ("GET", "/gradio_api/upload_progress"),
-    ("POST", "/gradio_api/upload"),
-    ("POST", "/gradio_api/run/{api_name}"),  # for the name "predict" alone
-}
+OPEN |= {(operation.method, operation.path) for operation in OPERATIONS if operation.open}
+PEOPLES = {(operation.method, operation.path) for operation in OPERATIONS if operation.person}
+KEYED = {(operation.method, operation.path) for operation in OPERATIONS} - OPEN - PEOPLES
+SERVED = (
+    OPEN
+    | PEOPLES
+    | KEYED
+    | {
+        ("GET", "/"),
+        ("GET", "/assets/{path:path}"),
+        ("GET", "/static/{path:path}"),
+        ("GET", "/theme.css"),
+        ("GET", "/studio/alive"),
+        ("GET", "/studio/media/{id}/{kind}"),
+        ("GET", "/gradio_api/app_id"),
+        ("GET", "/gradio_api/upload_progress"),
+        ("POST", "/gradio_api/upload"),
+        ("POST", "/gradio_api/run/{api_name}"),  # for the name "predict" alone
+    }
+)
 # Routes that gradio has and the page does not need. Those with a slash at the end are the same routes again.
 CLOSED = {
     "GET": """/config /openapi.json /manifest.json /monitoring /monitoring/summary /monitoring/{key} /pwa_icon
@@ -75,7 +86,8 @@ def routes(router, prefix=""):
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     fake, _ = finished_backend(tmp_path_factory.mktemp("routes"))
-    with serving(fake, auth=(("ada", "lovelace"),)) as page:
+    beside = api_endpoints(fake.backend, Keys(fake.backend.queue.folder / KEYS_FILE))
+    with serving(fake, beside, auth=(("ada", "lovelace"),)) as page:
         yield page
 
 
@@ -95,7 +107,7 @@ def table(served):
 
 
 def test_every_route_is_listed(table):
-    assert sum(is_served for _, _, is_served, _ in table) < 25
+    assert sum(is_served for _, _, is_served, _ in table) < 48
 
 
 @dataclass(frozen=True)
@@ -113,6 +125,8 @@ class Case:
     def is_right(self, status):
         if self.is_foreign:
             return status == 403
+        if ("GET" if self.method == "HEAD" else self.method, self.path.replace("/x", "/{id}")) in KEYED:
+            return status == 401
         if not (self.is_member or self.is_open):
             return status == (303 if (self.method, self.path) == ("GET", "/") else 401)
         if not self.is_served:
@@ -151,5 +165,5 @@ def test_every_route_answers_as_its_kind_of_origin_may_hear(served, table, caplo
         cookies = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
     cases = list(all_cases(table))
     found = asyncio.run(statuses(served, cases, cookies))
-    assert len(cases) > 1500
+    assert len(cases) > 1800
     assert [(case, status) for case, status in zip(cases, found, strict=True) if not case.is_right(status)] == []

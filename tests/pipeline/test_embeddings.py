@@ -20,12 +20,17 @@ def test_a_text_comes_back_bit_for_bit(tmp_path):
     assert cache.get("猫", "other encoder") is None and cache.get("狗", "f") is None
 
 
-def test_a_damaged_file_counts_as_absent(tmp_path):
+def test_what_cannot_be_read_counts_as_absent(tmp_path):
     cache = EmbeddingCache(tmp_path, 1)
     cache.put("a", "f", TENSORS)
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:100])
     assert cache.get("a", "f") is None and not file.exists()
+    cache = EmbeddingCache(tmp_path, 0)
+    cache._path("a", "f").mkdir()
+    assert cache.get("a", "f") is None
+    cache.put("a", "f", TENSORS)  # neither written over nor trimmed
+    assert cache.get("a", "f") is None
 
 
 def test_the_least_recently_used_leave_above_the_cap(tmp_path):
@@ -67,14 +72,6 @@ def test_another_process_may_trim_the_cache_at_any_time(tmp_path):
     assert not list(tmp_path.iterdir())
     shutil.rmtree(tmp_path)
     assert EmbeddingCache(tmp_path, 1).get("a", "f") is None
-
-
-def test_what_is_no_readable_file_counts_as_absent(tmp_path):
-    cache = EmbeddingCache(tmp_path, 0)
-    cache._path("a", "f").mkdir()
-    assert cache.get("a", "f") is None
-    cache.put("a", "f", TENSORS)  # neither written over nor trimmed
-    assert cache.get("a", "f") is None
 
 
 def test_a_failed_write_is_silent(tmp_path):

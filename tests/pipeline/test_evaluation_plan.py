@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -92,23 +93,16 @@ def test_falling_guidance_ends_in_passes_alone() -> None:
     assert plan.nodes[0].guidance == 5.0 and plan.nodes[-1].guidance == 1.0
 
 
-def test_a_calibration_serves_up_to_its_guidance() -> None:
-    found = Calibration(Rule(20, 5.0, 1.0), None, 50, 9.0, {})
-    plan = make_plan(50, 13.0, 9.0, Speed.FAST, calibration=found)
-    assert plan.calibrated and len(plan.nodes) == 20 and plan.theta == 1.0
-    assert plan.times[:-1] == refined_times(20, 5.0)
-    assert not make_plan(50, 13.0, 12.0, Speed.FAST, calibration=found).calibrated
+def test_a_calibration_serves_up_to_its_guidance_and_its_draft_keeps_it() -> None:
+    found = Calibration(Rule(20, 5.0, 1.0), Rule(12, 3.0, 0.6), 50, 9.0, {})
+    for speed, rule in ((Speed.FAST, found.fast), (Speed.DRAFT, found.draft)):
+        plan = make_plan(50, 13.0, 9.0, speed, calibration=found)
+        assert plan.calibrated and {node.guidance for node in plan.nodes} == {9.0} and plan.theta == rule.theta
+        assert plan.times[:-1] == refined_times(rule.nodes, rule.k)
+        assert make_plan(50, 13.0, 12.0, speed, calibration=found) == make_plan(50, 13.0, 12.0, speed)
+    alone = replace(found, draft=None)
+    assert make_plan(50, 13.0, 9.0, Speed.DRAFT, calibration=alone) == make_plan(50, 13.0, 9.0, Speed.DRAFT)
     assert make_plan(50, 13.0, 9.0, calibration=found) == make_plan(50, 13.0, 9.0)
-
-
-def test_a_calibrated_draft_keeps_its_guidance() -> None:
-    found, without = Calibration(Rule(20, 5.0, 1.0), Rule(12, 3.0, 0.6), 50, 9.0, {}), {"calibration": None}
-    plan = make_plan(50, 13.0, 9.0, Speed.DRAFT, calibration=found)
-    assert plan.calibrated and {node.guidance for node in plan.nodes} == {9.0}
-    assert plan.times[:-1] == refined_times(12, 3.0) and plan.theta == 0.6
-    assert make_plan(50, 13.0, 12.0, Speed.DRAFT, calibration=found) == make_plan(
-        50, 13.0, 12.0, Speed.DRAFT, **without
-    )
 
 
 def test_fewer_steps_shrink_a_calibrated_rule_by_their_root() -> None:

@@ -35,7 +35,15 @@ def test_noise_is_the_same_on_every_machine():
     assert hashlib.sha256(drawn.numpy().tobytes()).hexdigest() == GOLDEN_NOISE
 
 
-def test_guidance():
+def test_guidance_takes_two_passes_and_none_one():
+    asked = []
+
+    def noted(latents, node):
+        asked.append(node.passes)
+        return passes(latents, node)
+
+    list(denoise(start(), PLANS[-1], noted))
+    assert asked == [2] * 7 + [1] * 3
     conditional, unconditional = torch.tensor([3.0]), torch.tensor([1.0])
     assert guide([conditional, unconditional], 9.0).item() == 1 + 9 * 2
     assert guide([conditional], 1.0) is conditional
@@ -70,17 +78,6 @@ def test_a_run_that_goes_on_from_any_step_has_the_same_bits():
             rest = [step.state for step in denoise(state, plan, passes)]
             assert [s.step for s in rest] == list(range(state.step + 1, len(plan.nodes) + 1))
             assert torch.equal((rest or [state])[-1].latents, states[-1].latents)
-
-
-def test_a_node_without_guidance_has_one_pass():
-    asked = []
-
-    def noted(latents, node):
-        asked.append(node.passes)
-        return passes(latents, node)
-
-    list(denoise(start(), PLANS[-1], noted))
-    assert asked == [2] * 7 + [1] * 3
 
 
 def test_a_velocity_that_grows_makes_an_euler_step_and_is_counted():

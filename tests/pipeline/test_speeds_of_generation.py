@@ -95,14 +95,6 @@ def test_the_file_tells_the_plan_and_another_run_repeats_it(open_tiny, tmp_path)
     assert rerun_plan(record, dataclasses.replace(again.settings, infer_steps=9)) is None
 
 
-def test_unguided_plans_read_no_negative_prompt(open_tiny, tmp_path):
-    engine = open_tiny("step-video-t2v")
-    request = make_request(engine, tmp_path, "alone", cfg_scale=1.0, speed="fast")
-    run(request, engine)
-    record = json.loads((tmp_path / "alone.json").read_text())
-    assert record["forwards"]["unconditional"] == 0
-
-
 def test_the_time_left_follows_passes_not_steps(open_tiny, tmp_path):
     """Of four nodes the last two have one pass each."""
     engine = open_tiny("step-video-t2v")

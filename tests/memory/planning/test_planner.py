@@ -75,11 +75,15 @@ def test_sizes_are_those_of_the_public_checkpoints():
     assert sizes.vae_bytes == pytest.approx(2 * 498_818_819, rel=1e-4)
 
 
-def test_int8_takes_052():
+def test_int8_takes_052_and_computing_in_it_no_scratch_but_room_for_its_sums():
     for name in ("transformer", "step_llm"):
         full, int8 = (getattr(public(weights), name) for weights in (NONE, INT8))
         assert int8.unit_bytes / full.unit_bytes <= 0.52
         assert full.scratch_bytes == 0 < int8.scratch_bytes < full.unit_bytes
+    int8, compute = public(INT8), public(INT8_COMPUTE)
+    assert compute.transformer.scratch_bytes == 0 < int8.transformer.scratch_bytes
+    assert compute.step_llm == int8.step_llm and compute.transformer.unit_bytes == int8.transformer.unit_bytes
+    assert compute.denoise_bytes(FULL[17], 2) > int8.denoise_bytes(FULL[17], 2)
 
 
 def test_configs_of_installed_components_win_over_public_sizes():
@@ -93,17 +97,12 @@ def test_configs_of_installed_components_win_over_public_sizes():
 # ---- anchors (research/memory.md 7.5, issue 3): bytes of PyTorch's allocator, the context apart
 
 
-def test_204_frames_at_full_size_need_at_most():
+def test_full_size_needs_at_most():
+    """204 frames; decoding; and of RAM, with everything on disk."""
     for weights, offload, most in ((NONE, "none", 67), (NONE, "blocks", 11), (INT8, "blocks", 8.5)):
         plan = plan_run(request(204, 80, 128, weights, offload=offload))
         assert plan.fits and plan.vram_peak_bytes - CUDA_CONTEXT_BYTES <= most * GB, (weights, offload)
-
-
-def test_decoding_at_full_size_needs_at_most_six_and_a_half_gb():
     assert all(public().decode_bytes(FULL[204], size) <= 6.5 * GB for size in planner.VAE_SLICES)
-
-
-def test_from_disk_ten_gb_of_ram_are_enough():
     assert plan_run(request(204, 80, 128, offload="disk")).ram_peak_bytes <= 10 * GB
 
 
@@ -118,25 +117,17 @@ def test_streaming_is_hidden_behind_computation_from_51_frames_on():
 
 
 def test_a_step_takes_its_arithmetic():
-    """102 frames at 544x992 are 3.85e15 linear and 3.40e15 attention FLOP a step (research/speed.md 7.1)."""
+    """102 frames at 544x992 are 3.85e15 linear and 3.40e15 attention FLOP a step (research/speed.md 7.1).
+
+    Products in int8 take their own measured speed.
+    """
     speeds = Speeds(tflops=100, attention_tflops=50, memory_gbps=1e9, link_gbps=1e9, disk_gbps=1e9)
-    plan = plan_run(request(102, 80, 128, speeds=speeds))
-    assert plan.seconds_per_step == pytest.approx(38.5 + 68.0 + 0.8, rel=0.01)
-
-
-def test_products_in_int8_take_their_measured_speed():
-    speeds = Speeds(tflops=100, attention_tflops=50, memory_gbps=1e9, link_gbps=1e9, disk_gbps=1e9, int8_tflops=200)
-    for int8_tflops, linear in ((200, 38.5 / 2), (None, 38.5)):
-        made = request(102, 80, 128, INT8_COMPUTE, speeds=replace(speeds, int8_tflops=int8_tflops))
-        assert plan_run(made).seconds_per_step == pytest.approx(linear + 68.0 + 0.8, rel=0.01)
-        assert plan_run(made).assumptions["int8_tflops"] == int8_tflops
-
-
-def test_computing_in_int8_needs_no_scratch_but_room_for_its_sums():
-    int8, compute = public(INT8), public(INT8_COMPUTE)
-    assert compute.transformer.scratch_bytes == 0 < int8.transformer.scratch_bytes
-    assert compute.step_llm == int8.step_llm and compute.transformer.unit_bytes == int8.transformer.unit_bytes
-    assert compute.denoise_bytes(FULL[17], 2) > int8.denoise_bytes(FULL[17], 2)
+    for weights, int8_tflops, linear in (
+        (NONE, None, 38.5), (INT8_COMPUTE, None, 38.5), (INT8_COMPUTE, 200, 38.5 / 2),
+    ):  # fmt: skip
+        plan = plan_run(request(102, 80, 128, weights, speeds=replace(speeds, int8_tflops=int8_tflops)))
+        assert plan.seconds_per_step == pytest.approx(linear + 68.0 + 0.8, rel=0.01), (weights, int8_tflops)
+        assert weights is NONE or plan.assumptions["int8_tflops"] == int8_tflops
 
 
 def test_a_step_from_a_slow_disk_takes_the_reading():
@@ -308,10 +299,12 @@ def test_none_keeps_all_resident_or_refuses_with_the_remedy():
     assert "--offload auto" in refused.reason["en"] and "int8" in refused.reason["en"]
 
 
-def test_blocks_streams_everything_from_ram_and_disk_everything_from_disk():
+def test_blocks_streams_everything_from_ram_and_disk_from_disk_and_other_words_are_refused():
     blocks, disk = (plan_run(request(51, 80, 128, offload=offload)) for offload in ("blocks", "disk"))
     assert set(blocks.transformer.source) == {"pinned"} and set(disk.transformer.source) == {"direct"}
     assert blocks.ram_peak_bytes - disk.ram_peak_bytes > 50 * GB
+    with pytest.raises(ValueError, match="offload"):
+        plan_run(request(offload="some"))
 
 
 def test_ram_that_does_not_reach_for_all_blocks_is_used_for_some():
@@ -347,11 +340,7 @@ def test_plans_leave_a_little_of_the_vram_free():
     assert plan_run(request(204, budgets=exactly)).vram_peak_bytes < plan.vram_peak_bytes
 
 
-def test_short_of_ram_says_ram():
-    assert "of RAM (1.0 GB may be used)" in plan_run(request(51, 24, 1)).reason["en"]
-
-
-def test_both_languages_say_the_same_numbers_and_flags():
+def test_both_languages_say_what_is_short_with_the_same_numbers_and_flags():
     reasons = [plan_run(made).reason for made in (
         request(204, 7.3, 64, int8_sizes=public(INT8)), request(204, 48, 1, offload="none"),
     )]  # fmt: skip
@@ -359,6 +348,7 @@ def test_both_languages_say_the_same_numbers_and_flags():
         english, chinese = (re.findall(r"[\d.]*\d|--[a-z0-9]+", reason[language]) for language in ("en", "zh"))
         assert english == chinese and len(english) > 5
         assert re.search("[\u4e00-\u9fff]", reason["zh"]) and not re.search("[\u4e00-\u9fff]", reason["en"])
+    assert "of RAM (1.0 GB may be used)" in plan_run(request(51, 24, 1)).reason["en"]
     assert "显存" in reasons[0]["zh"] and "；--vram" in reasons[0]["zh"] and "内存" in reasons[1]["zh"]
 
 
@@ -380,8 +370,3 @@ def test_evenly_begins_with_the_first_and_repeats_none():
     for count, total in ((1, 1), (3, 7), (7, 7), (5, 48), (47, 48)):
         chosen = evenly(count, total)
         assert len(set(chosen)) == count and chosen[0] == 0 and max(chosen) < total, (count, total)
-
-
-def test_an_unknown_mode_is_refused():
-    with pytest.raises(ValueError, match="offload"):
-        plan_run(request(offload="some"))

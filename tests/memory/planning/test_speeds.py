@@ -95,13 +95,10 @@ def test_measured_once_then_remembered(tmp_path, monkeypatch):
     assert load_speeds(tmp_path / "cache", CPU) == corrected
 
 
-def test_a_damaged_file_is_measured_anew(tmp_path):
+def test_what_cannot_be_read_or_written_is_measured_anew(tmp_path):
     for content in ("", "[1]", '{"a": {"tflops": 1}}', '{"a": 3}'):
         (tmp_path / FILE_NAME).write_text(content)
         assert load_speeds(tmp_path, CPU, clock=ticking()).origin == "measured on this machine", content
-
-
-def test_a_folder_that_cannot_be_written_is_no_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
     found = load_speeds(tmp_path / "file", CPU, clock=ticking())
     assert found.tflops > 0 and found.disk_gbps == ASSUMED["cuda"].disk_gbps
@@ -143,7 +140,7 @@ def disks(tmp_path, monkeypatch) -> list[Path | None]:
     return reads
 
 
-def test_each_disk_has_its_speed_and_is_read_once(tmp_path, disks):
+def test_each_disk_has_its_speed_and_is_read_once_unless_for_a_longer_file(tmp_path, disks):
     cache, slow, fast = tmp_path / "cache", tmp_path / "slow" / "weights", tmp_path / "fast" / "weights"
     for _ in range(2):
         assert load_speeds(cache, CPU, slow).disk_gbps == 0.1
@@ -154,14 +151,11 @@ def test_each_disk_has_its_speed_and_is_read_once(tmp_path, disks):
     remember(cache, CPU, replace(load_speeds(cache, CPU, fast), disk_gbps=5.0))
     assert [load_speeds(cache, CPU, weights).disk_gbps for weights in (slow, fast)] == [0.1, 5.0]
     assert len(disks) == 3
-
-
-def test_a_longer_file_is_worth_another_measurement_and_a_shorter_one_is_not(tmp_path, disks):
-    short, long = tmp_path / "fast" / "weights", tmp_path / "fast" / "more"
-    long.write_bytes(bytes(100_000))
-    for weights in (short, long, short):
-        load_speeds(tmp_path / "cache", CPU, weights)
-    assert disks == [short, long]
+    longer = fast.with_name("more")
+    longer.write_bytes(bytes(100_000))
+    for weights in (fast, longer, fast):
+        load_speeds(cache, CPU, weights)
+    assert disks == [slow, fast, None, longer]
 
 
 def test_an_unknown_device_is_assumed_but_its_disk_is_measured(tmp_path, disks):

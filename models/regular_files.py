@@ -8,7 +8,7 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -53,22 +53,33 @@ def read_up_to(file: BinaryIO, count: int) -> bytes:
 
 
 @contextmanager
-def reading(path: Path, problem: str = "cannot be read") -> Iterator[None]:
-    """Whatever the reader of this one file raises inside becomes CheckpointError: the path, `problem`, the reason.
+def parsing(refuse: Callable[[Exception], Exception], *own: type[Exception]) -> Iterator[None]:
+    """Whatever a parser of one stranger's file raises inside becomes refuse(error); errors of the kinds `own` pass.
 
-    The place for a broad except: a library that parses a stranger's file may raise anything (RecursionError, Overflow,
-    ZeroDivisionError), and the file is what the reader of the sentence can mend. CheckpointErrors pass.
+    The one place for a broad except beside the worker's: a library that parses such a file may raise anything
+    (RecursionError, OverflowError, ZeroDivisionError), and the file is what the reader of the sentence can mend.
     """
     try:
         yield
-    except CheckpointError:
+    except own:
         raise
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing. Download it.") from None
-    except OSError as error:
-        raise CheckpointError(f"{path} {problem}: {error.strerror or error}.") from error
     except Exception as error:  # noqa: BLE001 - see above
-        raise CheckpointError(f"{path} {problem} ({reason_of(error)}). Download it again.") from error
+        raise refuse(error) from error
+
+
+@contextmanager
+def reading(path: Path, problem: str = "cannot be read") -> Iterator[None]:
+    """`parsing` of a model's file: errors become CheckpointError with the path, `problem` and the reason."""
+
+    def refuse(error: Exception) -> Exception:
+        if isinstance(error, FileNotFoundError):
+            return CheckpointError(f"{path} is missing. Download it.")
+        if isinstance(error, OSError):
+            return CheckpointError(f"{path} {problem}: {error.strerror or error}.")
+        return CheckpointError(f"{path} {problem} ({reason_of(error)}). Download it again.")
+
+    with parsing(refuse, CheckpointError):
+        yield
 
 
 def reason_of(error: BaseException) -> str:

@@ -92,7 +92,33 @@ def read_table(path: Path) -> dict[str, TensorEntry]:
                 "or download it."
             )
         file.seek(0)
-        return (_safetensors_table if path.suffix == ".safetensors" else _pickle_table)(path, file, size)
+        return _safetensors(path, file, size)[0] if path.suffix == ".safetensors" else _pickle_table(path, file, size)
+
+
+def read_safetensors_header(path: Path) -> tuple[dict[str, TensorEntry], dict[str, str]]:
+    """The table of a safetensors file of any name, and its metadata. Raises CheckpointError."""
+    with reading(path), open_regular(path) as file:
+        return _safetensors(path, file, os.fstat(file.fileno()).st_size)
+
+
+def read_tensors(path: Path, limit: int) -> dict[str, Tensor]:
+    """All tensors of a small safetensors file, which takes at most `limit` bytes. Raises CheckpointError."""
+    with reading(path), open_regular(path) as file:
+        if (size := os.fstat(file.fileno()).st_size) > limit:
+            raise CheckpointError(f"{path} has {size:,} bytes, at most {limit:,} are read.")
+        tensors = {}
+        for name, entry in _safetensors(path, file, size)[0].items():
+            tensors[name] = torch.empty(entry.shape, dtype=entry.dtype)
+            file.seek(entry.offset)
+            _fill(file, tensors[name], entry)
+        return tensors
+
+
+def read_tensor(entry: TensorEntry) -> Tensor:
+    """The tensor on the CPU, as stored. Raises as `read_into`."""
+    tensor = torch.empty(entry.shape, dtype=entry.dtype)
+    read_into(entry, tensor)
+    return tensor
 
 
 def read_into(entry: TensorEntry, out: Tensor) -> None:
@@ -159,11 +185,14 @@ def _header_length(path: Path, file: BinaryIO, size: int) -> int:
     return length
 
 
-def _safetensors_table(path: Path, file: BinaryIO, size: int) -> dict[str, TensorEntry]:
+def _safetensors(path: Path, file: BinaryIO, size: int) -> tuple[dict[str, TensorEntry], dict[str, str]]:
+    """Table and metadata."""
     length = _header_length(path, file, size)
     with reading(path, "has a header that cannot be read"):
         header = json.loads(read_up_to(file, length))
-        header.pop("__metadata__", None)
+        metadata = header.pop("__metadata__", None) or {}
+        if not all(isinstance(text, str) for text in metadata.values()):
+            raise ValueError("its metadata are no texts")
         table = {name: _entry(name, path, fields, 8 + length) for name, fields in header.items()}
     end = 8 + length
     for entry in sorted(table.values(), key=lambda entry: (entry.offset, entry.nbytes)):
@@ -177,7 +206,7 @@ def _safetensors_table(path: Path, file: BinaryIO, size: int) -> dict[str, Tenso
         raise _cut_short(path, end, size)
     if end < size:
         raise CheckpointError(f"{path} has {size} bytes, its header describes {end}. Download it again.")
-    return table
+    return table, metadata
 
 
 def _entry(name: str, path: Path, fields: Mapping[str, Any], base: int) -> TensorEntry:

@@ -81,6 +81,14 @@ MESSAGES: dict[str, tuple[str, str]] = HTTP_MESSAGES | {
         "The latents are no longer finite numbers after step {step} of {steps} ({phase}), so no video can come of them. The model's files may be damaged ({program} inspect FOLDER), or cfg_scale {cfg_scale} is too high.",
         "第 {step}/{steps} 步（{phase}）之后潜变量出现非有限数值，无法生成视频。模型文件可能已损坏（{program} inspect 文件夹），或 cfg_scale {cfg_scale} 过高。",
     ),
+    "values_not_finite": (
+        "{what} are no finite numbers (phase {phase}, frame {frame}), so no video can come of them. The model's files are damaged: download them again.",
+        "{what}出现非有限数值（阶段 {phase}，第 {frame} 帧），无法生成视频。模型文件已损坏：请重新下载。",
+    ),
+    "latents_channels": (
+        "The latents have {found} channels, {model} decodes {known}: they are of another model.",
+        "潜变量有 {found} 个通道，{model} 解码 {known} 个通道：它们来自另一个模型。",
+    ),
     "model_unknown": (
         "There is no model named {value!r}; the models are: {known}.",
         "没有名为 {value!r} 的模型；可用的有：{known}。",

@@ -95,6 +95,11 @@ class MemoryManager:
         """The speeds that plans are timed with; each finished job corrects them."""
         return self._plans.speeds
 
+    @property
+    def latent_channels(self) -> int:
+        """c of the latents (1, f, c, h, w), as the VAE's config says."""
+        return self._plans.request(STILL).sizes.architecture.vae.z_channels
+
     def plan(self, video: VideoShape) -> Plan:
         """The current plan for a video. Its `fits` says whether it keeps the budgets."""
         return self._plans.plan(video)

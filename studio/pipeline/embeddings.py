@@ -5,16 +5,20 @@ Several processes may share the folder: a file that another one removes between 
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 
+from models.clip_config import CLIP_TOKENS
+from models.regular_files import CheckpointError
+from models.weight_files import read_tensors
 from studio.filenames import write_whole
 from studio.units import GB
+
+LARGEST_BYTES = 256 << 20  # of one file; of the public model it has 8 MB
 
 
 class EmbeddingCache:
@@ -29,12 +33,14 @@ class EmbeddingCache:
     def get(self, text: str, fingerprint: str) -> dict[str, torch.Tensor] | None:
         """The tensors stored for this text, on the CPU; None when absent. A damaged file counts as absent."""
         path = self._path(text, fingerprint)
-        try:
-            tensors = load(path.read_bytes())
-        except SafetensorError:
-            _remove(path)
+        if not os.path.lexists(path):
             return None
-        except OSError:  # absent, or not readable
+        try:
+            tensors = read_tensors(path, LARGEST_BYTES)
+        except CheckpointError:  # or removed meanwhile
+            tensors = {}
+        if not _is_encoded_text(tensors):
+            _remove(path)
             return None
         with suppress(OSError):  # removed meanwhile: what was read is whole
             os.utime(path)
@@ -67,6 +73,16 @@ class EmbeddingCache:
     def _path(self, text: str, fingerprint: str) -> Path:
         key = hashlib.sha256(f"{fingerprint}\0{text}".encode()).hexdigest()
         return self.folder / f"{key}.safetensors"
+
+
+def _is_encoded_text(tensors: Mapping[str, torch.Tensor]) -> bool:
+    """Whether these are what the encoders give: states of Step-LLM (1, l, d) and of CLIP (1, 77, d2), finite."""
+    if set(tensors) != {"prompt_embeds", "clip_embeds"} or tensors["clip_embeds"].shape[1:2] != (CLIP_TOKENS,):
+        return False
+    return all(
+        tensor.dim() == 3 and len(tensor) == 1 and tensor.is_floating_point() and bool(torch.isfinite(tensor).all())
+        for tensor in tensors.values()
+    )
 
 
 def _remove(path: Path) -> None:

@@ -11,6 +11,7 @@ from studio.media import image_array
 from studio.memory.manager import Condition
 from studio.memory.sessions import TransformerSession
 from studio.pipeline.evaluation_plan import Node
+from studio.pipeline.finite import check_finite
 from studio.pipeline.preview import LatentColours
 from studio.pipeline.run import Run
 from studio.pipeline.sampler import Passes
@@ -63,6 +64,7 @@ def encode_text(run: Run, text: ModelText, *, guided: bool) -> list[Condition]:
     known = {words: tensors for words in texts if (tensors := cache.get(words, fingerprint)) is not None}
     if fresh := [words for words in dict.fromkeys(texts) if words not in known]:
         for words, tensors in zip(fresh, _run_encoders(run, fresh), strict=True):
+            check_finite(tensors.values(), "encode_text")
             known[words] = tensors
             cache.put(words, fingerprint, tensors)
     return [Condition(**known[words]) for words in texts]
@@ -98,15 +100,22 @@ def encode_image(run: Run, picture: Image.Image | None, video: VideoShape) -> to
         return None
     with run.engine.memory.vae(video) as vae:
         first = vae.encode_image(torch.from_numpy(image_array(picture))[None, None])
+    check_finite([first], "encode_image")
     return torch.cat([first, first.new_zeros(1, video.latent_frames - 1, *first.shape[2:])], 1)
 
 
 def latent_colours(run: Run, video: VideoShape) -> LatentColours:
     """The colours of previews: fitted once per VAE, then read from the cache folder."""
-    path = run.engine.colours_path
-    if found := LatentColours.load(path):
+    path, channels = run.engine.colours_path, run.engine.memory.latent_channels
+    if found := LatentColours.load(path, channels):
         return found
+
+    def encode(clip: torch.Tensor) -> torch.Tensor:
+        moments = vae.encode_moments(clip)
+        check_finite([moments], "encode_image")
+        return moments
+
     with run.engine.memory.vae(video) as vae:
-        fitted = LatentColours.fit(vae.encode_moments)
+        fitted = LatentColours.fit(encode)
     fitted.store(path)
     return fitted

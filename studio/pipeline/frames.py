@@ -7,6 +7,7 @@ from PIL import Image
 from studio.media import crop_image
 from studio.pipeline.encode import Conditioning, encode_image, encode_text
 from studio.pipeline.evaluation_plan import plan_of
+from studio.pipeline.finite import check_finite
 from studio.pipeline.output import to_uint8
 from studio.pipeline.run import Engine, Run, file_errors
 from studio.pipeline.sampler import SamplerState, denoise, noise
@@ -37,4 +38,9 @@ def generate_frames(settings: ResolvedSettings, image: Image.Image | None, engin
 def decode_frames(latents: torch.Tensor, settings: ResolvedSettings, engine: Engine) -> np.ndarray:
     """Latents (1, f, c, h, w) -> uint8 (t, H, W, 3), as `generate` decodes them."""
     with engine.memory.vae(settings.video_shape) as vae:
-        return np.concatenate([to_uint8(piece) for piece in vae.decode_chunks(latents)])
+        pieces, count = [], 0
+        for piece in vae.decode_chunks(latents):
+            check_finite([piece], "decode", count + 1)
+            pieces.append(to_uint8(piece))
+            count += len(piece)
+    return np.concatenate(pieces)

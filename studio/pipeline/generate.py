@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from PIL import Image
 
-from studio.errors import Cancelled
+from studio.errors import Cancelled, InputError
 from studio.events import Finished
 from studio.pipeline import output
 from studio.pipeline.encode import Conditioning, encode_image, encode_text, latent_colours
 from studio.pipeline.evaluation_plan import EvaluationPlan, plan_of
+from studio.pipeline.finite import check_finite
 from studio.pipeline.latents_file import LatentsFile, resume_plan, resume_point
 from studio.pipeline.observers import LatentsSaver, PreviewWriter
 from studio.pipeline.preview import LatentColours
@@ -55,9 +56,12 @@ def generate(
 
 @file_errors()
 def decode(request: Request, saved: LatentsFile, engine: Engine, emit: Emit, cancelled: IsCancelled) -> Finished:
-    """Finish from saved latents: the last two phases of `generate` alone."""
+    """Finish from saved latents: the last two phases of `generate` alone. Settings must be checked."""
     run = Run(engine, emit, cancelled)
     output.check_place(request.stem.parent, request.settings)
+    found, known = saved.state.latents.shape[2], engine.memory.latent_channels
+    if found != known:
+        raise InputError("latents_channels", found=found, known=known, model=request.settings.model)
     picture = cropped_picture(request)
     plan = {name: saved.provenance[name] for name in ("plan", "forwards") if name in saved.provenance}
     return _finish(run, request, saved.state.latents, picture, provenance_of(engine, picture) | plan, {})
@@ -128,6 +132,7 @@ def _finish(
         with run.phase("decode"), run.engine.memory.vae(settings.video_shape) as vae:
             for piece in vae.decode_chunks(latents):
                 run.check()
+                check_finite([piece], "decode", writer.frames + 1)
                 writer.add(output.to_uint8(piece))
                 work = writer.frames, settings.num_frames - writer.frames
                 run.progress("decode", writer.frames, settings.num_frames, monotonic() - began, work)

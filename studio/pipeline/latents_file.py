@@ -1,20 +1,25 @@
 """Latents on disk, with the settings they belong to: a stopped run resumes from them, `decode` finishes them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from models.regular_files import parse_json, parsing, reason_of
+from models.weight_files import TensorEntry, read_safetensors_header, read_tensor
 from studio.errors import InputError, StudioError
 from studio.filenames import LATENTS, write_whole
 from studio.pipeline.evaluation_plan import EvaluationPlan
 from studio.pipeline.sampler import SamplerState
 from studio.settings import ResolvedSettings
+
+MOST_STEPS = 1000
+MOST_CHANNELS = 256  # the public VAE has 64
 
 
 @dataclass(frozen=True)
@@ -63,31 +68,45 @@ def resume_plan(folder: Path, settings: ResolvedSettings) -> EvaluationPlan | No
     return plan if replace(found.settings, first_image=None) == replace(settings, first_image=None) else None
 
 
-def read_latents(path: Path) -> LatentsFile:
-    """Read a latents file. Raises InputError for a file that is none."""
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name).clone() for name in ("latents", "velocity") if name in file.keys()}
-        provenance = json.loads(metadata["provenance"])
-        state = SamplerState(step=int(metadata["step"]), growths=int(metadata.get("growths", 0)), **tensors)
+def read_latents(path: Path, check: Callable[[ResolvedSettings], object] = lambda settings: None) -> LatentsFile:
+    """Read a latents file. Raises InputError for a file that is none, and whatever `check` raises of its settings.
+
+    Only the header is read before the settings are checked: they say how large the latents may be.
+    """
+
+    def refuse(error: Exception) -> InputError:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else reason_of(error)
+        return InputError("latents_unreadable", file=path.name, reason=reason)
+
+    with parsing(refuse):
+        table, metadata = read_safetensors_header(path)
         settings = ResolvedSettings.from_json(metadata["settings"])
-        _check(state, settings)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise InputError("latents_unreadable", file=path.name, reason=str(error)) from None
+    check(settings)
+    with parsing(refuse):
+        _check_shapes(table, settings)
+        provenance, step = parse_json(metadata["provenance"]), int(metadata["step"])
+        if not 0 <= step <= MOST_STEPS:
+            raise ValueError(f"step {step} is none")
+        tensors = {name: read_tensor(table[name]) for name in ("latents", "velocity") if name in table}
+        if infinite := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
+            raise ValueError(f"its {' and '.join(infinite)} are no finite numbers")
+        state = SamplerState(step=step, growths=int(metadata.get("growths", 0)), **tensors)
     return LatentsFile(state, settings, provenance)
 
 
-def _check(state: SamplerState, settings: ResolvedSettings) -> None:
-    """Raise ValueError for a state that is not of the settings' video."""
-    shape = tuple(state.latents.shape)
-    if len(shape) != 5 or shape != settings.video_shape.latent_shape(shape[2]):
-        raise ValueError(
-            f"its latents of shape {shape} are not of {settings.num_frames} frames of "
-            f"{settings.height}x{settings.width}"
-        )
-    if state.step < 0 or (state.velocity is not None and tuple(state.velocity.shape) != shape):
-        raise ValueError(f"its step {state.step} or its velocity is not of such latents")
+def _check_shapes(table: Mapping[str, TensorEntry], settings: ResolvedSettings) -> None:
+    """Raise ValueError for latents that are not of the settings' video, before they are read."""
+    for name in ("latents", "velocity"):
+        if name == "velocity" and name not in table:  # of steps of first order
+            continue
+        entry = table[name]
+        if len(entry.shape) != 5 or entry.shape != settings.video_shape.latent_shape(table["latents"].shape[2]):
+            raise ValueError(
+                f"its {name} of shape {entry.shape} are not of {settings.num_frames} frames of "
+                f"{settings.height}x{settings.width}"
+            )
+        if entry.dtype != torch.float32 or entry.shape[2] > MOST_CHANNELS:
+            raise ValueError(f"its {name} of {entry.shape[2]} channels are {entry.dtype}")
 
 
 def _tensors(state: SamplerState) -> dict[str, Tensor]:

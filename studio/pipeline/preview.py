@@ -14,10 +14,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 
 from models.geometry import CHUNK_FRAMES, CHUNK_LATENTS, PIXELS_PER_LATENT
+from models.regular_files import SMALL_FILE, CheckpointError
+from models.weight_files import read_tensors
 from studio.filenames import write_whole
 
 PICTURES, PICTURE_SIDE = 6, 64
@@ -48,12 +49,14 @@ class LatentColours:
         return cls(torch.stack([_solve(torch.cat(part).double(), target) for part in samples]).float())
 
     @classmethod
-    def load(cls, path: Path) -> "LatentColours | None":
-        """The map stored at `path`; None where there is none."""
+    def load(cls, path: Path, channels: int) -> "LatentColours | None":
+        """The map of so many latent channels stored at `path`; None where there is none."""
         try:
-            return cls(load(path.read_bytes())["maps"])
-        except (OSError, SafetensorError, KeyError):
+            maps = read_tensors(path, SMALL_FILE)["maps"]
+        except (CheckpointError, KeyError):
             return None
+        fits = maps.shape == (CHUNK_LATENTS, channels + 1, 3) and maps.is_floating_point()
+        return cls(maps.float()) if fits and bool(torch.isfinite(maps).all()) else None
 
     def store(self, path: Path) -> None:
         """Write the map; a failed write is no error, it is fitted again next time."""

@@ -5,7 +5,9 @@ import shutil
 from pathlib import Path
 
 import torch
+from safetensors.torch import save
 
+from models.weight_files import read_tensors
 from studio.pipeline.embeddings import EmbeddingCache
 
 TENSORS = {"prompt_embeds": torch.randn(1, 5, 64).bfloat16(), "clip_embeds": torch.randn(1, 77, 8)}
@@ -26,6 +28,10 @@ def test_what_cannot_be_read_counts_as_absent(tmp_path):
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:100])
     assert cache.get("a", "f") is None and not file.exists()
+    short, endless = TENSORS["clip_embeds"][:, :7].clone(), torch.full((1, 5, 64), float("inf"))
+    for wrong in ({"prompt_embeds": endless}, {"clip_embeds": short}, {"clip_embeds": torch.ones(1, 77)}, {"x": short}):
+        file.write_bytes(save({name: tensor.contiguous() for name, tensor in {**TENSORS, **wrong}.items()}))
+        assert cache.get("a", "f") is None and not file.exists(), wrong
     cache = EmbeddingCache(tmp_path, 0)
     cache._path("a", "f").mkdir()
     assert cache.get("a", "f") is None
@@ -45,15 +51,6 @@ def test_the_least_recently_used_leave_above_the_cap(tmp_path):
     assert cache.get("a", "f") is not None and cache.get("c", "f") is not None
 
 
-class ReadThenGone(type(Path())):
-    """Another process trims the cache just after a file was read."""
-
-    def read_bytes(self):
-        data = super().read_bytes()
-        self.unlink()
-        return data
-
-
 class ListedThenGone(type(Path())):
     """Another process trims the cache just after its files were listed: this one finds them gone."""
 
@@ -63,9 +60,16 @@ class ListedThenGone(type(Path())):
         return super().stat(**options)
 
 
-def test_another_process_may_trim_the_cache_at_any_time(tmp_path):
+def test_another_process_may_trim_the_cache_at_any_time(tmp_path, monkeypatch):
+    def read_then_gone(path: Path, limit: int) -> dict[str, torch.Tensor]:
+        tensors = read_tensors(path, limit)
+        path.unlink()
+        return tensors
+
     EmbeddingCache(tmp_path, 1).put("a", "f", TENSORS)
-    found = EmbeddingCache(ReadThenGone(tmp_path), 1).get("a", "f")
+    with monkeypatch.context() as patch:
+        patch.setattr("studio.pipeline.embeddings.read_tensors", read_then_gone)
+        found = EmbeddingCache(tmp_path, 1).get("a", "f")
     assert torch.equal(found["clip_embeds"], TENSORS["clip_embeds"]) and not list(tmp_path.iterdir())
     EmbeddingCache(tmp_path, 1).put("a", "f", TENSORS)
     EmbeddingCache(ListedThenGone(tmp_path), 0).put("b", "f", TENSORS)

@@ -47,7 +47,10 @@ def test_what_are_no_latents_is_a_sentence(tmp_path):
             read_latents(path)
     metadata = {"settings": SETTINGS.to_json(), "step": "1", "provenance": "{}"}
     wrong = [{**metadata, "step": "one"}, {**metadata, "provenance": "{"}, {}, {"step": "1"}]
+    wrong += [{**metadata, "provenance": "[]"}, {**metadata, "step": "-1"}, {**metadata, "growths": "x"}]
     tensors = [{"latents": STATE.latents[0]}, {"latents": STATE.latents[:, :1]}, {"other": STATE.latents}]
+    tensors += [{"latents": STATE.latents.double()}, {"latents": torch.full(SHAPE, torch.inf)}]
+    tensors += [{"latents": STATE.latents, "velocity": STATE.latents[:, :, :1]}]
     cases = [({"latents": STATE.latents.clone()}, notes) for notes in wrong]
     cases += [({name: tensor.clone() for name, tensor in found.items()}, metadata) for found in tensors]
     for found, notes in cases:

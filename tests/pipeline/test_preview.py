@@ -30,13 +30,21 @@ def test_fitted_colours_invert_a_linear_encoder(tmp_path):
     expected = (wanted.numpy() + 1) * 127.5
     assert np.abs(frames - expected).max() < 4
     colours.store(tmp_path / "new" / "map.safetensors")
-    assert torch.equal(LatentColours.load(tmp_path / "new" / "map.safetensors").maps, colours.maps)
+    assert torch.equal(LatentColours.load(tmp_path / "new" / "map.safetensors", 8).maps, colours.maps)
 
 
-def test_no_map_or_a_damaged_one_is_none(tmp_path):
-    assert LatentColours.load(tmp_path / "absent") is None
+def test_no_map_or_one_of_another_shape_is_none(tmp_path):
+    assert LatentColours.load(tmp_path / "absent", 8) is None
     (tmp_path / "bad").write_bytes(b"xx")
-    assert LatentColours.load(tmp_path / "bad") is None
+    assert LatentColours.load(tmp_path / "bad", 8) is None
+    for maps in (
+        torch.ones(3, 8, 3),
+        torch.ones(3, 9, 3, 1),
+        torch.ones(3, 9, 3).long(),
+        torch.full((3, 9, 3), torch.nan),
+    ):
+        LatentColours(maps).store(tmp_path / "other")
+        assert LatentColours.load(tmp_path / "other", 8) is None, maps.shape
 
 
 def test_preview_file_is_a_looping_picture_of_its_frames(tmp_path):

@@ -168,8 +168,17 @@ def load_studio(path: Path = ROOT / "configs" / "studio.yaml", **overrides: Any)
     for name in ("model_dir", "output_dir"):
         if not isinstance(folder := data.get(name), str | Path):
             raise _unreadable(path, f"{name} is {folder!r}, it must name a folder")
-        data[name] = Path(folder).expanduser().resolve()
+        data[name] = resolved(Path(folder))
     return _build(StudioConfig, data, path)
+
+
+def resolved(path: Path) -> Path:
+    """The absolute path, links followed. Raises InputError where it is none: a loop of links, no such user's home."""
+    try:
+        return path.expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise InputError("path_unusable", path=path, reason=reason) from None
 
 
 def part_folder(variant: Variant, component: str, model_dir: Path) -> Path | None:

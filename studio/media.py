@@ -2,25 +2,22 @@
 
 import io
 import json
-import shutil
-import subprocess
-import tempfile
 import warnings
-from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from studio.errors import InputError, StudioError
-from studio.units import GB
+from models.regular_files import open_regular, parse_json, parsing, reason_of
+from studio.embedded import embedded_text
+from studio.errors import InputError
+from studio.video_writer import SETTINGS_TAG
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-SETTINGS_TAG = "comment"  # the tag of mp4 and png that holds our json
+STRIP_ROWS = 256
 STILL_FORMATS = ("MPO",)  # a phone's jpg with further pictures behind the first: depth, a brighter rendering
-FULL_DISK_BYTES = 64 * 2**20  # less free space than this explains a failed write
 MAX_SETTINGS_BYTES = 4 * 2**20  # of the text that holds them, in a file of its own or inside a video or picture
 
 
@@ -30,19 +27,20 @@ def read_image(data: bytes, limit_megapixels: float = 64) -> Image.Image:
     The size in the header is checked before a pixel is decoded. Raises InputError for files that are no picture,
     too large or animated.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=IMAGE_FORMATS)
-            _check_header(image, limit_megapixels)
-            return _flatten(ImageOps.exif_transpose(image))
-    except Image.DecompressionBombError:
-        most = f"over {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f}"
-        raise InputError("image_large", megapixels=most, limit=limit_megapixels) from None
-    except UnidentifiedImageError:
-        raise InputError("image_format") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError("image_unreadable", reason=str(error) or type(error).__name__) from None
+
+    def refuse(error: Exception) -> InputError:
+        if isinstance(error, Image.DecompressionBombError):
+            most = f"over {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f}"
+            return InputError("image_large", megapixels=most, limit=limit_megapixels)
+        if isinstance(error, UnidentifiedImageError):
+            return InputError("image_format")
+        return InputError("image_unreadable", reason=reason_of(error))
+
+    with parsing(refuse, InputError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of damaged tags; they would reach the terminal
+        image = Image.open(io.BytesIO(data), formats=IMAGE_FORMATS)
+        _check_header(image, limit_megapixels)
+        return _flatten(ImageOps.exif_transpose(image))
 
 
 def _check_header(image: Image.Image, limit_megapixels: float) -> None:
@@ -59,11 +57,16 @@ def _flatten(image: Image.Image) -> Image.Image:
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise InputError("image_unreadable", reason="its pixels are 32-bit numbers without a known white")
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        image = Image.new("RGBA", layer.size, "white")
-        image.alpha_composite(layer)
-    return image.convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    flat = Image.new("RGB", image.size)
+    for top in range(0, image.height, STRIP_ROWS):  # strip by strip: whole, it would take four times the picture
+        box = (0, top, image.width, min(top + STRIP_ROWS, image.height))
+        layer = image.crop(box).convert("RGBA")
+        strip = Image.new("RGBA", layer.size, "white")
+        strip.alpha_composite(layer)
+        flat.paste(strip.convert("RGB"), box)
+    return flat
 
 
 def crop_box(size: tuple[int, int], height: int, width: int) -> tuple[int, int, int, int]:
@@ -86,86 +89,6 @@ def image_array(image: Image.Image) -> np.ndarray:
     return np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / 127.5 - 1
 
 
-class VideoWriter:
-    """Frames -> H.264 mp4 (yuv420p, faststart) through ffmpeg, with `metadata` as json inside.
-
-    Writes to `path`, which the caller renames when all is done; `abort` removes it. Frames are uint8 (t, H, W, 3).
-    Raises StudioError where there is no ffmpeg.
-    """
-
-    def __init__(self, path: Path, height: int, width: int, fps: int, metadata: dict[str, Any]) -> None:
-        self.path, self._shape = path, (height, width, 3)
-        frames = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "pipe:0"]
-        coding = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "16", "-preset", "medium"]
-        tags = ["-metadata", f"{SETTINGS_TAG}={json.dumps(metadata, ensure_ascii=False)}", "-movflags", "+faststart"]
-        self._words = tempfile.TemporaryFile()
-        self._ffmpeg = subprocess.Popen(
-            [find_ffmpeg(), "-y", "-v", "error", *frames, *coding, *tags, "-f", "mp4", str(path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=self._words,
-            start_new_session=True,  # Ctrl-C in the terminal is for this program alone
-        )
-        self._pipe = cast(IO[bytes], self._ffmpeg.stdin)
-
-    def add(self, frames: np.ndarray) -> None:
-        """Append frames; raises StudioError when ffmpeg stopped (a full disk, for example)."""
-        if frames.dtype != np.uint8 or frames.shape[1:] != self._shape:
-            raise ValueError(f"frames are {frames.dtype} {frames.shape}, expected uint8 (t, {self._shape})")
-        try:
-            self._pipe.write(np.ascontiguousarray(frames).data)
-        except OSError:
-            raise self._failure() from None
-
-    def close(self) -> None:
-        """Finish the file; raises StudioError when ffmpeg did not write it whole."""
-        try:
-            self._pipe.close()
-        except OSError:
-            raise self._failure() from None
-        if self._ffmpeg.wait() != 0 or not self.path.is_file():
-            raise self._failure()
-        self._words.close()
-
-    def _failure(self) -> StudioError:
-        """Why ffmpeg stopped: its last words, or the full disk that is seen from here."""
-        status = self._ffmpeg.wait()
-        self._words.seek(0)
-        said = self._words.read().decode("utf-8", errors="replace").strip().splitlines()
-        self.abort()
-        folder = self.path.parent
-        free = shutil.disk_usage(folder).free if folder.is_dir() else FULL_DISK_BYTES
-        if free < FULL_DISK_BYTES:
-            need = FULL_DISK_BYTES / GB
-            return StudioError("disk_full", folder=folder, free_gb=free / GB, need_gb=need)
-        reason = said[-1] if said else f"ffmpeg ended with code {status}"
-        return StudioError("write_failed", file=str(self.path), reason=reason)
-
-    def abort(self) -> None:
-        """Stop and remove the unfinished file."""
-        self._ffmpeg.kill()
-        with suppress(OSError):  # what it did not take any more
-            self._pipe.close()
-        self._ffmpeg.wait()
-        self._words.close()
-        self.path.unlink(missing_ok=True)
-
-
-def find_ffmpeg() -> str:
-    """The ffmpeg program. Raises StudioError where there is none."""
-    try:
-        from imageio_ffmpeg import get_ffmpeg_exe  # here: a machine that writes no video does without
-
-        program = shutil.which(get_ffmpeg_exe())
-    except ImportError:
-        program = shutil.which("ffmpeg")
-    except RuntimeError:
-        program = None
-    if program is None:
-        raise StudioError("ffmpeg_missing")
-    return program
-
-
 def read_video(path: Path) -> np.ndarray:
     """All frames of a video as uint8 (t, H, W, 3)."""
     import imageio_ffmpeg
@@ -185,64 +108,23 @@ def write_png(path: Path, image: Image.Image, metadata: dict[str, Any] | None = 
 
 def read_metadata(data: bytes) -> dict[str, Any]:
     """The json that one of our mp4, png or json files carries. Raises InputError where there is none, or too much."""
-    text = _embedded_text(data)
+    return _record(embedded_text(io.BytesIO(data), MAX_SETTINGS_BYTES))
+
+
+def read_metadata_file(path: Path) -> dict[str, Any]:
+    """As read_metadata, from a file of any length: only the text in it is read. Raises InputError."""
+    try:
+        with open_regular(path) as file:
+            text = embedded_text(file, MAX_SETTINGS_BYTES)
+    except OSError as error:
+        raise InputError("file_unreadable", file=path, reason=error.strerror or str(error)) from None
+    return _record(text)
+
+
+def _record(text: bytes) -> dict[str, Any]:
     if len(text) > MAX_SETTINGS_BYTES:
         raise InputError("metadata_large", limit_mb=MAX_SETTINGS_BYTES >> 20)
     try:
-        found = json.loads(text)
+        return parse_json(text.decode("utf-8", errors="replace"))
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise InputError("metadata_absent")
-    return found
-
-
-def _embedded_text(data: bytes) -> str:
-    if data[4:8] == b"ftyp":
-        return _mp4_comment(data)
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
-        try:
-            image = Image.open(io.BytesIO(data), formats=("PNG",))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-            return ""
-        return str(image.info.get(SETTINGS_TAG, ""))
-    return data[: MAX_SETTINGS_BYTES + 1].decode("utf-8", errors="replace")
-
-
-def _mp4_comment(data: bytes) -> str:
-    """The comment tag of an mp4, read by ffmpeg from a private copy: names inside a foreign file open nothing."""
-    with tempfile.NamedTemporaryFile(suffix=".mp4") as file, tempfile.TemporaryFile() as found:
-        file.write(data)
-        file.flush()
-        command = [find_ffmpeg(), "-v", "error", "-protocol_whitelist", "file", "-f", "mp4", "-i", file.name]
-        try:
-            subprocess.run(
-                [*command, "-f", "ffmetadata", "pipe:1"], stdout=found, stderr=subprocess.DEVNULL, timeout=30
-            )
-        except subprocess.TimeoutExpired:
-            raise InputError("metadata_missing", reason="reading it took more than 30 seconds") from None
-        found.seek(0)
-        text = found.read(2 * MAX_SETTINGS_BYTES + 1)  # with a backslash before each character at most
-    if len(text) > 2 * MAX_SETTINGS_BYTES:
-        raise InputError("metadata_large", limit_mb=MAX_SETTINGS_BYTES >> 20)
-    return _parse_ffmetadata(text.decode("utf-8", errors="replace")).get(SETTINGS_TAG, "")
-
-
-def _parse_ffmetadata(text: str) -> dict[str, str]:
-    """ffmpeg's metadata text: key=value lines in which a backslash keeps the next character (a newline too)."""
-    fields, key, part, escaped = {}, None, [], False
-    for char in text + "\n":
-        if escaped:
-            part.append(char)
-            escaped = False
-        elif char == "\\":
-            escaped = True
-        elif char == "=" and key is None:
-            key, part = "".join(part), []
-        elif char == "\n":
-            if key is not None:
-                fields[key] = "".join(part)
-            key, part = None, []
-        else:
-            part.append(char)
-    return fields
+        raise InputError("metadata_absent") from None

@@ -132,6 +132,14 @@ MESSAGES: dict[str, tuple[str, str]] = HTTP_MESSAGES | {
         "找不到 ffmpeg，无法写入视频：请执行 pip install imageio-ffmpeg，或把 ffmpeg 放到 PATH 中；"
         "若设置了 IMAGEIO_FFMPEG_EXE，请改正它。",
     ),
+    "ffmpeg_unusable": (
+        "{ffmpeg} cannot be started as ffmpeg ({reason}): correct IMAGEIO_FFMPEG_EXE where it is set, or reinstall imageio-ffmpeg.",
+        "无法将 {ffmpeg} 作为 ffmpeg 启动（{reason}）：若设置了 IMAGEIO_FFMPEG_EXE，请改正它，或重新安装 imageio-ffmpeg。",
+    ),
+    "ffmpeg_silent": (
+        "{ffmpeg} took no frame and wrote nothing for {seconds:.0f} seconds, so it was ended. The latents are kept: try again, or with another ffmpeg (IMAGEIO_FFMPEG_EXE).",
+        "{ffmpeg} 有 {seconds:.0f} 秒没有接收画面也没有写入数据，已被终止。潜变量已保留：请重试，或换一个 ffmpeg（IMAGEIO_FFMPEG_EXE）。",
+    ),
     "image_unreadable": (
         "The first image cannot be read as a picture ({reason}): use a png, jpg, webp, bmp or tiff file.",
         "无法读取首帧图片（{reason}）：请使用 png、jpg、webp、bmp 或 tiff 文件。",
@@ -168,6 +176,18 @@ MESSAGES: dict[str, tuple[str, str]] = HTTP_MESSAGES | {
         "{file} exists already: choose another name with --output, or remove it.",
         "{file} 已存在：请用 --output 换一个名字，或删除它。",
     ),
+    "output_long": (
+        "The name {file} is {over} bytes too long for the files of a result: choose a shorter one with --output.",
+        "名称 {file} 对结果文件来说长了 {over} 字节：请用 --output 换一个较短的名字。",
+    ),
+    "output_odd": (
+        "The name {file} holds control characters: choose another one with --output.",
+        "名称 {file} 含有控制字符：请用 --output 换一个名字。",
+    ),
+    "path_unusable": (
+        "{path} cannot be used as a path ({reason}): give another one, or change to a folder that exists.",
+        "{path} 无法用作路径（{reason}）：请换一个路径，或切换到存在的文件夹。",
+    ),
     "rerun_picture": (
         "The first image is not the one this video was made from: keep NAME.first.png beside the video, "
         "or give the same picture with --first-image.",
@@ -199,6 +219,10 @@ MESSAGES: dict[str, tuple[str, str]] = HTTP_MESSAGES | {
         "Computing in int8 needs bitsandbytes, which is not installed: pip install bitsandbytes, "
         "or use --quantize int8, which needs it no more once the weights are written.",
         "int8 计算需要 bitsandbytes，但未安装：请执行 pip install bitsandbytes，或改用 --quantize int8（权重生成后不再需要它）。",
+    ),
+    "system_refused": (
+        "The system refused what was asked of it ({reason}; {file}): free some space or close other programs, then try again.",
+        "系统拒绝了操作（{reason}；{file}）：请清理空间或关闭其他程序，然后重试。",
     ),
     "remove_failed": ("{file} could not be removed: {reason}.", "无法删除 {file}：{reason}。"),
     "queue_unwritable": (

@@ -2,7 +2,8 @@
 
 import io
 import json
-import subprocess
+import os
+import struct
 import tracemalloc
 import zlib
 
@@ -10,19 +11,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from studio.errors import InputError, StudioError
+from studio.errors import InputError
 from studio.media import (
     MAX_SETTINGS_BYTES,
-    VideoWriter,
     crop_box,
     crop_image,
-    find_ffmpeg,
     image_array,
     read_image,
     read_metadata,
+    read_metadata_file,
     read_video,
     write_png,
 )
+from studio.video_writer import VideoWriter
 
 RECORD = {"prompt": 'a = "b" \\ ; # 镜头推进\nsecond line <img onerror=1>', "seed": 7}
 
@@ -162,12 +163,12 @@ def test_long_settings_are_refused_before_they_fill_the_memory(tmp_path):
     fits = {"settings": {"prompt": "x" * (MAX_SETTINGS_BYTES - 100)}}
     assert read_metadata(json.dumps(fits).encode()) == fits
     write_png(tmp_path / "a.png", Image.new("RGB", (8, 8)), {"prompt": "x" * MAX_SETTINGS_BYTES})
-    writer = VideoWriter(tmp_path / "small.mp4", 64, 64, 25, {})
-    writer.add(np.zeros((2, 64, 64, 3), np.uint8))
-    writer.close()
-    (tmp_path / "words").write_text(";FFMETADATA1\ncomment=" + "{" * 3 * MAX_SETTINGS_BYTES)
-    command = [find_ffmpeg(), "-v", "error", "-i", tmp_path / "small.mp4", "-f", "ffmetadata", "-i", tmp_path / "words"]
-    subprocess.run([*command, "-map_metadata", "1", "-c", "copy", tmp_path / "a.mp4"], check=True)
+    words = b"\0\0\0\x01\0\0\0\0" + b"{" * 3 * MAX_SETTINGS_BYTES
+    for kind in (b"data", b"\xa9cmt", b"ilst"):
+        words = struct.pack(">I4s", len(words) + 8, kind) + words
+    for kind, before in ((b"meta", b"\0\0\0\0"), (b"udta", b""), (b"moov", b"")):
+        words = struct.pack(">I4s", len(words) + len(before) + 8, kind) + before + words
+    (tmp_path / "a.mp4").write_bytes(b"\0\0\0\x10ftypisom\0\0\0\0" + words)
     large = [b'{"a": [' + b"{}," * 20 * 2**20, b"[" * 60 * 2**20, (tmp_path / "a.png").read_bytes()]
     for data in (*large, (tmp_path / "a.mp4").read_bytes()):
         tracemalloc.start()
@@ -181,54 +182,58 @@ def test_long_settings_are_refused_before_they_fill_the_memory(tmp_path):
             read_metadata(data)
 
 
-def test_a_writer_that_cannot_write_says_so_and_leaves_nothing(tmp_path):
-    path = tmp_path / "missing" / "a.mp4.tmp"
-    writer = VideoWriter(path, 64, 96, 25, {})
-    with pytest.raises((StudioError, FileNotFoundError)):
-        writer.add(np.zeros((200, 64, 96, 3), np.uint8))
-        writer.close()
-    assert not path.exists()
+def test_only_regular_files_are_read_for_settings(tmp_path):
+    """And no more of them than the text: a file of a terabyte costs nothing."""
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "zero.json").symlink_to("/dev/zero")
+    for name in ("pipe.mp4", "zero.json", ".", "absent.mp4"):
+        with pytest.raises(InputError, match="cannot be read"):
+            read_metadata_file(tmp_path / name)
+    write_png(tmp_path / "a.png", gradient(8, 8), RECORD)
+    data = b"\0\0\0\x10ftypisom\0\0\0\0"
+    for name, start in (("a.png", (tmp_path / "a.png").read_bytes()), ("a.mp4", data), ("a.json", b"{")):
+        (tmp_path / name).write_bytes(start)
+        os.truncate(tmp_path / name, 1 << 40)
+        tracemalloc.start()
+        try:
+            found = read_metadata_file(tmp_path / name)
+        except InputError as error:
+            found = error.code
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert found == {"a.png": RECORD, "a.mp4": "metadata_absent", "a.json": "metadata_large"}[name]
+        assert peak < 64 * 2**20
 
 
-@pytest.fixture
-def ffmpeg(tmp_path, monkeypatch):
-    """ffmpeg("commands") puts a shell script in ffmpeg's place; $FFMPEG is the real one."""
-    real = find_ffmpeg()
-
-    def replace(script: str) -> None:
-        path = tmp_path / "ffmpeg"
-        path.write_text(f"#!/bin/sh\nFFMPEG={real}\n{script}\n")
-        path.chmod(0o755)
-        monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(path))
-
-    return replace
-
-
-def test_a_video_that_ffmpeg_did_not_finish_is_none(tmp_path, ffmpeg):
-    noise = np.random.default_rng(1).integers(0, 255, (17, 64, 96, 3)).astype(np.uint8)
-    scripts = {
-        'ulimit -f 4; exec "$FFMPEG" "$@"': "could not be written",  # cut off at 2 KB, as by a full disk
-        "cat > /dev/null; echo first >&2; echo No space left on device >&2; exit 1": "No space left on device",
-        "exit 3": "code 3",
-    }
-    for script, words in scripts.items():
-        ffmpeg(script)
-        writer = VideoWriter(tmp_path / "a.mp4.tmp", 64, 96, 25, {})
-        with pytest.raises(StudioError, match=words):
-            writer.add(noise)
-            writer.close()
-        writer.abort()
-        assert not (tmp_path / "a.mp4.tmp").exists()
+def test_containers_that_lie_are_refused():
+    """Sizes beyond the file, boxes inside each other for ever, a million boxes: each ends."""
+    ftyp = b"\0\0\0\x10ftypisom\0\0\0\0"
+    png = b"\x89PNG\r\n\x1a\n"
+    for data in (
+        ftyp + struct.pack(">I4s", 2**31, b"moov") + bytes(99),
+        ftyp + struct.pack(">I4sQ", 1, b"moov", 2**63) + bytes(99),
+        ftyp + struct.pack(">I4s", 0, b"moov") * 99,
+        ftyp + struct.pack(">I4s", 8, b"free") * 10**6,
+        ftyp + struct.pack(">I4s", 4, b"moov") * 99,
+        png + struct.pack(">I4s", 2**31, b"iTXt") + b"comment\0\0\0\0\0{}",
+        png + struct.pack(">I4s", 0, b"IDAT") * 10**6,
+        png + struct.pack(">I4s", 20, b"iTXt") + b"comment\0\1\0\0\0" + bytes(99),
+    ):
+        with pytest.raises(InputError) as failure:
+            read_metadata(data)
+        assert failure.value.code == "metadata_absent"
 
 
-def test_no_ffmpeg_is_a_sentence(tmp_path, monkeypatch):
-    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "nowhere"))
-    with pytest.raises(StudioError, match="IMAGEIO_FFMPEG_EXE"):
-        VideoWriter(tmp_path / "a.mp4.tmp", 64, 96, 25, {})
-
-
-def test_wrong_frames_are_a_programming_error(tmp_path):
-    writer = VideoWriter(tmp_path / "a.mp4", 64, 96, 25, {})
-    with pytest.raises(ValueError, match="frames are"):
-        writer.add(np.zeros((1, 64, 95, 3), np.uint8))
-    writer.abort()
+def test_transparency_is_laid_on_white_in_strips_as_in_one_piece(monkeypatch):
+    noise = np.random.default_rng(5).integers(0, 256, (70, 33, 4)).astype(np.uint8)
+    whole = Image.fromarray(noise)
+    pictures = [whole, whole.convert("LA"), whole.quantize(16), whole.convert("RGB")]
+    pictures[2].info["transparency"] = 3
+    pictures[3].info["transparency"] = tuple(int(value) for value in noise[0, 0, :3])
+    for picture in pictures:
+        data = encoded(picture)
+        layer = Image.open(io.BytesIO(data)).convert("RGBA")
+        wanted = Image.new("RGBA", layer.size, "white")
+        wanted.alpha_composite(layer)
+        monkeypatch.setattr("studio.media.STRIP_ROWS", 16)
+        assert np.array_equal(np.asarray(read_image(data)), np.asarray(wanted.convert("RGB"))), picture.mode

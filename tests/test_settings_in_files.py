@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from studio.errors import InputError
-from studio.media import VideoWriter, read_metadata, write_png
+from studio.media import read_metadata, write_png
 from studio.settings import GenerationSettings
+from studio.video_writer import VideoWriter
 
 SETTINGS = GenerationSettings("nano", "<img src=x onerror=alert(1)> 猫\nзима", first_image="/etc/passwd", seed=7)
 BAD = [{}, {"settings": None}, {"settings": {"model": "nano", "prompt": "x", "shell": "rm"}}]

@@ -11,7 +11,7 @@ from models.tokenizers import ClipTokenizer, StepTokenizer
 from models.transformer import TransformerParams
 from models.weight_files import read_table
 from studio.checkpoints.download_record import read_download_record
-from studio.config import ModelConfig, Variant, load_models, part_folder
+from studio.config import ModelConfig, Variant, load_models, part_folder, resolved
 from studio.messages import LONGEST_SENTENCE, clean
 from studio.units import GB
 
@@ -69,8 +69,8 @@ class FolderReport:
 
 
 def inspect(folder: Path) -> FolderReport:
-    """Look at every component of a checkpoint folder. Never fails for what it finds there."""
-    folder = Path(folder).expanduser().resolve()
+    """Look at every component of a checkpoint folder. InputError for what is no path; all else is in the report."""
+    folder = resolved(Path(folder))
     models = load_models()
     known = _known_model(folder, models)
     parts = [_inspect_part(folder, component, known[1] if known else None) for component in COMPONENTS]

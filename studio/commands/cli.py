@@ -1,6 +1,6 @@
 """The command line: parses it and runs the command, whose file is imported only then, so that `--help` needs no torch.
 
-Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted, 141 nobody reads what is printed.
 """
 
 import argparse
@@ -11,7 +11,8 @@ from importlib import import_module
 from pathlib import Path
 
 from studio import __version__
-from studio.commands.flags import SETTING_FLAGS, machine_flags, port, positive
+from studio.commands.flags import SETTING_FLAGS, machine_flags, port, speed
+from studio.commands.streams import drop_broken_streams, prepare_streams, tell
 from studio.config import load_camera_moves
 from studio.errors import StudioError
 from studio.settings import GuidanceSchedule, Speed
@@ -33,18 +34,40 @@ QUEUE_ACTS = {
     "stop-all": "end everything that runs and waits",
 }
 
+# Read by gradio and the hubs' clients when they are imported, which only commands do, later.
+NO_TELEMETRY = {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+}
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    options = build_parser().parse_args(arguments)
-    run: Callable[[argparse.Namespace], int] = import_module(f"studio.commands.{options.command or 'page'}").run
+    prepare_streams()
+    os.environ.update(NO_TELEMETRY)
     try:
-        return run(options)
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
     except StudioError as error:
-        print(f"\n{error}", file=sys.stderr)
+        tell(f"\n{error}")
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever read what is printed has seen enough
+        drop_broken_streams()
+        return 141
+    except OSError as error:  # of the machine: a disk that is full, too many open files
+        tell(f"\n{StudioError('system_refused', reason=error.strerror or str(error), file=error.filename or '-')}")
+        return 1
+
+
+def _run(arguments: list[str] | None) -> int:
+    options = build_parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = import_module(f"studio.commands.{options.command or 'page'}").run
+    return run(options)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -68,7 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name in ("num-frames", "height", "width"):
         plan.add_argument(f"--{name}", type=int)
     for name in ("tflops", "link-gbps", "disk-gbps"):
-        plan.add_argument(f"--{name}", type=positive, help="instead of this machine's measured speed")
+        plan.add_argument(f"--{name}", type=speed, help="instead of this machine's measured speed")
     plan.add_argument("--json", action="store_true", help="print json instead of a table")
 
     inspect = commands.add_parser("inspect", help="say what a checkpoint folder holds")

@@ -38,24 +38,33 @@ def machine_flags() -> argparse.ArgumentParser:
         choices=[mode.value for mode in WeightMode],
         help="int8: weights that `quantize` wrote; int8-compute: multiply in int8 too (coarser; faster on some GPUs)",
     )
-    group.add_argument("--vram", type=positive, metavar="GB", help="never use more GPU memory than this")
-    group.add_argument("--ram", type=positive, metavar="GB", help="never use more host memory than this")
+    group.add_argument("--vram", type=gigabytes, metavar="GB", help="never use more GPU memory than this")
+    group.add_argument("--ram", type=gigabytes, metavar="GB", help="never use more host memory than this")
     return flags
 
 
-def positive(text: str) -> float:
-    """A finite number above 0. Raises ArgumentTypeError."""
+def gigabytes(text: str) -> float:
+    """A budget in GB. Raises ArgumentTypeError."""
+    return _number(text, 1e-3, 1e6)
+
+
+def speed(text: str) -> float:
+    """TFLOP/s or GB/s. Raises ArgumentTypeError."""
+    return _number(text, 1e-6, 1e6)
+
+
+def _number(text: str, low: float, high: float) -> float:
     try:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is no number above 0")
+    if not low <= number <= high:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from {low:g} to {high:g}")
     return number
 
 
 def port(text: str) -> int:
     """A port number. Raises ArgumentTypeError."""
     if not (text.isdecimal() and 0 < int(text) < 2**16):
-        raise argparse.ArgumentTypeError(f"{text} is no port: they go from 1 to 65535")
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: they go from 1 to 65535")
     return int(text)

@@ -2,8 +2,8 @@
 
 import argparse
 import hashlib
+import os
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -24,12 +24,14 @@ from studio.commands.machine import (
     studio_config,
 )
 from studio.commands.signals import STOPPING, stopping
+from studio.commands.streams import tell
 from studio.commands.terminal import ProgressBar, print_result
-from studio.commands.user_files import read_file, read_picture, result_stem
+from studio.commands.user_files import read_picture, result_stem
 from studio.config import ModelConfig, StudioConfig, load_camera_moves
 from studio.errors import Cancelled, InputError, StudioError
 from studio.filenames import beside
-from studio.media import read_metadata
+from studio.media import read_metadata_file
+from studio.messages import clean
 from studio.pipeline.calibrated import Calibrations
 from studio.pipeline.engine import usable_folders
 from studio.pipeline.estimate import Estimator
@@ -70,14 +72,14 @@ def run(options: argparse.Namespace) -> int:
                 finished = generate(request, engine, bar.show, stop.is_set)
             except Cancelled:
                 again = f"the same command with --seed {settings.seed} goes on from the last step"
-                print(f"\nStopped; {again} (for {KEPT_DAYS} days).", file=sys.stderr)
+                tell(f"\nStopped; {again} (for {KEPT_DAYS} days).")
                 return Cancelled.exit_code
         finished = replace(finished, seconds=seconds | finished.seconds)
         shutil.rmtree(workdir, ignore_errors=True)
         try:
             Estimator(config, asked).learn(engine, settings, finished.seconds, first=True)
         except (StudioError, OSError, RuntimeError) as error:  # the video is there: the next estimate is worse, no more
-            print(f"How long it took on this machine could not be noted: {error}", file=sys.stderr)
+            tell(f"How long it took on this machine could not be noted: {error}")
     print_result(finished)
     return 0
 
@@ -86,7 +88,7 @@ def _compare(record: Mapping[str, Any], request: Request, engine: Engine) -> Non
     """Raise InputError where the old video's picture or model is another; say what else has changed since."""
     check_rerun(record, request, engine)
     for name, (then, now) in rerun_changes(record, engine).items():
-        print(f"Made with {name} {then}, now {now}: the video may differ a little.", file=sys.stderr)
+        tell(f"Made with {name} {clean(str(then))}, now {now}: the video may differ a little.")
 
 
 def _settings(
@@ -105,7 +107,7 @@ def _settings(
     settings = GenerationSettings.from_dict(record["settings"])
     if settings.first_image is not None:  # the name inside the file is not opened: the picture lies beside the video
         picture = beside(options.from_video, ".first.png")
-        if options.first_image is None and not picture.is_file():
+        if options.first_image is None and not os.path.isfile(picture):
             raise InputError("rerun_picture_absent", file=picture)
         settings = replace(settings, first_image=str(picture))
     return replace(settings, **given)
@@ -120,7 +122,7 @@ def _with_speed(wanted: GenerationSettings, model: ModelConfig, calibrations: Ca
 
 
 def _read_record(path: Path) -> dict[str, Any]:
-    record = read_metadata(read_file(path))
+    record = read_metadata_file(path)
     if "settings" not in record:
         raise InputError("metadata_absent")
     return record
@@ -136,11 +138,11 @@ def _work_name(settings: ResolvedSettings, image: Image.Image | None) -> str:
 def _work_folder(folder: Path, stop: threading.Event) -> Iterator[None]:
     """Hold the request's work folder, and remove those that nobody came back to."""
 
-    def tell(holder: str) -> None:
-        print(f"Waiting for {holder or 'another process'}, which makes the same video.", file=sys.stderr)
+    def name(holder: str) -> None:
+        tell(f"Waiting for {clean(holder) or 'another process'}, which makes the same video.")
 
-    with work_folder(folder, tell, stop.is_set):
+    with work_folder(folder, name, stop.is_set):
         if removed := remove_leftovers(folder.parent):
             what = f"what {len(removed)} stopped run{'s' * (len(removed) > 1)} left in {folder.parent}"
-            print(f"Removed {what}: nobody came back to it for {KEPT_DAYS} days.", file=sys.stderr)
+            tell(f"Removed {what}: nobody came back to it for {KEPT_DAYS} days.")
         yield

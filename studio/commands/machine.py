@@ -1,17 +1,17 @@
 """What every command starts with: the machine's config, the model that is meant, its device, the opened model."""
 
 import argparse
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from studio.commands.streams import tell
 from studio.config import ModelConfig, StudioConfig, load_camera_moves, load_models, load_studio
 from studio.errors import InputError
 from studio.events import Event, Notice, PhaseStarted
 from studio.memory.plan import WeightMode
-from studio.messages import message
+from studio.messages import clean, message
 from studio.pipeline.engine import EngineOptions, is_installed, open_engine, pick_device
 from studio.pipeline.run import Engine
 from studio.queue.locks import DeviceLock, runtime_folder
@@ -59,10 +59,10 @@ def hold_device(
     device = pick_device(options.device)
     lock = DeviceLock(runtime_folder(), str(device), purpose)
 
-    def tell(holder: str) -> None:
-        print(f"Waiting for {device}, in use by {holder or 'another process'}.", file=sys.stderr)
+    def name(holder: str) -> None:
+        tell(f"Waiting for {device}, in use by {clean(holder) or 'another process'}.")
 
-    lock.wait(tell, stop.is_set)
+    lock.wait(name, stop.is_set)
     try:
         yield
     finally:

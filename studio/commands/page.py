@@ -13,6 +13,7 @@ from studio.api.keys import KEYS_FILE, Keys
 from studio.api.routes import api_endpoints
 from studio.commands.machine import engine_options, find_model, studio_config
 from studio.commands.signals import stopping
+from studio.commands.streams import forgiving
 from studio.config import ROOT, StudioConfig, load_camera_moves, load_examples, load_models, load_presets
 from studio.errors import StudioError
 from studio.filenames import QUEUE_FOLDER
@@ -145,5 +146,10 @@ def _serve_options(options: argparse.Namespace) -> ServeOptions:
         auth_file=options.auth_file,
         allowed_hosts=tuple(options.allowed_host or ()),
         inbrowser=options.inbrowser,
-        say=lambda sentence: print(sentence, flush=True),
+        say=_say,
     )
+
+
+def _say(sentence: str) -> None:
+    with forgiving():
+        print(sentence, flush=True)

@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 STOPPING = "Stopping after the block in work; Ctrl-C again ends at once."
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, `kill`, the terminal was closed
@@ -22,8 +22,9 @@ def stopping(words: str) -> Iterator[threading.Event]:
     def ask(number: int, frame: object) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
-        os.write(2, f"\n{words}\n".encode())  # stderr; print is not reentrant
         stop.set()
+        with suppress(OSError):  # nobody may be there to read it
+            os.write(2, f"\n{words}\n".encode())  # stderr; print is not reentrant
 
     previous = {number: signal.getsignal(number) for number in NUMBERS}
     heard = [number for number, handler in previous.items() if handler != signal.SIG_IGN]

@@ -4,6 +4,7 @@ import sys
 
 from tqdm import tqdm
 
+from studio.commands.streams import forgiving
 from studio.events import Event, Finished, Notice, PhaseStarted, Progress
 from studio.messages import phase_title
 
@@ -13,7 +14,8 @@ LOG_SECONDS = 10  # between two states of the bar where nobody watches it move
 def print_result(finished: Finished) -> None:
     """The result's path, its seed and the seconds of each phase."""
     seconds = ", ".join(f"{phase} {value:.1f} s" for phase, value in finished.seconds.items())
-    print(f"{finished.path}\nseed {finished.seed}; {seconds}")
+    with forgiving():
+        print(f"{finished.path}\nseed {finished.seed}; {seconds}", flush=True)
 
 
 def minutes(seconds: float) -> str:
@@ -33,10 +35,15 @@ class ProgressBar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close()
+        with forgiving():
+            self._close()
 
     def show(self, event: Event) -> None:
-        """Say what the event tells; events that tell nothing here pass."""
+        """Say what the event tells; events that tell nothing here pass, and nobody need hear it."""
+        with forgiving():
+            self._show(event)
+
+    def _show(self, event: Event) -> None:
         if isinstance(event, PhaseStarted):
             self._close()
             print(f"{phase_title(event.phase)} ...", file=sys.stderr)

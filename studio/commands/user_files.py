@@ -7,40 +7,58 @@ from pathlib import Path
 
 from PIL import Image
 
-from studio.config import StudioConfig
+from models.regular_files import read_regular
+from studio.config import StudioConfig, resolved
 from studio.errors import InputError
-from studio.filenames import RESULT_SUFFIXES, result_name
+from studio.filenames import RESULT_SUFFIXES, UNFINISHED, result_name
 from studio.media import read_image
+from studio.messages import clean
+from studio.pipeline.output import check_place
 from studio.settings import ResolvedSettings
 
-
-def read_file(path: Path) -> bytes:
-    """The file's bytes. Raises InputError where it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError("file_unreadable", file=path, reason=error.strerror or str(error)) from None
+NAME_BYTES, PATH_BYTES = 255, 4095  # the most that Linux takes
 
 
 def read_picture(path: str | Path | None, config: StudioConfig) -> Image.Image | None:
-    """The upright picture, None for no path. Raises InputError for a file that is none."""
-    return None if path is None else read_image(read_file(Path(path)), config.image_limit_megapixels)
+    """The upright picture, None for no path. Raises InputError for a file that is none, or not a regular one."""
+    if path is None:
+        return None
+    try:
+        data = read_regular(Path(path), config.upload_limit_mb << 20)
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in its name
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise InputError("file_unreadable", file=path, reason=reason) from None
+    return read_image(data, config.image_limit_megapixels)
 
 
 def result_stem(output: Path | None, settings: ResolvedSettings, config: StudioConfig) -> Path:
     """The result's path without suffix: --output as a file or a folder, else a name in the output folder.
 
-    A name made here is free; raises InputError where a file of the name that was asked for stands already.
+    A name made here is free. Raises InputError where a file of the name that was asked for stands already, or where no
+    file system takes it; StudioError where nothing can be written there. Nothing is computed before that is known.
     """
-    folder = config.output_dir if output is None else output.resolve()
-    if output is None or folder.is_dir():
+    folder = config.output_dir if output is None else resolved(output)
+    if output is None or os.path.isdir(folder):
         name = result_name(settings.prompt, settings.seed, time.time())
         names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-        return next(folder / name for name in names if not _taken(folder / name))
-    stem = folder.with_suffix("") if folder.suffix.lower() in (".mp4", ".png") else folder
-    if taken := _taken(stem):
-        raise InputError("output_exists", file=taken)
+        stem = next(folder / name for name in names if not _taken(folder / name))
+    else:
+        stem = folder.with_suffix("") if folder.suffix.lower() in (".mp4", ".png") else folder
+        if taken := _taken(stem):
+            raise InputError("output_exists", file=taken)
+    _check_name(stem)
+    check_place(stem.parent, settings)
     return stem
+
+
+def _check_name(stem: Path) -> None:
+    """Raise InputError unless every file of the result can have such a name, sidecars and unfinished ones included."""
+    longest = max(map(len, RESULT_SUFFIXES)) + len(UNFINISHED)
+    name, path = len(os.fsencode(stem.name)), len(os.fsencode(stem))
+    if (over := max(name + longest - NAME_BYTES, path + longest - PATH_BYTES)) > 0:
+        raise InputError("output_long", file=stem, over=over)
+    if clean(str(stem), PATH_BYTES) != str(stem):
+        raise InputError("output_odd", file=stem)
 
 
 def _taken(stem: Path) -> Path | None:

@@ -4,13 +4,12 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from studio.commands.machine import engine_options, notices, studio_config
+from studio.commands.user_files import read_picture
 from studio.config import ModelConfig, StudioConfig, load_camera_moves, load_models
 from studio.events import Event, Finished, PhaseStarted
 from studio.filenames import result_name
-from studio.media import read_image
 from studio.pipeline.engine import EngineOptions, open_engine, pick_device, recalibrated
 from studio.pipeline.estimate import Estimator
 from studio.pipeline.generate import generate
@@ -57,9 +56,7 @@ class _VideoRunner:
     def run(self, job: Job, emit: Callable[[Event], None], orders: Orders) -> Finished:
         """Make the job's video."""
         settings = job.settings
-        image = None
-        if settings.first_image is not None:
-            image = read_image(Path(settings.first_image).read_bytes(), self._config.image_limit_megapixels)
+        image = read_picture(settings.first_image, self._config)
         stem = self._config.output_dir / f"{result_name(settings.prompt, settings.seed, job.created)}-{job.id[:6]}"
         began = time.monotonic()
         engine = recalibrated(self._open(self._models[settings.model], image is not None, emit), self._config)

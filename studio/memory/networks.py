@@ -36,13 +36,14 @@ class ResidentNetwork:
         Raises StudioError, MemoryError or torch.OutOfMemoryError; nothing stays allocated then.
         """
         layout = UnitLayout.of(module.state_dict())
-        buffer = allocator.allocate(BufferKind.RESIDENT, layout.nbytes)
         reader = UnitReader(layout, [[files.entries[field.name] for field in layout.fields]], allocator)
         try:
-            reader.read(0, buffer.memory)
-        except BaseException:
-            buffer.release()
-            raise
+            buffer = allocator.allocate(BufferKind.RESIDENT, layout.nbytes)
+            try:
+                reader.read(0, buffer.memory)
+            except BaseException:
+                buffer.release()
+                raise
         finally:
             reader.close()
         self._slot = Slot(buffer, layout, module, free=None)

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from studio.filenames import write_whole
+from studio.stored_json import load_object, number
 
 FILE_NAME = "job_times.json"
 # Seconds that no network takes: opening files, importing transformers for CLIP, previews, ffmpeg. Measured with nano on
@@ -22,6 +22,7 @@ FIXED = {
 }
 # Phases with factors. Denoising has none: it corrects the speeds themselves (planner.calibrate).
 LEARNED = ("load", "encode_text", "encode_image", "decode")
+FACTORS = 1e-4, 1e4  # that a stored file may hold; measured ones lie between 0.1 and 30
 LEAST = 1 / 8  # a phase that took less than this share was skipped: its prompt was in the cache, for example
 
 
@@ -57,27 +58,22 @@ class JobTimes:
 
 def load_job_times(cache: Path, device: str, model: str) -> JobTimes:
     """The factors in the folder `cache`; none where its file is absent or damaged."""
-    found = _read(cache).get(_key(device, model), {})
+    found = load_object(cache / FILE_NAME).get(_key(device, model), {})
     try:
-        return JobTimes({turn: {phase: float(found[turn][phase]) for phase in found[turn]} for turn in found})
-    except (TypeError, ValueError):
+        turns = {
+            turn: {phase: number(factors[phase], *FACTORS) for phase in factors} for turn, factors in found.items()
+        }
+        return JobTimes(turns)
+    except (TypeError, ValueError, AttributeError):
         return JobTimes({})
 
 
 def store_job_times(cache: Path, device: str, model: str, times: JobTimes) -> None:
     """Write the factors. A folder that cannot be written is no error."""
-    known = {**_read(cache), _key(device, model): dict(times.factors)}
+    known = {**load_object(cache / FILE_NAME), _key(device, model): dict(times.factors)}
     with suppress(OSError):
         write_whole(cache / FILE_NAME, json.dumps(known, indent=1).encode())
 
 
 def _key(device: str, model: str) -> str:
     return f"{device} {model}"
-
-
-def _read(cache: Path) -> dict[str, Any]:
-    try:
-        data = json.loads((cache / FILE_NAME).read_text())
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from studio.errors import StudioError
 from studio.filenames import LATENTS, RESULT_SUFFIXES
-from studio.media import VideoWriter, find_ffmpeg, write_png
+from studio.media import write_png
 from studio.settings import FPS, ResolvedSettings
 from studio.units import GB
+from studio.video_writer import VideoWriter, find_ffmpeg
 
 
 def record(settings: ResolvedSettings, provenance: Mapping[str, Any], stem: Path) -> dict[str, Any]:

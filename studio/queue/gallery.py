@@ -10,7 +10,7 @@ from pathlib import Path
 from studio.errors import InputError, StudioError
 from studio.events import Failed
 from studio.filenames import beside, remove_result
-from studio.media import read_metadata
+from studio.media import read_metadata_file
 from studio.queue.job import ENDED, Job, JobState
 from studio.queue.jobs import JobQueue
 from studio.queue.result_files import ResultFile, ResultFiles
@@ -146,6 +146,6 @@ def _ended(states: Iterable[JobState]) -> tuple[JobState, ...]:
 def _recorded(path: Path, changed: float) -> ResolvedSettings | None:
     """The settings in a result's json as it was at the time `changed`; None where it holds none of ours."""
     try:
-        return ResolvedSettings.from_record(read_metadata(beside(path, ".json").read_bytes()))
-    except (OSError, InputError):
+        return ResolvedSettings.from_record(read_metadata_file(beside(path, ".json")))
+    except InputError:
         return None

@@ -11,7 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from studio.media import VideoWriter, read_video
+from studio.media import read_video
+from studio.video_writer import VideoWriter
 
 
 @dataclass(frozen=True)

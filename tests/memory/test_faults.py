@@ -1,11 +1,13 @@
 """Whatever is refused, at whatever moment: a clear error or the right bits, and never a leak."""
 
 import errno
+import os
 from dataclasses import replace
 
 import pytest
 import torch
 
+from models.checkpoint import CheckpointError
 from studio.errors import StudioError
 from studio.memory.allocator import Machine
 from studio.memory.manager import MemoryManager
@@ -105,6 +107,30 @@ def test_memory_that_stays_refused_is_an_error_at_every_point(folder, twin):
             generate(manager)
         manager.check_integrity()
         machine.allocation = 0
+        assert torch.equal(denoise(manager), twin[0]), "the next job is right"
+        assert left_nothing(manager)
+
+
+def test_too_many_open_files_at_every_point_in_turn(folder, twin, monkeypatch):
+    """The sentence tells it; no count of bytes that went wrong on the way hides it."""
+    opened, fails_at, really_open = [], 0, os.open
+
+    def counting(path, flags, *rest, **named):
+        if str(path).endswith(".safetensors"):
+            opened.append(path)
+            if len(opened) == fails_at:
+                raise OSError(errno.EMFILE, "Too many open files")
+        return really_open(path, flags, *rest, **named)
+
+    monkeypatch.setattr(os, "open", counting)
+    generate(open_mixed(folder))
+    total = len(opened)
+    assert total > 10
+    for fails_at in range(1, total + 1, 5):  # noqa: B007 - read by the function above
+        opened.clear()
+        manager = open_mixed(folder)
+        with pytest.raises((StudioError, CheckpointError), match="Too many open files"):
+            generate(manager)
         assert torch.equal(denoise(manager), twin[0]), "the next job is right"
         assert left_nothing(manager)
 

@@ -96,8 +96,8 @@ def test_a_folder_without_changes_is_not_read_again(tmp_path: Path, monkeypatch:
     settle(tmp_path)
     queue = JobQueue(tmp_path.parent / "queue")
     gallery, scanned, scan, opened = Gallery(queue, tmp_path), [], os.scandir, []
-    read = gallery_module.read_metadata
-    monkeypatch.setattr(gallery_module, "read_metadata", lambda data: opened.append(1) or read(data))
+    read = gallery_module.read_metadata_file
+    monkeypatch.setattr(gallery_module, "read_metadata_file", lambda path: opened.append(1) or read(path))
     monkeypatch.setattr(os, "scandir", lambda folder: scanned.append(Path(folder).name) or scan(folder))
     first = gallery.list()
     assert len(first) == 6 == len(opened) and scanned == [tmp_path.name, "trip"]

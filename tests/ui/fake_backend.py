@@ -12,7 +12,6 @@ from PIL import Image
 from studio import filenames
 from studio.config import load_camera_moves, load_examples, load_models, load_presets, load_studio
 from studio.events import Failed, Finished, PhaseStarted, Preview, Progress
-from studio.media import VideoWriter
 from studio.prompt import EncoderCount, compose
 from studio.queue.gallery import Gallery
 from studio.queue.job import Job, JobState
@@ -21,6 +20,7 @@ from studio.service.backend import Backend, TextReport
 from studio.service.uploads import Uploads
 from studio.settings import ResolvedSettings
 from studio.units import GB
+from studio.video_writer import VideoWriter
 
 LIMITS = {"step_llm": 320, "clip": 77}
 FAIL_WORD = "fail"  # a prompt that holds it fails

@@ -24,11 +24,13 @@ from studio.filenames import write_whole
 from studio.memory.allocator import Allocator, BufferKind, Machine
 from studio.memory.streaming.layout import UnitLayout
 from studio.memory.streaming.reader import UnitReader
+from studio.stored_json import load_object, number
 
 FILE_NAME = "speeds.json"
 VERSION = 3  # of the measurements; speeds of another version are measured again
 PART_SECONDS = 0.35  # a measurement is repeated for this long
 DISK_BYTES = 128 << 20
+SLOWEST, FASTEST = 1e-6, 1e6  # TFLOP/s and GB/s that a machine can have; a stored file may hold anything
 PIECE_BYTES = 32 << 20  # a "unit" of the disk's measurement
 LINK_BYTES = 256 << 20
 MEMORY_COPIES = {"cuda": 8, "cpu": 1}  # in one repetition: a single copy within a GPU takes less than its launch
@@ -318,12 +320,25 @@ def _disk_key(path: Path) -> str:
 
 
 def _read(cache: Path) -> _Known:
+    data = load_object(cache / FILE_NAME)
     try:
-        data = json.loads((cache / FILE_NAME).read_text())
-        devices = {key: Speeds(**values) for key, values in data["devices"].items()}
-        return _Known(devices, {key: DiskSpeed(**values) for key, values in data["disks"].items()})
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        devices = {key: _speeds(values) for key, values in data["devices"].items()}
+        return _Known(devices, {key: _disk(values) for key, values in data["disks"].items()})
+    except (ValueError, TypeError, KeyError, AttributeError):
         return _Known({}, {})
+
+
+def _speeds(values: dict[str, Any]) -> Speeds:
+    """Raises ValueError or TypeError for values that are no speeds."""
+    texts = {"origin", "disk"} & values.keys()
+    absent = {"int8_tflops"} if values.get("int8_tflops") is None else set()
+    read: dict[str, Any] = {name: number(values[name], SLOWEST, FASTEST) for name in values.keys() - texts - absent}
+    read |= {name: str(values[name]) for name in texts}
+    return Speeds(**read)
+
+
+def _disk(values: dict[str, Any]) -> DiskSpeed:
+    return DiskSpeed(number(values["gbps"], SLOWEST, FASTEST), int(number(values["nbytes"], 0, 1 << 62)))
 
 
 def _write(cache: Path, known: _Known) -> None:

@@ -257,7 +257,7 @@ def _scatter(extent: Extent, window: Tensor, start: int, offset: int, end: int, 
 
 def _open(path: Path, flags: int) -> int:
     try:
-        return os.open(path, flags)
+        return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)  # what took a file's place meanwhile must not block
     except OSError as error:
         raise _failure(f"{path} cannot be opened: {error.strerror}.") from None
 

@@ -1,5 +1,6 @@
 """The names by which rooms find each other's files, in a job's folder and beside a result, and how files appear."""
 
+import errno
 import os
 import re
 from datetime import datetime
@@ -11,6 +12,7 @@ PICTURE_NAME = re.compile(rf"{FIRST_IMAGE}(?:-[0-9]{{1,9}})?")
 THUMBNAIL = "first_image.jpg"  # the picture as it is used, small
 LATENTS = "latents.safetensors"  # what a stopped job goes on from
 PREVIEW = "preview.webp"
+JOB_DIGITS = 6  # of a job's id, in the name of its result
 UNFINISHED = ".tmp"  # at the end of a file that is not whole yet
 RESULT_SUFFIXES = (".mp4", ".png", ".json", ".jpg", ".first.png", ".latents.safetensors")
 
@@ -26,19 +28,55 @@ def remove_result(result: Path) -> None:
         beside(result, suffix).unlink(missing_ok=True)
 
 
+def job_result_stem(folder: Path, prompt: str, seed: int, created: float, id: str) -> Path:
+    """The path without suffix of a job's result; its end names the job, so that what a killed one left is known."""
+    return folder / f"{result_name(prompt, seed, created)}-{id[:JOB_DIGITS]}"
+
+
+def unfinished_results(folder: Path, id: str = "*") -> list[Path]:
+    """Files of results that are not whole, in the folder: of one job, or of any result."""
+    name = "*" if id == "*" else f"*-{id[:JOB_DIGITS]}"
+    return [path for suffix in RESULT_SUFFIXES for path in folder.glob(f"{name}{suffix}{UNFINISHED}")]
+
+
 def result_name(prompt: str, seed: int, created: float) -> str:
     """A name that sorts by date and tells the prompt: 20261121-101502-a-cat-runs-42. `created` in Unix seconds."""
     words = re.sub(r"\W+", "-", prompt).strip("-")[:32].strip("-")
     return f"{datetime.fromtimestamp(created):%Y%m%d-%H%M%S}-{words}-{seed}"
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that appears complete or not at all: .tmp first, then renamed. Raises OSError, leaving nothing."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+def write_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Write a file that appears complete or not at all: .tmp first, then renamed. Raises OSError, leaving nothing.
+
+    durable: it outlives a power cut too, once this returns.
+    """
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         unfinished.write_bytes(data)
+        if durable:
+            sync_file(unfinished)
         unfinished.replace(path)
+        if durable:
+            sync_folder(path.parent)
     except OSError:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def sync_file(path: Path) -> None:
+    """Return once the file's content is on the disk. Raises OSError."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def sync_folder(folder: Path) -> None:
+    """Return once the names in the folder are on the disk, as far as its file system can say so. Raises OSError."""
+    try:
+        sync_file(folder)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES):  # network file systems: no folder is synced
+            raise

@@ -38,6 +38,7 @@ from studio.pipeline.estimate import Estimator
 from studio.pipeline.generate import generate
 from studio.pipeline.rerun import check_rerun, rerun_changes, rerun_plan
 from studio.pipeline.run import Engine, Request
+from studio.queue.leftovers import remove_abandoned
 from studio.queue.workfolder import KEPT_DAYS, remove_leftovers, work_folder
 from studio.settings import GenerationSettings, ResolvedSettings
 
@@ -142,6 +143,7 @@ def _work_folder(folder: Path, stop: threading.Event) -> Iterator[None]:
         tell(f"Waiting for {clean(holder) or 'another process'}, which makes the same video.")
 
     with work_folder(folder, name, stop.is_set):
+        remove_abandoned(folder.parent.parent)
         if removed := remove_leftovers(folder.parent):
             what = f"what {len(removed)} stopped run{'s' * (len(removed) > 1)} left in {folder.parent}"
             tell(f"Removed {what}: nobody came back to it for {KEPT_DAYS} days.")

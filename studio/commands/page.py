@@ -19,6 +19,7 @@ from studio.errors import StudioError
 from studio.filenames import QUEUE_FOLDER
 from studio.pipeline.defects import Defects
 from studio.pipeline.engine import (
+    CACHE_FOLDER,
     check_weights,
     is_installed,
     open_tokenizers,
@@ -29,6 +30,7 @@ from studio.pipeline.estimate import Estimator
 from studio.prompt import Tokenizer, compose, count, unread
 from studio.queue.gallery import Gallery
 from studio.queue.jobs import JobQueue
+from studio.queue.leftovers import remove_leftovers
 from studio.queue.log import start_log
 from studio.queue.supervisor import Supervisor
 from studio.queue.trash import Trash
@@ -55,7 +57,12 @@ def run(options: argparse.Namespace) -> int:
     estimator = Estimator(config, engine_options(options), free_vram_gb=lambda: free_vram_gb(queue, str(device)))
     if device.type == "cpu":  # a GPU is measured by its worker
         estimator.machine_speeds(find_model(None, config))
-    supervisor = Supervisor(queue, _worker_command(options, folder), purpose=f"the page on port {config.port}")
+    supervisor = Supervisor(
+        queue,
+        _worker_command(options, folder),
+        purpose=f"the page on port {config.port}",
+        clean=lambda: remove_leftovers(queue, config.output_dir, config.output_dir / CACHE_FOLDER),
+    )
     backend = _backend(config, str(device), estimator, queue, supervisor)
     with stopping("Closing.") as stop:
         supervisor.start()

@@ -9,7 +9,7 @@ from studio.commands.machine import engine_options, notices, studio_config
 from studio.commands.user_files import read_picture
 from studio.config import ModelConfig, StudioConfig, load_camera_moves, load_models
 from studio.events import Event, Finished, PhaseStarted
-from studio.filenames import result_name
+from studio.filenames import job_result_stem
 from studio.pipeline.engine import EngineOptions, open_engine, pick_device, recalibrated
 from studio.pipeline.estimate import Estimator
 from studio.pipeline.generate import generate
@@ -57,7 +57,7 @@ class _VideoRunner:
         """Make the job's video."""
         settings = job.settings
         image = read_picture(settings.first_image, self._config)
-        stem = self._config.output_dir / f"{result_name(settings.prompt, settings.seed, job.created)}-{job.id[:6]}"
+        stem = job_result_stem(self._config.output_dir, settings.prompt, settings.seed, job.created, job.id)
         began = time.monotonic()
         engine = recalibrated(self._open(self._models[settings.model], image is not None, emit), self._config)
         seconds = {"load": round(time.monotonic() - began, 3)}

@@ -41,7 +41,7 @@ def save_latents(folder: Path, state: SamplerState, settings: ResolvedSettings, 
         "provenance": json.dumps(dict(provenance), ensure_ascii=False, sort_keys=True),
     }
     try:
-        write_whole(path, save(_tensors(state), metadata))
+        write_whole(path, save(_tensors(state), metadata), durable=True)
     except OSError as error:
         raise StudioError("write_failed", file=path.name, reason=error.strerror or str(error)) from None
     return path

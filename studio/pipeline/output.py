@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from studio.errors import StudioError
-from studio.filenames import LATENTS, RESULT_SUFFIXES
+from studio.filenames import LATENTS, RESULT_SUFFIXES, UNFINISHED, sync_file, sync_folder
 from studio.media import write_png
 from studio.settings import FPS, ResolvedSettings
 from studio.units import GB
@@ -91,7 +91,10 @@ class ResultWriter:
         self._kept = workdir / LATENTS
 
     def finish(self, seconds: Mapping[str, float], usage: Mapping[str, Any]) -> Path:
-        """Put everything in place and return the result's path. Raises StudioError when a file cannot be written."""
+        """Put everything in place and return the result's path, once all of it outlives a power cut.
+
+        Raises StudioError when a file cannot be written.
+        """
         try:
             return self._finish({**self._record, "seconds": dict(seconds), "memory": dict(usage)})
         except OSError as error:
@@ -112,9 +115,13 @@ class ResultWriter:
         else:
             self._open_video().close()
             self._video = None
-        for suffix in reversed(RESULT_SUFFIXES):  # the result itself comes last: where it is, everything is
-            if self._unfinished(suffix).exists():
-                self._unfinished(suffix).replace(self._final(suffix))
+        made = [suffix for suffix in reversed(RESULT_SUFFIXES) if self._unfinished(suffix).exists()]
+        for suffix in made:
+            sync_file(self._unfinished(suffix))
+        for suffix in made:  # the result itself comes last: where it is, everything is
+            self._unfinished(suffix).replace(self._final(suffix))
+        for folder in (self._stem.parent, self._stem.parent.parent):  # which may be new
+            sync_folder(folder)
         return self._final(".png" if self._still else ".mp4")
 
     def _open_video(self) -> VideoWriter:
@@ -127,4 +134,4 @@ class ResultWriter:
         return self._stem.with_name(self._stem.name + suffix)
 
     def _unfinished(self, suffix: str) -> Path:
-        return self._stem.with_name(self._stem.name + suffix + ".tmp")
+        return self._stem.with_name(self._stem.name + suffix + UNFINISHED)

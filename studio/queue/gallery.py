@@ -9,7 +9,7 @@ from pathlib import Path
 
 from studio.errors import InputError, StudioError
 from studio.events import Failed
-from studio.filenames import beside, remove_result
+from studio.filenames import beside, remove_result, unfinished_results
 from studio.media import read_metadata_file
 from studio.queue.job import ENDED, Job, JobState
 from studio.queue.jobs import JobQueue
@@ -96,6 +96,8 @@ class Gallery:
     def delete(self, id: str) -> bool:
         """Remove a job or a result with all its files. Raises StudioError where a file cannot be removed."""
         if self._queue.delete(id):
+            for path in unfinished_results(self._folder, id):
+                path.unlink(missing_ok=True)
             return True
         entry = self.get(id)
         if entry is None or entry.path is None:

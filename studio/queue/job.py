@@ -1,6 +1,7 @@
 """One job as it stood when read from its row: what it makes, its state, how far it is."""
 
 import json
+import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +11,8 @@ from studio import filenames
 from studio.events import Failed, Finished, Notice, Progress
 from studio.queue.schema import Row
 from studio.settings import ResolvedSettings
+
+ID = re.compile(r"[0-9a-f]{16}")
 
 
 class JobKind(StrEnum):
@@ -91,6 +94,11 @@ class Job:
     def finished_early(self) -> Notice | None:
         """The notice that tells after which step of how many the video was decoded, None for a whole one."""
         return next((notice for notice in self.notices if notice.code == FINISHED_EARLY), None)
+
+
+def key(id: object) -> str:
+    """The id itself where it can be one, else "", which no job has: arbitrary text goes no further."""
+    return id if isinstance(id, str) and ID.fullmatch(id) else ""
 
 
 def job_of_row(row: Row, folder: Path) -> Job:

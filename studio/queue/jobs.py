@@ -7,12 +7,12 @@ again. An id is an opaque token: ids from outside are looked up, never made into
 
 import json
 import logging
-import re
 import secrets
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,13 @@ from studio.events import Event, Failed, Finished, Notice, PhaseStarted, Preview
 from studio.media import read_image
 from studio.queue import order, schema
 from studio.queue.clock import CLOCK, Clock
-from studio.queue.database import Database, Restore, unwritable
-from studio.queue.job import RESUMABLE, STOPS, Job, JobKind, JobState, Request, job_of_row
+from studio.queue.database import Database, unwritable
+from studio.queue.job import ID, RESUMABLE, STOPS, Job, JobKind, JobState, Request, job_of_row, key
 from studio.queue.job_files import write_picture
 from studio.queue.locks import OwnerLock
+from studio.queue.restore import INTERRUPT, restore
 from studio.settings import ResolvedSettings
 
-ID = re.compile(r"[0-9a-f]{16}")
 HELD = "held"  # the option that is there while the whole queue is paused
 NEWEST_FIRST = "ORDER BY created DESC, number DESC"
 FIRST_TO_RUN = "ORDER BY state = 'running' DESC, position, number"
@@ -51,6 +51,7 @@ STOPPED_AS = """
 Rows = list[sqlite3.Row]  # JobQueue.list hides the builtin from the annotations after it
 Jobs = list[Job]
 Ids = list[str]
+Folders = list[Path]
 Times = list[float]
 Work = Callable[[sqlite3.Connection], Rows]
 _log = logging.getLogger(__name__)
@@ -68,7 +69,8 @@ class JobQueue:
         self.folder, self.clock = Path(folder).resolve(), clock
         self.limits = () if limit_megapixels is None else (limit_megapixels,)
         owner = OwnerLock(self.folder, "bringing the queue up to date")
-        self._db = Database(self.folder / "queue.sqlite", schema.MIGRATIONS, self._restored, owner, schema.CHECKSUMS)
+        restored = partial(restore, self.folder / "jobs", owner, clock)
+        self._db = Database(self.folder / "queue.sqlite", schema.MIGRATIONS, restored, owner, schema.CHECKSUMS)
 
     def submit(self, settings: ResolvedSettings, image: bytes | None = None) -> Job:
         """Queue resolved settings with the picture they start from, as its file was uploaded.
@@ -178,6 +180,18 @@ class JobQueue:
         """Where the results of all jobs lie."""
         rows = self._db.read("SELECT json_extract(result, '$.path') FROM jobs WHERE result IS NOT NULL")
         return {row[0] for row in rows}
+
+    def ids(self) -> set[str]:
+        """The ids of all jobs."""
+        return {row[0] for row in self._db.read("SELECT id FROM jobs")}
+
+    def job_folders(self) -> Folders:
+        """The folders that are named as a job's would be, whether there is a job of that name or not."""
+        return [path for path in (self.folder / "jobs").glob("*") if ID.fullmatch(path.name) and path.is_dir()]
+
+    def was_never_run(self, folder: Path) -> bool:
+        """Whether the copy in a job's folder is that of a job nobody took yet, or there is none."""
+        return schema.was_never_run(folder / schema.ROW_FILE)
 
     def version(self) -> int:
         """A number that grows whenever anything changes, in whatever process."""
@@ -291,9 +305,7 @@ class JobQueue:
 
     def interrupt_running(self) -> Ids:
         """Mark what runs as interrupted, for when its worker is surely gone. Returns the ids."""
-        rows = self.turn(
-            "state = 'interrupted', ended = ?, request = '', progress = NULL", "state = 'running'", self.clock.now()
-        )
+        rows = self.turn(INTERRUPT, "state = 'running'", self.clock.now())
         return [row["id"] for row in rows]
 
     def close(self) -> None:
@@ -334,27 +346,6 @@ class JobQueue:
 
         return self._db.change(transaction, durable=durable)
 
-    def _restored(self) -> Restore:
-        """For a lost database: every job that has a folder is in the new one."""
-        rows = schema.read_copies(self.folder / "jobs")
-
-        def restore(db: sqlite3.Connection, version: int) -> None:
-            schema.restore(db, rows.get(version, ()))
-            if version == schema.VERSION:
-                self._remove_unreadable(db)
-
-        return restore
-
-    def _remove_unreadable(self, db: sqlite3.Connection) -> None:
-        for row in db.execute("SELECT * FROM jobs").fetchall():
-            try:
-                if not key(row["id"]):
-                    raise ValueError("its id is none")
-                self.job(row)
-            except (ValueError, TypeError, KeyError, RecursionError, StudioError) as error:
-                _log.warning("job %s cannot be read from its folder: %s", row["id"], error)
-                db.execute("DELETE FROM jobs WHERE number = ?", (row["number"],))
-
     def write_copy(self, row: schema.Row) -> None:
         """Write job.json into the job's folder. Raises OSError."""
         filenames.write_whole(self.job_folder(row["id"]) / schema.ROW_FILE, schema.copied(row))
@@ -380,11 +371,6 @@ def _newest(
 def _in_states(states: Iterable[JobState] | None) -> tuple[str, tuple[JobState, ...]]:
     wanted = () if states is None else tuple(states)
     return "" if states is None else f"WHERE state IN ({', '.join('?' * len(wanted))})", wanted
-
-
-def key(id: object) -> str:
-    """The id itself where it can be one, else "", which no job has: arbitrary text goes no further."""
-    return id if isinstance(id, str) and ID.fullmatch(id) else ""
 
 
 def _json(event: Any) -> str | None:

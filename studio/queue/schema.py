@@ -102,6 +102,17 @@ def read_copies(jobs_folder: Path) -> dict[int, list[dict[str, Any]]]:
     return found
 
 
+def was_never_run(path: Path) -> bool:
+    """Whether a job.json is that of a job nobody took yet, or is not there; False for one that cannot be read."""
+    try:
+        row = json.loads(path.read_text(encoding="utf-8"))
+        return bool(row["state"] == "queued" and row["attempts"] == 0)
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return False
+
+
 def restore(db: sqlite3.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
     """Add rows of the version at which `db` is now."""
     names = columns(db)

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from studio.errors import StudioError
 from studio.events import Failed
@@ -42,10 +42,12 @@ class Supervisor:
         *,
         purpose: str = "the page",
         grace_seconds: float = GRACE_SECONDS,
+        clean: Callable[[], object] = lambda: None,
         clock: Clock = CLOCK,
     ) -> None:
+        """clean: called once the queue is this process's, before there is a worker."""
         self._queue, self._command = queue, list(command)
-        self._grace_seconds, self._clock = grace_seconds, clock
+        self._grace_seconds, self._clean, self._clock = grace_seconds, clean, clock
         self._lock = OwnerLock(queue.folder, purpose)
         self._wake, self._stopping = threading.Event(), False
         self._thread: threading.Thread | None = None
@@ -83,9 +85,16 @@ class Supervisor:
         while not self._stopping:
             if self._own():
                 self._end_running(None)  # whoever ran them is gone: the lock was free
+                self._clean_up()
                 self._keep_worker()
             else:
                 self._pause(RETRY_SECONDS)
+
+    def _clean_up(self) -> None:
+        try:
+            self._clean()
+        except (StudioError, OSError) as error:
+            _log.warning("what was left cannot be removed: %s", error)
 
     def _own(self) -> bool:
         try:

@@ -18,8 +18,8 @@ from typing import Any
 from studio import filenames
 from studio.errors import StudioError
 from studio.queue import schema
-from studio.queue.job import JobState
-from studio.queue.jobs import JobQueue, Rows, key
+from studio.queue.job import JobState, key
+from studio.queue.jobs import JobQueue, Rows
 
 KEPT_SECONDS = 24 * 3600
 MOST_BYTES = 2 * 2**30  # the oldest go first

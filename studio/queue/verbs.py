@@ -15,9 +15,9 @@ from studio.errors import InputError
 from studio.media import read_image
 from studio.queue import order
 from studio.queue.database import unwritable
-from studio.queue.job import STOPPED, WAITING, Job, JobState, Request
+from studio.queue.job import STOPPED, WAITING, Job, JobState, Request, key
 from studio.queue.job_files import write_picture
-from studio.queue.jobs import CANCEL, HELD, UNFINISHED, JobQueue, Rows, key
+from studio.queue.jobs import CANCEL, HELD, UNFINISHED, JobQueue, Rows
 from studio.queue.order import Where
 from studio.settings import ResolvedSettings
 

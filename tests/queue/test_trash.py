@@ -60,6 +60,7 @@ def test_what_is_removed_comes_back_as_it_was(queue: JobQueue, tmp_path: Path, c
     queue.close()
     (queue.folder / "queue.sqlite").unlink()
     assert queue.count() == 2, "a lost table does not bring back what is in the trash"
+    assert queue.resume(a) and queue.resume(c), "what waited comes back as interrupted"
     assert Trash(JobQueue(queue.folder)).undo() == b and line(queue) == [a, b, c]
     assert trash.undo(done.id) == done.id and [path.read_bytes() for path in made] == [p.name.encode() for p in made]
     blank = {"version": 0, "attempts": 0, "started": None}

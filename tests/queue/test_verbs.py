@@ -62,6 +62,7 @@ def test_there_is_always_room_between_two(queue: JobQueue, tmp_path: Path) -> No
     before = line(queue)
     queue.close()
     (queue.folder / "queue.sqlite").unlink()
+    assert line(queue) == [] and all(queue.resume(job.id) for job in queue.list()), "what waited waits for a person"
     assert line(queue) == before, "the copies in the folders know the order, too"
 
 

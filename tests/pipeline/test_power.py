@@ -1,0 +1,107 @@
+"""What a power cut leaves: a video is on the disk before its job is finished, and its latents go after that."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from studio.config import load_models
+from studio.errors import StudioError
+from studio.events import Finished
+from studio.filenames import LATENTS, write_whole
+from studio.pipeline.output import ResultWriter
+from studio.queue.database import Database
+from studio.queue.job import JobState
+from studio.queue.jobs import JobQueue
+from studio.settings import GenerationSettings
+
+SETTINGS = GenerationSettings("nano", "a boat", num_frames=17, height=64, width=64, seed=1).resolve(
+    load_models()["nano"]
+)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """(what, name) of every flush, rename, removal and durable change of the database, in their order."""
+    made: list[tuple[str, str]] = []
+
+    def record(what: str, real: Callable[..., Any], name: Callable[..., str]) -> Callable[..., Any]:
+        def call(*given: Any, **named: Any) -> Any:
+            result = real(*given, **named)
+            made.append((what, Path(name(*given)).name))
+            return result
+
+        return call
+
+    def change(self: Database, work: Any, *, durable: bool = True) -> Any:
+        result = really_change(self, work, durable=durable)
+        made.append(("durable change" if durable else "change", self.path.name))
+        return result
+
+    really_change = Database.change
+    monkeypatch.setattr(os, "fsync", record("sync", os.fsync, lambda file: os.readlink(f"/proc/self/fd/{file}")))
+    monkeypatch.setattr(os, "replace", record("rename", os.replace, lambda _, target: str(target)))
+    monkeypatch.setattr(os, "unlink", record("remove", os.unlink, lambda path, **_: str(path)))
+    monkeypatch.setattr(Database, "change", change)
+    return made
+
+
+def write(folder: Path) -> Path:
+    picture = Image.new("RGB", (64, 64))
+    with ResultWriter(folder / "made" / "clip", SETTINGS, {"a": 1}, picture) as writer:
+        writer.add(np.zeros((17, 64, 64, 3), np.uint8))
+        return writer.finish({}, {})
+
+
+def test_a_result_is_on_the_disk_before_it_has_its_name(calls: list[tuple[str, str]], tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    write(tmp_path)
+    renames = [place for place, (what, _) in enumerate(calls) if what == "rename"]
+    suffixes = (".mp4", ".json", ".jpg", ".first.png")
+    flushed = {name for what, name in calls[: renames[0]] if what == "sync"}
+    assert flushed == {f"clip{suffix}.tmp" for suffix in suffixes}
+    assert {calls[place][1] for place in renames} == {f"clip{suffix}" for suffix in suffixes}
+    assert calls[renames[-1]] == ("rename", "clip.mp4"), "where the video is, everything is"
+    assert calls[renames[-1] + 1 :] == [("sync", "made"), ("sync", tmp_path.name)], "then its name, and its folder's"
+
+
+def test_latents_go_after_the_job_is_finished_on_the_disk(calls: list[tuple[str, str]], tmp_path: Path) -> None:
+    queue = JobQueue(tmp_path / "queue")
+    job = queue.submit(SETTINGS)
+    queue.claim()
+    write_whole(job.folder / LATENTS, b"latents", durable=True)
+    (tmp_path / "made").mkdir()
+    calls.clear()
+    path = write(tmp_path)
+    queue.finish(job.id, JobState.FINISHED, result=Finished(str(path), 1, {}, 0, 0))
+    order = [calls.index(call) for call in (
+        ("sync", "clip.mp4.tmp"), ("rename", "clip.mp4"), ("sync", "made"), ("durable change", "queue.sqlite"),
+        ("remove", LATENTS),
+    )]  # fmt: skip
+    assert order == sorted(order)
+
+
+def test_saved_latents_are_on_the_disk_when_they_have_their_name(calls: list[tuple[str, str]], tmp_path: Path) -> None:
+    write_whole(tmp_path / LATENTS, b"x", durable=True)
+    unfinished = f"{LATENTS}.{os.getpid()}.tmp"
+    assert calls == [("sync", unfinished), ("rename", LATENTS), ("sync", tmp_path.name)]
+
+
+def test_a_disk_that_cannot_flush_keeps_the_job_from_being_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(file: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    (tmp_path / "made").mkdir()
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StudioError, match="Input/output error"):
+        write(tmp_path)
+    assert list((tmp_path / "made").iterdir()) == []
+    with pytest.raises(OSError, match="Input/output error"):
+        write_whole(tmp_path / LATENTS, b"x", durable=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made"]

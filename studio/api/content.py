@@ -6,8 +6,8 @@ from pathlib import Path
 
 from studio.errors import InputError, StudioError
 from studio.filenames import beside
-from studio.media import find_ffmpeg
 from studio.queue.job import Job, JobState
+from studio.video_writer import find_ffmpeg
 
 VARIANTS = ("video", "thumbnail", "spritesheet")
 MEDIA_TYPES = {".mp4": "video/mp4", ".png": "image/png", ".jpg": "image/jpeg"}

@@ -19,16 +19,20 @@ from studio.settings import ResolvedSettings
 NAME_BYTES, PATH_BYTES = 255, 4095  # the most that Linux takes
 
 
+def read_file(path: Path, limit_mb: int = 1) -> bytes:
+    """The content of a regular file. Raises InputError where it cannot be read, or is longer."""
+    try:
+        return read_regular(path, limit_mb << 20)
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in its name
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise InputError("file_unreadable", file=path, reason=reason) from None
+
+
 def read_picture(path: str | Path | None, config: StudioConfig) -> Image.Image | None:
     """The upright picture, None for no path. Raises InputError for a file that is none, or not a regular one."""
     if path is None:
         return None
-    try:
-        data = read_regular(Path(path), config.upload_limit_mb << 20)
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in its name
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise InputError("file_unreadable", file=path, reason=reason) from None
-    return read_image(data, config.image_limit_megapixels)
+    return read_image(read_file(Path(path), config.upload_limit_mb), config.image_limit_megapixels)
 
 
 def result_stem(output: Path | None, settings: ResolvedSettings, config: StudioConfig) -> Path:

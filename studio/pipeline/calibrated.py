@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from models.checkpoint import CheckpointError
 from models.layout import LAYOUT
 from studio.config import ModelConfig, StudioConfig
 from studio.errors import StudioError
@@ -30,7 +31,7 @@ class Calibrations:
             key = model.name, has_image, _state(folders)
             if key not in self._fingerprints:
                 self._fingerprints[key] = model_fingerprint(folders, named_device(self._options.device))
-        except (StudioError, OSError):
+        except (StudioError, CheckpointError, OSError):
             return None
         return load_calibration(self._cache, self._fingerprints[key])
 

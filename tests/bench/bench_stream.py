@@ -4,14 +4,15 @@
         [--results FILE] [--commit HASH, where the tree is a copy without git]
 
 First the floor, in the same way: bytes over link speed and FLOP over matrix speed, both measured here. Then one row per
-variant and length, appended to tests/bench/results/stream.jsonl as soon as it is measured, with whatever was measured
-when its time was up; a table last. Calls may be short: what the file has whole for this commit is not measured again.
-Seconds per block are of 12 blocks in steady state, two conditions; peaks are of one step through 48, without the CUDA
-context, which `outside_gb` is if nothing else runs on the device. Variants: ours resident, from pinned RAM, from disk
-past the page cache, int8 from pinned RAM; under a named budget (budget_80, _24, _16), and ti2v_24: two steps and the
-decoding within 24 GB; diffusers' group offloading with streams, accelerate's cpu offload, mmgp, which run both
-conditions as one batch, where they are installed. `--rehearse` runs everything tiny on the CPU.
-Without a GPU it says so.
+variant and length, the important ones first, appended to tests/bench/results/stream.jsonl as soon as it is measured,
+with whatever was measured when its time was up; a table last. Calls may be short: what the file has whole for this
+commit is not measured again. Seconds per block are of three steps back to back through 48 blocks, two conditions, by
+events of the device, after two steps that load; peaks are of all of them, without the CUDA context, which `outside_gb`
+is if nothing else runs on the device. `bits` are equal where every plan gives the same velocities. Variants: ours
+resident, from pinned RAM, pinned and from disk in turn, from disk past the page cache, int8 from pinned RAM; under a
+named budget (budget_80, _24, _16), and ti2v_24: two steps and the decoding within 24 GB; diffusers' group offloading
+with streams, accelerate's cpu offload, mmgp, which run both conditions as one batch through 12 blocks, where they are
+installed. `--rehearse` runs everything tiny on the CPU. Without a GPU it says so.
 """
 
 import argparse
@@ -38,7 +39,12 @@ from tests.memory.big_model import drop_page_cache  # noqa: E402
 RESULTS = ROOT / "tests" / "bench" / "results" / "stream.jsonl"
 COLUMNS = (
     "block_seconds", "predicted_block_seconds", "peak_vram_gb", "predicted_gb", "outside_gb", "pinned_gb", "ram_gb",
-    "kept", "failed",
+    "alloc_retries", "kept", "bits", "failed",
+)  # fmt: skip
+# What matters most: a call of nine minutes may not come further.
+FIRST = (
+    ("ours_resident", 51), ("ours_resident", 102), ("ours_pinned", 102), ("ours_pinned", 51), ("ours_mixed", 102),
+    ("ours_resident", 204), ("budget_24", 204), ("ti2v_24", 102),
 )  # fmt: skip
 
 
@@ -49,6 +55,12 @@ def known(results: Path, commit: str | None) -> dict[tuple[str, int], dict[str, 
     lines = [json.loads(line) for line in results.read_text().splitlines()]
     whole = [line for line in lines if line["commit"] == commit and "failed" not in line]
     return {(line["variant"], line["frames"]): line for line in whole}
+
+
+def in_order(variants: Iterable[str], frames: Iterable[int]) -> list[tuple[str, int]]:
+    """Rows in the order they are measured: of those asked for the important ones, then variant by variant."""
+    asked = [(name, length) for name in variants for length in frames]
+    return [row for row in FIRST if row in asked] + [row for row in asked if row not in FIRST]
 
 
 def run_apart(setting: Setting, name: str, frames: int, seconds: float) -> dict[str, Any]:
@@ -94,16 +106,15 @@ def measure_all(options: argparse.Namespace, setting: Setting) -> None:
     facts = machine() | {"gpu": least.get("gpu"), "allocator": os.environ.get("PYTORCH_ALLOC_CONF")}
     facts["commit"] = facts["commit"] or options.commit
     rows = {} if options.rehearse else known(options.results, facts["commit"])
-    for frames in options.frames:
-        for name in options.variants:
-            left = end - time.monotonic()
-            if (name, frames) in rows or left < 10:
-                continue
-            row = run_apart(setting, name, frames, min(left, options.each))
-            print(f"{frames} frames {name}: {json.dumps(row)}", flush=True)
-            rows[name, frames] = row
-            if not options.rehearse:
-                keep_line(options.results, facts | {"variant": name, "frames": frames} | row)
+    for name, frames in in_order(options.variants, options.frames):
+        left = end - time.monotonic()
+        if (name, frames) in rows or left < 10:
+            continue
+        row = run_apart(setting, name, frames, min(left, options.each))
+        print(f"{frames} frames {name}: {json.dumps(row)}", flush=True)
+        rows[name, frames] = row
+        if not options.rehearse:
+            keep_line(options.results, facts | {"variant": name, "frames": frames} | row)
     print(table((name, frames, row) for (name, frames), row in rows.items()))
 
 

@@ -6,6 +6,7 @@ It is written at the speed of the disk: tensors are pieces of one buffer of smal
 import json
 import os
 import struct
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,11 @@ def write_component(
     *,
     shards: int = 1,
     int8: bool = False,
-    written: int | None = None,
+    written: Container[int] | None = None,
 ) -> int:
-    """Write one network's folder; returns its bytes. int8: with int8 units.
+    """Write one network's folder; returns its bytes. int8: with int8 units, which all have the same bytes.
 
-    written: only so many units are written; the others are holes in the file, which read as zeros, so that a network of
+    written: only these units are written; the others are holes in the file, which read as zeros, so that a network of
     any depth takes the disk of a shallow one.
     """
     place = folder / LAYOUT[component].folder
@@ -78,7 +79,7 @@ def write_component(
     return total
 
 
-def _write_file(path: Path, tensors: dict[str, Tensor], component: str, written: int | None) -> int:
+def _write_file(path: Path, tensors: dict[str, Tensor], component: str, written: Container[int] | None) -> int:
     header: dict[str, dict[str, Any]] = {}
     end = 0
     for name, tensor in tensors.items():
@@ -104,9 +105,9 @@ def _write_file(path: Path, tensors: dict[str, Tensor], component: str, written:
     return end
 
 
-def _is_written(name: str, component: str, written: int | None) -> bool:
+def _is_written(name: str, component: str, written: Container[int] | None) -> bool:
     prefix = f"{UNITS.get(component)}."
-    return written is None or not name.startswith(prefix) or int(name.removeprefix(prefix).split(".")[0]) < written
+    return written is None or not name.startswith(prefix) or int(name.removeprefix(prefix).split(".")[0]) in written
 
 
 def _pattern(dtype: torch.dtype, nbytes: int) -> memoryview:

@@ -1,0 +1,45 @@
+"""Sentences of evaluations and blind tests, in both languages; messages.py has all others."""
+
+# code: (English, Chinese); see messages.MESSAGES.
+EVALS_MESSAGES: dict[str, tuple[str, str]] = {
+    "suite_unknown": (
+        "{file} is no file of prompts (.txt, .csv, .jsonl), no folder of pictures with texts, and none of the suites {known}.",
+        "{file} 不是提示词文件（.txt、.csv、.jsonl），也不是带文本的图片文件夹，也不是内置的评测集 {known}。",
+    ),
+    "suite_count": (
+        "{file} holds {count} prompts: give 1 to {limit}. In a folder each picture needs a .txt of its name beside it.",
+        "{file} 含有 {count} 条提示词：请给出 1 到 {limit} 条。文件夹中每张图片旁需有同名 .txt。",
+    ),
+    "suite_row": ("{file}, prompt {row}: {reason}", "{file} 第 {row} 条提示词：{reason}"),
+    "suite_line": ("Line {line} cannot be read: {reason}", "无法读取第 {line} 行：{reason}"),
+    "recipe_unknown": (
+        "There is no recipe {value}: known are {known}. Your own come with --recipes FILE.",
+        "没有名为 {value} 的配方：已知 {known}。自定义配方请用 --recipes FILE。",
+    ),
+    "recipe_twice": (
+        "Give at least one recipe, and each once: {value}",
+        "请至少给出一个配方，且每个只出现一次：{value}",
+    ),
+    "task_invalid": ("Prompt {case} with recipe {recipe}: {reason}", "提示词 {case} 与配方 {recipe}：{reason}"),
+    "scores_missing": (
+        "Scores need OpenCV: pip install opencv-python-headless, or make the clips alone with --no-scores.",
+        "评分需要 OpenCV：pip install opencv-python-headless；或用 --no-scores 只生成视频。",
+    ),
+    "evaluation_busy": (
+        "{holder} works in {folder} already: wait for it.",
+        "{holder} 正在使用 {folder}：请等待其结束。",
+    ),
+    "clip_unreadable": ("{file} cannot be read: {reason}", "无法读取 {file}：{reason}"),
+    "run_unreadable": (
+        "{file} is no result of evaluate: {reason}. Give the folder of a run that was made to its end.",
+        "{file} 不是 evaluate 的结果：{reason}。请给出已完成的评测文件夹。",
+    ),
+    "runs_alike": (
+        "{value} names the same clips twice: compare two recipes, as FOLDER:RECIPE where a folder has several.",
+        "{value} 指向同一组视频：请比较两个配方；若文件夹有多个配方，请写作 FOLDER:RECIPE。",
+    ),
+    "runs_apart": (
+        "{first} and {second} have no prompt and seed in common, so nothing can be compared.",
+        "{first} 与 {second} 没有共同的提示词和种子，无法比较。",
+    ),
+}

@@ -9,7 +9,8 @@ cv2 = pytest.importorskip("cv2", reason="needs the extra `evaluate`: opencv-pyth
 
 from studio.config import load_camera_moves  # noqa: E402
 from studio.evals.pairs import compare_pairs, ssim  # noqa: E402
-from studio.evals.scores import BY_KEY, SCORES, Clip, measure  # noqa: E402
+from studio.evals.score_list import BY_KEY, SCORES  # noqa: E402
+from studio.evals.scores import TAKES, Clip, measure  # noqa: E402
 from studio.evals.scores_camera import SEEN_AS, read_camera  # noqa: E402
 from studio.evals.scores_text import TextReader, asked_texts, edit_distance, has_reader, text_match  # noqa: E402
 from studio.evals.scores_time import find_cuts, flicker, flicker_compensated, frozen  # noqa: E402
@@ -29,7 +30,7 @@ def seen(take: Take, seed: int = 100) -> np.ndarray:
 
 
 def value(key: str, frames: np.ndarray, **asked: object) -> float | None:
-    return BY_KEY[key].take(Clip(frames, 25.0, **asked))
+    return TAKES[key](Clip(frames, 25.0, **asked))
 
 
 def test_the_camera_is_seen_as_it_moved() -> None:
@@ -145,7 +146,7 @@ def test_text_is_read_back() -> None:
 
 def test_every_score_is_described_and_gives_a_number() -> None:
     keys = [score.key for score in SCORES]
-    assert len(set(keys)) == len(keys) == len(BY_KEY)
+    assert len(BY_KEY) == len(keys) and list(TAKES) == keys
     incomplete = [
         s.key for s in SCORES if not all((*s.title, s.unit, *s.formula, s.source)) or s.better not in (-1, 0, 1)
     ]

@@ -9,9 +9,10 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from studio import __version__
-from studio.commands.flags import SETTING_FLAGS, machine_flags, port, speed
+from studio.commands.flags import SETTING_FLAGS, count, machine_flags, port, speed
 from studio.commands.streams import drop_broken_streams, prepare_streams, tell
 from studio.config import load_camera_moves
 from studio.errors import StudioError
@@ -124,8 +125,11 @@ def build_parser() -> argparse.ArgumentParser:
     _queue_flags(commands.add_parser("queue", help="see and change what waits", parents=[machine]))
     _key_flags(commands.add_parser("key", help="make, list and revoke keys of the HTTP API"))
 
+    _evaluate_flags(commands, machine)
+
     worker = commands.add_parser("worker", parents=[machine])  # started by the page, not by people
     worker.add_argument("--queue", type=Path, required=True)
+    worker.add_argument("--results", type=Path)  # where videos go (default: OUTPUT_DIR)
     return parser
 
 
@@ -145,6 +149,32 @@ def _queue_flags(parser: argparse.ArgumentParser) -> None:
             one.add_argument("other", nargs="?", help="the job that it goes before or after")
         if name == "copy":
             one.add_argument("count", type=int, nargs="?", default=1, help="how many more, each with a new seed")
+
+
+def _evaluate_flags(commands: Any, machine: argparse.ArgumentParser) -> None:
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="make the clips of many prompts with one or more recipes, score and compare them",
+        parents=[machine],
+    )
+    evaluate.add_argument(
+        "prompts",
+        help="a .txt, .csv or .jsonl file, a folder of pictures with texts, or a suite: nano, general, camera",
+    )
+    evaluate.add_argument(
+        "--recipe", required=True, metavar="NAME[,NAME...]", help="a model, or a name of configs/recipes.yaml"
+    )
+    evaluate.add_argument("--recipes", type=Path, metavar="FILE", help="a yaml with recipes of your own")
+    evaluate.add_argument("--seeds", type=count, default=1, help="clips of each prompt and recipe (default 1)")
+    evaluate.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="the run; the same command goes on")
+    evaluate.add_argument("--limit", type=count, help="so many prompts at most")
+    evaluate.add_argument("--shuffle", action="store_true", help="choose them by lot, always the same ones")
+    evaluate.add_argument("--no-scores", action="store_true", help="make the clips and the page alone")
+
+    compare = commands.add_parser("compare", help="two recipes of evaluations, prompt by prompt, with intervals")
+    for name in ("first", "second"):
+        compare.add_argument(name, metavar="RUN", help="a folder of evaluate, or FOLDER:RECIPE where it has several")
+    compare.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="for the report")
 
 
 def _program() -> str:

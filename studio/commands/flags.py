@@ -63,6 +63,13 @@ def _number(text: str, low: float, high: float) -> float:
     return number
 
 
+def count(text: str) -> int:
+    """A whole number from 1 on. Raises ArgumentTypeError."""
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text} is no number from 1 on")
+    return int(text)
+
+
 def port(text: str) -> int:
     """A port number. Raises ArgumentTypeError."""
     if not (text.isdecimal() and 0 < int(text) < 2**16):

@@ -2,19 +2,17 @@
 
 import argparse
 import socket
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from pathlib import Path
 
-from studio import IS_INSTALLED
 from studio.api.keys import KEYS_FILE, Keys
 from studio.api.routes import api_endpoints
 from studio.commands.machine import engine_options, find_model, studio_config
 from studio.commands.signals import stopping
 from studio.commands.streams import forgiving
-from studio.config import ROOT, StudioConfig, load_camera_moves, load_examples, load_models, load_presets
+from studio.commands.worker_process import worker_command
+from studio.config import StudioConfig, load_camera_moves, load_examples, load_models, load_presets
 from studio.errors import StudioError
 from studio.filenames import QUEUE_FOLDER
 from studio.pipeline.defects import Defects
@@ -39,8 +37,6 @@ from studio.service.gauges import free_vram_gb, memory_gauges, worker_is_fresh
 from studio.settings import ResolvedSettings
 from studio.ui.server import ServeOptions, parse_login, serve
 
-# Starts the worker. -P: the installed module, never one that lies in the working directory.
-START = [sys.executable, "-P", "-m", "studio"] if IS_INSTALLED else [sys.executable, str(ROOT / "app.py")]
 POLL_SECONDS = 0.1  # between two looks at whether to close
 
 
@@ -59,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
         estimator.machine_speeds(find_model(None, config))
     supervisor = Supervisor(
         queue,
-        _worker_command(options, folder),
+        worker_command(options, folder),
         purpose=f"the page on port {config.port}",
         clean=lambda: remove_leftovers(queue, config.output_dir, config.output_dir / CACHE_FOLDER),
     )
@@ -86,15 +82,6 @@ def _check_port(config: StudioConfig) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise StudioError("port_taken", port=config.port, host=config.host, reason=reason) from None
-
-
-def _worker_command(options: argparse.Namespace, folder: Path) -> list[str]:
-    """The command line of the worker: this program's, with this one's flags about the machine."""
-    command = [*START, "worker", "--queue", str(folder)]
-    for name in ("model_dir", "output_dir", "device", "offload", "quantize", "vram", "ram"):
-        if (value := vars(options).get(name)) is not None:
-            command += [f"--{name.replace('_', '-')}", str(value)]
-    return command
 
 
 def _backend(

@@ -4,6 +4,7 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from studio.commands.machine import engine_options, notices, studio_config
 from studio.commands.user_files import read_picture
@@ -31,8 +32,10 @@ def run(options: argparse.Namespace) -> int:
     start_log(options.queue, "worker")
     stop.listen()
     queue = JobQueue(options.queue, limit_megapixels=config.image_limit_megapixels)
-    runner = _VideoRunner(config, engine_options(options), stop, Trash(queue))
-    lock = DeviceLock(runtime_folder(), str(runner.device), "the page's worker")
+    results = options.results or config.output_dir
+    runner = _VideoRunner(config, engine_options(options), stop, Trash(queue), results)
+    purpose = "evaluate's worker" if options.results else "the page's worker"
+    lock = DeviceLock(runtime_folder(), str(runner.device), purpose)
     code = work(queue, runner, stop=stop, device=lock)
     return FRESH_PROCESS if runner.leaves else code
 
@@ -40,11 +43,12 @@ def run(options: argparse.Namespace) -> int:
 class _VideoRunner:
     """Makes videos. The opened model is kept from job to job while the same one is asked for.
 
-    leaves: the process is to end, and a fresh one to wait for jobs: what a CUDA context takes is freed in no other way.
+    results: the folder of the videos. leaves: the process is to end, and a fresh one to wait for jobs: what a CUDA
+    context takes is freed in no other way.
     """
 
-    def __init__(self, config: StudioConfig, options: EngineOptions, stop: Stop, trash: Trash) -> None:
-        self._trash, self._tidied_at = trash, -TIDY_SECONDS
+    def __init__(self, config: StudioConfig, options: EngineOptions, stop: Stop, trash: Trash, results: Path) -> None:
+        self._trash, self._tidied_at, self._results = trash, -TIDY_SECONDS, results
         self._config, self._options, self._stop = config, options, stop
         self._estimator = Estimator(config, options)
         self._models, self._moves = load_models(), load_camera_moves()
@@ -57,7 +61,7 @@ class _VideoRunner:
         """Make the job's video."""
         settings = job.settings
         image = read_picture(settings.first_image, self._config)
-        stem = job_result_stem(self._config.output_dir, settings.prompt, settings.seed, job.created, job.id)
+        stem = job_result_stem(self._results, settings.prompt, settings.seed, job.created, job.id)
         began = time.monotonic()
         engine = recalibrated(self._open(self._models[settings.model], image is not None, emit), self._config)
         seconds = {"load": round(time.monotonic() - began, 3)}

@@ -1,0 +1,187 @@
+"""`evaluate`: clips of many prompts with one or more recipes, made through a queue of its own, scored and compared."""
+
+import argparse
+import importlib.util
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from studio.commands.machine import engine_options, studio_config
+from studio.commands.signals import STOPPING, stopping
+from studio.commands.streams import tell
+from studio.commands.terminal import minutes
+from studio.commands.worker_process import worker_command
+from studio.config import StudioConfig, load_camera_moves, load_models
+from studio.errors import Cancelled, InputError, StudioError
+from studio.evals.posters import write_poster
+from studio.evals.recipes import Task, choose, load_recipes, make_tasks, select
+from studio.evals.report import write_report
+from studio.evals.results import Row, make_row, make_run
+from studio.evals.run import CLIPS, POSTERS, QUEUES, Evaluation, State, clip_of
+from studio.evals.score_list import Measured
+from studio.evals.scores_text import TextReader, asked_texts, has_reader
+from studio.evals.suite import read_suite
+from studio.memory.plan import WeightMode
+from studio.pipeline.engine import CACHE_FOLDER, usable_folders
+from studio.queue.job import Job
+from studio.queue.leftovers import remove_leftovers
+from studio.queue.locks import FileLock
+from studio.queue.log import start_log
+from studio.queue.supervisor import Supervisor
+from studio.units import GB
+
+POLL_SECONDS = 1.0  # between two looks at the queue
+LOCK = ".evaluate.lock"
+PURPOSE = "evaluate on the command line"
+
+
+def run(options: argparse.Namespace) -> int:
+    """Make what is missing, score it, write the report. Exit code 1 where a clip failed."""
+    config, folder = studio_config(options), options.to.resolve()
+    if not options.no_scores and importlib.util.find_spec("cv2") is None:
+        raise InputError("scores_missing")
+    tasks = _tasks(options, config)
+    with _held(folder), stopping(STOPPING) as stop:
+        start_log(folder / QUEUES, "evaluate")
+        evaluation = Evaluation(folder, tasks, config.image_limit_megapixels)
+        evaluation.fill()
+        _tell(evaluation.state(), folder)
+        scorer = Scorer(evaluation, options.no_scores)
+        _make(evaluation, options, config.output_dir / CACHE_FOLDER, scorer, stop.is_set)
+        if not stop.is_set():
+            scorer.finish(stop.is_set)
+        rows = scorer.rows()
+        recipes = list({task.recipe.name: task.recipe for task in tasks}.values())
+        done = make_run(folder, f"{Path(options.prompts).stem}: {', '.join(r.name for r in recipes)}", recipes, rows)
+        done.store()
+        report = write_report(done)
+    print(report)
+    if stop.is_set():
+        tell("Stopped; the same command goes on from here.")
+        return Cancelled.exit_code
+    failed = [row for row in rows if row.error is not None and row.clip is None]
+    for row in failed:
+        tell(f"{row.case}, {row.recipe}, seed {row.settings['seed']}: {(row.error or {}).get('en')}")
+    return 1 if failed else 0
+
+
+def _tasks(options: argparse.Namespace, config: StudioConfig) -> list[Task]:
+    """Everything to be made, checked before anything is written. Raises InputError."""
+    models = load_models()
+    recipes = choose(options.recipe, load_recipes(models, options.recipes))
+    cases = select(read_suite(options.prompts), options.limit, options.shuffle)
+    tasks = make_tasks(cases, recipes, options.seeds, models, load_camera_moves())
+    needed = {(task.recipe.model, task.recipe.weights): task for task in tasks}
+    for (model, weights), task in needed.items():
+        asked = replace(engine_options(options), weights=WeightMode(weights))
+        usable_folders(models[model], task.picture is not None, config, asked)
+    return tasks
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """One evaluation at a time works in a folder. Raises StudioError where another does."""
+    lock = FileLock(folder / LOCK, PURPOSE)
+    if not lock.acquire():
+        raise StudioError("evaluation_busy", holder=lock.holder() or "another process", folder=folder)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _make(
+    evaluation: Evaluation, options: argparse.Namespace, cache: Path, scorer: "Scorer", stopped: Callable[[], bool]
+) -> None:
+    """Run a worker for one kind of weights after the other, until every task has ended or this one is stopped."""
+    while not stopped() and (weights := evaluation.weights_left()) is not None:
+        queue = evaluation.queues[weights]
+        results = evaluation.folder / CLIPS
+        command = worker_command(
+            options, queue.folder, quantize=None if weights == "none" else weights, results=results
+        )
+        clean = partial(remove_leftovers, queue, results, cache)
+        supervisor = Supervisor(queue, command, purpose=PURPOSE, clean=clean)
+        supervisor.start()
+        try:
+            while not stopped() and evaluation.weights_left() == weights:
+                _watch(evaluation, supervisor, scorer)
+        finally:
+            supervisor.stop()
+
+
+def _watch(evaluation: Evaluation, supervisor: Supervisor, scorer: "Scorer") -> None:
+    """One look at the queue. Raises StudioError where the worker cannot start."""
+    if supervisor.trouble is not None:
+        raise StudioError(supervisor.trouble.code, **supervisor.trouble.values)
+    if supervisor.owns:
+        evaluation.revive()
+    if scorer.one_more():
+        _tell(evaluation.state(), evaluation.folder)
+    else:
+        time.sleep(POLL_SECONDS)
+
+
+def _tell(state: State, folder: Path) -> None:
+    """How far it is, the time and disk that it still needs, the disk that there is."""
+    total = state.made + state.failed + state.waiting
+    left = ""
+    if state.waiting and state.seconds_left is not None and state.bytes_left is not None:
+        left = f"; about {minutes(state.seconds_left)} and {_size(state.bytes_left)} to go"
+    failed = f", {state.failed} failed" if state.failed else ""
+    free = shutil.disk_usage(folder).free / GB
+    tell(f"{state.made} of {total} clips made{failed}{left}; {free:.1f} GB free")
+
+
+def _size(count: float) -> str:
+    return f"{count / GB:.1f} GB" if count > GB / 10 else f"{count / 2**20:.1f} MB"
+
+
+class Scorer:
+    """Measures finished clips and draws their posters, one at a time; what was done is found again."""
+
+    def __init__(self, evaluation: Evaluation, without: bool) -> None:
+        self._evaluation, self._without = evaluation, without
+        self._done: dict[str, Measured | None] = {}  # job id -> scores
+        self._reader = TextReader() if has_reader() and not without else None
+
+    def one_more(self) -> bool:
+        """Measure one finished clip that is not measured yet. False where there is none."""
+        for task, job in self._evaluation.results():
+            if job is not None and job.id not in self._done and (clip := clip_of(job)):
+                self._measure(task, job, clip)
+                return True
+        return False
+
+    def finish(self, stopped: Callable[[], bool]) -> None:
+        """Measure all that is left."""
+        while not stopped() and self.one_more():
+            tell(f"{len(self._done)} clips measured")
+
+    def rows(self) -> list[Row]:
+        """Every task as it stands."""
+        return [
+            make_row(task, job, self._done.get(job.id) if job else None, self._evaluation.folder)
+            for task, job in self._evaluation.results()
+        ]
+
+    def _measure(self, task: Task, job: Job, clip: Path) -> None:
+        poster = self._evaluation.folder / POSTERS / f"{job.id}.webp"
+        try:
+            if not poster.is_file():
+                write_poster(clip, poster)
+            self._done[job.id] = None if self._without else self._scores(task, clip)
+        except StudioError as error:
+            tell(str(error))
+            self._done[job.id] = None
+
+    def _scores(self, task: Task, clip: Path) -> Measured:
+        from studio.evals.clip_scores import known_scores, score_clip  # here: OpenCV is an extra
+
+        reader = self._reader if asked_texts(task.settings.prompt) else None
+        known = known_scores(clip, reader is not None)
+        return known or score_clip(clip, task.settings, task.picture, reader)

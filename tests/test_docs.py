@@ -85,3 +85,13 @@ def test_every_result_that_performance_tells_has_its_line() -> None:
     text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
     told = set(re.findall(r"\b(\w+\.jsonl)\b", text))
     assert told and sorted(name for name in told if not (RESULTS / name).is_file()) == []
+
+
+def test_the_lock_file_pins_what_the_requirements_pin() -> None:
+    """All of it but torch, whose wheels differ by machine, each with a hash, and nothing of torch's own for CUDA."""
+    pinned = re.findall(r"^([\w-]+)==([\w.]+)", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.M)
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
+    locked = dict(re.findall(r"^([\w-]+)==([\w.]+)", "\n".join(lines), re.M))
+    assert {name: version for name, version in pinned if name != "torch"}.items() <= locked.items(), "run .ci/lock"
+    assert not [line for line in lines if not line.startswith("#") and "--hash=sha256:" not in line]
+    assert not [name for name in locked if name in ("torch", "triton") or name.startswith(("nvidia-", "cuda-"))]

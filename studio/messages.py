@@ -110,8 +110,12 @@ MESSAGES: dict[str, tuple[str, str]] = OTHERS | {
     "settings_unreadable": ("The settings cannot be read: {reason}.", "无法读取设置：{reason}。"),
     "config_unreadable": ("{file} cannot be used: {reason}.", "无法使用 {file}：{reason}。"),
     "device_unknown": (
-        "There is no device {value!r}: --device takes auto, cpu, cuda or cuda:N.",
-        "没有名为 {value!r} 的设备：--device 可取 auto、cpu、cuda 或 cuda:N。",
+        "There is no device {value!r}: --device takes auto, cpu, cuda or cuda:N; for the page also several, or all.",
+        "没有名为 {value!r} 的设备：--device 可取 auto、cpu、cuda 或 cuda:N；页面还可用多个设备或 all。",
+    ),
+    "device_twice": (
+        "{value} is named twice in --device: name each device once.",
+        "--device 中 {value} 出现两次：每个设备只写一次。",
     ),
     "device_absent": (
         "{value} is not on this machine, where PyTorch finds {count} GPUs: use --device cpu, "

@@ -73,6 +73,7 @@ def video(job: Job, ahead: int, language: str = "en") -> dict[str, Any]:
         "steps": progress.steps if progress else None,
         "eta_s": round(progress.seconds_left, 1) if progress and progress.seconds_left is not None else None,
         "ahead": ahead,
+        "worker": job.worker or None,
         "started_at": int(job.started) if job.started else None,
         "stopping": job.stopping,
         "resumable": job.resumable,

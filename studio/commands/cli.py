@@ -126,11 +126,15 @@ def build_parser() -> argparse.ArgumentParser:
     _key_flags(commands.add_parser("key", help="make, list and revoke keys of the HTTP API"))
 
     _evaluate_flags(commands, machine)
-
-    worker = commands.add_parser("worker", parents=[machine])  # started by the page, not by people
-    worker.add_argument("--queue", type=Path, required=True)
-    worker.add_argument("--results", type=Path)  # where videos go (default: OUTPUT_DIR)
+    _worker_flags(commands.add_parser("worker", parents=[machine]))
     return parser
+
+
+def _worker_flags(parser: argparse.ArgumentParser) -> None:
+    """Started by the page and by `evaluate`, not by people."""
+    parser.add_argument("--queue", type=Path, required=True)
+    parser.add_argument("--results", type=Path)  # where videos go (default: OUTPUT_DIR)
+    parser.add_argument("--name", default=argparse.SUPPRESS)  # of one of several
 
 
 def _queue_flags(parser: argparse.ArgumentParser) -> None:

@@ -32,6 +32,7 @@ from studio.queue.leftovers import remove_leftovers
 from studio.queue.locks import FileLock
 from studio.queue.log import start_log
 from studio.queue.supervisor import Supervisor
+from studio.queue.worker import WORKER
 from studio.units import GB
 
 POLL_SECONDS = 1.0  # between two looks at the queue
@@ -105,7 +106,7 @@ def _make(
             options, queue.folder, quantize=None if weights == "none" else weights, results=results
         )
         clean = partial(remove_leftovers, queue, results, cache)
-        supervisor = Supervisor(queue, command, purpose=PURPOSE, clean=clean)
+        supervisor = Supervisor(queue, {WORKER: command}, purpose=PURPOSE, clean=clean)
         supervisor.start()
         try:
             while not stopped() and evaluation.weights_left() == weights:

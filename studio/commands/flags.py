@@ -25,7 +25,9 @@ def machine_flags() -> argparse.ArgumentParser:
     group = flags.add_argument_group("this machine")
     group.add_argument("--model-dir", type=Path, help="where models lie (default ./checkpoints)")
     group.add_argument("--output-dir", type=Path, help="where results go (default ./outputs)")
-    group.add_argument("--device", help="auto, cpu, cuda or cuda:N")
+    group.add_argument(
+        "--device", help="auto, cpu, cuda or cuda:N; for the page several too, a worker on each: cuda:0,cuda:1, or all"
+    )
     group.add_argument(
         "--offload",
         nargs="?",

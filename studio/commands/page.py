@@ -1,17 +1,18 @@
-"""The page, and the worker process that it keeps beside it; the two meet in the queue on disk."""
+"""The page, and the worker processes that it keeps beside it, one per device; they meet in the queue on disk."""
 
 import argparse
 import socket
 import time
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 
 from studio.api.keys import KEYS_FILE, Keys
 from studio.api.routes import api_endpoints
+from studio.commands.devices import ram_share_gb, worker_commands, worker_devices
 from studio.commands.machine import engine_options, find_model, studio_config
 from studio.commands.signals import stopping
 from studio.commands.streams import forgiving
-from studio.commands.worker_process import worker_command
 from studio.config import StudioConfig, load_camera_moves, load_examples, load_models, load_presets
 from studio.errors import StudioError
 from studio.filenames import QUEUE_FOLDER
@@ -22,7 +23,6 @@ from studio.pipeline.engine import (
     is_installed,
     open_tokenizers,
     part_folders,
-    pick_device,
 )
 from studio.pipeline.estimate import Estimator
 from studio.prompt import Tokenizer, compose, count, unread
@@ -34,6 +34,7 @@ from studio.queue.supervisor import Supervisor
 from studio.queue.trash import Trash
 from studio.service.backend import Backend, TextReport
 from studio.service.gauges import free_vram_gb, memory_gauges, worker_is_fresh
+from studio.service.workers import worker_views
 from studio.settings import ResolvedSettings
 from studio.ui.server import ServeOptions, parse_login, serve
 
@@ -41,7 +42,7 @@ POLL_SECONDS = 0.1  # between two looks at whether to close
 
 
 def run(options: argparse.Namespace) -> int:
-    """Open the page and keep a worker beside it until the page ends."""
+    """Open the page and keep its workers beside it until the page ends."""
     config = studio_config(options)
     _check_port(config)
     folder = config.output_dir / QUEUE_FOLDER
@@ -49,17 +50,20 @@ def run(options: argparse.Namespace) -> int:
     queue = JobQueue(folder, limit_megapixels=config.image_limit_megapixels)
     Trash(queue).settle()
     check_weights(engine_options(options))
-    device = pick_device(engine_options(options).device)
-    estimator = Estimator(config, engine_options(options), free_vram_gb=lambda: free_vram_gb(queue, str(device)))
-    if device.type == "cpu":  # a GPU is measured by its worker
+    devices = worker_devices(engine_options(options).device)
+    if len(devices) > 1:
+        config = replace(config, ram_gb=ram_share_gb(config, len(devices)))
+    first = replace(engine_options(options), device=devices[0].device)  # what the page plans for
+    estimator = Estimator(config, first, free_vram_gb=lambda: free_vram_gb(queue, first.device))
+    if first.device == "cpu":  # a GPU is measured by its worker
         estimator.machine_speeds(find_model(None, config))
     supervisor = Supervisor(
         queue,
-        worker_command(options, folder),
+        worker_commands(options, folder, devices, config),
         purpose=f"the page on port {config.port}",
         clean=lambda: remove_leftovers(queue, config.output_dir, config.output_dir / CACHE_FOLDER),
     )
-    backend = _backend(config, str(device), estimator, queue, supervisor)
+    backend = _backend(config, first.device, estimator, queue, supervisor)
     with stopping("Closing.") as stop:
         supervisor.start()
         try:
@@ -128,6 +132,7 @@ def _backend(
         defects=lambda: {name: said for name, model in models.items() if (said := defects.of(model))},
         owner=lambda: supervisor.owns,
         trouble=lambda: supervisor.trouble,
+        workers=lambda: worker_views(queue, supervisor),
     )
 
 

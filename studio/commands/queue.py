@@ -11,6 +11,7 @@ from studio.queue.job import Job, JobState
 from studio.queue.jobs import HELD, JobQueue
 from studio.queue.order import Where
 from studio.queue.trash import Trash
+from studio.queue.worker import WORKER
 from studio.service.acts import WITHOUT_JOB, Act, Order, act
 from studio.settings import FPS
 
@@ -61,6 +62,8 @@ def _line(place: str, job: Job) -> str:
     settings, state = job.settings, str(job.state)
     if job.state == JobState.RUNNING and job.progress and job.progress.steps:
         state = f"{100 * job.progress.step // job.progress.steps} %"
+    if job.state == JobState.RUNNING and job.worker not in ("", WORKER):
+        state += f" {job.worker}"
     shape = f"{settings.num_frames / FPS:.1f} s {settings.width}x{settings.height}"
     words = " ".join(settings.prompt.split())
     prompt = words if len(words) <= PROMPT_LETTERS else words[: PROMPT_LETTERS - 3] + "..."

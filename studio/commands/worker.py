@@ -20,7 +20,7 @@ from studio.queue.jobs import JobQueue
 from studio.queue.locks import DeviceLock, runtime_folder
 from studio.queue.log import start_log
 from studio.queue.trash import Trash
-from studio.queue.worker import FRESH_PROCESS, Orders, Stop, work
+from studio.queue.worker import FRESH_PROCESS, WORKER, Orders, Stop, work, worker_file
 
 TIDY_SECONDS = 60.0  # between two looks into the trash
 
@@ -29,14 +29,15 @@ def run(options: argparse.Namespace) -> int:
     """Work the queue until the page ends or asks to stop."""
     config = studio_config(options)
     stop = Stop()
-    start_log(options.queue, "worker")
+    name = vars(options).get("name", WORKER)
+    start_log(options.queue, worker_file(name))
     stop.listen()
     queue = JobQueue(options.queue, limit_megapixels=config.image_limit_megapixels)
     results = options.results or config.output_dir
     runner = _VideoRunner(config, engine_options(options), stop, Trash(queue), results)
     purpose = "evaluate's worker" if options.results else "the page's worker"
-    lock = DeviceLock(runtime_folder(), str(runner.device), purpose)
-    code = work(queue, runner, stop=stop, device=lock)
+    lock = DeviceLock(runtime_folder(), str(runner.device) if name == WORKER else name, purpose)
+    code = work(queue, runner, stop=stop, device=lock, name=name)
     return FRESH_PROCESS if runner.leaves else code
 
 

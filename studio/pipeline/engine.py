@@ -56,9 +56,14 @@ def named_device(name: str) -> torch.device:
 def pick_device(name: str) -> torch.device:
     """The device of a --device value. Raises InputError where this machine has no such device."""
     device = named_device(name)
-    if device.type == "cuda" and device.index >= (count := torch.cuda.device_count()):
+    if device.type == "cuda" and device.index >= (count := gpu_count()):
         raise InputError("device_absent", value=str(device), count=count)
     return device
+
+
+def gpu_count() -> int:
+    """How many GPUs PyTorch finds on this machine."""
+    return torch.cuda.device_count()
 
 
 def compute_dtype(device: torch.device) -> torch.dtype:
@@ -136,6 +141,8 @@ def open_engine(
     Raises as `usable_folders`, and StudioError for bad files. Who shares the device owns it by now.
     """
     folders, device = usable_folders(model, has_image, config, options), pick_device(options.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # Triton starts its kernels on the current device, wherever the tensors lie
     dtype, tokenizers = compute_dtype(device), open_tokenizers(folders)
     check_agreement(folders, {part: len(tokenizer) for part, tokenizer in tokenizers.items()})
     prints = _fingerprints(folders, dtype)

@@ -303,10 +303,10 @@ class JobQueue:
         rows = self.turn(STOPPED_AS, "id = ? AND state = 'running'", now, now, key(id))
         return JobState(rows[0]["state"]) if rows else None
 
-    def interrupt_running(self) -> Ids:
-        """Mark what runs as interrupted, for when its worker is surely gone. Returns the ids."""
-        rows = self.turn(INTERRUPT, "state = 'running'", self.clock.now())
-        return [row["id"] for row in rows]
+    def interrupt_running(self, worker: str | None = None) -> Ids:
+        """Mark what runs (of this worker; None: of all) as interrupted, for when it is surely gone. Returns the ids."""
+        fits = "state = 'running' AND worker = coalesce(?, worker)"
+        return [row["id"] for row in self.turn(INTERRUPT, fits, self.clock.now(), worker)]
 
     def close(self) -> None:
         """Close this thread's connection."""

@@ -7,6 +7,7 @@ is gone.
 
 import logging
 import os
+import re
 import signal
 import threading
 import time
@@ -28,7 +29,7 @@ POLL_SECONDS = 0.1  # between two looks into an empty queue
 ASKED_SECONDS = 0.05  # between two looks at what is asked of the running job
 RETRY_SECONDS = 1.0  # between two tries to write down how a job ended
 GRACE_SECONDS = 20.0  # for the job in work, when the process has to end
-WORKER = "local"  # by this name the page's own worker takes jobs
+WORKER = "local"  # the name of a queue's only worker; several have those of their devices
 
 Emit = Callable[[Event], None]
 T = TypeVar("T")
@@ -103,8 +104,11 @@ def work(
     device: DeviceLock | None = None,
     idle_seconds: float = 30.0,
     clock: Clock = CLOCK,
+    name: str = WORKER,
 ) -> int:
     """Work the queue until `stop.asked`; returns the exit code of the process.
+
+    name: by which jobs are taken. One of several takes none while another program has its device.
 
     The device is locked from the first job until `idle_seconds` without one; then the runner releases its memory, and
     the lock is released. An error that is no StudioError ends the loop with FRESH_PROCESS: nobody knows what it left
@@ -112,7 +116,7 @@ def work(
     """
     last, busy = clock.monotonic(), False
     while not stop.asked:
-        job = _claim(queue, clock)
+        job = _claim(queue, clock, name, None if busy or name == WORKER else device)
         if job is not None:
             busy, attempt = True, _Attempt(queue, job, stop, device, clock)
             with job_in_log(job.id):
@@ -132,13 +136,24 @@ def work(
     return 0
 
 
-def _claim(queue: JobQueue, clock: Clock) -> Job | None:
+def _claim(queue: JobQueue, clock: Clock, name: str, device: DeviceLock | None) -> Job | None:
+    """Take a job; with a device, only where that is free: another worker may begin what this one could not."""
     try:
-        return queue.claim(WORKER)
+        if device is not None and not (queue.count([JobState.QUEUED]) and device.acquire()):
+            return None
+        job = queue.claim(name)
     except StudioError as error:  # a full disk: the jobs wait until there is space again
         _log.warning("no job can be taken: %s", error)
         clock.sleep(RETRY_SECONDS)
-        return None
+        job = None
+    if job is None and device is not None:
+        device.release()
+    return job
+
+
+def worker_file(name: str) -> str:
+    """The name, without its ending, of the log and of the last output of a worker."""
+    return "worker" if name == WORKER else f"worker-{re.sub(r'[^a-z0-9]+', '-', name.lower())}"
 
 
 def _release(runner: Runner, device: DeviceLock | None) -> None:

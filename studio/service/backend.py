@@ -1,6 +1,6 @@
 """What the page is handed: the queue and the functions it may call. The page knows nothing behind them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +9,7 @@ from studio.events import Failed
 from studio.prompt import EncoderCount
 from studio.queue.gallery import Gallery
 from studio.queue.jobs import JobQueue
+from studio.service.workers import WorkerView
 from studio.settings import ResolvedSettings
 
 
@@ -36,7 +37,7 @@ class Backend:
     defects(): model name -> why the model's files cannot be used, for installed models that have such a fault.
     calibrated(model name, has_image): up to which cfg_scale `calibrate` chose what fast does; 0 where it did not.
     owner(): false where another process works on the queue, so that this page only shows. trouble(): why jobs cannot
-    run at all just now.
+    run at all just now. workers(): who makes what.
     """
 
     queue: JobQueue
@@ -54,6 +55,7 @@ class Backend:
     calibrated: Callable[[str, bool], float] = lambda name, has_image: 0.0
     owner: Callable[[], bool] = lambda: True
     trouble: Callable[[], Failed | None] = lambda: None
+    workers: Callable[[], Sequence[WorkerView]] = tuple
 
     def menu(self) -> list[ModelConfig]:
         """The models in the order of the menu: installed ones first; a missing one only where it can be fetched."""

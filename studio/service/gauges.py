@@ -8,18 +8,18 @@ import psutil
 from studio.queue.job import JobState
 from studio.queue.jobs import JobQueue
 from studio.queue.supervisor import Supervisor
+from studio.queue.worker import WORKER
 from studio.units import GB
 
 
 def memory_gauges(queue: JobQueue, supervisor: Supervisor, device: str) -> dict[str, float | None]:
-    """GB of the worker's RAM and of the GPU's memory in use by all programs, and what the machine has."""
-    gauges: dict[str, float | None] = {"ram_gb": _worker_ram(supervisor.pid) / GB}
+    """GB of the workers' RAM and of the first GPU's memory in use by all programs, and what the machine has."""
+    gauges: dict[str, float | None] = {"ram_gb": sum(map(_worker_ram, supervisor.pids)) / GB}
     gauges["ram_total_gb"] = psutil.virtual_memory().total / GB
     if device.startswith("cuda") and (found := gpu_memory(device)):
         gauges["vram_gb"], gauges["vram_total_gb"] = (value / GB for value in found)
-    running = queue.list([JobState.RUNNING], limit=1)
-    if running and running[0].progress and "vram_gb" in gauges:
-        gauges["vram_gb"] = running[0].progress.vram_bytes / GB
+    if (own := _running_vram(queue, device)) and "vram_gb" in gauges:
+        gauges["vram_gb"] = own / GB
     return gauges
 
 
@@ -28,17 +28,15 @@ def free_vram_gb(queue: JobQueue, device: str) -> float | None:
     if not device.startswith("cuda") or (found := gpu_memory(device)) is None:
         return None
     used, total = found
-    running = queue.list([JobState.RUNNING], limit=1)
-    own = running[0].progress.vram_bytes if running and running[0].progress else 0
-    return (total - max(used - own, 0)) / GB
+    return (total - max(used - _running_vram(queue, device), 0)) / GB
 
 
 def worker_is_fresh(queue: JobQueue, supervisor: Supervisor) -> bool:
-    """Whether the next job is the first that its worker process makes, which takes longer."""
-    if supervisor.pid is None:
+    """Whether the next job is the first that its worker process makes, which takes longer; of several, the oldest's."""
+    if not (pids := supervisor.pids):
         return True
     try:
-        began = psutil.Process(supervisor.pid).create_time()
+        began = min(psutil.Process(pid).create_time() for pid in pids)
     except psutil.Error:
         return True
     newest = queue.list([JobState.RUNNING, JobState.FINISHED], limit=1)
@@ -59,10 +57,15 @@ def gpu_memory(device: str) -> tuple[int, int] | None:
     return used, total
 
 
-def _worker_ram(pid: int | None) -> int:
+def _running_vram(queue: JobQueue, device: str) -> int:
+    """Bytes of the GPU that the job on it holds; 0 where none runs there."""
+    held = [job.progress.vram_bytes for job in queue.list([JobState.RUNNING]) if job.progress and job.worker in (
+        "", WORKER, device)]  # fmt: skip
+    return held[0] if held else 0
+
+
+def _worker_ram(pid: int) -> int:
     """What the worker has for itself; pages it shares with files are the kernel's to take back."""
-    if pid is None:
-        return 0
     try:
         memory = psutil.Process(pid).memory_info()
     except psutil.Error:

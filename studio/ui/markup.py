@@ -93,7 +93,7 @@ def page_switches(language: str, has_login: bool) -> str:
 
 def system_bar(usage: Mapping[str, float | None], running: int, waiting: int, language: str) -> str:
     """What runs and how full the memory is. usage: vram_gb, vram_total_gb, ram_gb, ram_total_gb; any may be missing."""
-    work = [say("status.running", language)] if running else []
+    work = [say("status.running", language, count=running)] if running else []
     work += [say("status.waiting", language, count=waiting)] if waiting else []
     words = " · ".join(work) or say("status.idle", language)
     gauges = "".join(_gauge(kind, usage, language) for kind in ("vram", "ram") if usage.get(f"{kind}_total_gb"))

@@ -148,7 +148,7 @@ class Page:
         return self._running() or str(self.backend.queue.version())
 
     def _running(self) -> str:
-        return next((job.id for job in self.backend.queue.list(states=(JobState.RUNNING,), limit=1)), "")
+        return " ".join(job.id for job in self.backend.queue.list(states=(JobState.RUNNING,)))
 
     def _words(self, language: str) -> Updates:
         return {**self.labels.updates(language), self.switch: markup.page_switches(language, self.has_login)}

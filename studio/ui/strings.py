@@ -195,8 +195,10 @@ STRINGS: dict[str, tuple[str, str]] = {
     "status.ram": ("RAM", "内存"),
     "status.of": ("{used} of {total}", "{used} / {total}"),
     "status.idle": ("Idle", "空闲"),
-    "status.running": ("1 running", "1 个运行中"),
+    "status.running": ("{count} running", "{count} 个运行中"),
     "status.waiting": ("{count} waiting", "{count} 个排队"),
+    "worker.pace": ("{seconds} s per step", "每步 {seconds} 秒"),
+    "worker.since": ("since {time}", "{time} 开始"),
     # time and size
     "time.seconds": ("{seconds} s", "{seconds} 秒"),
     "time.minutes": ("{minutes} min", "{minutes} 分钟"),

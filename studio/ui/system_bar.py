@@ -1,4 +1,4 @@
-"""The slim bar: what runs, and how full VRAM and RAM are."""
+"""The slim bar: what runs, on which device where there are several, and how full VRAM and RAM are."""
 
 import time
 
@@ -7,6 +7,7 @@ from studio.queue.job import JobState
 from studio.service.backend import Backend
 from studio.ui import markup
 from studio.ui.labels import Updates, html
+from studio.ui.worker_lines import worker_lines
 
 USAGE_SECONDS = 2.0  # however many pages are open, the machine is asked no more often
 
@@ -28,7 +29,8 @@ class SystemBar:
         if trouble := self.backend.trouble():
             told.append(markup.sentence(trouble, language))
         return {
-            self.bar: markup.system_bar(self._memory(), running, waiting, language),
+            self.bar: markup.system_bar(self._memory(), running, waiting, language)
+            + worker_lines(self.backend.workers(), language),
             self.banner: markup.alert(told, "warn"),
         }
 

@@ -54,8 +54,8 @@ def until(condition: Callable[[], Any], seconds: float = WAIT) -> Any:
 class Studio:
     """app.py with one model folder and one output folder. Its device locks are its own, as on a machine of its own."""
 
-    def __init__(self, models: Path, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
+    def __init__(self, models: Path, folder: Path, device: str = "cpu") -> None:
+        self.folder, self.port, self._device = folder, free_port(), device
         self._models = models
         self._page: subprocess.Popen[str] | None = None
         (folder / "tmp").mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ class Studio:
 
     def run(self, *words: object) -> subprocess.Popen[str]:
         """Start app.py with these words."""
-        machine = ["--model-dir", self._models, "--output-dir", self.folder, "--device", "cpu", "--ram", 4]
+        machine = ["--model-dir", self._models, "--output-dir", self.folder, "--device", self._device, "--ram", 4]
         command = [sys.executable, ROOT / "app.py", *words, *machine]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(self.folder / "tmp"), "PYTHONUNBUFFERED": "1"}
         options = {"env": environment, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}

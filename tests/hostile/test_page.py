@@ -45,7 +45,7 @@ def page(model_dir: Path, measured: Path, tmp_path_factory: pytest.TempPathFacto
     shutil.copytree(measured, outputs / ".cache")
     config, options = load_studio(model_dir=models, output_dir=outputs, ram_gb=4), EngineOptions("cpu")
     queue = JobQueue(outputs / QUEUE_FOLDER)
-    supervisor = Supervisor(queue, ["false"])
+    supervisor = Supervisor(queue, {"local": ["false"]})
     assert supervisor._lock.acquire()  # owns the queue, starts no worker
     backend = _backend(config, "cpu", Estimator(config, options), queue, supervisor)
     with gr.Blocks():

@@ -94,8 +94,8 @@ def test_the_page_cleans_once_the_queue_is_its_own(queue: JobQueue) -> None:
     seen: list[JobState] = []
     job = queue.submit(SETTINGS)
     queue.claim()
-    supervisor = Supervisor(queue, ["false"], clean=lambda: seen.append(queue.get(job.id).state))
-    other = Supervisor(queue, ["false"], clean=lambda: seen.append(JobState.FAILED))
+    supervisor = Supervisor(queue, {"local": ["false"]}, clean=lambda: seen.append(queue.get(job.id).state))
+    other = Supervisor(queue, {"local": ["false"]}, clean=lambda: seen.append(JobState.FAILED))
     assert supervisor._lock.acquire()
     other.start()
     supervisor.start()

@@ -16,7 +16,9 @@ from studio.errors import StudioError
 from studio.queue.job import Job, JobState
 from studio.queue.jobs import JobQueue
 from studio.queue.locks import OwnerLock
-from studio.queue.supervisor import LAST_DELAY, POLL_SECONDS, RETRY_SECONDS, YOUNG_SECONDS, Supervisor
+from studio.queue.supervisor import Supervisor
+from studio.queue.worker import WORKER
+from studio.queue.worker_process import LAST_DELAY, POLL_SECONDS, RETRY_SECONDS, YOUNG_SECONDS
 from tests.queue import toy_worker
 from tests.queue.fake_clock import FakeClock
 from tests.queue.test_jobs import SETTINGS
@@ -35,7 +37,7 @@ def supervise(queue: JobQueue) -> Iterator[Callable[..., Supervisor]]:
     started = []
 
     def begin(command: list[str] | None = None, **options: object) -> Supervisor:
-        supervisor = Supervisor(queue, command or toy_worker.command(queue.folder), **options)
+        supervisor = Supervisor(queue, {WORKER: command or toy_worker.command(queue.folder)}, **options)
         started.append(supervisor)
         supervisor.start()
         return supervisor
@@ -92,12 +94,12 @@ def test_every_way_to_die_fails_one_job_with_its_reason_and_resume_goes_on(
     killed = submit(queue, "long")
     supervisor = supervise()
     runs(queue, killed)
-    first = supervisor.pid
+    (first,) = supervisor.pids
     ids = {prompt: submit(queue, prompt) for prompt in (*ways, "refused", "short")}
     os.kill(first, signal.SIGKILL)
     job = reaches(queue, killed, JobState.FAILED)
     after = reaches(queue, ids["short"], JobState.FINISHED)
-    assert after.result.seconds["process"] == supervisor.pid != first and supervisor.trouble is None
+    assert after.result.seconds["process"] == supervisor.pids[0] != first and supervisor.trouble is None
     used, total = job.error.values["used_gb"], job.error.values["total_gb"]
     assert job.error.code == "worker_killed" and job.resumable
     assert 0 < used < total and f"{used:.1f} of {total:.1f} GB" in job.error.text
@@ -138,7 +140,7 @@ def test_a_command_that_is_not_there_is_reported_and_tried_twice_a_minute_in_the
 def test_trouble_ends_when_a_worker_gets_old(queue: JobQueue, supervise: Callable, tmp_path: Path) -> None:
     clock, mark, seen = FakeClock(), tmp_path / "second", []
     code = f"import os, time; os.path.exists({str(mark)!r}) or (open({str(mark)!r}, 'w'), os._exit(1)); time.sleep(60)"
-    supervisor = Supervisor(queue, [sys.executable, "-c", code], clock=clock)
+    supervisor = Supervisor(queue, {WORKER: [sys.executable, "-c", code]}, clock=clock)
     clock.on_sleep = lambda: seen.append((clock.seconds, supervisor.trouble))
     supervisor.start()
     until(lambda: seen and not seen[-1][1] and any(trouble for _, trouble in seen))
@@ -152,11 +154,11 @@ def test_stop_interrupts_and_releases_the_queue(queue: JobQueue, supervise: Call
     supervisor = supervise()
     assert supervisor.owns
     runs(queue, id)
-    pid = supervisor.pid
+    (pid,) = supervisor.pids
     assert os.getpgid(pid) == pid != os.getpgid(0), "Ctrl-C in the terminal does not reach the worker"
     supervisor.stop()
     assert queue.get(id).state == JobState.INTERRUPTED and queue.get(id).resumable
-    assert not alive(pid) and supervisor.pid is None
+    assert not alive(pid) and supervisor.pids == []
     assert OwnerLock(queue.folder).acquire()
 
 
@@ -164,7 +166,7 @@ def test_a_worker_that_does_not_listen_is_killed(queue: JobQueue, supervise: Cal
     id = submit(queue, "deaf")
     supervisor = supervise(grace_seconds=0.2)
     reaches(queue, id, JobState.RUNNING)
-    pid = supervisor.pid
+    (pid,) = supervisor.pids
     supervisor.stop()
     assert not alive(pid) and queue.get(id).state == JobState.INTERRUPTED
 
@@ -177,7 +179,7 @@ def test_when_the_page_is_killed_the_worker_ends_and_the_next_page_takes_over(
     id, waiting = submit(queue, prompt), submit(queue, "short")
     reaches(queue, id, JobState.RUNNING)
     supervisor = supervise()
-    assert not supervisor.owns and supervisor.pid is None
+    assert not supervisor.owns and supervisor.pids == []
     (worker,) = psutil.Process(page.pid).children()
     page.kill()
     page.wait()
@@ -205,7 +207,7 @@ def test_a_second_page_shows_and_its_jobs_are_worked(queue: JobQueue, supervise:
     assert first.owns and not second.owns
     assert reaches(queue, left, JobState.INTERRUPTED).resumable
     job = reaches(queue, submit(queue, "short"), JobState.FINISHED)
-    assert job.result.seconds["process"] == first.pid
+    assert job.result.seconds["process"] == first.pids[0]
     queue.resume(left)
     assert reaches(queue, left, JobState.FINISHED).attempts == 2
 
@@ -217,11 +219,11 @@ def test_a_queue_that_cannot_be_written_keeps_no_page_from_ending(
     queue.claim()
     interrupt, tries = queue.interrupt_running, []
 
-    def refuse() -> list[str]:
+    def refuse(worker: str | None = None) -> list[str]:
         tries.append(1)
         if len(tries) < 4:
             raise StudioError("queue_unwritable", folder="/q", reason="full", free_gb=0.0)
-        return interrupt()
+        return interrupt(worker)
 
     monkeypatch.setattr(queue, "interrupt_running", refuse)
     supervise([sys.executable, "-c", "import time; time.sleep(60)"], clock=clock)

@@ -12,11 +12,12 @@ from studio.filenames import LATENTS
 from studio.queue import worker
 from studio.queue.job import Job
 from studio.queue.jobs import JobQueue
+from studio.queue.locks import DeviceLock
 from studio.queue.supervisor import Supervisor
 
 
-def command(folder: Path) -> list[str]:
-    return [sys.executable, "-m", "tests.queue.toy_worker", "worker", str(folder)]
+def command(folder: Path, name: str = worker.WORKER) -> list[str]:
+    return [sys.executable, "-m", "tests.queue.toy_worker", "worker", str(folder), name]
 
 
 def run(job: Job, emit: worker.Emit, orders: worker.Orders) -> Finished:
@@ -67,14 +68,16 @@ class Toy:
     def idle(self) -> None: ...
 
 
-def main(role: str, folder: Path) -> int:
+def main(role: str, folder: Path, name: str = worker.WORKER) -> int:
+    """A page, or a worker; one of several locks a device of its own."""
     if role == "page":
-        Supervisor(JobQueue(folder), command(folder)).start()
+        Supervisor(JobQueue(folder), {worker.WORKER: command(folder)}).start()
         time.sleep(60)
     stop = worker.Stop(grace_seconds=0.5)
     stop.listen()
-    return worker.work(JobQueue(folder), Toy(), stop=stop)
+    device = None if name == worker.WORKER else DeviceLock(folder, name)
+    return worker.work(JobQueue(folder), Toy(), stop=stop, device=device, idle_seconds=0.1, name=name)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], Path(sys.argv[2])))
+    sys.exit(main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:]))

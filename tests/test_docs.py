@@ -4,6 +4,7 @@ import json
 import re
 
 from studio.config import ROOT
+from tests.bench import chart_plans
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -95,3 +96,9 @@ def test_the_lock_file_pins_what_the_requirements_pin() -> None:
     assert {name: version for name, version in pinned if name != "torch"}.items() <= locked.items(), "run .ci/lock"
     assert not [line for line in lines if not line.startswith("#") and "--hash=sha256:" not in line]
     assert not [name for name in locked if name in ("torch", "triton") or name.startswith(("nvidia-", "cuda-"))]
+
+
+def test_tables_and_chart_of_the_speeds_are_those_of_the_newest_results() -> None:
+    text = chart_plans.PAGE.read_text(encoding="utf-8")
+    assert chart_plans.page(text) == text
+    assert chart_plans.chart(chart_plans.newest("error")) == chart_plans.CHART.read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ picture is an SVG, written by hand.
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ OFFICIAL = "exact 50 k13"
 SHOWN = (OFFICIAL, "fast 50 k13", "calibrated fast", "draft 50 k13", "exact 50 k3", "fast 50 k3", "draft 50 k3")
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 420, 70, 20, 54, 56
 MOST_PASSES = 200
+FEWEST_JUDGED = 20  # clips a row; marks of fewer tell nothing
 CELL = ("text", 9.0, 17)  # of the picture
 
 
@@ -74,14 +75,20 @@ def text() -> str:
         errors_table(error),
         "Fast and calibrated fast keep mean and maximum below those of the official 50 steps at their shift "
         + ("in every row." if not lost else f"but for: {'; '.join(lost)}."),
-        f"{_origin(judge)} The judge's marks on the same clips and noise, 95 % interval:",
-        judge_table(judge, "the official 50 steps"),
-        f"{_origin(turbo)} nano-turbo's 10 steps, distilled at guidance 1:",
-        judge_table(turbo, "guidance 1"),
+        *_judged(judge, "The judge's marks on the same clips and noise, 95 % interval", "the official 50 steps"),
+        *_judged(turbo, "The judge on nano-turbo's 10 steps, distilled at guidance 1", "guidance 1"),
         f"{_origin(time)} Seconds of `generate`, exact and fast in turn at cfg 9, 50 steps:",
         time_table(time),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _judged(line: Mapping[str, Any], what: str, of: str) -> list[str]:
+    """A table, or that there are too few clips for one."""
+    count = min(row["n"] for row in line["rows"])
+    if count < FEWEST_JUDGED:
+        return [f"{what}: not told, since {count} clips a row were judged; {FEWEST_JUDGED} are the fewest."]
+    return [f"{_origin(line)} {what}:", judge_table(line, of)]
 
 
 def time_table(line: Mapping[str, Any]) -> str:
@@ -117,8 +124,7 @@ def chart(line: Mapping[str, Any]) -> str:
     """Error over passes of one cell as an SVG; the official plan is marked."""
     rows = _rows(line["rows"], CELL)
     shown = [row for row in rows if row["passes"] <= MOST_PASSES and row["plan"] in (*SHOWN, *_curves(rows))]
-    low = 10 ** math.floor(math.log10(min(row["mean"] for row in shown)))
-    high = 10 ** math.ceil(math.log10(max(row["mean"] for row in shown)))
+    low, high = min(row["mean"] for row in shown) / 1.5, max(row["mean"] for row in shown) * 1.5
 
     def at(row: Row) -> tuple[float, float]:
         x = LEFT + (WIDTH - LEFT - RIGHT) * row["passes"] / MOST_PASSES
@@ -131,16 +137,28 @@ def chart(line: Mapping[str, Any]) -> str:
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in points]
-    named = {OFFICIAL: "official, 50 steps", "fast 50 k13": "fast", "calibrated fast": "fast, calibrated"}
-    named["draft 50 k13"] = "draft (guidance 4)"
-    for row in shown:
-        if row["plan"] in named:
-            (x, y), big = at(row), row["plan"] == OFFICIAL
-            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{7 if big else 5}" fill="#111827"/>')
-            parts.append(_text(x + 10, y - 8, f"{named[row['plan']]}: {row['mean']:.3f}", size=13, bold=big))
+    for (x, y), row, words in _labels(shown, at):
+        big, below = row["plan"] == OFFICIAL, row["plan"] == "draft 50 k13"
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{7 if big else 5}" fill="#111827"/>')
+        parts.append(_text(x + 10, y + (20 if below else -8), f"{words}: {row['mean']:.3f}", size=13, bold=big))
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif">' + (
         "\n".join(["", *parts, "</svg>", ""])
     )
+
+
+def _labels(
+    rows: Iterable[Row], at: Callable[[Row], tuple[float, float]]
+) -> Iterator[tuple[tuple[float, float], Row, str]]:
+    """Points with a name; plans that are the same one share theirs."""
+    names = {OFFICIAL: "official, 50 steps", "fast 50 k13": "fast", "calibrated fast": "fast, calibrated"}
+    names["draft 50 k13"] = "draft"
+    found: dict[tuple[float, float], list[Row]] = {}
+    for row in rows:
+        if row["plan"] in names:
+            found.setdefault(at(row), []).append(row)
+    for place, same in found.items():
+        words = "fast, calibrated or not" if len(same) > 1 else names[same[0]["plan"]]
+        yield place, same[0], words
 
 
 def _curves(rows: Iterable[Row], start: str = "") -> set[str]:
@@ -168,10 +186,11 @@ def _frame(low: float, high: float) -> list[str]:
         x = LEFT + (WIDTH - LEFT - RIGHT) * passes / MOST_PASSES
         parts.append(f'<path d="M{x:.1f} {TOP}V{bottom}" stroke="#e5e7eb"/>')
         parts.append(_text(x, bottom + 18, str(passes), size=12, anchor="middle"))
-    for power in range(round(math.log10(low)), round(math.log10(high)) + 1):
-        y = bottom - (bottom - TOP) * math.log(10.0**power / low) / math.log(high / low)
+    marks = [step * 10.0**power for power in range(-6, 2) for step in (1, 2, 5)]
+    for mark in (mark for mark in marks if low <= mark <= high):
+        y = bottom - (bottom - TOP) * math.log(mark / low) / math.log(high / low)
         parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="#d1d5db"/>')
-        parts.append(_text(LEFT - 8, y + 4, f"{10.0**power:g}", size=12, anchor="end"))
+        parts.append(_text(LEFT - 8, y + 4, f"{mark:g}", size=12, anchor="end"))
     parts.append(_text(WIDTH / 2, HEIGHT - 14, "passes (conditional and unconditional)", size=13, anchor="middle"))
     parts.append(
         _text(WIDTH - RIGHT - 6, TOP + 18, "orange: official sampler; blue: refined nodes, second order", 12, "end")

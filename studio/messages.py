@@ -10,6 +10,7 @@ from typing import Any
 from studio import PROGRAM
 from studio.messages_evals import EVALS_MESSAGES
 from studio.messages_http import HTTP_MESSAGES
+from studio.messages_sound import SOUND_MESSAGES
 
 VALUE_LIMIT = 200  # characters of a value in a sentence
 LONGEST_SENTENCE = 1000
@@ -18,7 +19,7 @@ MOST_PLAIN = 10**30  # a whole number of more digits is a text
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _DIRECTION = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
-OTHERS = HTTP_MESSAGES | EVALS_MESSAGES
+OTHERS = HTTP_MESSAGES | EVALS_MESSAGES | SOUND_MESSAGES
 # code: (English, Chinese); {names} are the values given to the error, {program} how the user starts this one.
 MESSAGES: dict[str, tuple[str, str]] = OTHERS | {
     "prompt_empty": (
@@ -357,6 +358,8 @@ PHASE_TITLES: dict[str, tuple[str, str]] = {
     "denoise": ("Denoising", "去噪"),
     "decode": ("Decoding", "解码"),
     "write": ("Writing files", "写入文件"),
+    "speak": ("Speaking", "合成语音"),
+    "mix": ("Mixing sound", "混音"),
 }
 
 

@@ -124,6 +124,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     _queue_flags(commands.add_parser("queue", help="see and change what waits", parents=[machine]))
     _key_flags(commands.add_parser("key", help="make, list and revoke keys of the HTTP API"))
+    _sound_flags(commands.add_parser("sound", help="add sound to a finished video, change it, or take it away"))
 
     _evaluate_flags(commands, machine)
     _worker_flags(commands.add_parser("worker", parents=[machine]))
@@ -239,3 +240,30 @@ def _generate_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, help="NAME.mp4, or a folder (default: OUTPUT_DIR/date-prompt-seed.mp4)")
     parser.add_argument("--keep-latents", action="store_true", help="keep NAME.latents.safetensors beside the video")
     parser.add_argument("--from-video", type=Path, help="make this program's video (or its json) again")
+
+
+def _sound_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("clip", type=Path, metavar="CLIP.mp4")
+    parser.add_argument("--say", action="append", metavar="TEXT", help="a spoken line; may be repeated")
+    parser.add_argument(
+        "--at", action="append", type=float, metavar="SECONDS", help="when it begins, one for each --say"
+    )
+    parser.add_argument("--voice", help="robot (default) or robot-female")
+    parser.add_argument("--language", help="auto (default), en, zh or yue")
+    parser.add_argument(
+        "--layer",
+        action="append",
+        metavar="SOUND:START-END[:...]",
+        help="a procedural sound or a file, as rain:0-4:-12dB:hall; may be repeated (docs/sound.md names them all)",
+    )
+    parser.add_argument("--layers-file", type=Path, help='a scene as text: "0-2 s: under water, 2-4 s: splash"')
+    parser.add_argument("--duck", type=float, metavar="DB", help="how much layers sink under speech (default 9)")
+    parser.add_argument("--length", help="picture (default): cut or padded to it; sound: as long as what is heard")
+    parser.add_argument("--no-subtitles", action="store_true", help="without the lines as a text track")
+    parser.add_argument("--seed", type=int, help="of the procedural sounds (default 0)")
+    parser.add_argument("--from-sound", type=Path, metavar="MP4", help="begin with this video's soundtrack")
+    parser.add_argument("--without-sound", action="store_true", help="take sound and subtitles away")
+    parser.add_argument("--output", type=Path, help="NAME.mp4, or a folder (default: CLIP-sound.mp4)")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace --output where it exists, also the clip itself"
+    )

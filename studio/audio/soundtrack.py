@@ -1,0 +1,224 @@
+"""From a soundtrack's settings and a finished clip to the clip with sound, step by step; and back to one without."""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from studio.audio import robot
+from studio.audio.clip import Clip, check_space, read_clip, record_with, write_clip
+from studio.audio.ffmpeg import Loudness, measure_file, read_sound
+from studio.audio.mix import MOST_GAIN, TARGET, Spoken, layer_wave, line_wave, mastered, mix
+from studio.audio.subtitles import srt
+from studio.audio.synthesis import RATE, Array, samples
+from studio.audio.track import LONGEST, Layer, SoundSettings
+from studio.errors import Cancelled, InputError, StudioError
+from studio.events import Event, Notice, PhaseStarted, Progress
+from studio.filenames import beside
+from studio.messages import message
+
+PEAK_LIMIT = -1.0  # dB of full scale that true peaks of the finished file stay below
+CEILING = -1.5  # dB to begin with: the AAC coder adds a little
+CEILING_TRIES = 6
+LENGTH_TOLERANCE = 0.02  # seconds by which sound and picture may differ without a word
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one run works with. clip: a finished mp4; to: the mp4 to write, which may be the clip itself. emit: told
+    every event; stop: asked between the steps; clock: seconds that only grow."""
+
+    settings: SoundSettings
+    clip: Path
+    to: Path
+    emit: Callable[[Event], None]
+    stop: Callable[[], bool]
+    clock: Callable[[], float] = time.monotonic
+
+    def tell(self, code: str, **values: Any) -> None:
+        """Say something that is no failure."""
+        self.emit(Notice(code, values, message(code, values)))
+
+    def steps(self, phase: str, count: int) -> Iterator[int]:
+        """0..count-1, each reported when it is done. Raises Cancelled before a step once `stop` says so."""
+        self.emit(PhaseStarted(phase))
+        began = self.clock()
+        for number in range(count):
+            if self.stop():
+                raise Cancelled()
+            yield number
+            self.emit(Progress(phase, number + 1, count, self.clock() - began))
+
+
+@dataclass(frozen=True)
+class Sounding:
+    """The finished clip: what it reached, as measured in the file, and its seconds of sound."""
+
+    path: Path
+    loudness: Loudness
+    seconds: float
+
+
+def add_sound(job: Job) -> Sounding:
+    """Write the clip with the soundtrack. Everything wrong with the request is an InputError before any work.
+
+    The file appears whole or not at all; its picture is the clip's, packet by packet.
+    """
+    settings = job.settings
+    settings.check()
+    check_voices(settings)
+    clip = read_clip(job.clip)
+    check_space(job.to, clip, _longest(settings, clip))
+    recordings = _recordings(settings)
+    if clip.sounds and "sound" not in clip.record:
+        job.tell("sound_replaced")
+    spoken = _speak(job)
+    wave = _compose(job, clip, spoken, recordings)
+    words = srt(spoken, len(wave) / RATE) if settings.subtitles else ""
+    recipe = {**settings.to_dict(), "files": _hashes(settings)}
+    record = record_with(clip, recipe)
+    with _unfinished(job.to) as unfinished:
+        for _ in job.steps("write", 1):
+            reached = _write(clip, unfinished, record, wave, words)
+            _put(job, clip, unfinished, {**record, "loudness_lufs": reached.integrated, "peak_db": reached.true_peak})
+    if abs(reached.integrated - TARGET) > 1:
+        job.tell("sound_quiet", reached=reached.integrated, target=TARGET, most=MOST_GAIN)
+    return Sounding(job.to, reached, len(wave) / RATE)
+
+
+def remove_sound(job: Job) -> None:
+    """Write the clip without sound and subtitles, its settings as they were."""
+    clip = read_clip(job.clip)
+    check_space(job.to, clip, 0)
+    record = record_with(clip, None)
+    with _unfinished(job.to) as unfinished:
+        for _ in job.steps("write", 1):
+            write_clip(clip, unfinished, record, None)
+            _put(job, clip, unfinished, record)
+
+
+def check_voices(settings: SoundSettings) -> None:
+    """Raise InputError for a line whose voice is not there."""
+    for line in settings.lines:
+        if line.voice not in robot.ROBOTS:
+            raise InputError("voice_unknown", value=line.voice, known=", ".join(robot.ROBOTS))
+
+
+def _longest(settings: SoundSettings, clip: Clip) -> float:
+    return max(clip.seconds, LONGEST if settings.lines else 0, *(layer.end for layer in settings.layers), 0)
+
+
+def _recordings(settings: SoundSettings) -> dict[Path, Array]:
+    """The sound of every file, decoded once, as far as a layer may need it."""
+    files = {layer.file for layer in settings.layers if layer.file}
+    longest = {file: max(item.end - item.start for item in settings.layers if item.file == file) for file in files}
+    return {file: read_sound(file, seconds) for file, seconds in longest.items()}
+
+
+def _hashes(settings: SoundSettings) -> dict[str, str]:
+    """Of each sound file, by its name: sha256."""
+    found = {}
+    for file in sorted({layer.file for layer in settings.layers if layer.file}):
+        with file.open("rb") as opened:
+            found[file.name] = hashlib.file_digest(opened, "sha256").hexdigest()
+    return found
+
+
+def _speak(job: Job) -> list[Spoken]:
+    """Every line in the order of time, with a word where one is spoken into the next."""
+    lines = sorted(job.settings.lines, key=lambda line: line.start)
+    spoken: list[Spoken] = []
+    for number in job.steps("speak", len(lines)) if lines else ():
+        line = lines[number]
+        speech = robot.speak(line.text, line.voice, line.language, job.stop)
+        if spoken and line.start < spoken[-1].end:
+            job.tell("line_overlap", start=line.start, end=spoken[-1].end)
+        spoken.append(Spoken(line, line_wave(line, speech)))
+    return spoken
+
+
+def _compose(job: Job, clip: Clip, spoken: list[Spoken], recordings: dict[Path, Array]) -> Array:
+    """The whole track (samples, 2) at its own levels, as long as was chosen."""
+    settings = job.settings
+    end = max([one.end for one in spoken] + [layer.end for layer in settings.layers])
+    seconds = _length(job, min(end, LONGEST), clip.seconds)
+    waves = []
+    for number in job.steps("mix", len(settings.layers)) if settings.layers else ():
+        layer = settings.layers[number]
+        if layer.start < seconds:
+            heard = replace(layer, end=min(layer.end, seconds))
+            waves.append((layer.start, layer_wave(heard, settings.seed + number, _recording(layer, recordings))))
+    return mix(spoken, waves, samples(seconds), settings.duck_db)
+
+
+def _recording(layer: Layer, recordings: dict[Path, Array]) -> Array | None:
+    return recordings[layer.file] if layer.file else None
+
+
+def _length(job: Job, end: float, picture: float) -> float:
+    """Seconds of the track; where sound and picture differ, it is said what becomes of it."""
+    keep = job.settings.length == "sound"
+    if end > picture + LENGTH_TOLERANCE:
+        job.tell("sound_beyond" if keep else "sound_cut", end=end, picture=picture)
+    elif end < picture - LENGTH_TOLERANCE:
+        job.tell("sound_short" if keep else "sound_padded", end=end, picture=picture)
+    return end if keep else picture
+
+
+def _write(clip: Clip, to: Path, record: dict[str, Any], wave: Array, subtitles: str) -> Loudness:
+    """Master and write until the true peak in the file itself is low enough; the loudness that the file has."""
+    ceiling = CEILING
+    for _ in range(CEILING_TRIES):
+        loud, _found = mastered(wave, ceiling)
+        write_clip(clip, to, record, np.ascontiguousarray(loud, np.float32), subtitles)
+        reached = measure_file(to)
+        if reached.true_peak <= PEAK_LIMIT:
+            break
+        ceiling -= reached.true_peak - PEAK_LIMIT + 0.1
+    return reached
+
+
+@contextmanager
+def _unfinished(to: Path) -> Iterator[Path]:
+    """The name under which the file is written first; nothing is left of it however the work ends."""
+    path = to.with_name(f"{to.name}.tmp")
+    path.unlink(missing_ok=True)  # of a run that was killed; its ffmpeg may still write to it
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _put(job: Job, clip: Clip, unfinished: Path, record: dict[str, Any]) -> None:
+    """Give the file its name, the json and the picture of the clip beside it first."""
+    if job.stop():
+        raise Cancelled()
+    facts = _beside_clip(clip)
+    facts = {key: value for key, value in facts.items() if key not in ("sound", "loudness_lufs", "peak_db")} | record
+    text = beside(job.to, ".json")
+    try:
+        waiting = text.with_name(f"{text.name}.tmp")
+        waiting.write_text(json.dumps(facts, ensure_ascii=False, indent=1), encoding="utf-8")
+        poster, other = beside(clip.path, ".jpg"), beside(job.to, ".jpg")
+        if poster.is_file() and not other.exists():
+            shutil.copyfile(poster, other)
+        waiting.replace(text)
+        unfinished.replace(job.to)
+    except OSError as error:
+        raise StudioError("write_failed", file=job.to.name, reason=error.strerror or str(error)) from None
+
+
+def _beside_clip(clip: Clip) -> dict[str, Any]:
+    """What the json beside the clip knows more than the clip itself; nothing where there is none of this program's."""
+    try:
+        found = json.loads(beside(clip.path, ".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) and found.get("program") == "step-video-studio" else {}

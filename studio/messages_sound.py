@@ -27,7 +27,7 @@ SOUND_MESSAGES: dict[str, tuple[str, str]] = {
         "{file} 中没有本程序的配音：没有可沿用的方案。",
     ),
     "sound_flags": (
-        "--without-sound takes nothing beside it but --output and --overwrite: leave {flags} out.",
+        "Sound is taken away, with nothing else at once: leave {flags} out beside --without-sound.",
         "--without-sound 只能与 --output 和 --overwrite 一起使用：请去掉 {flags}。",
     ),
     "line_empty": (

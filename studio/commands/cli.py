@@ -87,13 +87,9 @@ def build_parser() -> argparse.ArgumentParser:
     decode.add_argument("--first-image", type=Path, help="the picture the latents were made from, to keep it beside")
     decode.add_argument("--output", type=Path)
 
-    plan = commands.add_parser("plan", help="say how a video would fit a card, without owning it", parents=[machine])
-    plan.add_argument("--model", required=True)
-    for name in ("num-frames", "height", "width"):
-        plan.add_argument(f"--{name}", type=int)
-    for name in ("tflops", "link-gbps", "disk-gbps"):
-        plan.add_argument(f"--{name}", type=speed, help="instead of this machine's measured speed")
-    plan.add_argument("--json", action="store_true", help="print json instead of a table")
+    _plan_flags(
+        commands.add_parser("plan", help="say how a video would fit a card, without owning it", parents=[machine])
+    )
 
     inspect = commands.add_parser("inspect", help="say what a checkpoint folder holds")
     inspect.add_argument("folder", type=Path)
@@ -180,6 +176,15 @@ def _evaluate_flags(commands: Any, machine: argparse.ArgumentParser) -> None:
     for name in ("first", "second"):
         compare.add_argument(name, metavar="RUN", help="a folder of evaluate, or FOLDER:RECIPE where it has several")
     compare.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="for the report")
+
+
+def _plan_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True)
+    for name in ("num-frames", "height", "width"):
+        parser.add_argument(f"--{name}", type=int)
+    for name in ("tflops", "link-gbps", "disk-gbps"):
+        parser.add_argument(f"--{name}", type=speed, help="instead of this machine's measured speed")
+    parser.add_argument("--json", action="store_true", help="print json instead of a table")
 
 
 def _program() -> str:

@@ -18,7 +18,6 @@ installed. `--rehearse` runs everything tiny on the CPU. Without a GPU it says s
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.bench.bench_networks import keep_line, machine  # noqa: E402
+from tests.bench.gpu_facts import run_child  # noqa: E402
 from tests.bench.stream_variants import LIBRARIES, VARIANTS, Setting, floor  # noqa: E402
 from tests.memory.big_model import drop_page_cache  # noqa: E402
 
@@ -72,18 +72,9 @@ def run_apart(setting: Setting, name: str, frames: int, seconds: float) -> dict[
     command = [sys.executable, __file__, "--child", name, "--frames", str(frames), "--folder", str(setting.folder)]
     if setting.device.type == "cpu":
         command.append("--rehearse")
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
-        try:
-            code = subprocess.run(command, stdout=out, stderr=errors, timeout=seconds, cwd=ROOT).returncode
-            errors.seek(0)
-            said = errors.read().strip().splitlines()[-1:] or [f"exit code {code}"]
-            row = {"failed": said[0][:300]} if code else {}
-        except subprocess.TimeoutExpired:
-            row = {"failed": "the time was up"}
-        out.seek(0)
-        for line in out:
-            row |= json.loads(line) if line.startswith("{") else {}
-    return row
+    lines, failed = run_child(command, seconds)
+    row = {name: value for line in lines for name, value in line.items()}
+    return row | ({"failed": failed} if failed else {})
 
 
 def table(rows: Iterable[tuple[str, int, dict[str, Any]]]) -> str:

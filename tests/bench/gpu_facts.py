@@ -4,9 +4,12 @@ On a CPU the same functions work with the clock, so that a bench can be rehearse
 """
 
 import hashlib
+import json
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 from studio.memory import usage
 from studio.units import GB
 
+ROOT = Path(__file__).resolve().parents[2]
 CLOCKS = "clocks.sm,clocks.mem,power.draw,temperature.gpu,driver_version"
 
 
@@ -88,6 +92,22 @@ def clocks(device: torch.device) -> str:
         return subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
         return ""
+
+
+def run_child(command: Sequence[str], seconds: float) -> tuple[list[dict[str, Any]], str]:
+    """The JSON lines that a process printed, which is ended when the time is up; and why it failed, "" where it did
+    not."""
+    failed = ""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
+        try:
+            code = subprocess.run(command, stdout=out, stderr=errors, timeout=seconds, cwd=ROOT).returncode
+            errors.seek(0)
+            said = errors.read().strip().splitlines()[-1:] or [f"exit code {code}"]
+            failed = said[0][:300] if code else ""
+        except subprocess.TimeoutExpired:
+            failed = "the time was up"
+        out.seek(0)
+        return [json.loads(line) for line in out if line.startswith("{")], failed
 
 
 def bits_of(tensors: list[Tensor]) -> str:

@@ -19,6 +19,7 @@ for path in sorted([*pathlib.Path("models").glob("*.py"), *pathlib.Path("studio/
     if path.stem not in ("clip", "tokenizers"):
         importlib.import_module(".".join(path.with_suffix("").parts).removesuffix(".__init__"))
 import torch
+from tests.bench import bench_stream, first_gpu
 from tests.memory import big_model, test_gpu, tiny_model
 torch.set_num_threads(1)
 folder = tiny_model.write_model(pathlib.Path(sys.argv[1]))

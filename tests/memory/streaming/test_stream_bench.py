@@ -42,7 +42,7 @@ def test_what_was_measured_is_kept_when_the_time_is_up(tmp_path, monkeypatch):
         stdout.write('{"block_seconds": 1.5}\n')
         raise subprocess.TimeoutExpired(command, timeout)
 
-    monkeypatch.setattr("tests.bench.bench_stream.subprocess.run", run_too_long)
+    monkeypatch.setattr("tests.bench.gpu_facts.subprocess.run", run_too_long)
     row = run_apart(Setting(tmp_path, rehearse=True), "ours_pinned", 17, 1.0)
     assert row == {"block_seconds": 1.5, "failed": "the time was up"}
     monkeypatch.setitem(LIBRARIES, "mmgp", "no_such_library")

@@ -68,7 +68,7 @@ def run_part(part: str, options: argparse.Namespace, seconds: float) -> list[dic
         command += ["--minutes", f"{seconds / 60:.2f}", "--folder", str(options.folder)]
         command += ["--commit", options.commit] if options.commit else []
     if options.rehearse and part != "tests":
-        command += ["--rehearse"]
+        command += ["--rehearse", *(["--frames", "17"] if part == "stream" else [])]
     rows, failed = run_child(command, seconds + LEAST_SECONDS)
     if part in PROGRAMS and not failed:
         rows = [{"check": part, "value": "passed" if part == "tests" else "in stream.jsonl"}]

@@ -27,7 +27,7 @@ from studio.evals.scores_text import TextReader, asked_texts, has_reader
 from studio.evals.suite import read_suite
 from studio.memory.plan import WeightMode
 from studio.pipeline.engine import CACHE_FOLDER, usable_folders
-from studio.queue.job import Job
+from studio.queue.job import Job, JobState
 from studio.queue.leftovers import remove_leftovers
 from studio.queue.locks import FileLock
 from studio.queue.log import start_log
@@ -50,7 +50,6 @@ def run(options: argparse.Namespace) -> int:
         start_log(folder / QUEUES, "evaluate")
         evaluation = Evaluation(folder, tasks, config.image_limit_megapixels)
         evaluation.fill()
-        _tell(evaluation.state(), folder)
         scorer = Scorer(evaluation, options.no_scores)
         _make(evaluation, options, config.output_dir / CACHE_FOLDER, scorer, stop.is_set)
         if not stop.is_set():
@@ -107,27 +106,49 @@ def _make(
         )
         clean = partial(remove_leftovers, queue, results, cache)
         supervisor = Supervisor(queue, {WORKER: command}, purpose=PURPOSE, clean=clean)
+        teller = Teller(evaluation)
         supervisor.start()
         try:
             while not stopped() and evaluation.weights_left() == weights:
-                _watch(evaluation, supervisor, scorer)
+                _watch(evaluation, supervisor, scorer, teller)
+            teller.look()
         finally:
             supervisor.stop()
 
 
-def _watch(evaluation: Evaluation, supervisor: Supervisor, scorer: "Scorer") -> None:
+def _watch(evaluation: Evaluation, supervisor: Supervisor, scorer: "Scorer", teller: "Teller") -> None:
     """One look at the queue. Raises StudioError where the worker cannot start."""
     if supervisor.trouble is not None:
         raise StudioError(supervisor.trouble.code, **supervisor.trouble.values)
     if supervisor.owns:
         evaluation.revive()
-    if scorer.one_more():
-        _tell(evaluation.state(), evaluation.folder)
-    else:
+    teller.look()
+    if not scorer.one_more():
         time.sleep(POLL_SECONDS)
 
 
-def _tell(state: State, folder: Path) -> None:
+class Teller:
+    """Says on stderr how far it is whenever that changes, and what running jobs have to say, each once."""
+
+    def __init__(self, evaluation: Evaluation) -> None:
+        self._evaluation = evaluation
+        self._told: tuple[int, int] | None = None
+        self._notices: set[tuple[str, str]] = set()
+
+    def look(self) -> None:
+        """Say what is new."""
+        for job in self._evaluation.jobs().values():
+            for notice in job.notices if job.state == JobState.RUNNING else ():
+                if (job.id, notice.text) not in self._notices:
+                    self._notices.add((job.id, notice.text))
+                    tell(notice.text)
+        state = self._evaluation.state()
+        if (state.made, state.failed) != self._told:
+            self._told = state.made, state.failed
+            tell(_progress(state, self._evaluation.folder))
+
+
+def _progress(state: State, folder: Path) -> str:
     """How far it is, the time and disk that it still needs, the disk that there is."""
     total = state.made + state.failed + state.waiting
     left = ""
@@ -135,7 +156,7 @@ def _tell(state: State, folder: Path) -> None:
         left = f"; about {minutes(state.seconds_left)} and {_size(state.bytes_left)} to go"
     failed = f", {state.failed} failed" if state.failed else ""
     free = shutil.disk_usage(folder).free / GB
-    tell(f"{state.made} of {total} clips made{failed}{left}; {free:.1f} GB free")
+    return f"{state.made} of {total} clips made{failed}{left}; {free:.1f} GB free"
 
 
 def _size(count: float) -> str:

@@ -42,4 +42,16 @@ EVALS_MESSAGES: dict[str, tuple[str, str]] = {
         "{first} and {second} have no prompt and seed in common, so nothing can be compared.",
         "{first} 与 {second} 没有共同的提示词和种子，无法比较。",
     ),
+    "votes_unreadable": (
+        "{file}, line {line} is no vote on this comparison: {reason}. Give another file with --votes.",
+        "{file} 第 {line} 行不是本次比较的投票：{reason}。请用 --votes 指定其他文件。",
+    ),
+    "vote_unknown": (
+        "The vote does not answer what was asked ({criteria}): load the page again.",
+        "投票与所提问题（{criteria}）不符：请重新加载页面。",
+    ),
+    "voter_unknown": (
+        "A voter's name has 1 to 40 letters, digits, - or _.",
+        "投票用名应为 1 到 40 个字母、数字、- 或 _。",
+    ),
 }

@@ -50,7 +50,7 @@ ROOMS = {
 }
 MAY_IMPORT = {room: {room, FACTS, *others} for room, others in ROOMS.values()}
 HAS_TORCH = {"models", "memory base", "streaming", "planning", "memory", "checkpoints", "pipeline", "nano"}
-SERVING = {"service", "ui", "api"}
+SERVING = {"service", "ui", "api", "evals"}
 PACKAGE_ROOMS = {
     "torch": HAS_TORCH,
     "gradio": {"ui", "commands"},

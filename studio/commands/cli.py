@@ -177,6 +177,13 @@ def _evaluate_flags(commands: Any, machine: argparse.ArgumentParser) -> None:
         compare.add_argument(name, metavar="RUN", help="a folder of evaluate, or FOLDER:RECIPE where it has several")
     compare.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="for the report")
 
+    blind = commands.add_parser("blind", help="let people judge two recipes without knowing which is which")
+    for name in ("first", "second"):
+        blind.add_argument(name, metavar="RUN", help="as for compare")
+    blind.add_argument("--votes", type=Path, metavar="FILE", help="a .jsonl that several people add to")
+    blind.add_argument("--result", action="store_true", help="say what the votes say, and end")
+    _page_flags(blind)
+
 
 def _plan_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True)

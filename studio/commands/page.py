@@ -11,8 +11,8 @@ from studio.api.keys import KEYS_FILE, Keys
 from studio.api.routes import api_endpoints
 from studio.commands.devices import ram_share_gb, worker_commands, worker_devices
 from studio.commands.machine import engine_options, find_model, studio_config
+from studio.commands.serving import serve_options
 from studio.commands.signals import stopping
-from studio.commands.streams import forgiving
 from studio.config import StudioConfig, load_camera_moves, load_examples, load_models, load_presets
 from studio.errors import StudioError
 from studio.filenames import QUEUE_FOLDER
@@ -36,7 +36,7 @@ from studio.service.backend import Backend, TextReport
 from studio.service.gauges import free_vram_gb, memory_gauges, worker_is_fresh
 from studio.service.workers import worker_views
 from studio.settings import ResolvedSettings
-from studio.ui.server import ServeOptions, parse_login, serve
+from studio.ui.server import serve
 
 POLL_SECONDS = 0.1  # between two looks at whether to close
 
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
         supervisor.start()
         try:
             beside = api_endpoints(backend, Keys(folder / KEYS_FILE))
-            with closing(serve(backend, _serve_options(options), beside)):
+            with closing(serve(backend, serve_options(options), beside)):
                 while not stop.is_set():
                     time.sleep(POLL_SECONDS)
         finally:
@@ -134,21 +134,3 @@ def _backend(
         trouble=lambda: supervisor.trouble,
         workers=lambda: worker_views(queue, supervisor),
     )
-
-
-def _serve_options(options: argparse.Namespace) -> ServeOptions:
-    return ServeOptions(
-        host="0.0.0.0" if options.listen else None,
-        port=options.port,
-        share=options.share,
-        auth=(parse_login(options.auth),) if options.auth else (),
-        auth_file=options.auth_file,
-        allowed_hosts=tuple(options.allowed_host or ()),
-        inbrowser=options.inbrowser,
-        say=_say,
-    )
-
-
-def _say(sentence: str) -> None:
-    with forgiving():
-        print(sentence, flush=True)

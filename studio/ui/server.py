@@ -14,6 +14,7 @@ import gradio as gr
 import httpx
 import uvicorn
 from gradio import networking
+from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
@@ -56,11 +57,10 @@ class ServeOptions:
     language: str = "en"
 
 
-class Served:
-    """A running page. url: on this machine; public_url: through the tunnel, None where there is none."""
+class Running:
+    """A running application. url: on this machine; public_url: through the tunnel, None where there is none."""
 
-    def __init__(self, app: fastapi.FastAPI, page: gr.Blocks, uploads: Uploads, listener: socket.socket) -> None:
-        self.app, self.page, self.uploads = app, page, uploads
+    def __init__(self, app: Starlette, listener: socket.socket) -> None:
         self.public_url: str | None = None
         host, port = listener.getsockname()[:2]
         self.host, self.port = "127.0.0.1" if host in ANY_ADDRESS else host, port
@@ -79,6 +79,14 @@ class Served:
         self._thread.join()
 
 
+class Served(Running):
+    """A running page."""
+
+    def __init__(self, app: fastapi.FastAPI, page: gr.Blocks, uploads: Uploads, listener: socket.socket) -> None:
+        super().__init__(app, listener)
+        self.app, self.page, self.uploads = app, page, uploads
+
+
 def serve(backend: Backend, options: ServeOptions, beside: Endpoints = NOTHING) -> Served:
     """Build the page and serve it, and what is beside it, from a thread; `close()` of what is returned ends it.
 
@@ -91,7 +99,7 @@ def serve(backend: Backend, options: ServeOptions, beside: Endpoints = NOTHING) 
     login = Login(accounts(host, options))
     file_bytes = backend.config.upload_limit_mb * MB
     uploads = Uploads(backend.queue.folder / UPLOAD_FOLDER, file_bytes, QUOTA_FILES * file_bytes)
-    listener = _listen(host, options.port if options.port is not None else backend.config.port)
+    listener = listen(host, options.port if options.port is not None else backend.config.port)
     uploads.clear()
     os.environ["GRADIO_TEMP_DIR"] = str(uploads.folder)  # where gradio writes and looks for uploads
     page = build_page(backend, uploads, login.required)
@@ -196,7 +204,7 @@ def accounts(host: str, options: ServeOptions) -> list[tuple[str, str]]:
     return [(USER, password)]
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """A listening socket, so that a taken port is told before anything is built. Raises StudioError."""
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family, kind, protocol)

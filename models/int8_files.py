@@ -11,6 +11,7 @@ import shutil
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,7 +21,7 @@ from torch import Tensor
 from models.checkpoint import CheckpointError, build, fingerprint
 from models.layout import LAYOUT
 from models.quantized import SCALE_KEY, UNITS, int8_network, quantize_rows
-from models.weight_files import DTYPES, TensorEntry, read_into
+from models.weight_files import DTYPES, TensorEntry, first_names, read_into
 
 CODES_VERSION = 1  # of the quantiser: other codes for the same weights would raise it
 RECORD = "int8.json"
@@ -44,12 +45,13 @@ class OutputTensor:
 
 
 class Int8Files:
-    """The int8 files of one component ("transformer" or "step_llm") of a checkpoint folder, and their writing."""
+    """The int8 files of one component (of UNITS) of a checkpoint folder, and their writing."""
 
     def __init__(self, folder: Path, component: str, target: Path) -> None:
         """target: the folder to write, in the public layout like `folder`. Only headers and a few samples are read.
 
-        Raises CheckpointError for a folder that cannot be read, or that is int8 already.
+        Raises CheckpointError for a folder that cannot be read or that is int8 already, and for a target that holds
+        anything else.
         """
         module, self._source = build(folder, component)
         if self._source.is_int8:
@@ -59,6 +61,7 @@ class Int8Files:
         self._record = int8_record_of(folder, component)
         wanted = int8_network(module, component).state_dict()
         self._files = list(self._plan(wanted, UNITS[component]).items())
+        self._check_place()
 
     @property
     def nbytes(self) -> int:
@@ -115,6 +118,27 @@ class Int8Files:
             )
             for number, unit in enumerate(sorted(groups))
         }
+
+    def _check_place(self) -> None:
+        """Raise CheckpointError where the place, which is replaced as a whole, holds anything but earlier int8 files.
+
+        The language model that speaks has no folder of its own: there the place is all of the target.
+        """
+        layout = LAYOUT[self._source.component]
+        own = {
+            RECORD,
+            "config.json",
+            f"{layout.weights[0]}.index.json",
+            *(Path(name).name for name in layout.tokenizer),
+        }
+        shard = f"{layout.weights[0].removesuffix('.safetensors')}-*-of-*.safetensors"
+        there = {path.name for path in self._place.iterdir()} if self._place.is_dir() else set()
+        foreign = sorted(name for name in there - own if not fnmatchcase(name, shard))
+        if foreign or (there and RECORD not in there):
+            raise CheckpointError(
+                f"{self._place} would be replaced by int8 weights, and holds other files: "
+                f"{first_names(foreign or sorted(there))}. Move them, or choose another folder."
+            )
 
     def _paths(self) -> Iterator[tuple[Path, list[OutputTensor]]]:
         return ((self._unfinished / name, outputs) for name, outputs in self._files)

@@ -47,4 +47,5 @@ LAYOUT = {
     "flow_music": ComponentLayout("CosyVoice-300M-25Hz-Music", ("flow.pt",), config="cosyvoice.yaml"),  # rap, humming
     "hift_music": ComponentLayout("CosyVoice-300M-25Hz-Music", ("hift.pt",), config="cosyvoice.yaml"),
 }
+SPEECH = ("step_audio_llm", "flow", "hift")  # of the model that speaks
 COMPONENTS = ("transformer", "step_llm", "clip", "vae")  # of a model that makes video

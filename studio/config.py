@@ -64,6 +64,20 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class SpeechConfig:
+    """A model that speaks: its name, its title by language, its repositories by hub."""
+
+    key: str
+    title: Mapping[str, str]
+    sources: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """As ModelConfig.name."""
+        return self.key
+
+
+@dataclass(frozen=True)
 class CameraMove:
     """A camera move TI2V was trained on: the exact Chinese phrase the model receives, and its English gloss."""
 
@@ -136,6 +150,11 @@ def load_models(folder: Path = ROOT / "configs" / "models") -> dict[str, ModelCo
     """Every model by name, in menu order. Raises InputError for a file that does not fit ModelConfig."""
     models = [_model(path) for path in folder.glob("*.yaml")]
     return {model.name: model for model in sorted(models, key=lambda model: model.order)}
+
+
+def load_speech(path: Path = ROOT / "configs" / "speech.yaml") -> dict[str, SpeechConfig]:
+    """The models that speak, by name."""
+    return _entries(SpeechConfig, path)
 
 
 def load_camera_moves(path: Path = ROOT / "configs" / "camera_moves.yaml") -> dict[str, CameraMove]:

@@ -8,41 +8,46 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from models.layout import COMPONENTS, LAYOUT
+from models.layout import COMPONENTS, LAYOUT, SPEECH
 from studio.checkpoints.download_record import DownloadRecord, read_download_record
 from studio.checkpoints.hubs import Hub, HubFile, open_hub
 from studio.checkpoints.inspect import inspect
-from studio.config import ModelConfig
+from studio.config import ModelConfig, SpeechConfig
 from studio.errors import InputError, StudioError
 from studio.units import GB
 
 
-def _wanted_names() -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _wanted_names(components: tuple[str, ...]) -> tuple[list[str], list[str]]:
     """Patterns of what the studio reads of a public repository: what must be there, and what may.
 
-    Not vae.safetensors (version 1), lib/ (a binary the studio does without), vocab_org.txt, pictures.
+    Not vae.safetensors (version 1), lib/ (a binary the studio does without), vocab_org.txt, pictures; of the model that
+    speaks not its two onnx files, which read recordings, nor the vocoder for rap and humming.
     """
     required, optional = [], []
-    for component in COMPONENTS:
+    for component in components:
         layout = LAYOUT[component]
+        place = PurePosixPath(layout.folder)
         public = PurePosixPath(layout.weights[-1])  # shards have a number between stem and suffix
-        required += [f"{layout.folder}/{public.stem}*{public.suffix}", *layout.tokenizer]
-        optional.append(f"{layout.folder}/{layout.weights[0]}.index.json")
-        (required if layout.config_required else optional).append(f"{layout.folder}/config.json")
-    return tuple(required), tuple(optional)
+        required += [str(place / f"{public.stem}*{public.suffix}"), *layout.tokenizer]
+        optional.append(str(place / f"{layout.weights[0]}.index.json"))
+        (required if layout.config_required else optional).append(str(place / layout.config))
+    return required, optional
 
 
-REQUIRED, OPTIONAL = _wanted_names()
 CLIP_LICENCE = (
     "Licence: the repository says MIT, but the files under hunyuan_clip/ come from Tencent's HunyuanDiT, whose licence "
     "is tencent-hunyuan-community (https://github.com/Tencent/HunyuanDiT, LICENSE.txt). Read it before you use them."
+)
+SPEECH_LICENCE = (
+    "Licence: Apache-2.0 by the repository's card. Speak with a person's voice only if that person agrees, and say "
+    "that the voice is synthetic."
 )
 SPARE_BYTES = 64 << 20  # left free beside the files: indexes, records, the file system's own
 HASH_BYTES = 8 << 20
 
 
 def download(
-    model: ModelConfig, source: str, to: Path, report: Callable[[str], None], revision: str | None = None
+    model: ModelConfig | SpeechConfig, source: str, to: Path, report: Callable[[str], None], revision: str | None = None
 ) -> None:
     """Fetch a model's files from "hf" or "modelscope" into the checkpoint folder `to`, resuming what was begun.
 
@@ -58,7 +63,8 @@ def download(
     record = read_download_record(to) or DownloadRecord()
     known = record.revision if (record.source, record.repo) == (source, repo) else ""
     found, listed = hub.list(repo, revision or known or None)
-    files = _needed(listed, repo, source)
+    speaks = isinstance(model, SpeechConfig)
+    files = _needed(listed, repo, source, SPEECH if speaks else COMPONENTS)
     _make_folder(to)
     _check_places(files, to)
     record.source, record.repo, record.revision = source, repo, found
@@ -66,7 +72,7 @@ def download(
     report(f"{repo} on {source}, revision {found}: {len(files)} files, {size}, into {to}")
     if known and not revision:
         report("That is the revision this folder was fetched at; --revision main fetches the newest.")
-    report(CLIP_LICENCE)
+    report(SPEECH_LICENCE if speaks else CLIP_LICENCE)
 
     missing = [file for file in files if not _is_here(file, to, record)]
     report(f"{len(files) - len(missing)} files are here and verified.")
@@ -79,15 +85,16 @@ def download(
     _check_result(to, report)
 
 
-def _needed(listed: list[HubFile], repo: str, source: str) -> list[HubFile]:
+def _needed(listed: list[HubFile], repo: str, source: str, components: tuple[str, ...]) -> list[HubFile]:
     """The files to have, smallest first, so that a wrong repository shows early.
 
     Raises StudioError for a listing with any entry that no honest repository has: nothing of it is fetched then.
     """
     if odd := next((file for file in listed if not file.is_plain), None):
         raise StudioError("download_path", repo=repo, source=source, file=odd.path)
-    wanted = [file for file in listed if any(_fits(file.path, name) for name in REQUIRED + OPTIONAL)]
-    lacking = [name for name in REQUIRED if not any(_fits(file.path, name) for file in wanted)]
+    required, optional = _wanted_names(components)
+    wanted = [file for file in listed if any(_fits(file.path, name) for name in required + optional)]
+    lacking = [name for name in required if not any(_fits(file.path, name) for file in wanted)]
     if lacking:
         raise StudioError("download_lacks", repo=repo, source=source, missing=", ".join(lacking))
     return sorted(wanted, key=lambda file: (file.size, file.path))

@@ -6,15 +6,17 @@ from pathlib import Path
 
 from models.agreement import disagreement, read_params
 from models.checkpoint import CheckpointError, ComponentFiles, build, find_weight_files
-from models.layout import COMPONENTS, LAYOUT
+from models.layout import COMPONENTS, LAYOUT, SPEECH
+from models.speech_tokens import SpeechTokenizer
 from models.tokenizers import ClipTokenizer, StepTokenizer
 from models.transformer import TransformerParams
-from models.weight_files import read_table
+from models.weight_files import read_json, read_table
 from studio.checkpoints.download_record import read_download_record
 from studio.config import ModelConfig, Variant, load_models, part_folder, resolved
 from studio.messages import LONGEST_SENTENCE, clean
 from studio.units import GB
 
+SPEECH_FAMILY = "Step-Audio-TTS"
 FAMILIES = {True: "Step-Video TI2V", False: "Step-Video T2V or Turbo"}
 
 
@@ -71,6 +73,9 @@ class FolderReport:
 def inspect(folder: Path) -> FolderReport:
     """Look at every component of a checkpoint folder. InputError for what is no path; all else is in the report."""
     folder = resolved(Path(folder))
+    if _speaks(folder):
+        parts = [_inspect_part(folder, component, None) for component in SPEECH]
+        return FolderReport(folder, SPEECH_FAMILY, tuple(parts))
     models = load_models()
     known = _known_model(folder, models)
     parts = [_inspect_part(folder, component, known[1] if known else None) for component in COMPONENTS]
@@ -79,6 +84,18 @@ def inspect(folder: Path) -> FolderReport:
         return report
     parts = [replace(part, problems=(found[1],)) if part.component == found[0] else part for part in parts]
     return replace(report, parts=tuple(parts))
+
+
+def _speaks(folder: Path) -> bool:
+    """Whether a folder is meant to be Step-Audio-TTS: its vocoder's folder is here, or its config is."""
+    if os.path.isdir(folder / LAYOUT["transformer"].folder):
+        return False
+    if os.path.isdir(folder / LAYOUT["flow"].folder):
+        return True
+    try:
+        return read_json(folder / "config.json").get("model_type") == "step1"
+    except CheckpointError:
+        return False
 
 
 def _known_model(folder: Path, models: dict[str, ModelConfig]) -> tuple[ModelConfig, Variant] | None:
@@ -155,8 +172,10 @@ def _tokenizer_problems(folder: Path, component: str) -> list[str]:
     return []
 
 
-def _open_tokenizer(folder: Path, component: str) -> StepTokenizer | ClipTokenizer:
+def _open_tokenizer(folder: Path, component: str) -> StepTokenizer | ClipTokenizer | SpeechTokenizer:
     place = folder / LAYOUT[component].tokenizer_folder
+    if component == "step_audio_llm":
+        return SpeechTokenizer(place)
     return StepTokenizer(place) if component == "step_llm" else ClipTokenizer(place)
 
 

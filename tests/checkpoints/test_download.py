@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from app import main
 from studio.checkpoints import download as module
 from studio.checkpoints.download import download
 from studio.checkpoints.download_record import read_download_record
@@ -22,6 +23,7 @@ from studio.errors import InputError, StudioError
 from studio.nano.checkpoint import write_checkpoint
 from tests.checkpoints.hub_server import COMMIT, serving
 from tests.tiny import TINY
+from tests.tiny_speech import write_speech_folder
 
 REPO = "stepfun-ai/stepvideo-t2v"
 TURBO = "stepfun-ai/stepvideo-t2v-turbo"
@@ -338,3 +340,21 @@ def test_the_hub_is_told_nothing_of_this_machine() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_DISABLE_TELEMETRY"}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == "True", done.stderr
+
+
+def test_the_model_that_speaks_arrives_without_what_speech_does_not_need(server, tmp_path, capsys):
+    folder = write_speech_folder(tmp_path / "repo")
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    needed = {path for path in files if not path.startswith("CosyVoice-300M-25Hz-Music")}
+    extra = ("CosyVoice-300M-25Hz/speech_tokenizer_v1.onnx", "CosyVoice-300M-25Hz/campplus.onnx", "modeling_step1.py")
+    server.repos["stepfun-ai/Step-Audio-TTS-3B"] = files | dict.fromkeys((*extra, "lib/x.so"), b"not needed")
+    for source in ("hf", "modelscope"):
+        to = tmp_path / source / "step-audio-tts"
+        assert main(["download", "step-audio-tts", "--source", source, "--to", str(to)]) == 0
+        told = capsys.readouterr().out
+        there = {str(path.relative_to(to)) for path in to.rglob("*") if path.is_file()}
+        assert there - needed == {".download.json"} and all((to / path).read_bytes() == files[path] for path in needed)
+        assert "Step-Audio-TTS" in told and "the voice is synthetic" in told and inspect(to).ok
+    del server.repos["stepfun-ai/Step-Audio-TTS-3B"]["CosyVoice-300M-25Hz/cosyvoice.yaml"]
+    assert main(["download", "step-audio-tts", "--to", str(tmp_path / "third")]) == 1
+    assert "lacks CosyVoice-300M-25Hz/cosyvoice.yaml" in capsys.readouterr().err

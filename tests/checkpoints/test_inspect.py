@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from app import main
-from models.layout import COMPONENTS
+from models.layout import COMPONENTS, SPEECH
 from studio.checkpoints.download_record import DownloadRecord
 from studio.checkpoints.inspect import inspect
 from studio.config import ROOT
 from studio.nano.checkpoint import write_checkpoint
 from tests.tiny import TINY
+from tests.tiny_speech import write_speech_folder
 
 DIT_FILE = "transformer/diffusion_pytorch_model.safetensors"
 
@@ -134,3 +135,32 @@ def test_command_line(stored, folder, capsys):
 @pytest.mark.skipif(not (ROOT / "assets/nano/t2v").is_dir(), reason="the nano checkpoint is not in the repository yet")
 def test_nano_is_whole():
     assert inspect(ROOT / "assets/nano/t2v").ok and inspect(ROOT / "assets/nano/ti2v").ok
+
+
+def test_a_folder_that_speaks_is_known_with_each_of_its_defects(tmp_path):
+    whole = write_speech_folder(tmp_path / "whole")
+    report = inspect(whole)
+    assert report.ok and report.family == "Step-Audio-TTS" and [part.component for part in report.parts] == list(SPEECH)
+    assert report.parts[1].dtypes == ("float32",) and report.parts[0].parameters > 4 * 10**6
+    defects = {
+        "step_audio_llm": [
+            (lambda f: (f / "tokenizer.model").unlink(), "tokenizer.model is missing"),
+            (lambda f: (f / "tokenizer.model").write_bytes(b"x" * 500), "is no tokenizer"),
+            (lambda f: _cut(f / "model-00001.safetensors"), "cut short"),
+            (lambda f: _config(f / "config.json", num_hidden_layers=3), "lacks 9 tensors"),
+            (lambda f: (f / "config.json").write_text("{"), "config.json"),
+        ],
+        "flow": [
+            (lambda f: (f / "CosyVoice-300M-25Hz/flow.pt").unlink(), "flow.pt or flow.pt.index.json is missing"),
+            (lambda f: (f / "CosyVoice-300M-25Hz/flow.pt").write_bytes(b"PK\3\4"), "flow.pt"),
+            (lambda f: shutil.rmtree(f / "CosyVoice-300M-25Hz"), "CosyVoice-300M-25Hz is missing"),
+        ],
+        "hift": [(lambda f: (f / "CosyVoice-300M-25Hz/cosyvoice.yaml").unlink(), "cosyvoice.yaml")],
+    }
+    for component, cases in defects.items():
+        for number, (damage, sentence) in enumerate(cases):
+            folder = Path(shutil.copytree(whole, tmp_path / f"{component}{number}"))
+            damage(folder)
+            report = inspect(folder)
+            (problems,) = [part.problems for part in report.parts if part.component == component]
+            assert not report.ok and report.family == "Step-Audio-TTS" and sentence in " ".join(problems), sentence

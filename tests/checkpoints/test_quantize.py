@@ -21,6 +21,7 @@ from studio.errors import InputError, StudioError
 from studio.nano.checkpoint import write_checkpoint
 from studio.pipeline.engine import open_tokenizers
 from tests.tiny import TINY
+from tests.tiny_speech import write_speech_folder
 
 LOADERS = {"transformer": load_transformer, "step_llm": load_step_llm}
 PLACES = {name: LAYOUT[name].folder for name in NETWORKS}
@@ -256,3 +257,21 @@ def _change_weights(folder: Path, value: float = 0.5) -> None:
     with open(entry.file, "r+b") as file:
         file.seek(entry.offset)
         file.write(torch.tensor([value], dtype=entry.dtype).view(torch.uint8).numpy().tobytes())
+
+
+def test_nothing_but_int8_files_is_ever_replaced(tmp_path):
+    """The speaking language model lies in the checkpoint folder itself: a wrong target would be the whole folder."""
+    source = write_speech_folder(tmp_path / "voice")
+    before = {path: path.read_bytes() for path in source.rglob("*") if path.is_file()}
+    target = tmp_path / "int8"
+    Int8Files(source, "step_audio_llm", target).write()
+    _, files = build(target, "step_audio_llm")
+    assert files.is_int8 and (target / "tokenizer.model").read_bytes() == (source / "tokenizer.model").read_bytes()
+    Int8Files(source, "step_audio_llm", target).write()  # its own files it replaces
+    (target / "my voice.wav").write_text("mine")
+    for place, name in ((target, "my voice.wav"), (source, "tokenizer.model"), (tmp_path, "voice")):
+        with pytest.raises(CheckpointError, match="holds other files") as failure:
+            Int8Files(source, "step_audio_llm", place)
+        assert name in str(failure.value) or place == source, place
+    assert (target / "my voice.wav").read_text() == "mine"
+    assert {path: path.read_bytes() for path in source.rglob("*") if path.is_file()} == before

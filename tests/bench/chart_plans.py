@@ -138,9 +138,11 @@ def chart(line: Mapping[str, Any]) -> str:
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in points]
     for (x, y), row, words in _labels(shown, at):
-        big, below = row["plan"] == OFFICIAL, row["plan"] == "draft 50 k13"
+        big, left = row["plan"] == OFFICIAL, row["plan"] == "calibrated fast"
+        place = (x - 10, y + 16) if left else (x + 10, y + (20 if row["plan"] == "draft 50 k13" else -8))
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{7 if big else 5}" fill="#111827"/>')
-        parts.append(_text(x + 10, y + (20 if below else -8), f"{words}: {row['mean']:.3f}", size=13, bold=big))
+        told, anchor = f"{words}: {row['mean']:.3f}", "end" if left else "start"
+        parts.append(_text(*place, told, size=13, anchor=anchor, bold=big))
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif">' + (
         "\n".join(["", *parts, "</svg>", ""])
     )

@@ -98,6 +98,24 @@ def read_video(path: Path) -> np.ndarray:
     return np.stack([np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader])
 
 
+def read_frame(path: Path, index: int) -> Image.Image:
+    """One frame of a video as the file shows it; the last one where the file has fewer. Raises InputError."""
+    import imageio_ffmpeg
+
+    try:
+        reader = imageio_ffmpeg.read_frames(str(path))
+        width, height = next(reader)["size"]
+        frame = b""
+        for number, shown in enumerate(reader):
+            frame = shown
+            if number == index:
+                break
+        reader.close()
+        return Image.frombytes("RGB", (width, height), frame)
+    except (OSError, RuntimeError, ValueError, StopIteration) as error:
+        raise InputError("file_unreadable", file=path.name, reason=str(error).strip()[:200] or "?") from None
+
+
 def write_png(path: Path, image: Image.Image, metadata: dict[str, Any] | None = None) -> None:
     """Lossless picture, with `metadata` as json inside."""
     info = PngInfo()

@@ -3,20 +3,21 @@
 from pathlib import Path
 
 from studio.examples import thumbnail
-from studio.filenames import beside
+from studio.filenames import THUMBNAIL, beside
 from studio.service.backend import Backend
 
 
 def find_media(backend: Backend, id: str, kind: str) -> Path | None:
     """The file behind an id, None where there is none; it may be gone from the disk.
 
-    kind: "result", "download", "poster" or "preview"; of an example a language.
+    kind: "result", "download", "poster", "preview" or "first" (the first image as it is used, small); of an example a
+    language.
     """
     if example := backend.examples.get(id):
         return thumbnail(example, kind) if kind in example.prompt else None
     job = backend.queue.get(id)
-    if kind == "preview":
-        return job.preview if job else None
+    if kind in ("preview", "first"):
+        return None if job is None else job.preview if kind == "preview" else job.folder / THUMBNAIL
     if job and job.result:
         path = Path(job.result.path)
         return {"result": path, "download": path, "poster": beside(path, ".jpg")}.get(kind)

@@ -10,6 +10,7 @@ from studio.service.gate import Rule
 from studio.service.media import find_media
 
 MEDIA_RULES = (Rule("GET", "/studio/media/{id}/{kind}"),)
+REPLACED = ("preview", "first")  # while a job waits or runs
 MEDIA_TYPES = {".mp4": "video/mp4", ".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
 
 
@@ -23,10 +24,10 @@ def media_routes(backend: Backend) -> list[Route]:
             raise HTTPException(404)
         headers = {
             "Content-Security-Policy": "default-src 'none'; sandbox",
-            "Cache-Control": "private, max-age=3600" if kind != "preview" else "private, no-cache",
+            "Cache-Control": "private, max-age=3600" if kind not in REPLACED else "private, no-cache",
         }
         kind_of_file = MEDIA_TYPES[path.suffix]
-        if kind == "preview":  # replaced while it is read: its size and its bytes must be of one file
+        if kind in REPLACED:  # replaced while it is read: its size and its bytes must be of one file
             return Response(path.read_bytes(), media_type=kind_of_file, headers=headers)
         name = path.name if kind == "download" else None
         return FileResponse(path, media_type=kind_of_file, filename=name, headers=headers)

@@ -1,11 +1,15 @@
 """Checking a request and putting it into the queue, the same for the page and the HTTP API."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from studio.config import ModelConfig
 from studio.errors import InputError, ModelMissing, StudioError
+from studio.queue import verbs
 from studio.queue.job import Job
 from studio.service.backend import Backend
+from studio.service.media import first_image
 from studio.settings import GenerationSettings, ResolvedSettings
 
 
@@ -33,12 +37,40 @@ def check(backend: Backend, asked: GenerationSettings) -> ResolvedSettings:
     return settings
 
 
+def put_back(backend: Backend, id: str, asked: GenerationSettings, image: bytes | None = None) -> Job | None:
+    """Give a job that waits these settings and this picture, at its place; an empty seed keeps the job's own.
+
+    None where it does not wait any more. Raises as `submit`.
+    """
+    job = backend.queue.get(id)
+    if asked.seed is None and job is not None:
+        asked = replace(asked, seed=job.settings.seed)
+    return verbs.put_back(backend.queue, id, runnable(backend, asked), image)
+
+
+def vary(backend: Backend, id: str, changes: Sequence[Mapping[str, Any]]) -> list[Job]:
+    """The same video once more for each of the changes of its settings, all or none; [] where there is no such job.
+
+    Raises as `submit`.
+    """
+    job = backend.queue.get(id)
+    if job is None or not changes:
+        return []
+    wanted = [runnable(backend, replace(job.settings, **change).asked()) for change in changes]
+    return backend.queue.submit_all(wanted, first_image(backend, id))
+
+
 def submit(backend: Backend, asked: GenerationSettings, image: bytes | None = None) -> Job:
     """Queue a request with the picture it starts from, as its file was uploaded; an empty seed is drawn now.
 
     Raises InputError (Rejected, ModelMissing) for what cannot run here, StudioError where another program works on
     the queue, it takes no writes, or the model's files are damaged. Nothing is queued then.
     """
+    return backend.queue.submit(runnable(backend, asked), image)
+
+
+def runnable(backend: Backend, asked: GenerationSettings) -> ResolvedSettings:
+    """The settings complete. Raises as `submit` for what cannot run here."""
     settings = check(backend, asked)
     if not backend.owner():
         raise StudioError("queue_elsewhere")
@@ -46,4 +78,4 @@ def submit(backend: Backend, asked: GenerationSettings, image: bytes | None = No
         raise ModelMissing("model_absent", model=settings.model)
     if reason := backend.defects().get(settings.model):
         raise StudioError("checkpoint", reason=reason)
-    return backend.queue.submit(settings, image)
+    return settings

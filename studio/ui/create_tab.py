@@ -14,7 +14,7 @@ from studio.service.backend import Backend
 from studio.service.uploads import Uploads
 from studio.settings import GenerationSettings, ResolvedSettings, Speed
 from studio.ui import form, form_panels, markup
-from studio.ui.labels import Labels, Updates, html, merge
+from studio.ui.labels import PICKS, Labels, Updates, html, merge
 from studio.ui.strings import say, say_move
 
 # No file_types: gradio would refuse other files in a box of its own, in English. page.js limits what can be chosen.
@@ -109,6 +109,7 @@ class CreateTab:
         # Where page.js lays files that were dropped anywhere: what is in a closed drawer is not on the page.
         self.inbox = label(gr.File(elem_id="inbox", visible="hidden", **ZONE), label="restore")
         with gr.Column(elem_id="start"):
+            self.edit_bar = html(elem_id="edit-bar", visible=False, js_on_load=PICKS)
             self.message = html(elem_id="message")
             with gr.Row(elem_id="plan-row"):
                 self.plan = html(elem_id="plan")

@@ -11,7 +11,8 @@ from gradio.components import Component
 from PIL import Image
 
 from studio.errors import InputError, StudioError
-from studio.media import crop_box, read_image, read_metadata
+from studio.media import crop_box, read_frame, read_image, read_metadata
+from studio.service.media import find_media
 from studio.service.submit import check, find_model
 from studio.settings import GenerationSettings
 from studio.ui import form, form_panels, markup
@@ -162,6 +163,41 @@ class FormEvents:
             updates,
             self.create.show(values, data is not None, language, words=True),
             self.create.complain([], language),
+        )
+
+    def frame_given(self, data: Data, event: gr.EventData) -> Updates:
+        """A frame of a finished video, which somebody saw in a player, becomes the first image."""
+        language, number = data[self.create.language], clicked(event, "frame")
+        path = find_media(self.backend, clicked(event, "id"), "result")
+        if path is None or path.suffix != ".mp4" or not (number.isascii() and number.isdecimal() and len(number) < 5):
+            return {self.create.message: markup.alert([say("gallery.gone", language)])}
+        try:
+            frame = read_frame(path, int(number))
+        except InputError as error:
+            return self.create.complain([error], language)
+        file = io.BytesIO()
+        frame.save(file, "PNG")
+        return self.use_picture(data, file.getvalue(), say("player.used", language, frame=int(number) + 1))
+
+    def use_picture(self, data: Data, picture: bytes, said: str) -> Updates:
+        """Make the program's own picture the first image; words stay, a model without pictures makes way. said: key of
+        what is told."""
+        values, _, language = self._state(data)
+        if not self.create.model(values).takes_image:
+            installed = self.backend.installed()
+            fit = [model for model in self.backend.menu() if model.takes_image and installed[model.name]]
+            if not fit:
+                return self.create.complain([InputError("image_unused", model=values["model"])], language)
+            values = form.change_model(values, fit[0], self.backend.models)
+        image = self._read(picture)
+        values["size"] = form.nearest_size(self.create.model(values), *image.size)
+        path = self.create.uploads.keep(picture, "first_image")
+        updates = self._show_picture(image, values["size"], language)
+        updates[self.create.first_image] = gr.update(value=str(path), visible="hidden")
+        return merge(
+            updates,
+            self.create.show(values, True, language, words=True),
+            {self.create.message: markup.alert([said], "good")},
         )
 
     def _state(self, data: Data) -> tuple[form.Values, bool, str]:

@@ -8,16 +8,19 @@ from gradio.components import Component
 
 from studio.errors import StudioError
 from studio.queue.gallery import Entry
-from studio.queue.job import ENDED, RESUMABLE, JobState
+from studio.queue.job import ENDED, STOPPED, JobState
+from studio.queue.trash import Trash
 from studio.service.media import first_image
 from studio.ui import job_panels, markup
 from studio.ui.form_events import FormEvents
-from studio.ui.labels import Labels, Updates, clicked, html, react
-from studio.ui.stage_panel import PICKS
+from studio.ui.labels import FRAMES, PICKS, Labels, Updates, clicked, html, react
+from studio.ui.player import player
+from studio.ui.queue_rows import undo_bar
 from studio.ui.strings import say
+from studio.ui.theme import script
 
 FILTERS = {"all": "gallery.all", "finished": "gallery.finished", "unfinished": "gallery.unfinished"}
-STATES = {"finished": (JobState.FINISHED,), "unfinished": RESUMABLE}  # of a filter; others show all
+STATES = {"finished": (JobState.FINISHED,), "unfinished": STOPPED}  # of a filter; others show all
 PAGE = 60  # entries shown at once
 Data = Mapping[Component, Any]
 
@@ -37,7 +40,8 @@ class GalleryTab:
         with gr.Row(elem_id="gallery"):
             with gr.Column(elem_id="detail", scale=5):
                 self.message = html(elem_id="gallery-message")
-                self.player = html(elem_id="player")
+                self.undo = html(elem_id="gallery-undo", js_on_load=script("queue.js"))
+                self.player = html(elem_id="player", js_on_load=FRAMES)
                 with gr.Row(elem_id="gallery-actions"):
                     self.download = html(visible=False)
                     self.buttons = {
@@ -90,12 +94,14 @@ class GalleryTab:
         react(self.filter.input, self.filtered, self.inputs, self.outputs)
         react(self.newer.click, self.turn_newer, self.inputs, self.paged)
         react(self.older.click, self.turn_older, self.inputs, self.paged)
-        react(buttons["delete"].click, self.ask, None, buttons.values())
+        refresh(react(buttons["delete"].click, self.remove, self.inputs, {*self.outputs, self.undo}))
+        refresh(react(self.undo.select, self.bring_back, self.inputs, {*self.outputs, self.undo}))
         react(buttons["keep"].click, self.look, self.inputs, self.outputs)
         refresh(react(buttons["sure"].click, self.delete, self.inputs, self.outputs))
         refresh(react(buttons["resume"].click, self.resume, self.inputs, self.outputs))
         create = self.events.create
         form_outputs = {*create.shown, *self.events.picture, create.message, self.tabs}
+        react(self.player.select, self.frame, {*create.inputs, self.language}, form_outputs)
         react(buttons["use"].click, self.use, self.inputs, {*form_outputs, *self.outputs})
 
     def open(self, language: str) -> Updates:
@@ -155,10 +161,26 @@ class GalleryTab:
     def pick(self, data: Data, event: gr.EventData) -> Updates:
         return self.look({**data, self.chosen: clicked(event, "id")})
 
-    def ask(self) -> Updates:
-        """Delete asks once more."""
-        asked = ("sure", "keep")
-        return {button: gr.update(visible=key in asked) for key, button in self.buttons.items()}
+    def remove(self, data: Data) -> Updates:
+        """A job's video goes into the trash, with ten seconds to undo; one that no job knows asks once more."""
+        entry = self.backend.gallery.get(data[self.chosen])
+        if entry is not None and entry.job is None:
+            asked = ("sure", "keep")
+            return {button: gr.update(visible=key in asked) for key, button in self.buttons.items()}
+        updates = self._act(Trash(self.backend.queue).remove, data)
+        if entry is None or self.backend.gallery.get(entry.id) is not None:
+            return updates
+        return updates | {self.undo: undo_bar(entry.id, entry.settings.prompt, data[self.language])}
+
+    def bring_back(self, data: Data, event: gr.EventData) -> Updates:
+        """Undo the last removal."""
+        id = clicked(event, "id")
+        try:
+            if self.backend.owner():
+                Trash(self.backend.queue).undo(id)
+        except StudioError as error:
+            return self._say(markup.sentence(error, data[self.language]), data)
+        return self.look({**data, self.chosen: id}) | {self.undo: ""}
 
     def delete(self, data: Data) -> Updates:
         """Remove the chosen entry with its files."""
@@ -193,12 +215,17 @@ class GalleryTab:
         filled = self.events.fill_from(entry.settings.asked(), picture, data[self.language])
         return filled | {self.tabs: gr.update(selected="create")}
 
+    def frame(self, data: Data, event: gr.EventData) -> Updates:
+        """A frame of the chosen video becomes the first image of the form."""
+        return self.events.frame_given(data, event) | {self.tabs: gr.update(selected="create")}
+
     def _play(self, entry: Entry | None, language: str) -> str:
         if entry is None:
             return f'<div class="screen blank"><span>{say("gallery.pick", language)}</span></div>'
         if entry.job and entry.state != JobState.FINISHED:
             return job_panels.stage(entry.job, 0, language)
-        inside = job_panels.player(entry.id, entry.path, entry.poster is not None, entry.settings.prompt, language)
+        settings = entry.settings
+        inside = player(entry.id, entry.path, entry.poster is not None, settings.prompt, settings.num_frames, language)
         return f'<div class="screen" style="{job_panels.ratio(entry.settings)}">{inside}</div>'
 
     def _table(self, entry: Entry, language: str) -> str:

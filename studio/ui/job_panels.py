@@ -11,15 +11,25 @@ from studio.queue.gallery import Entry
 from studio.queue.job import Job, JobState
 from studio.settings import ResolvedSettings
 from studio.ui.markup import FIELDS, alert, media_url, plain, seconds_words, sentence, text
+from studio.ui.player import player
 from studio.ui.strings import MOVES, STRINGS, say, say_move, say_time
+
+SMALL_SIDE = 576  # pixels of a small video's longer side on the page, at most
 
 
 def stage(job: Job, ahead: int, language: str) -> str:
     """The large right half: a job on its way, its video, or why there is none."""
+    told = f'data-title="{_tab_title(job)}" data-job="{job.id}" data-state="{job.state}"'
+    words = {
+        "done": say("stage.done", language, prompt=job.settings.prompt[:80]),
+        "stop": say("stage.stop_soon", language, seconds="{seconds}"),
+        "undo": say("queue.undo", language),
+    }
+    told += "".join(f' data-{name}="{text(said)}"' for name, said in words.items())
     return (
-        f'<section class="stage {job.state}" data-title="{_tab_title(job)}">{_screen(job, language)}'
-        f"{_phases(job, language) if job.state == JobState.RUNNING else ''}"
-        f'<div class="facts">{_facts(job, ahead, language)}</div>{_story(job, language)}</section>'
+        f'<section class="stage {job.state}" {told}>{_screen(job, language)}'
+        f'<div class="side">{_phases(job, language) if job.state == JobState.RUNNING else ""}'
+        f'<div class="facts">{_facts(job, ahead, language)}</div>{_story(job, language)}</div></section>'
     )
 
 
@@ -44,28 +54,35 @@ def _screen(job: Job, language: str) -> str:
     if job.state == JobState.FINISHED and job.result:
         path = Path(job.result.path)
         poster = filenames.beside(path, ".jpg").is_file()
-        inside = player(job.id, path if path.is_file() else None, poster, job.settings.prompt, language)
+        found, frames = path if path.is_file() else None, settings.num_frames
+        inside = player(job.id, found, poster, settings.prompt, frames, language)
     elif preview := _preview(job):
         inside = f'<img src="{preview}" alt="{text(say("stage.preview", language))}">'
-    blank = "" if inside else f"<span>{_state(job, language)}</span>"
-    return f'<div class="screen{"" if inside else " blank"}" style="{ratio(settings)}">{inside}{blank}</div>'
+    elif settings.first_image is not None and (job.folder / filenames.THUMBNAIL).is_file():
+        inside = f'<img class="first" src="{media_url(job.id, "first")}" alt="{text(say("image", language))}">'
+    kind = "" if inside else " blank"
+    if job.state in (JobState.RUNNING, JobState.QUEUED):
+        inside += "" if inside else '<i class="shimmer"></i>'
+        inside += f'<span class="phase">{_state(job, language)}</span>' if not _preview(job) else ""
+    elif not inside:
+        inside = f"<span>{_state(job, language)}</span>"
+    return f'<div class="screen{kind}" style="{ratio(settings)}">{inside}{_mark(job, language)}</div>'
+
+
+def _mark(job: Job, language: str) -> str:
+    """On a video that was finished early: how far it is."""
+    early = job.finished_early
+    if early is None or job.state != JobState.FINISHED or not early.values.get("steps"):
+        return ""
+    percent = 100 * int(early.values["step"]) // int(early.values["steps"])
+    return f'<b class="mark" title="{text(sentence(early, language))}">{percent}%</b>'
 
 
 def ratio(settings: ResolvedSettings) -> str:
-    """The shape of a video for the style sheet."""
+    """The shape of a video for the style sheet; small ones are scaled by a whole number."""
     width, height = settings.width or 16, settings.height or 9
-    return f"--ratio:{width}/{height};--width:{width}"
-
-
-def player(id: str, path: Path | None, poster: bool, prompt: str, language: str) -> str:
-    """The finished video, looping; a single frame is a picture; a sentence where the file is gone."""
-    if path is None:
-        return f'<p class="gone">{say("gallery.file_gone", language)}</p>'
-    url = media_url(id, "result")
-    if path.suffix == ".png":
-        return f'<img src="{url}" alt="{text(prompt)}">'
-    still = f' poster="{media_url(id, "poster")}"' if poster else ""
-    return f'<video src="{url}"{still} controls loop autoplay muted playsinline></video>'
+    whole = max(SMALL_SIDE // max(width, height), 1)
+    return f"--ratio:{width}/{height};--width:{width};--whole:{width * (whole if whole > 1 else 3)}px"
 
 
 def _preview(job: Job) -> str:

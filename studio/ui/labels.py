@@ -14,6 +14,8 @@ PICKS = """element.addEventListener('click', (event) => {
     const card = event.target.closest('[data-id]');
     if (card) trigger('select', { id: card.dataset.id });
 })"""
+# A frame of a player in it that is to be the first image selects that frame (player.js).
+FRAMES = "element.addEventListener('use-frame', (event) => trigger('select', event.detail));"
 B = TypeVar("B", bound=Block)
 
 

@@ -97,7 +97,10 @@ def system_bar(usage: Mapping[str, float | None], running: int, waiting: int, la
     work += [say("status.waiting", language, count=waiting)] if waiting else []
     words = " · ".join(work) or say("status.idle", language)
     gauges = "".join(_gauge(kind, usage, language) for kind in ("vram", "ram") if usage.get(f"{kind}_total_gb"))
-    state = f'<span class="work{" on" if running else ""}">{words}</span>'
+    kind = f"work{' on' if running else ''}"
+    state = (
+        f'<button type="button" class="{kind}" id="to-queue" title="{text(say("queue", language))}">{words}</button>'
+    )
     lost = f'<span class="lost" role="alert">{text(say("app.lost", language))}</span>'
     return f'<div class="system" data-language="{language}">{state}{gauges}{lost}</div>'
 

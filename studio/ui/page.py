@@ -1,4 +1,4 @@
-"""The page: header, tabs, the language switch and the clock by which every open page follows the queue."""
+"""The page: header, tabs, the language switch and the pulse by which every open page follows the queue."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,8 +19,8 @@ from studio.ui.labels import Labels, Updates, html, merge, react
 from studio.ui.stage_panel import StagePanel
 from studio.ui.strings import LANGUAGES, say
 from studio.ui.system_bar import SystemBar
+from studio.ui.theme import script
 
-TICK_SECONDS = 1.0
 # Browser storage is encrypted by gradio; a key of its own at every start would lose what was stored.
 STORE_KEY = "step-video-studio"
 LANGUAGE_OF_BROWSER = """(language, stored) =>
@@ -63,7 +63,7 @@ class Page:
                     self.examples = ExamplesPanel(self.events)
             with self.labels.add(gr.Tab(id="gallery"), label="tab.gallery") as self.gallery_pane:
                 self.gallery = GalleryTab(self.events, self.labels, self.tabs)
-        self.clock = gr.Timer(TICK_SECONDS)
+        self.pulse = html(elem_id="pulse", js_on_load=script("pulse.js"))  # asks for looks while somebody watches
 
     def wire(self, page: gr.Blocks) -> None:
         """Attach every handler."""
@@ -78,7 +78,7 @@ class Page:
         form_now = {*self.create.inputs, self.create.first_image}
         react(self.language.input, self.translate, {*form_now, *self.looking}, everything)
         react(self.gallery_pane.select, self.gallery.tiles, self.gallery.inputs, self.gallery.paged)
-        react(self.clock.tick, self.tick, self.looking, {*self.looked, *self.gallery.paged})
+        react(self.pulse.select, self.tick, self.looking, {*self.looked, *self.gallery.paged})
 
     @property
     def looking(self) -> set[Component]:
@@ -120,10 +120,10 @@ class Page:
         )
 
     def tick(self, data: Data) -> Updates:
-        """Once a second: look at the queue, and send only what changed; a queue that cannot be read says why."""
+        """Look at the queue, and send only what changed; a queue that cannot be read says why."""
         language = data[self.language]
         try:
-            return self._look(data[self.seen], data[self.stage.focus], language) | self._new_in_gallery(data)
+            return self._look(str(data[self.seen]), data[self.stage.focus], language) | self._new_in_gallery(data)
         except StudioError as error:
             return {self.system.banner: markup.alert([markup.sentence(error, language)])}
 
@@ -132,7 +132,8 @@ class Page:
         now = self._stamp(focus, language)
         if now == seen and not self._running():
             return updates
-        updates |= self.stage.look(focus, language)
+        line = now.split("|")[1:4]
+        updates |= self.stage.look(focus, language, line=line != seen.split("|")[1:4])
         return updates | {self.seen: self._stamp(updates.get(self.stage.focus, focus), language)}
 
     def _new_in_gallery(self, data: Data) -> Updates:
@@ -142,7 +143,8 @@ class Page:
         return self.gallery.tiles(data)
 
     def _stamp(self, focus: str, language: str) -> str:
-        return f"{self.backend.queue.version()}|{focus}|{language}|{self._epoch()}"
+        line = self.stage.queue.stamp().replace("|", "")
+        return f"{self.backend.queue.version()}|{focus}|{language}|{line}|{self._epoch()}"
 
     def _epoch(self) -> str:
         return self._running() or str(self.backend.queue.version())

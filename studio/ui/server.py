@@ -15,7 +15,7 @@ import httpx
 import uvicorn
 from gradio import networking
 from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, Route
 
 from studio.errors import InputError, StudioError
@@ -126,7 +126,7 @@ def make_app(
         *login_routes(login, login_page.render, login_page.HEADERS),
         *media_routes(backend),
         *beside.routes,
-        Route("/studio/alive", lambda request: Response(status_code=204)),
+        Route("/studio/alive", lambda request: PlainTextResponse(str(backend.queue.version()))),
         Route("/robots.txt", lambda request: PlainTextResponse("User-agent: *\nDisallow: /\n")),
     ]
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None, routes=list(routes))
@@ -158,7 +158,7 @@ def make_app(
 OWN_RULES = (
     *LOGIN_RULES,
     *MEDIA_RULES,
-    Rule("GET", "/studio/alive"),  # asked every few seconds by page.js
+    Rule("GET", "/studio/alive"),  # asked every few seconds by pulse.js: changes with the queue
     Rule("GET", "/robots.txt", open=True),
 )
 

@@ -4,82 +4,120 @@ The page keeps only the id of the job it looks at; everything shown is read from
 stops nothing and any tab shows the same.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
 from studio.errors import InputError, ModelMissing, StudioError
-from studio.queue.job import Job, JobState
+from studio.queue import verbs
+from studio.queue.job import ENDED, WAITING, Job, JobState, Request
+from studio.queue.jobs import HELD
+from studio.queue.trash import Trash
+from studio.service.acts import Act, Order, act
 from studio.service.media import first_image
-from studio.service.submit import Rejected, submit
-from studio.settings import GenerationSettings
+from studio.service.submit import Rejected, put_back, submit, vary
+from studio.settings import GenerationSettings, drawn_seed
 from studio.ui import form_panels, job_panels, markup
 from studio.ui.form_events import FormEvents
 from studio.ui.labels import PICKS, Labels, Updates, clicked, html, react
+from studio.ui.queue_panel import QueuePanel
 from studio.ui.strings import say
+from studio.ui.theme import script
 
 LATEST = 12
-ACTIVE = (JobState.RUNNING, JobState.QUEUED)
+ACTIVE = (JobState.RUNNING, *WAITING)
+BUTTONS = {  # under the stage: key -> its words
+    "finish": "stage.finish_now",
+    "pause": "queue.pause",
+    "skip": "queue.skip",
+    "resume": "resume",
+    "decode": "stage.decode",
+    "whole": "stage.whole",
+    "again": "again",
+    "seed": "again.seed",
+    "seeds": "vary.seeds",
+    "motion": "vary.motion",
+    "reuse": "reuse",
+}
+ACTS = {key: Act(key) for key in ("finish", "pause", "skip", "resume", "decode", "whole")}
 Data = Mapping[Component, Any]
 
 
 class StagePanel:
-    """The stage, the buttons under it, the latest jobs; and starting and stopping."""
+    """The stage, the buttons under it, the line, the latest results; and starting and stopping."""
 
     def __init__(self, events: FormEvents, labels: Labels) -> None:
         self.events, self.create, self.backend = events, events.create, events.backend
         self.focus = gr.Textbox(visible="hidden", elem_id="focus")  # the id of the job one looks at
-        self.stage = html(elem_id="stage")
+        self.stage = html(elem_id="stage", js_on_load=script("stage.js"))
         with gr.Row(elem_id="actions"):
             self.download = html(visible=False, elem_id="download")
             self.buttons = {
                 key: labels.add(gr.Button(size="sm", visible=False, min_width=90, elem_id=f"do-{key}"), value=word)
-                for key, word in (
-                    ("resume", "resume"),
-                    ("again", "again"),
-                    ("seed", "again.seed"),
-                    ("reuse", "reuse"),
-                )
+                for key, word in BUTTONS.items()
             }
+        self.queue = QueuePanel(events, self.focus)
         self.latest = html(elem_id="latest", js_on_load=PICKS)
 
     @property
     def outputs(self) -> set[Component]:
         """What `look` changes."""
-        return {self.stage, self.download, self.latest, self.create.stop, self.focus, *self.buttons.values()}
+        shown = {self.stage, self.download, self.latest, self.create.stop, self.focus, self.queue.rows}
+        return {*shown, *self.buttons.values()}
 
     def wire(self, refresh: Callable[[Any], Any]) -> None:
         """Attach every handler; `refresh(event)` lets the page look at the queue once the event is done."""
         create = self.create
         mine = {self.focus, create.language}
-        start = {*create.inputs, create.first_image}
-        refresh(react(create.generate.click, self.generate, start, {self.focus, create.message}))
+        start = {*create.inputs, create.first_image, self.focus, self.queue.editing}
+        started = {self.focus, create.message, create.edit_bar, create.generate, self.queue.editing}
+        refresh(react(create.generate.click, self.generate, start, started))
         refresh(react(create.stop.click, self.stop, mine, {create.message}))
         refresh(react(self.latest.select, self.pick, mine, {self.focus}))
-        refresh(react(self.buttons["resume"].click, self.resume, mine, {create.message}))
-        for key, handler in (("again", self.again), ("seed", self.new_seed)):
+        for key, asked in ACTS.items():
+            refresh(react(self.buttons[key].click, partial(self.ask, asked), mine, {create.message}))
+        varied = {"seeds": self.more_seeds, "motion": self.more_motion}
+        for key, handler in ({"again": self.again, "seed": self.new_seed} | varied).items():
             refresh(react(self.buttons[key].click, handler, mine, {self.focus, create.message}))
+        self.queue.wire(refresh)
         form_outputs = {*create.shown, *self.events.picture, create.message}
         refresh(react(self.buttons["reuse"].click, self.reuse, mine, form_outputs))
+        react(self.stage.select, self.events.frame_given, create.inputs, form_outputs)
 
-    def look(self, focus: str, language: str) -> Updates:
-        """Everything on the right as it is now."""
-        latest = self.backend.queue.list(limit=LATEST)
+    def look(self, focus: str, language: str, line: bool = True) -> Updates:
+        """Everything on the right as it is now; line: with the rows of the queue."""
+        latest = self.backend.queue.list(states=ENDED, limit=LATEST)
         job = self._focused(focus, latest)
         found = job.id if job else ""
         # An unchanged id is not sent: the answer may arrive after a click has chosen another job.
         chosen: Updates = {} if found == focus else {self.focus: found}
         shown = self._show(job, language) if job else self._show_none(language)
-        return chosen | shown | {self.latest: job_panels.strip(latest, found, language)}
+        rows = self.queue.look(found, language) if line else {}
+        return chosen | shown | rows | {self.latest: job_panels.strip(latest, found, language)}
 
     def _show(self, job: Job, language: str) -> Updates:
         ahead = self.backend.queue.ahead(job.id) if job.state == JobState.QUEUED else 0
         may_act, active, has_file = self.backend.owner(), job.state in ACTIVE, job.state == JobState.FINISHED
-        ended = may_act and not active
-        visible = {"resume": may_act and job.resumable, "again": ended, "seed": ended, "reuse": True}
+        ended, runs = may_act and not active, may_act and job.state == JobState.RUNNING and not job.stopping
+        latents = may_act and not runs and verbs.saved_latents(job) is not None
+        denoises = runs and job.phase in ("", "load", "encode_text", "encode_image", "denoise")
+        visible = {
+            "finish": denoises and job.request not in (Request.FINISH, Request.DECODE),
+            "pause": runs or (may_act and job.state == JobState.QUEUED),
+            "skip": runs and self.backend.queue.count(WAITING) > 0,
+            "resume": may_act and job.resumable,
+            "decode": latents and job.resumable,
+            "whole": latents and job.finished_early is not None,
+            "again": ended,
+            "seed": ended,
+            "seeds": ended,
+            "motion": ended and job.settings.motion_score is not None,
+            "reuse": not runs,
+        }
         return {
             self.stage: job_panels.stage(job, ahead, language),
             self.download: gr.update(value=job_panels.download(job.id, language) if has_file else "", visible=has_file),
@@ -96,10 +134,10 @@ class StagePanel:
         }
 
     def _focused(self, focus: str, latest: list[Job]) -> Job | None:
-        """The job one looks at; for a new visitor the one that runs, else the newest."""
+        """The job one looks at; for a new visitor the one that runs or is next, else the newest."""
         chosen = self.backend.queue.get(focus) if focus else None
-        running = self.backend.queue.list(states=(JobState.RUNNING,), limit=1) if chosen is None else []
-        return next(iter([*([chosen] if chosen else []), *running, *latest]), None)
+        line = self.backend.queue.in_order(1) if chosen is None else []
+        return next(iter([*([chosen] if chosen else []), *line, *latest]), None)
 
     def generate(self, data: Data) -> Updates:
         """Check everything, then queue it. What is wrong is said, and nothing typed is lost."""
@@ -109,7 +147,21 @@ class StagePanel:
             asked = self.create.asked(data, image is not None)
         except InputError as error:
             return self.create.complain([error], language)
+        if editing := data[self.queue.editing]:
+            return self._put_back(editing, asked, image, language)
         return self._submit(asked, image, language)
+
+    def _put_back(self, id: str, asked: GenerationSettings, image: bytes | None, language: str) -> Updates:
+        """The job of the queue that the form holds, with what the form says now, at its place."""
+        try:
+            done = self.backend.owner() and put_back(self.backend, id, asked, image)
+        except Rejected as error:
+            return self.create.complain(error.problems, language)
+        except StudioError as error:
+            return self.create.complain([error], language)
+        if not done:
+            return self._gone(language) | self.queue.editing_state("", "", language)
+        return self.create.complain([], language) | self.queue.editing_state("", "", language)
 
     def again(self, data: Data) -> Updates:
         """The same settings with the same seed."""
@@ -118,6 +170,25 @@ class StagePanel:
     def new_seed(self, data: Data) -> Updates:
         """The same settings with a newly drawn seed."""
         return self._repeat(data, lambda settings: replace(settings, seed=None))
+
+    def more_seeds(self, data: Data) -> Updates:
+        """Four more with other seeds."""
+        return self._vary(data, [{"seed": drawn_seed()} for _ in range(4)])
+
+    def more_motion(self, data: Data) -> Updates:
+        """The same seed at the ticks of the motion score."""
+        return self._vary(data, [{"motion_score": float(score)} for score in form_panels.MOTION_TICKS])
+
+    def _vary(self, data: Data, changes: Sequence[Mapping[str, Any]]) -> Updates:
+        language = data[self.create.language]
+        try:
+            made = vary(self.backend, data[self.focus], changes)
+        except StudioError as error:
+            return self.create.complain([error], language)
+        if not made:
+            return self._gone(language)
+        words = say("vary.added", language, count=len(made))
+        return {self.focus: made[0].id, self.create.message: markup.alert([words], "good")}
 
     def _repeat(self, data: Data, change: Callable[[GenerationSettings], GenerationSettings]) -> Updates:
         language, job = data[self.create.language], self.backend.queue.get(data[self.focus])
@@ -134,15 +205,20 @@ class StagePanel:
             return self.create.complain(error.problems, language)
         except StudioError as error:
             return self.create.complain([error], language)
-        return {self.focus: job.id, **self.create.complain([], language)}
+        running = self.backend.queue.list(states=(JobState.RUNNING,), limit=1)
+        if self.backend.queue.in_order(1) == [job] or not (running or self.backend.queue.option(HELD)):
+            return {self.focus: job.id, **self.create.complain([], language)}
+        words = self.queue.added(job.id, language)  # what runs stays in view
+        return {self.focus: running[0].id if running else job.id, self.create.message: markup.alert([words], "good")}
 
     def stop(self, data: Data) -> Updates:
         """Ask the job to end."""
         return self._act(self.backend.queue.cancel, data)
 
-    def resume(self, data: Data) -> Updates:
-        """Let a stopped or failed job go on."""
-        return self._act(self.backend.queue.resume, data)
+    def ask(self, asked: Act, data: Data) -> Updates:
+        """One of ACTS, on the job one looks at."""
+        queue = self.backend.queue
+        return self._act(lambda id: act(queue, Trash(queue), Order(asked, id)), data)
 
     def _act(self, act: Callable[[str], Any], data: Data) -> Updates:
         language = data[self.create.language]

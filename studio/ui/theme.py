@@ -8,6 +8,7 @@ from pathlib import Path
 import gradio as gr
 
 ASSETS = Path(__file__).parent / "assets"
+STYLES = ("style.css", "moves.css", "stage.css", "queue.css", "player.css")
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
@@ -95,10 +96,14 @@ def make_theme() -> gr.themes.Base:
 
 def style_sheet() -> str:
     """Our css, after gradio's own."""
-    return "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in ("style.css", "moves.css", "stage.css"))
+    return "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in STYLES)
 
 
 def head() -> str:
     """What goes into the page's head: our script, inline."""
-    script = (ASSETS / "page.js").read_text(encoding="utf-8")
-    return f"<script>{script}</script>"
+    return "".join(f"<script>{script(name)}</script>" for name in ("page.js", "player.js"))
+
+
+def script(name: str) -> str:
+    """One of our scripts, for `js_on_load` of a component: there `element` and `trigger` are that component's."""
+    return (ASSETS / name).read_text(encoding="utf-8")

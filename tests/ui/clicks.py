@@ -36,6 +36,8 @@ def filled(page, model="nano", prompt="a paper boat", image=None, language="en",
         create.first_image: upload(page, image),
         create.language: language,
         create.preset: "",
+        page.stage.focus: "",
+        page.stage.queue.editing: "",
     }
 
 

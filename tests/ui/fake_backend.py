@@ -11,10 +11,10 @@ from PIL import Image
 
 from studio import filenames
 from studio.config import load_camera_moves, load_examples, load_models, load_presets, load_studio
-from studio.events import Failed, Finished, PhaseStarted, Preview, Progress
+from studio.events import Failed, Finished, Notice, PhaseStarted, Preview, Progress
 from studio.prompt import EncoderCount, compose
 from studio.queue.gallery import Gallery
-from studio.queue.job import Job, JobState
+from studio.queue.job import FINISHED_EARLY, Job, JobState, Request
 from studio.queue.jobs import JobQueue
 from studio.service.backend import Backend, TextReport
 from studio.service.uploads import Uploads
@@ -107,6 +107,9 @@ class Player(threading.Thread):
                     return
             self._preview(job, small, step / steps)
             tell(Preview(step, filenames.PREVIEW))
+            if self.queue.request(job.id) == Request.FINISH and step < steps:
+                tell(Notice(FINISHED_EARLY, {"step": step, "steps": steps}, "early"))
+                break
             spent = time.time() - began
             tell(Progress("denoise", step, steps, spent, spent / step * (steps - step), 19 * GB, 24 * GB))
         self._finish(job, tell)

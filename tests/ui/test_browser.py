@@ -244,9 +244,13 @@ def test_the_gallery_uses_again_and_deletes(studio, visit):
     page.click("#gallery-actions button:has-text('Use again')")
     page.wait_for_function("document.querySelector('#prompt textarea').value === 'first'")
     page.click('#tabs [role=tab][data-tab-id="gallery"]')
-    page.click("#gallery-actions button:has-text('Delete')")
-    page.click("#gallery-actions button:has-text('Delete for good')")
-    page.wait_for_selector(".grid .card:has-text('first')", state="detached")
+    for end in ("undo", "leave"):
+        page.click("#gallery-actions button:has-text('Delete')")
+        page.wait_for_selector(".grid .card:has-text('first')", state="detached")
+        if end == "undo":
+            page.click("#gallery-undo button")
+            page.wait_for_selector(".grid .card:has-text('first')")
+            page.wait_for_selector("#player video")
     assert [job.settings.prompt for job in fake.backend.queue.list()] == [f"this will {FAIL_WORD}"]
 
 

@@ -2,11 +2,13 @@
 
 import re
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 from studio.errors import StudioError
 from studio.events import Failed, PhaseStarted
 from studio.queue.job import JobState
+from studio.service.acts import Act
 from studio.settings import GenerationSettings
 from studio.ui.strings import say
 from tests.queue.test_pages import fill
@@ -31,7 +33,7 @@ def test_buttons_follow_the_state(page, tmp_path):
     page.stage.stop({page.stage.focus: job.id, page.create.language: "en"})
     shown = page.stage.look(job.id, "en")
     assert not shown[page.create.stop]["interactive"] and shown[page.stage.buttons["resume"]]["visible"]
-    page.stage.resume({page.stage.focus: job.id, page.create.language: "en"})
+    page.stage.ask(Act.RESUME, {page.stage.focus: job.id, page.create.language: "en"})
     finish(page, job, tmp_path)
     shown = page.stage.look(job.id, "en")
     assert shown[page.stage.buttons["again"]]["visible"] and not shown[page.stage.buttons["resume"]]["visible"]
@@ -104,7 +106,9 @@ def test_a_queue_that_takes_no_writes_is_a_sentence(page, monkeypatch):
     mine = {page.stage.focus: job.id, page.create.language: "zh"}
     gallery = in_gallery(page, failed.id, language="zh")
     told = [message(page, page.stage.generate(filled(page, language="zh")))]
-    told += [message(page, act(mine)) for act in (page.stage.stop, page.stage.resume, page.stage.again)]
+    told += [
+        message(page, act(mine)) for act in (page.stage.stop, partial(page.stage.ask, Act.RESUME), page.stage.again)
+    ]
     told += [act(gallery)[page.gallery.message] for act in (page.gallery.delete, page.gallery.resume)]
     monkeypatch.setattr(page.backend.queue, "version", fail)
     told += [page.tick(mine | gallery | {page.seen: ""})[page.system.banner]]
@@ -130,7 +134,6 @@ def test_the_gallery_plays_deletes_and_resumes(page, tmp_path):
     shown = gallery.pick(data(""), SimpleNamespace(id=done.id))
     assert f"studio/media/{done.id}/result" in shown[gallery.player] and EVIL not in "".join(map(str, shown.values()))
     assert shown[gallery.buttons["delete"]]["visible"] and not shown[gallery.buttons["sure"]]["visible"]
-    assert gallery.ask()[gallery.buttons["sure"]]["visible"]
     assert failed.id not in gallery.look(data("", "finished"))[gallery.grid]
     assert done.id not in gallery.look(data("", "unfinished"))[gallery.grid]
     assert gallery.look(data(failed.id))[gallery.buttons["resume"]]["visible"]
@@ -138,8 +141,11 @@ def test_the_gallery_plays_deletes_and_resumes(page, tmp_path):
     assert page.backend.queue.get(failed.id).state == JobState.QUEUED
     used = gallery.use(data(done.id))
     assert used[page.create.fields["prompt"]]["value"] == EVIL and used[page.tabs]["selected"] == "create"
-    gallery.delete(data(done.id))
-    assert page.backend.queue.get(done.id) is None and not path.exists()
+    removed = gallery.remove(data(done.id))
+    assert page.backend.queue.get(done.id) is None and not path.exists() and done.id in removed[gallery.undo]
+    back = gallery.bring_back(data(""), SimpleNamespace(id=done.id))
+    assert path.read_bytes() == b"video" and back[gallery.chosen] == done.id and not back[gallery.undo]
+    gallery.remove(data(done.id))
     assert gallery.look(data("../x"))[gallery.chosen] == ""
 
 
@@ -172,7 +178,8 @@ def test_a_job_that_is_gone_is_said(page):
         gallery = in_gallery(page, id, language=language)
         stage, tab = page.stage, page.gallery
         told = [
-            message(page, act(mine)) for act in (stage.stop, stage.resume, stage.again, stage.new_seed, stage.reuse)
+            message(page, act(mine))
+            for act in (stage.stop, partial(stage.ask, Act.RESUME), stage.again, stage.new_seed, stage.reuse)
         ]
         answers = [act(gallery) for act in (tab.delete, tab.resume, tab.use)]
         told += [answer[tab.message] for answer in answers]

@@ -13,10 +13,12 @@ from studio.queue.job import Job, JobState
 from studio.service.backend import TextReport
 from studio.settings import ResolvedSettings
 from studio.ui import form_panels, job_panels, markup
+from studio.ui.player import player
 
 EVIL = "<img src=x onerror=alert(1)>\"'><script>alert(2)</script>${alert(3)}`{{7*7}}&amp;"
 TAGS = set(
     "section div span p b i em s ol li dl dt dd h1 h2 h3 button img video figure figcaption a code small svg rect path "
+    "input output "
     "style".split()
 )
 
@@ -72,7 +74,8 @@ def pages():
         yield job_panels.settings_table(job().settings, EVIL, language)
         unknown = replace(job().settings, speed=EVIL, guidance_schedule=EVIL, camera_move=EVIL)
         yield job_panels.settings_table(unknown, EVIL, language)
-        yield job_panels.player("0123456789abcdef", Path("/x.png"), True, EVIL, language)
+        yield player("0123456789abcdef", Path("/x.png"), True, EVIL, 17, language)
+        yield player("0123456789abcdef", Path("/x.mp4"), True, EVIL, 17, language)
         yield form_panels.receives(report, language)
         yield form_panels.meters(report, language)
         yield form_panels.model_note(model, language)

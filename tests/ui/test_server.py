@@ -196,7 +196,7 @@ def test_a_shared_page_is_served_as_https_to_who_comes_in(finished, monkeypatch)
         assert cookie.startswith("__Host-studio=") and "; Secure" in cookie and "SameSite=lax" in cookie
         session = {**public, "Cookie": cookie.partition(";")[0]}
         assert '"root":"https://x.gradio.live"' in client.get("/", headers=session).text
-        assert client.get("/studio/alive", headers={**session, "Origin": "https://x.gradio.live"}).status_code == 204
+        assert client.get("/studio/alive", headers={**session, "Origin": "https://x.gradio.live"}).status_code == 200
         for origin in ("http://x.gradio.live", "https://y.gradio.live", served.url):
             assert client.get("/studio/alive", headers={**session, "Origin": origin}).status_code == 403
         assert client.get("/login", headers={"Host": "y.gradio.live"}).status_code == 403

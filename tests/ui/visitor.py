@@ -47,7 +47,7 @@ def visitors(browser: Any, seconds: float) -> Iterator[Callable[..., Any]]:
     yield open_page
     for context in contexts:
         context.close()
-    assert wrong == []
+    assert wrong == [], wrong
 
 
 def is_foreign(asked: str, url: str) -> bool:

@@ -19,6 +19,11 @@
       localStorage.setItem("studio-theme", document.body.classList.contains("dark") ? "light" : "dark");
       paint();
     }
+    if (event.target.closest("#to-queue")) {
+      find('#tabs [role="tab"][data-tab-id="create"]')?.click();
+      const shown = () => find("#queue .queue") ?? find("#stage");
+      setTimeout(() => shown()?.scrollIntoView({ behavior: "smooth", block: "nearest" }), 60);
+    }
     if (event.target.closest("#generate") && innerWidth < 860)
       setTimeout(() => find("#message .alert") || find("#stage")?.scrollIntoView({ behavior: "smooth" }), 700);
     if (event.target.closest("#examples [data-id]") && innerWidth < 860) // what it fills stands above
@@ -68,14 +73,6 @@
     for (const [zone, types] of Object.entries(OFFERED))
       if (event.target.closest(zone)) find(`${zone} input[type=file]`)?.setAttribute("accept", types);
   }, true);
-
-  // A program that ended or cannot be reached is told: no click would do anything. One that started again, or where the
-  // session has ended, asks for the login.
-  setInterval(async () => {
-    const answer = await fetch("studio/alive", { cache: "no-store" }).catch(() => null);
-    document.body.classList.toggle("unreachable", !answer || answer.status >= 502);
-    if (answer?.status === 401) location.reload();
-  }, 3000);
 
   // The tab says how far the video is; the page says which language it is in.
   setInterval(() => {

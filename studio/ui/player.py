@@ -1,0 +1,44 @@
+"""The player of a finished video, as html; player.js moves it."""
+
+from pathlib import Path
+
+from studio.settings import FPS
+from studio.ui.markup import media_url, text
+from studio.ui.strings import say
+
+BUTTONS = (("back", "player.back"), ("play", "player.play"), ("next", "player.next"))
+MORE = (("loop", "player.loop"), ("full", "player.full"))
+
+
+def player(id: str, path: Path | None, poster: bool, prompt: str, frames: int, language: str) -> str:
+    """The video with frames, speed and loop; a single frame is a picture; a sentence where the file is gone.
+
+    frames: how many the video has. `poster`: whether there is one.
+    """
+    if path is None:
+        return f'<p class="gone">{say("gallery.file_gone", language)}</p>'
+    url = media_url(id, "result")
+    if path.suffix == ".png":
+        return f'<img src="{url}" alt="{text(prompt)}">'
+    still = f' poster="{media_url(id, "poster")}"' if poster else ""
+    video = f'<video src="{url}"{still} loop autoplay muted playsinline aria-label="{text(prompt[:120])}"></video>'
+    told = f'data-job="{id}" data-frames="{frames}" data-fps="{FPS}"'
+    return f'<div class="player looping" {told} tabindex="0">{video}{_controls(frames, language)}</div>'
+
+
+def _controls(frames: int, language: str) -> str:
+    label = text(say("player.frame", language))
+    scrub = f'<input type="range" min="0" max="{max(frames - 1, 0)}" value="0" step="1" aria-label="{label}">'
+    count = f"<output>1 / {frames}</output>"
+    speed = text(say("player.speed", language))
+    rate = f'<button type="button" data-do="speed" class="words" title="{speed}" aria-label="{speed}">1×</button>'
+    use = text(say("player.use_frame", language))
+    frame = f'<button type="button" data-do="frame" class="words use">{use}</button>'
+    left = "".join(_button(do, key, language) for do, key in BUTTONS)
+    right = "".join(_button(do, key, language) for do, key in MORE)
+    return f'<div class="controls">{left}{scrub}{count}{rate}{right}{frame}</div>'
+
+
+def _button(do: str, key: str, language: str) -> str:
+    words = text(say(key, language))
+    return f'<button type="button" data-do="{do}" class="{do}" title="{words}" aria-label="{words}"></button>'

@@ -1,0 +1,176 @@
+"""The queue as a person works with it, in headless Chromium; every step is asserted in the queue on disk and seen."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio.queue.job import Job, JobState
+from studio.queue.jobs import HELD
+from studio.settings import GenerationSettings
+from tests.ui.fake_backend import FakeBackend, Pace
+from tests.ui.serving import serving
+from tests.ui.visitor import CHROMIUM, DESKTOP, FLAGS, PHONE, visitors
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = pytest.mark.browser
+Visit = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if not CHROMIUM:
+        pytest.skip("no Chromium on this machine (CHROMIUM names another one)")
+    with playwright.sync_playwright() as driver:
+        made = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[FakeBackend]:
+    made = FakeBackend(tmp_path, Pace(0.05, 20))
+    yield made
+    if made.player:
+        made.player.end()
+
+
+@pytest.fixture
+def visit(browser: Any, fake: FakeBackend) -> Iterator[Visit]:
+    with serving(fake) as served, visitors(browser, 90) as open_page:
+        yield partial(open_page, served.url)
+
+
+def fill(fake: FakeBackend, count: int) -> list[str]:
+    names = [f"job {number}" for number in range(1, count + 1)]
+    for number, name in enumerate(names):
+        fake.backend.queue.submit(GenerationSettings("nano", name, seed=number).resolve(fake.models["nano"]))
+    return names
+
+
+def line(fake: FakeBackend) -> list[str]:
+    return [job.settings.prompt for job in fake.backend.queue.in_order()]
+
+
+def shown(page: Any) -> list[str]:
+    return page.locator("#queue .entry .what b").all_inner_texts()
+
+
+def until(page: Any, fake: FakeBackend, wanted: list[str]) -> None:
+    """The queue and the page both have this order."""
+    for _ in range(600):
+        if line(fake) == wanted == shown(page):
+            return
+        page.wait_for_timeout(100)
+    assert (line(fake), shown(page)) == (wanted, wanted)
+
+
+def job_of(fake: FakeBackend, prompt: str) -> Job:
+    return next(job for job in fake.backend.queue.list() if job.settings.prompt == prompt)
+
+
+def drag(page: Any, name: str, to: str) -> None:
+    """A row to above another one, by its grip, as a mouse does."""
+    page.locator(f".entry:has-text('{name}') .grip").first.scroll_into_view_if_needed()
+    grip = page.locator(f".entry:has-text('{name}') .grip").first.bounding_box()
+    target = page.locator(f".entry:has-text('{to}')").first.bounding_box()
+    page.mouse.move(grip["x"] + 8, grip["y"] + 12)
+    page.mouse.down()
+    page.mouse.move(grip["x"] + 8, target["y"] + 30, steps=4)
+    page.mouse.move(grip["x"] + 8, target["y"] + 6, steps=4)
+    page.mouse.up()
+
+
+def test_ten_jobs_are_dragged_edited_copied_removed_and_brought_back(fake: FakeBackend, visit: Visit) -> None:
+    names = fill(fake, 9)
+    page = visit()
+    until(page, fake, names)
+    drag(page, "job 9", "job 1")
+    until(page, fake, names := ["job 9", *names[:-1]])
+    page.locator(".entry:has-text('job 3') .grip").focus()
+    page.keyboard.press("ArrowUp")
+    until(page, fake, names := ["job 9", "job 1", "job 3", "job 2", *names[4:]])
+    page.keyboard.press("ArrowUp")
+    until(page, fake, names := ["job 9", "job 3", "job 1", *names[3:]])
+
+    page.click(".entry:has-text('job 3') [data-act=edit]")
+    page.wait_for_selector("#edit-bar .editing")
+    for _ in range(600):
+        if page.input_value("#prompt textarea") == "job 3":
+            break
+        page.wait_for_timeout(100)
+    assert page.input_value("#prompt textarea") == "job 3"
+    assert job_of(fake, "job 3").state == JobState.PAUSED
+    page.fill("#prompt textarea", "job 3, edited")
+    page.click("#generate:has-text('Put back')")
+    until(page, fake, names := ["job 9", "job 3, edited", *names[2:]])
+    edited = job_of(fake, "job 3, edited")
+    assert edited.state == JobState.QUEUED and edited.settings.seed == 2
+    page.wait_for_selector("#edit-bar .editing", state="detached")
+
+    page.click(".entry:has-text('job 1') [data-count='4']")
+    until(page, fake, names := [*names[:3], *["job 1"] * 4, *names[3:]])
+    assert len({job.settings.seed for job in fake.backend.queue.list() if job.settings.prompt == "job 1"}) == 5
+    page.click(".entry:has-text('job 8') [data-act=remove]")
+    until(page, fake, names[:-1])
+    page.click(".undo button")
+    until(page, fake, names)
+    page.click("#queue header [data-act=stop-all]")
+    assert line(fake) == names, "it asks once more"
+    page.click("#queue header .sure")
+    page.wait_for_selector("#queue .queue", state="detached")
+    assert fake.backend.queue.count([JobState.CANCELLED]) == 13
+
+
+def test_the_running_job_stays_in_view_and_is_paused_skipped_and_finished(fake: FakeBackend, visit: Visit) -> None:
+    steps = 1000  # nothing ends by itself
+    fake.pace.step_seconds, fake.pace.steps = 0.3, steps
+    fill(fake, 2)
+    fake.play()
+    page = visit()
+    page.wait_for_selector(".stage.running img")
+    page.fill("#prompt textarea", "one more")
+    page.click("#generate")
+    page.wait_for_selector("#message .alert.good >> text=number 3")
+    assert "job 1" in page.inner_text("#stage") and line(fake) == ["job 1", "job 2", "one more"]
+    page.click("#do-skip")
+    until(page, fake, ["job 2", "one more", "job 1"])
+    page.click(".entry.running [data-act=look]")
+    page.wait_for_selector(".stage.running >> text=job 2")
+    page.click("#queue header [data-act=pause-all]")
+    page.wait_for_selector("#queue header [data-act=go-on]")
+    page.wait_for_selector(".entry.running", state="detached")
+    assert fake.backend.queue.option(HELD) and line(fake) == ["job 2", "one more", "job 1"]
+    page.click("#queue header [data-act=go-on]")
+    page.wait_for_selector(".stage.running img")
+    page.click("#do-finish")
+    page.wait_for_selector(".stage.finished video")
+    done = job_of(fake, "job 2")
+    assert done.finished_early and 0 < done.finished_early.values["step"] < steps
+    percent = 100 * done.finished_early.values["step"] // steps
+    assert page.inner_text(".stage .mark") == f"{percent}%" and page.is_visible("#stage .alert.warn")
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_the_line_fits_and_fingers_move_it(fake: FakeBackend, browser: Any, size: dict[str, int]) -> None:
+    fill(fake, 3)
+    with (
+        serving(fake) as served,
+        browser.new_context(viewport=size, has_touch=True, locale="zh-CN", reduced_motion="reduce") as context,
+    ):
+        page = context.new_page()
+        page.set_default_timeout(90_000)
+        page.goto(served.url)
+        page.wait_for_selector("#queue .entry")
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+        page.locator(".entry >> nth=2").scroll_into_view_if_needed()
+        grip, top = (page.locator(f".entry >> nth={index}").bounding_box() for index in (2, 0))
+        client = context.new_cdp_session(page)
+        for kind, y in (("touchStart", grip["y"] + 20), ("touchMove", top["y"] + 40), ("touchMove", top["y"] + 5)):
+            client.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": grip["x"] + 16, "y": y}]})
+        client.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        until(page, fake, ["job 3", "job 1", "job 2"])
+        small = "[...document.querySelectorAll('#queue button')].filter((b) => b.offsetHeight < 44).length"
+        assert size is DESKTOP or page.evaluate(small) == 0

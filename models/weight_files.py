@@ -189,7 +189,10 @@ def _safetensors(path: Path, file: BinaryIO, size: int) -> tuple[dict[str, Tenso
     """Table and metadata."""
     length = _header_length(path, file, size)
     with reading(path, "has a header that cannot be read"):
-        header = json.loads(read_up_to(file, length))
+        text = read_up_to(file, length)
+        if not text.startswith(b"{"):  # as the format says; before the parser spends its time on anything else
+            raise ValueError("it holds no object")
+        header = json.loads(text)
         metadata = header.pop("__metadata__", None) or {}
         if not all(isinstance(text, str) for text in metadata.values()):
             raise ValueError("its metadata are no texts")

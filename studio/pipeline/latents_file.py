@@ -105,7 +105,7 @@ def _check_shapes(table: Mapping[str, TensorEntry], settings: ResolvedSettings) 
                 f"its {name} of shape {entry.shape} are not of {settings.num_frames} frames of "
                 f"{settings.height}x{settings.width}"
             )
-        if entry.dtype != torch.float32 or entry.shape[2] > MOST_CHANNELS:
+        if entry.dtype != torch.float32 or not 0 < entry.shape[2] <= MOST_CHANNELS:
             raise ValueError(f"its {name} of {entry.shape[2]} channels are {entry.dtype}")
 
 

@@ -43,7 +43,9 @@ from tests.hostile.harms import (
 )
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
+DEEP_OBJECT = b'{"a":' + DEEP + b"}"
 LISTS = struct.pack("<Q", 15 << 20) + b"[" + b"[]," * (5 << 20)
+INNER_LISTS = struct.pack("<Q", 15 << 20) + (b'{"a":[' + b"[]," * (5 << 20))[: (15 << 20) - 4] + b"[]]}"
 MANY_KEYS = b'{"weight_map": {' + b",".join(b'"k%d": "model.safetensors"' % n for n in range(600_000)) + b"}}"
 NO_FILE = "is no regular file|is missing|has no weights|Too many levels"
 Row = tuple[str, Harm, str]
@@ -140,7 +142,7 @@ def of_weights(component: str) -> list[Case]:
         ("cut", cut(path), "cut short"),
         ("a header of 2**63 bytes", write(path, struct.pack("<Q", 2**63) + bytes(99)), "no safetensors file"),
         ("a header that ends the file", write(path, struct.pack("<Q", 99) + bytes(9)), "cut short"),
-        ("a deep header", write(path, struct.pack("<Q", len(DEEP)) + DEEP), "header"),
+        ("a deep header", write(path, struct.pack("<Q", len(DEEP_OBJECT)) + DEEP_OBJECT), "header"),
         ("a header of 16 MB of lists", write(path, LISTS), "header"),
         ("a list as header", write(path, struct.pack("<Q", 2) + b"[]"), "header"),
         ("1 TB of zeros", instead(path, sparse(1 << 40)), "header"),
@@ -254,6 +256,7 @@ def of_parts() -> list[Case]:
         Case("a wider step_llm", "transformer", other_part("step_llm"), "takes texts of width"),
         Case("a vae of more channels", "transformer", other_part("vae"), "takes latents of channels"),
         Case("an empty folder in place of a part", "vae", replaced("vae", Path.mkdir), "has no weights"),
+        Case("16 MB of lists in a header", "clip", write(WEIGHTS["clip"], INNER_LISTS), "header"),
         Case("a file in place of a part", "vae", replaced("vae", Path.touch), "is missing"),
     ]
 

@@ -6,6 +6,7 @@ outcome, and the next case gets a new process.
 
 import json
 import os
+import re
 import resource
 import select
 import signal
@@ -20,6 +21,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST_SECONDS = 20  # of processor time, so that a crowded machine does not count; four times that on the clock
+# What a terminal would act on, or could not write: controls, line breaks, marks of direction, halves of characters.
+UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 MOST_BYTES = 1 << 30  # above what the process had before the case
 
 
@@ -36,7 +39,7 @@ class Outcome:
     def is_well(self) -> bool:
         """Whether nothing went wrong, sound or not."""
         fast = self.seconds <= MOST_SECONDS and self.peak_bytes <= MOST_BYTES
-        return self.kind in ("sound", "refused") and fast and self.text.isprintable()
+        return self.kind in ("sound", "refused") and fast and not UNSAFE.search(self.text)
 
 
 class Machine:

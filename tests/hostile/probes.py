@@ -6,15 +6,23 @@ from typing import Any
 
 from models.checkpoint import CheckpointError, build
 from models.layout import COMPONENTS
+from models.weight_files import read_table
 from studio.checkpoints.inspect import inspect
+from studio.commands.machine import find_model
+from studio.commands.user_files import read_picture
 from studio.config import load_camera_moves, load_models, load_studio
 from studio.errors import StudioError
+from studio.media import read_metadata_file
 from studio.messages import LONGEST_SENTENCE, clean
 from studio.pipeline.engine import EngineOptions, open_engine
 from studio.pipeline.estimate import Estimator
+from studio.pipeline.latents_file import read_latents
 from studio.settings import GenerationSettings
 
 MODEL = "step-video-t2v"
+
+
+MODELS, MOVES = load_models(), load_camera_moves()
 
 
 def model_folder(models: str, outputs: str) -> str:
@@ -27,7 +35,7 @@ def model_folder(models: str, outputs: str) -> str:
     problems = [(part.component, problem) for part in report.parts for problem in part.problems]
     lines = [f"{component}: {clean(problem, LONGEST_SENTENCE)}" for component, problem in problems]
     config = load_studio(model_dir=models, output_dir=outputs, ram_gb=4)
-    model, options = load_models()[MODEL], EngineOptions("cpu")
+    model, options = MODELS[MODEL], EngineOptions("cpu")
     said = ""
     try:
         open_engine(model, False, load_camera_moves(), config, options)
@@ -46,4 +54,32 @@ def model_folder(models: str, outputs: str) -> str:
     return " | ".join(lines)
 
 
-PROBES: dict[str, Callable[..., Any]] = {"model_folder": model_folder}
+def picture(path: str) -> str:
+    """What `--first-image` reads."""
+    read_picture(path, load_studio())
+    return ""
+
+
+def settings(path: str) -> str:
+    """What `--from-video` and a dropped file read, and the checks of any request."""
+    wanted = GenerationSettings.from_record(read_metadata_file(Path(path)))
+    model = find_model(wanted.model, load_studio())
+    wanted.resolve(model).check(model, MOVES)
+    return ""
+
+
+def latents(path: str) -> str:
+    """What `decode` reads."""
+    read_latents(Path(path), lambda found: found.check(find_model(found.model, load_studio()), MOVES))
+    return ""
+
+
+def header(path: str) -> str:
+    """The table of a file of weights."""
+    read_table(Path(path))
+    return ""
+
+
+PROBES: dict[str, Callable[..., Any]] = {
+    function.__name__: function for function in (model_folder, picture, settings, latents, header)
+}

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,6 @@ from tests.hostile.machine import Machine
 from tests.hostile.probes import MODEL
 
 EVERY = 30  # of the cases in the default run; all of them in the slow one
-
-
-@pytest.fixture(scope="module")
-def machine() -> Iterator[Machine]:
-    made = Machine()
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -78,6 +78,18 @@ SOUND_MESSAGES: dict[str, tuple[str, str]] = {
         "{file} is {seconds:.0f} s long, sound is made for up to {limit:.0f} s: cut it first.",
         "{file} 长 {seconds:.0f} 秒，最多可为 {limit:.0f} 秒的视频配音：请先剪短。",
     ),
+    "chat_url": (
+        "{value!r} is no address of a chat server: give --chat-url http://HOST:PORT of one that speaks OpenAI's protocol.",
+        "{value!r} 不是聊天服务器地址：请用 --chat-url http://主机:端口 指定支持 OpenAI 协议的服务器。",
+    ),
+    "chat_text": (
+        "The text to ask with has {length} characters: give 1 to {limit}.",
+        "提问文字有 {length} 个字符：应为 1 到 {limit} 个。",
+    ),
+    "chat_failed": (
+        "The chat server {where} gave nothing that can be used ({reason}): check its address and its model.",
+        "聊天服务器 {where} 没有给出可用的回答（{reason}）：请检查地址和模型。",
+    ),
     # no failures, but to be known (events.Notice)
     "scene_unknown": (
         "Not understood in the scene: {words}.",

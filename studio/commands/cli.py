@@ -120,6 +120,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     _queue_flags(commands.add_parser("queue", help="see and change what waits", parents=[machine]))
     _key_flags(commands.add_parser("key", help="make, list and revoke keys of the HTTP API"))
+    _chat_flags(commands.add_parser("chat", help="let your language model expand a prompt or write a voice-over"))
     _sound_flags(commands.add_parser("sound", help="add sound to a finished video, change it, or take it away"))
 
     _evaluate_flags(commands, machine)
@@ -252,6 +253,13 @@ def _generate_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, help="NAME.mp4, or a folder (default: OUTPUT_DIR/date-prompt-seed.mp4)")
     parser.add_argument("--keep-latents", action="store_true", help="keep NAME.latents.safetensors beside the video")
     parser.add_argument("--from-video", type=Path, help="make this program's video (or its json) again")
+
+
+def _chat_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("text", help="the idea: it is sent to the server at --chat-url, and to no other")
+    parser.add_argument("--chat-url", required=True, metavar="URL", help="of a server with OpenAI's chat completions")
+    parser.add_argument("--chat-model", metavar="NAME", help="its name there (default: the first that it lists)")
+    parser.add_argument("--clip", type=Path, metavar="MP4", help="write this clip's voice-over, as flags of `sound`")
 
 
 def _sound_flags(parser: argparse.ArgumentParser) -> None:

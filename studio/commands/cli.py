@@ -14,7 +14,7 @@ from typing import Any
 from studio import __version__
 from studio.commands.flags import SETTING_FLAGS, count, machine_flags, port, speed
 from studio.commands.streams import drop_broken_streams, prepare_streams, tell
-from studio.config import load_camera_moves
+from studio.config import load_camera_moves, resolved
 from studio.errors import StudioError
 from studio.settings import GuidanceSchedule, Speed
 
@@ -67,6 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(arguments: list[str] | None) -> int:
     options = build_parser().parse_args(arguments)
+    resolved(Path())  # in a deleted folder MKL ends the process by itself, with words that nobody understands
     run: Callable[[argparse.Namespace], int] = import_module(f"studio.commands.{options.command or 'page'}").run
     return run(options)
 

@@ -21,6 +21,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from tests.bench import bench_stream  # noqa: E402
 from tests.bench.bench_networks import keep_line, machine  # noqa: E402
 from tests.bench.first_gpu_parts import PARTS, Sizes  # noqa: E402
 from tests.bench.gpu_facts import run_child  # noqa: E402
@@ -44,6 +45,7 @@ PROGRAMS = {
     + ["--variants", "ours_resident", "ours_pinned", "ours_mixed"],
 }
 ORDER = ("context", "register", "tests", "attention", "block", "gemm", "stream", "vae")
+PLAN_WITHIN = 0.05
 LEAST_SECONDS = 20  # a part is not begun with less
 
 
@@ -70,9 +72,32 @@ def run_part(part: str, options: argparse.Namespace, seconds: float) -> list[dic
     if options.rehearse and part != "tests":
         command += ["--rehearse", *(["--frames", "17"] if part == "stream" else [])]
     rows, failed = run_child(command, seconds + LEAST_SECONDS)
-    if part in PROGRAMS and not failed:
-        rows = [{"check": part, "value": "passed" if part == "tests" else "in stream.jsonl"}]
+    if part == "tests" and not failed:
+        passed = None if options.rehearse else True
+        rows = [{"check": "the GPU tests", "value": "passed" if passed else "skipped", "ok": passed}]
+    if part == "stream":
+        rows = stream_rows(bench_stream.known(bench_stream.RESULTS, options.commit or machine()["commit"]))
     return rows + ([{"check": part, "value": "", "failed": failed}] if failed else [])
+
+
+def stream_rows(found: dict[tuple[str, int], dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the streaming bench measured, against the aims: overhead over resident, plan against peak, equal bits."""
+    rows = []
+    for (name, frames), measured in found.items():
+        what, resident = f"{name}, {frames} frames", found.get(("ours_resident", frames))
+        seconds, peak, planned = (measured.get(key) for key in ("block_seconds", "peak_vram_gb", "predicted_gb"))
+        rows.append({"check": f"ms of a block, {what}", "value": seconds and round(1e3 * seconds, 2)})
+        if peak and planned:
+            ok = abs(planned / peak - 1) <= PLAN_WITHIN
+            rows.append({"check": f"planned GB of reserved, {what}", "value": f"{planned} of {peak}", "ok": ok})
+        if resident and name != "ours_resident" and seconds and resident.get("block_seconds"):
+            over, most = seconds / resident["block_seconds"] - 1, 0.01 if frames >= 102 else 0.03
+            expected = f"at most {100 * most:.0f} %"
+            rows.append({"check": f"overhead, {what}", "value": f"{100 * over:.1f} %", "expected": expected})
+            rows[-1]["ok"] = over <= most
+            same = measured.get("bits") == resident.get("bits")
+            rows.append({"check": f"bits of resident, {what}", "value": measured.get("bits"), "ok": same})
+    return rows
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -18,10 +18,12 @@ from tests.memory.tiny_model import (
     PARTS,
     VIDEO,
     denoise,
+    encode,
     generate,
     noise,
     open_manager,
     with_sources,
+    with_texts_kept,
     write_model,
 )
 
@@ -53,7 +55,8 @@ def test_every_plan_gives_the_bits_of_all_resident(folder):
     for seed in range(20):
         chance = random.Random(seed)
         blocks, layers = ([chance.choice(SOURCES) for _ in range(count)] for count in (BLOCKS, LAYERS))
-        manager.set_plan(with_sources(base, blocks, layers, chance.randint(1, 3)))
+        plan = with_sources(base, blocks, layers, chance.randint(1, 3))
+        manager.set_plan(with_texts_kept(manager, plan) if seed % 2 else plan)
         assert torch.equal(denoise(manager, steps=3), wanted), (blocks, layers)
     manager.release()
 
@@ -101,6 +104,27 @@ def test_the_account_is_what_the_allocator_counts_and_steps_take_no_new_segment(
     assert reserved[1:] == reserved[:1] * 3
     manager.release()
     assert requested() == before
+
+
+def test_a_step_never_waits_for_a_copy_from_ram(folder):
+    """From its second pass on, latents on the device: PyTorch raises where an operator would wait for the GPU."""
+    manager = open_on_gpu(folder)
+    base = manager.plan(VIDEO)
+    streamed = with_sources(base, ["resident", *["pinned"] * 4], ["direct"] * LAYERS, 2)
+    for plan in (streamed, with_texts_kept(manager, streamed)):
+        manager.set_plan(plan)
+        conditions, latents = encode(manager), noise().cuda()
+        with manager.transformer(VIDEO) as transformer:
+            image = noise()
+            given = {"image_latents": image, "motion_score": 5.0}
+            wanted = transformer.velocities(latents, 0.5, conditions, **given)
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                found = transformer.velocities(latents, 0.5, conditions, **given)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+        assert all(torch.equal(*pair) for pair in zip(found, wanted, strict=True))
+    manager.release()
 
 
 def test_the_budget_is_a_cap_and_what_is_over_it_is_refused(folder):

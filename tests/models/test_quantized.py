@@ -149,7 +149,7 @@ def test_scratch_gives_the_bits_of_weights_in_memory_of_their_own():
             assert torch.equal(update(block, dtype=dtype, token_chunk=40), alone), dtype
 
 
-def test_inside_a_unit_each_layer_is_dequantised_once_per_pass_however_many_chunks(monkeypatch):
+def test_inside_a_unit_each_layer_is_dequantised_once_however_many_chunks_and_conditions(monkeypatch):
     calls = []
 
     def counting(*arguments: Tensor) -> Tensor:
@@ -163,6 +163,20 @@ def test_inside_a_unit_each_layer_is_dequantised_once_per_pass_however_many_chun
     with scratch.unit():
         update(block, token_chunk=40)
     assert len(calls) == len(int8_layers(block)) == 7
+    calls.clear()
+    with scratch.unit(), torch.no_grad():
+        block(hidden_for(SMALL), hidden_for(SMALL, seed=6), token_chunk=40)
+    assert len(calls) == 7
+    calls.clear()
+    text = block.attn2.split_text()  # an uneven number of layers stays: neighbours still differ in their turns
+    int8_block(block, scratch)
+    with scratch.unit(), torch.no_grad():
+        given = hidden_for(SMALL), hidden_for(SMALL, seed=6)
+        kept = [text.kv(hidden.context) for hidden in given]
+        calls.clear()
+        block(*given, texts=kept, token_chunk=40)
+    assert len(calls) == 6
+    block = int8_block(filled_block(normal), scratch)
     calls.clear()
     update(block, token_chunk=40)
     assert len(calls) > 7  # without the caller's word nothing is remembered

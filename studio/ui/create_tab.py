@@ -48,7 +48,7 @@ class CreateTab:
         self.fields["model"] = label(gr.Radio([], elem_id="model", interactive=True), label="model")
         self.model_note = html()
         self.fields["prompt"] = label(
-            gr.Textbox(lines=4, max_lines=12, elem_id="prompt", autofocus=True, interactive=True), label="prompt"
+            gr.Textbox(lines=4, max_lines=12, elem_id="prompt", interactive=True), label="prompt"
         )
         self.meters = html()
 

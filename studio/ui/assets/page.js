@@ -74,6 +74,14 @@
       if (event.target.closest(zone)) find(`${zone} input[type=file]`)?.setAttribute("accept", types);
   }, true);
 
+  // Whoever has a keyboard types at once; on a phone that would hide the stage behind the keys.
+  const ready = setInterval(() => {
+    const prompt = find("#prompt textarea");
+    if (!prompt) return;
+    clearInterval(ready);
+    if (innerWidth >= 860 && document.activeElement === document.body) prompt.focus({ preventScroll: true });
+  }, 100);
+
   // The tab says how far the video is; the page says which language it is in.
   setInterval(() => {
     const done = find(".stage[data-title]")?.dataset.title;

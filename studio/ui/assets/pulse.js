@@ -36,6 +36,10 @@ const look = async () => {
 let timer = 0;
 const round = async () => {
   clearTimeout(timer);
+  if (!document.querySelector(".system")) { // the page's own first answer comes first: it knows the language
+    timer = setTimeout(round, 200);
+    return;
+  }
   const busy = document.hidden ? false : await look();
   timer = setTimeout(round, busy || silent ? BUSY_MS : IDLE_MS);
 };

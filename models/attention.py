@@ -2,10 +2,12 @@
 
 import math
 from functools import cache
+from importlib.metadata import version
 from importlib.util import find_spec
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend
 from torch.nn.functional import scaled_dot_product_attention
 
 FLASH_HEAD_DIM = 256  # the widest head that flash-attn's kernels take
@@ -13,6 +15,15 @@ FLASH_HEAD_DIM = 256  # the widest head that flash-attn's kernels take
 # flash-attn 2 does not; published benchmarks have it at about 1.5 times the speed.
 BEYOND_FLASH = (9, 0)
 _FLASH_INSTALLED = find_spec("flash_attn") is not None
+# PyTorch's kernels under the names of PyTorch's own settings, and the number of tokens that stands for a long video
+# when it is asked which of them it would take.
+KERNELS = {
+    "math": SDPBackend.MATH,
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+}
+ASKED_TOKENS = 2048
 
 
 def attention_backend(device: torch.device | str, dtype: torch.dtype, head_dim: int) -> str:
@@ -20,6 +31,20 @@ def attention_backend(device: torch.device | str, dtype: torch.dtype, head_dim: 
     half = dtype in (torch.float16, torch.bfloat16)
     fits = torch.device(device).type == "cuda" and half and head_dim <= FLASH_HEAD_DIM
     return "flash-attn" if _FLASH_INSTALLED and fits and _capability(torch.device(device)) < BEYOND_FLASH else "sdpa"
+
+
+def attention_kernel(device: torch.device | str, dtype: torch.dtype, head_dim: int) -> str:
+    """The kernel that serves attention without a bias on a device that is here, with its version where it has its own.
+
+    "flash-attn 2.8.3", or one of KERNELS, as PyTorch chooses for such a card, dtype and width: "cudnn 91900", "flash".
+    The bits of a result depend on it.
+    """
+    if attention_backend(device, dtype, head_dim) == "flash-attn":
+        return f"flash-attn {version('flash-attn')}"
+    q = torch.empty(1, ASKED_TOKENS, 1, head_dim, dtype=dtype, device=device).transpose(1, 2)
+    chosen = torch._fused_sdp_choice(q, q, q)
+    name = next((name for name, kernel in KERNELS.items() if kernel.value == chosen), f"kernel {chosen}")
+    return f"cudnn {torch.backends.cudnn.version()}" if name == "cudnn" else name
 
 
 @cache

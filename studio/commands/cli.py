@@ -92,6 +92,9 @@ def build_parser() -> argparse.ArgumentParser:
         commands.add_parser("plan", help="say how a video would fit a card, without owning it", parents=[machine])
     )
 
+    check = commands.add_parser("check", help="prove on this machine what the program relies on", parents=[machine])
+    check.add_argument("--language", choices=("en", "zh"), default="en", help="of the table (default en)")
+
     inspect = commands.add_parser("inspect", help="say what a checkpoint folder holds")
     inspect.add_argument("folder", type=Path)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from models.agreement import check_agreement
-from models.attention import attention_backend
+from models.attention import attention_kernel
 from models.checkpoint import fingerprint
 from models.layout import COMPONENTS, LAYOUT
 from models.quantized import int8_compute_available
@@ -171,7 +171,7 @@ def open_engine(
             "torch": torch.__version__,
             "dtype": str(dtype).removeprefix("torch."),
             "quantize": options.weights.value,
-            "attention": attention_backend(device, dtype, 128),
+            "attention": attention_kernel(device, dtype, 128),
         },
         calibration=load_calibration(cache, _joined(prints)),
     )

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models import attention as module
-from models.attention import attention, attention_backend
+from models.attention import KERNELS, attention, attention_backend, attention_kernel
 from tests.models.cases import peak_bytes
 
 
@@ -70,6 +70,16 @@ def test_choice_of_kernel(monkeypatch):
         monkeypatch.setattr(module, "_FLASH_INSTALLED", installed)
         chosen[device, dtype, head_dim, installed] = attention_backend(torch.device(device), dtype, head_dim)
     assert chosen == cases
+
+
+def test_the_kernel_of_the_record_is_what_pytorch_runs():
+    q, k, v, _ = _inputs(64, 64, 2, 128, torch.float32)
+    operators = {"math": "aten::_scaled_dot_product_attention_math", "flash": "_flash_attention_for_cpu"}
+    name = attention_kernel("cpu", torch.float32, 128)
+    assert name in KERNELS
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        attention(q, k, v)
+    assert any(operators[name] in event.key for event in profile.key_averages())
 
 
 @pytest.mark.gpu

@@ -3,8 +3,8 @@
 # code: (English, Chinese); see messages.MESSAGES.
 CHECK_MESSAGES: dict[str, tuple[str, str]] = {
     "check_versions": (
-        "version {version}, Python {python}, PyTorch {torch}, {system}",
-        "版本 {version}，Python {python}，PyTorch {torch}，{system}",
+        "Version {version}, Python {python}, PyTorch {torch}, {system}.",
+        "版本 {version}，Python {python}，PyTorch {torch}，{system}。",
     ),
     "check_gpu": (
         "{device}, {total_gb:.1f} GB, compute capability {capability}, CUDA {cuda}, cuDNN {cudnn}",
@@ -17,7 +17,7 @@ CHECK_MESSAGES: dict[str, tuple[str, str]] = {
         "如有显卡：请安装驱动和 CUDA 版 PyTorch（docs/install.md）。",
     ),
     "check_old_cudnn": (
-        "cuDNN {cudnn} computes 3D convolutions in bfloat16 badly, which the VAE's encoder needs: install PyTorch 2.10 "
+        "The VAE's encoder needs 3D convolutions in bfloat16, which cuDNN {cudnn} computes badly: install PyTorch 2.10 "
         "or newer.",
         "cuDNN {cudnn} 的 bfloat16 三维卷积有缺陷，而 VAE 编码器需要它：请安装 PyTorch 2.10 或更新版本。",
     ),
@@ -31,15 +31,15 @@ CHECK_MESSAGES: dict[str, tuple[str, str]] = {
         "--model-dir.",
         "{folder} 中空闲 {free_gb:.1f} GB，而 30B 模型约需 {need_gb} GB：请用 --model-dir 选择其他磁盘。",
     ),
-    "check_ffmpeg": ("{file}", "{file}"),
-    "check_model": ("every file is whole", "所有文件完整"),
+    "check_ffmpeg": ("Videos are written by {file}.", "视频由 {file} 写入。"),
+    "check_model": ("Every file is whole.", "所有文件完整。"),
     "check_model_broken": (
         "{problem} Say more: {program} inspect {folder}. Mend it: {program} download {model}",
         "{problem} 查看详情：{program} inspect {folder}。修复：{program} download {model}",
     ),
     "check_no_models": (
-        "beside nano no model is installed: {program} download step-video-t2v fetches one",
-        "除 nano 外没有安装模型：可运行 {program} download step-video-t2v 下载",
+        "Beside nano no model is installed: {program} download step-video-t2v fetches one.",
+        "除 nano 外没有安装模型：可运行 {program} download step-video-t2v 下载。",
     ),
     "check_speeds": (
         "TFLOP/s: products {tflops:.3g}, attention {attention_tflops:.3g}. GB/s: memory {memory_gbps:.3g}, RAM to "
@@ -69,15 +69,15 @@ CHECK_MESSAGES: dict[str, tuple[str, str]] = {
         "请更新驱动和 PyTorch 后重新检查。",
     ),
     "check_needs_bitsandbytes": (
-        "products in int8 need bitsandbytes, which is not installed",
-        "int8 矩阵乘需要 bitsandbytes，但未安装",
+        "Not checked: products in int8 need bitsandbytes, which is not installed.",
+        "未检查：int8 矩阵乘需要 bitsandbytes，但未安装。",
     ),
     "check_same_bits": (
         "{blocks} blocks on the device, from RAM, from disk and mixed: the same bits in {plans} plans",
         "{blocks} 个模块常驻设备、来自内存、来自磁盘及混合：{plans} 种计划结果逐位相同",
     ),
     "check_other_bits": (
-        "these plans give other bits than the planner's own: {plans}. Please report it with this table.",
+        "These plans give other bits than the planner's own: {plans}. Please report it with this table.",
         "以下计划的结果与规划器自身的计划不同：{plans}。请附上本表报告问题。",
     ),
     "check_peak": (
@@ -89,18 +89,18 @@ CHECK_MESSAGES: dict[str, tuple[str, str]] = {
         "显存峰值 {peak_gb:.2f} GB，计划仅 {promised_gb:.2f} GB：请将 --vram 减去差值",
     ),
     "check_step": (
-        "about {seconds:.0f} s per step with {model}, {frames} frames of 544x992: {resident} of {units} blocks stay on "
-        "the device",
-        "{model}，{frames} 帧 544x992：每步约 {seconds:.0f} 秒，{units} 个模块中 {resident} 个常驻设备",
+        "About {seconds:.0f} s per step with {model}, {frames} frames of 544x992: {resident} of {units} blocks stay on "
+        "the device.",
+        "{model}，{frames} 帧 544x992：每步约 {seconds:.0f} 秒，{units} 个模块中 {resident} 个常驻设备。",
     ),
-    "check_step_none": ("{reason}", "{reason}"),
-    "check_needs_gpu": ("not checked: it needs an NVIDIA GPU", "未检查：需要 NVIDIA GPU"),
+    "check_step_none": ("A step does not fit: {reason}", "无法容纳一步：{reason}"),
+    "check_needs_gpu": ("Not checked: it needs an NVIDIA GPU.", "未检查：需要 NVIDIA GPU。"),
     "check_needs_space": (
-        "not checked: it writes {need_gb} GB for a moment, and {folder} has {free_gb:.1f} GB free: --output-dir names "
-        "another disk",
-        "未检查：需临时写入 {need_gb} GB，而 {folder} 只有 {free_gb:.1f} GB 空闲：可用 --output-dir 指定其他磁盘",
+        "Not checked: it writes {need_gb} GB for a moment, and {folder} has {free_gb:.1f} GB free: --output-dir names "
+        "another disk.",
+        "未检查：需临时写入 {need_gb} GB，而 {folder} 只有 {free_gb:.1f} GB 空闲：可用 --output-dir 指定其他磁盘。",
     ),
-    "check_failed": ("failed: {reason}", "失败：{reason}"),
+    "check_failed": ("Failed: {reason}", "失败：{reason}"),
     "check_sum": (
         "{ok} in order, {look} to look at, {skipped} not checked here. The same in {file}",
         "正常 {ok} 项，需处理 {look} 项，未检查 {skipped} 项。结果另存于 {file}",

@@ -2,16 +2,13 @@
 
 import argparse
 import json
-import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from studio import __version__
 from studio.checkpoints.inspect import inspect
 from studio.commands.machine import engine_options, hold_device, studio_config
 from studio.commands.signals import STOPPING, stopping
@@ -30,6 +27,7 @@ from studio.memory.check import (
     int8_agrees,
     plans_agree,
     vae_agrees,
+    versions,
 )
 from studio.memory.planning.speeds import load_speeds
 from studio.memory.usage import budgets_for, free_vram
@@ -40,10 +38,12 @@ from studio.settings import GenerationSettings
 from studio.units import GB
 from studio.video_writer import find_ffmpeg
 
+if TYPE_CHECKING:
+    import torch
+
 FILE_NAME = "check.json"
 MODEL_GB = 80  # a 30B model with its encoders and VAE
 STEP_MODEL, STEP_FRAMES = "step-video-t2v", 102
-OLDEST_CUDNN = 91500  # before it: pytorch issue 166643
 STREAMED_GB = {"cuda": 6, "cpu": 1}  # random blocks on disk, for a moment
 MARKS = {OK: "ok", LOOK: "LOOK", SKIPPED: "-"}
 
@@ -69,7 +69,7 @@ def everything(config: StudioConfig, asked: EngineOptions) -> Iterator[Finding]:
     """Every finding, the quick ones first."""
     device = pick_device(asked.device)
     dtype = compute_dtype(device)
-    yield from findings("versions", lambda: _versions(device))
+    yield from findings("versions", lambda: versions(device))
     yield from findings("memory", lambda: _free(device, config))
     yield from findings("ffmpeg", _ffmpeg)
     yield from findings("models", lambda: _models(config))
@@ -100,21 +100,7 @@ def store(file: Path, found: list[Finding]) -> None:
         raise StudioError("write_failed", file=str(file), reason=error.strerror or str(error)) from None
 
 
-def _versions(device: torch.device) -> Iterator[Finding]:
-    values = {"version": __version__, "python": platform.python_version(), "torch": torch.__version__}
-    yield Finding("versions", OK, "check_versions", values | {"system": f"{platform.system()} {platform.machine()}"})
-    if device.type != "cuda":
-        yield Finding("GPU", SKIPPED, "check_no_gpu")
-        return
-    card, cudnn = torch.cuda.get_device_properties(device), torch.backends.cudnn.version() or 0
-    capability = f"{card.major}.{card.minor}"
-    known = {"device": card.name, "total_gb": card.total_memory / GB, "capability": capability}
-    yield Finding("GPU", OK, "check_gpu", known | {"cuda": torch.version.cuda, "cudnn": cudnn})
-    if cudnn < OLDEST_CUDNN:
-        yield Finding("GPU", LOOK, "check_old_cudnn", {"cudnn": cudnn})
-
-
-def _free(device: torch.device, config: StudioConfig) -> Iterator[Finding]:
+def _free(device: "torch.device", config: StudioConfig) -> Iterator[Finding]:
     free = {"ram_gb": free_ram() / GB, "vram_gb": free_vram(device) / GB}
     yield Finding("memory", OK, "check_free", free)
     for folder in dict.fromkeys((config.model_dir, config.output_dir)):
@@ -143,7 +129,7 @@ def _models(config: StudioConfig) -> Iterator[Finding]:
         yield Finding("models", SKIPPED, "check_no_models")
 
 
-def _streaming(device: torch.device, dtype: torch.dtype, config: StudioConfig) -> Iterator[Finding]:
+def _streaming(device: "torch.device", dtype: "torch.dtype", config: StudioConfig) -> Iterator[Finding]:
     """On the disk of the results."""
     need, free_gb = STREAMED_GB[device.type], _free_gb(config.output_dir)
     if free_gb < need:
@@ -156,12 +142,12 @@ def _streaming(device: torch.device, dtype: torch.dtype, config: StudioConfig) -
         yield from plans_agree(device, dtype, budgets_for(device, config), Path(work))
 
 
-def _speeds(device: torch.device, config: StudioConfig) -> Iterator[Finding]:
+def _speeds(device: "torch.device", config: StudioConfig) -> Iterator[Finding]:
     """Remembered: plans and estimates are made with them from now on."""
     yield Finding("speeds", OK, "check_speeds", asdict(load_speeds(config.output_dir / CACHE_FOLDER, device)))
 
 
-def _step(device: torch.device, config: StudioConfig, asked: EngineOptions) -> Iterator[Finding]:
+def _step(device: "torch.device", config: StudioConfig, asked: EngineOptions) -> Iterator[Finding]:
     if device.type != "cuda":
         yield Finding("a step", SKIPPED, "check_needs_gpu")
         return

@@ -6,6 +6,7 @@ the CUDA path and its plans have nothing to prove; what they share with the CPU'
 
 import copy
 import json
+import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from models.layout import LAYOUT
 from models.quantized import dequantize_rows, int8_compute_available, int8_product, quantize_rows
 from models.transformer import Transformer, TransformerParams
 from models.vae import VAE, VAEParams
+from studio import __version__
 from studio.errors import StudioError
 from studio.memory.manager import Condition, MemoryManager
 from studio.memory.plan import Budgets, ComponentPlan, Plan, RuntimeConfig
@@ -37,6 +39,7 @@ VIDEO = VideoShape(17, 64, 96)
 # Relative error of bfloat16 against float32: 0.65 % and 1.2 % on a CPU (tests/memory/test_check.py).
 BLOCK_BOUND, VAE_BOUND = 0.015, 0.03
 INT8_BOUND = 0.03
+OLDEST_CUDNN = 91500  # before it 3D convolutions in bfloat16 take 17 times the memory (pytorch issue 166643)
 BLOCKS = 4  # of the random transformer that is streamed: 1.2 GB each at full width
 HEADS = {"cuda": 48, "cpu": 1}
 ATTENTION_SHAPES = ((8192, 128, False), (18972, 128, False), (37944, 128, False), (4216, 512, True))  # tokens, width
@@ -61,6 +64,21 @@ def findings(name: str, check: Check) -> Iterator[Finding]:
         yield from check()
     except (RuntimeError, OSError, ValueError, StudioError) as error:
         yield Finding(name, LOOK, "check_failed", {"reason": str(error) or type(error).__name__})
+
+
+def versions(device: torch.device) -> Iterator[Finding]:
+    """The program's, PyTorch's, the card's."""
+    values = {"version": __version__, "python": platform.python_version(), "torch": torch.__version__}
+    yield Finding("versions", OK, "check_versions", values | {"system": f"{platform.system()} {platform.machine()}"})
+    if device.type != "cuda":
+        yield Finding("GPU", SKIPPED, "check_no_gpu")
+        return
+    card, cudnn = torch.cuda.get_device_properties(device), torch.backends.cudnn.version() or 0
+    capability = f"{card.major}.{card.minor}"
+    known = {"device": card.name, "total_gb": card.total_memory / GB, "capability": capability}
+    yield Finding("GPU", OK, "check_gpu", known | {"cuda": torch.version.cuda, "cudnn": cudnn})
+    if cudnn < OLDEST_CUDNN:
+        yield Finding("GPU", LOOK, "check_old_cudnn", {"cudnn": cudnn})
 
 
 def block_agrees(device: torch.device, dtype: torch.dtype) -> Iterator[Finding]:

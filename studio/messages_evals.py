@@ -25,6 +25,10 @@ EVALS_MESSAGES: dict[str, tuple[str, str]] = {
         "Scores need OpenCV: pip install opencv-python-headless, or make the clips alone with --no-scores.",
         "评分需要 OpenCV：pip install opencv-python-headless；或用 --no-scores 只生成视频。",
     ),
+    "evaluate_quantize": (
+        "--quantize {value} is part of a recipe here: give one with weights: {value}, in configs/recipes.yaml or with --recipes FILE.",
+        "此处 --quantize {value} 属于配方：请使用含 weights: {value} 的配方（configs/recipes.yaml 或 --recipes FILE）。",
+    ),
     "evaluation_busy": (
         "{holder} works in {folder} already: wait for it.",
         "{holder} 正在使用 {folder}：请等待其结束。",

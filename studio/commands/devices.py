@@ -53,15 +53,15 @@ def ram_share_gb(config: StudioConfig, workers: int) -> float:
 
 
 def worker_commands(
-    options: argparse.Namespace, queue: Path, devices: Sequence[WorkerDevice], config: StudioConfig
+    options: argparse.Namespace, queue: Path, devices: Sequence[WorkerDevice], config: StudioConfig, **others: object
 ) -> dict[str, list[str]]:
-    """Name -> command line of each worker. config.ram_gb: of each where there are several."""
+    """Name -> command line of each worker. config.ram_gb: of each where several. others: as worker_command has them."""
     if len(devices) == 1:
-        return {devices[0].name: worker_command(options, queue)}
+        return {devices[0].name: worker_command(options, queue, **others)}
     threads = cpu_threads(devices)
     shared = [] if threads is None else ["env", f"OMP_NUM_THREADS={threads}"]
     return {
-        one.name: shared + worker_command(options, queue, name=one.name, device=one.device, ram=config.ram_gb)
+        one.name: shared + worker_command(options, queue, name=one.name, device=one.device, ram=config.ram_gb, **others)
         for one in devices
     }
 

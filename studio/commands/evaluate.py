@@ -4,17 +4,17 @@ import argparse
 import importlib.util
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from studio.commands.devices import WorkerDevice, ram_share_gb, worker_commands, worker_devices
 from studio.commands.machine import engine_options, studio_config
 from studio.commands.signals import STOPPING, stopping
 from studio.commands.streams import tell
 from studio.commands.terminal import minutes
-from studio.commands.worker_process import worker_command
 from studio.config import StudioConfig, load_camera_moves, load_models
 from studio.errors import Cancelled, InputError, StudioError
 from studio.evals.posters import write_poster
@@ -32,7 +32,6 @@ from studio.queue.leftovers import remove_leftovers
 from studio.queue.locks import FileLock
 from studio.queue.log import start_log
 from studio.queue.supervisor import Supervisor
-from studio.queue.worker import WORKER
 from studio.units import GB
 
 POLL_SECONDS = 1.0  # between two looks at the queue
@@ -45,13 +44,16 @@ def run(options: argparse.Namespace) -> int:
     config, folder = studio_config(options), options.to.resolve()
     if not options.no_scores and importlib.util.find_spec("cv2") is None:
         raise InputError("scores_missing")
-    tasks = _tasks(options, config)
+    if vars(options).get("quantize"):
+        raise InputError("evaluate_quantize", value=options.quantize)
+    devices = worker_devices(engine_options(options).device)
+    tasks = _tasks(options, config, devices[0].device)
     with _held(folder), stopping(STOPPING) as stop:
         start_log(folder / QUEUES, "evaluate")
         evaluation = Evaluation(folder, tasks, config.image_limit_megapixels)
         evaluation.fill()
         scorer = Scorer(evaluation, options.no_scores)
-        _make(evaluation, options, config.output_dir / CACHE_FOLDER, scorer, stop.is_set)
+        Workers(options, config, devices).make(evaluation, scorer, stop.is_set)
         if not stop.is_set():
             scorer.finish(stop.is_set)
         rows = scorer.rows()
@@ -69,16 +71,15 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _tasks(options: argparse.Namespace, config: StudioConfig) -> list[Task]:
+def _tasks(options: argparse.Namespace, config: StudioConfig, device: str) -> list[Task]:
     """Everything to be made, checked before anything is written. Raises InputError."""
     models = load_models()
     recipes = choose(options.recipe, load_recipes(models, options.recipes))
     cases = select(read_suite(options.prompts), options.limit, options.shuffle)
     tasks = make_tasks(cases, recipes, options.seeds, models, load_camera_moves())
-    needed = {(task.recipe.model, task.recipe.weights): task for task in tasks}
-    for (model, weights), task in needed.items():
-        asked = replace(engine_options(options), weights=WeightMode(weights))
-        usable_folders(models[model], task.picture is not None, config, asked)
+    for model, weights, has_image in {(t.recipe.model, t.recipe.weights, t.picture is not None) for t in tasks}:
+        asked = replace(engine_options(options), weights=WeightMode(weights), device=device)
+        usable_folders(models[model], has_image, config, asked)
     return tasks
 
 
@@ -94,26 +95,32 @@ def _held(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _make(
-    evaluation: Evaluation, options: argparse.Namespace, cache: Path, scorer: "Scorer", stopped: Callable[[], bool]
-) -> None:
-    """Run a worker for one kind of weights after the other, until every task has ended or this one is stopped."""
-    while not stopped() and (weights := evaluation.weights_left()) is not None:
-        queue = evaluation.queues[weights]
-        results = evaluation.folder / CLIPS
-        command = worker_command(
-            options, queue.folder, quantize=None if weights == "none" else weights, results=results
-        )
-        clean = partial(remove_leftovers, queue, results, cache)
-        supervisor = Supervisor(queue, {WORKER: command}, purpose=PURPOSE, clean=clean)
-        teller = Teller(evaluation)
-        supervisor.start()
-        try:
-            while not stopped() and evaluation.weights_left() == weights:
-                _watch(evaluation, supervisor, scorer, teller)
-            teller.look()
-        finally:
-            supervisor.stop()
+class Workers:
+    """The workers of one command: one on each device, for one kind of weights at a time."""
+
+    def __init__(self, options: argparse.Namespace, config: StudioConfig, devices: Sequence[WorkerDevice]) -> None:
+        self._options, self._devices = options, devices
+        self._config = replace(config, ram_gb=ram_share_gb(config, len(devices))) if len(devices) > 1 else config
+
+    def make(self, evaluation: Evaluation, scorer: "Scorer", stopped: Callable[[], bool]) -> None:
+        """Run until every task has ended or the command is stopped. Raises StudioError where a worker cannot start."""
+        teller = Teller(evaluation, len(self._devices))
+        while not stopped() and (weights := evaluation.weights_left()) is not None:
+            supervisor = self._supervisor(evaluation, weights)
+            supervisor.start()
+            try:
+                while not stopped() and evaluation.weights_left() == weights:
+                    _watch(evaluation, supervisor, scorer, teller)
+                teller.look()
+            finally:
+                supervisor.stop()
+
+    def _supervisor(self, evaluation: Evaluation, weights: str) -> Supervisor:
+        queue, results = evaluation.queues[weights], evaluation.folder / CLIPS
+        flags: dict[str, object] = {"quantize": None if weights == "none" else weights, "results": results}
+        commands = worker_commands(self._options, queue.folder, self._devices, self._config, **flags)
+        clean = partial(remove_leftovers, queue, results, self._config.output_dir / CACHE_FOLDER)
+        return Supervisor(queue, commands, purpose=PURPOSE, clean=clean)
 
 
 def _watch(evaluation: Evaluation, supervisor: Supervisor, scorer: "Scorer", teller: "Teller") -> None:
@@ -130,8 +137,8 @@ def _watch(evaluation: Evaluation, supervisor: Supervisor, scorer: "Scorer", tel
 class Teller:
     """Says on stderr how far it is whenever that changes, and what running jobs have to say, each once."""
 
-    def __init__(self, evaluation: Evaluation) -> None:
-        self._evaluation = evaluation
+    def __init__(self, evaluation: Evaluation, workers: int) -> None:
+        self._evaluation, self._workers = evaluation, workers
         self._told: tuple[int, int] | None = None
         self._notices: set[tuple[str, str]] = set()
 
@@ -145,15 +152,15 @@ class Teller:
         state = self._evaluation.state()
         if (state.made, state.failed) != self._told:
             self._told = state.made, state.failed
-            tell(_progress(state, self._evaluation.folder))
+            tell(_progress(state, self._evaluation.folder, self._workers))
 
 
-def _progress(state: State, folder: Path) -> str:
+def _progress(state: State, folder: Path, workers: int) -> str:
     """How far it is, the time and disk that it still needs, the disk that there is."""
     total = state.made + state.failed + state.waiting
     left = ""
     if state.waiting and state.seconds_left is not None and state.bytes_left is not None:
-        left = f"; about {minutes(state.seconds_left)} and {_size(state.bytes_left)} to go"
+        left = f"; about {minutes(state.seconds_left / workers)} and {_size(state.bytes_left)} to go"
     failed = f", {state.failed} failed" if state.failed else ""
     free = shutil.disk_usage(folder).free / GB
     return f"{state.made} of {total} clips made{failed}{left}; {free:.1f} GB free"

@@ -14,6 +14,7 @@ WORK_SIDE = 256  # the size to which VBench's flow thresholds refer
 TOP_SHARE = 0.05  # of a frame's pixels: those that move most
 OCCLUDED, OCCLUDED_PX = 0.01, 0.5  # forward and backward flow disagree: Sundaram, Brox, Keutzer, ECCV 2010, eq. 5
 UNLIKE = 30.0  # grey levels between two pixels that are not the same thing
+GRID = 16  # blocks along each side
 EDGE = 2  # pixels at the frame's edge, for which there is no neighbour to compare with
 
 
@@ -24,13 +25,15 @@ class Pair:
     flow: mean length of the flow, top_flow: of the TOP_SHARE longest, both in short sides. residual: mean absolute
     difference to the next frame brought back along the flow, where both see the same, in grey levels; nan where
     hardly anything is seen in both. explained: the share of pixels that are, with less than UNLIKE levels between
-    where a change of brightness of the whole frame is left out.
+    where a change of brightness of the whole frame is left out. change: mean absolute difference of GRID x GRID block
+    averages, in grey levels: what is there, not where its details are.
     """
 
     flow: float
     top_flow: float
     residual: float
     explained: float
+    change: float
 
 
 def working_frames(frames: np.ndarray) -> Iterator[np.ndarray]:
@@ -106,7 +109,12 @@ def _pair(before: np.ndarray, after: np.ndarray, estimator: cv2.DISOpticalFlow) 
         top_flow=_top(length) / WORK_SIDE,
         residual=float(difference[seen].mean()) if seen.mean() > 0.02 else float("nan"),
         explained=float((seen & (np.abs(change - np.median(change)).mean(-1) < UNLIKE)).mean()),
+        change=float(np.abs(_blocks(after) - _blocks(before)).mean()),
     )
+
+
+def _blocks(frame: np.ndarray) -> np.ndarray:
+    return cv2.resize(frame, (GRID, GRID), interpolation=cv2.INTER_AREA).astype(np.float32)
 
 
 def _top(lengths: np.ndarray) -> float:

@@ -145,8 +145,8 @@ SCORES: tuple[Score, ...] = (
         "number",
         -1,
         (
-            "pairs of which flow explains under 35 %, and 30 points more beside",
-            "光流可解释不足 35%、而相邻帧对高出 30 点的帧对数",
+            "pairs of which flow explains under 35 %, 30 points more beside, and blocks change by 10 levels",
+            "光流可解释不足 35%、相邻帧对高出 30 点、且块均值变化超过 10 级的帧对数",
         ),
         "this program; chosen on tests/evals/warps.py",
     ),

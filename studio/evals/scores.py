@@ -12,7 +12,7 @@ from studio.evals.score_list import Measured
 from studio.evals.scores_camera import SEEN_AS, Camera, read_camera
 from studio.evals.scores_text import TextReader, text_match
 
-VERSION = 1  # of the formulas: scores of another version are measured again
+VERSION = 2  # of the formulas: scores of another version are measured again
 
 
 @dataclass(frozen=True)

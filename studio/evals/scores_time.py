@@ -8,6 +8,7 @@ import numpy as np
 from studio.evals.pairs import Pair, working_frames
 
 CUT, CUT_BELOW_NEIGHBOURS = 0.35, 0.3  # share explained in a cut's pair at most, and by how much less than beside it
+CUT_LEVELS = 10.0  # by which block averages change in a cut at least: flow is unsure where there is little to follow
 BLOCK = 8  # pixels at the working size
 STILL_LEVELS = 2.0  # grey levels by which no block of a still pair changes; the codec alone changes up to 1
 
@@ -34,14 +35,15 @@ def flicker_compensated(pairs: Sequence[Pair], cuts: Sequence[int] = ()) -> floa
 def find_cuts(pairs: Sequence[Pair]) -> list[int]:
     """Pairs t, between frames t and t + 1, where another shot begins.
 
-    There flow explains almost nothing, and beside it it does: so fast motion is no cut, nor is a flash, which has two
-    such pairs.
+    There flow explains almost nothing, and beside it it does, and another picture is seen: so fast motion is no cut,
+    nor is a flash, which has two such pairs, nor a blurred picture that trembles.
     """
     explained = [pair.explained for pair in pairs]
     found = []
     for at, share in enumerate(explained):
         beside = explained[max(at - 1, 0) : at] + explained[at + 1 : at + 2]
-        if beside and share < CUT and min(beside) - share > CUT_BELOW_NEIGHBOURS:
+        alone = bool(beside) and min(beside) - share > CUT_BELOW_NEIGHBOURS
+        if alone and share < CUT and pairs[at].change > CUT_LEVELS:
             found.append(at)
     return found
 

@@ -73,7 +73,11 @@ def test_cuts_are_found_where_they_are_alone() -> None:
     assert find_cuts(compare_pairs(np.concatenate([first[:5], second[:5]]))) == [4]
     flashed = first.copy()
     flashed[4] = 255
-    for clip in (first, flashed, seen(Take(yaw=0.9))):
+    soft = cv2.GaussianBlur(first[0], (0, 0), 12).astype(float)
+    stain = cv2.GaussianBlur(np.random.default_rng(0).normal(0, 25, soft.shape), (0, 0), 3)
+    blurred = np.stack([soft + stain * (t > 3) for t in range(9)]).clip(0, 255).astype(np.uint8)
+    assert compare_pairs(blurred)[3].explained < 0.35  # there is little that flow could follow
+    for clip in (first, flashed, seen(Take(yaw=0.9)), blurred):
         assert find_cuts(compare_pairs(clip)) == []
 
 

@@ -26,7 +26,7 @@ EVALS_MESSAGES: dict[str, tuple[str, str]] = {
         "评分需要 OpenCV：pip install opencv-python-headless；或用 --no-scores 只生成视频。",
     ),
     "evaluate_quantize": (
-        "--quantize {value} is part of a recipe here: give one with weights: {value}, in configs/recipes.yaml or with --recipes FILE.",
+        "Here --quantize {value} is part of a recipe: give one with weights: {value}, of configs/recipes.yaml or of --recipes FILE.",
         "此处 --quantize {value} 属于配方：请使用含 weights: {value} 的配方（configs/recipes.yaml 或 --recipes FILE）。",
     ),
     "evaluation_busy": (

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.checkpoint import load_transformer
-from models.transformer import Block
+from models.transformer import Block, Hidden
 from models.vae import VAE, VAEParams
 from studio.commands.cli import main
 from studio.config import ROOT, load_models, load_studio
@@ -43,12 +43,12 @@ def built_in(shared_parts: Path, outputs: Path) -> Path:
 
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[Block]:
-    """Every run of a transformer block from here on."""
+    """Every run of a transformer block from here on, once for each condition that it computes."""
     ran, forward = [], Block.forward
 
-    def counted(block: Block, *given: object) -> object:
-        ran.append(block)
-        return forward(block, *given)
+    def counted(block: Block, *hiddens: Hidden, **named: object) -> None:
+        ran.extend([block] * len(hiddens))
+        forward(block, *hiddens, **named)
 
     monkeypatch.setattr(Block, "forward", counted)
     return ran

@@ -1,0 +1,66 @@
+"""`evaluate` in processes of their own, with a tiny model: killed twice, it makes every clip once."""
+
+import json
+import shutil
+from pathlib import Path
+
+import psutil
+import pytest
+
+from studio.evals.results import read_run
+from studio.pipeline.engine import CACHE_FOLDER
+from studio.queue.jobs import JobQueue
+from tests.commands.real_studio import Studio, until
+
+SECONDS = 600.0  # what a crowded machine may need
+RECIPES = """
+short: {model: step-video-t2v, infer_steps: 12, num_frames: 17, height: 64, width: 64}
+shorter: {model: step-video-t2v, infer_steps: 6, num_frames: 17, height: 64, width: 64}
+"""
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_after_two_kills_and_ends_with_its_report(
+    model_dir: Path, measured: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("cv2", reason="needs the extra `evaluate`: opencv-python-headless")
+    (tmp_path / "prompts.txt").write_text("# one\nA red ball\n# two\n一只白色的猫\n", encoding="utf-8")
+    (tmp_path / "recipes.yaml").write_text(RECIPES, encoding="utf-8")
+    studio, folder = Studio(model_dir, tmp_path / "outputs"), tmp_path / "run"
+    shutil.copytree(measured, studio.folder / CACHE_FOLDER)
+    words = ("evaluate", tmp_path / "prompts.txt", "--recipe", "short,shorter", "--recipes", tmp_path / "recipes.yaml")
+    asked = (*words, "--to", folder)
+
+    def finished(count: int) -> bool:
+        path = folder / ".queues" / "none"
+        return (path / "queue.sqlite").exists() and len(list((folder / "clips").glob("*.mp4"))) >= count
+
+    for count in (1, 2):  # first the command alone, whose worker then ends by itself; then both at once
+        process = studio.run(*asked)
+        until(lambda count=count, process=process: finished(count) or process.poll() is not None, SECONDS)
+        workers = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.wait()
+        for worker in workers if count == 2 else ():
+            worker.kill()
+    process = studio.run(*asked)
+    said, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, said
+
+    jobs = JobQueue(folder / ".queues" / "none").list()
+    assert len(jobs) == 4 and {job.state for job in jobs} == {"finished"} and max(job.attempts for job in jobs) > 1
+    run = read_run(folder)
+    assert [(row.recipe, row.category, row.settings["seed"]) for row in run.rows] == [
+        ("short", "one", 1001), ("shorter", "one", 1001), ("short", "two", 1002), ("shorter", "two", 1002),
+    ]  # fmt: skip
+    assert all((folder / row.clip).is_file() and (folder / row.poster).is_file() for row in run.rows)
+    assert all(row.scores["flicker_vbench"] > 0.5 for row in run.rows)
+    assert len(list((folder / "clips").glob("*.mp4"))) == 4 and not list((folder / "clips").glob("*.tmp"))
+    assert (folder / "index.html").is_file()
+    again = studio.run(*asked)
+    assert again.wait(SECONDS) == 0 and max(
+        job.attempts for job in JobQueue(folder / ".queues" / "none").list()
+    ) == max(job.attempts for job in jobs)
+
+    seen = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    assert list(seen["recipes"]) == ["short", "shorter"]

@@ -23,11 +23,13 @@ def rain(seconds: float, random: Random) -> Array:
     """A hiss of far drops with near ones in front."""
     count = samples(seconds)
     track = band(noise(count, random, 0.5), 800, 10_000) * wander(count, random, 0.7, 0.8, 1.0)
-    drops = np.zeros(count)
-    for at in times(seconds, 90, random):
+    drops, kinds = np.zeros(count), []
+    for _ in range(48):
         length = random.uniform(0.006, 0.02)
         near = band(random.standard_normal(samples(length)), *random.uniform((1500, 5000), (3000, 9000)))
-        add(drops, at, near * decay(length, 0.0005)[: len(near)] * random.exponential(0.8))
+        kinds.append(near * decay(length, 0.0005)[: len(near)])
+    for at in times(seconds, 90, random):
+        add(drops, at, kinds[random.integers(len(kinds))] * random.exponential(0.8))
     return track + 1.2 * drops
 
 

@@ -15,7 +15,7 @@ from studio.video_writer import find_ffmpeg
 # What may be opened; a playlist or a script of ffmpeg's would read other files of this machine.
 FORMATS = "wav,w64,aiff,mp3,flac,mov,mp4,m4a,3gp,3g2,mj2,ogg,aac,matroska,webm"
 FILE_LIMIT = 512 * 2**20  # bytes of a sound file
-SECONDS_LIMIT = 120  # of one call of ffmpeg
+SECONDS_LIMIT = 600  # of one call of ffmpeg: ten minutes of sound on a slow, crowded CPU
 PCM = ["-f", "f32le", "-ar", str(RATE), "-ac", "2"]
 SILENT = -70.0  # LUFS: ebur128's gate; what is below counts as silence
 

@@ -1,14 +1,14 @@
-"""The whole program with two workers on one queue, as on a machine with two GPUs: here they share the CPU."""
+"""The whole program, asked over its API, with two workers on one queue as on a machine with two GPUs: here they share
+the CPU."""
 
 from pathlib import Path
 
+import httpx
 import numpy as np
 import psutil
 import pytest
 
-from studio.config import load_models
 from studio.queue.job import JobState
-from studio.settings import GenerationSettings
 from tests.commands.real_studio import Studio, ended, frames_of, reached, until
 
 DEVICES = ("cpu:0", "cpu:1")
@@ -21,8 +21,10 @@ def test_one_of_two_workers_dies_alone_and_its_video_is_the_others_in_the_end(tm
     try:
         logs = [studio.folder / ".queue" / f"worker-{name.replace(':', '-')}.log" for name in DEVICES]
         until(lambda: all(log.exists() for log in logs))
-        asked = GenerationSettings("nano", "a red circle moves to the left", infer_steps=16, num_frames=17, seed=5)
-        jobs = [studio.queue.submit(asked.resolve(load_models()["nano"])) for _ in range(2)]
+        api = httpx.Client(base_url=f"{studio.url}/v1/videos", timeout=60)
+        asked = {"prompt": "a red circle moves to the left", "infer_steps": 16, "num_frames": 17, "seed": 5}
+        ids = [api.post("", json=asked).json()["id"] for _ in range(2)]
+        jobs = [studio.queue.get(id.removeprefix("video_")) for id in ids]
         first, second = (reached(studio, job, 1) for job in jobs)
         assert {first.worker, second.worker} == set(DEVICES), "both at once"
         workers = {words[words.index("--name") + 1]: process for process in psutil.Process(studio._page.pid).children()
@@ -34,8 +36,10 @@ def test_one_of_two_workers_dies_alone_and_its_video_is_the_others_in_the_end(tm
         assert ended(studio, first, JobState.FAILED).error.code == "worker_killed"
         whole = ended(studio, second, JobState.FINISHED)
         assert whole.attempts == 1 and workers[second.worker].is_running()
-        assert studio.queue.resume(first.id)
+        assert api.post(f"/{ids[0]}/resume").status_code == 200
+        assert '"status": "completed"' in api.get(f"/{ids[0]}/events").text
         again = ended(studio, first, JobState.FINISHED)
         assert again.attempts == 2 and np.array_equal(frames_of(again), frames_of(whole))
+        assert api.get(f"/{ids[0]}/content").content == Path(again.result.path).read_bytes()
     finally:
         assert studio.close() == 0

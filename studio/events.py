@@ -64,3 +64,6 @@ class Failed:
 
 
 Event = PhaseStarted | Progress | Preview | Notice | Finished | Failed
+EVENTS: dict[str, type[Event]] = {
+    kind.__name__: kind for kind in (PhaseStarted, Progress, Preview, Notice, Finished, Failed)
+}

@@ -39,12 +39,13 @@ ROOMS = {
     "studio.pipeline": ("pipeline", ("checkpoints", *MEMORY)),
     "studio.audio": ("audio", ("shared",)),
     "studio.queue": ("queue", ("shared",)),
+    "studio.queue.executor": ("executor", ("queue", "shared")),
     "studio.service": ("service", ("queue", "shared")),
     "studio.evals": ("evals", ("service", "queue", "shared")),
     "studio.ui": ("ui", ("service", "queue", "shared")),
     "studio.api": ("api", ("service", "queue", "shared")),
     "studio.nano": ("nano", PIPELINE),
-    "studio.commands": ("commands", ("ui", "api", "evals", "service", "queue", "nano", "audio", *PIPELINE)),
+    "studio.commands": ("commands", ("executor", "ui", "api", "evals", "service", "queue", "nano", "audio", *PIPELINE)),
     "studio.__main__": ("app", ("commands",)),
     "app": ("app", ("commands",)),
 }
@@ -57,6 +58,7 @@ PACKAGE_ROOMS = {
     "starlette": SERVING,
     "fastapi": SERVING,
     "uvicorn": {"ui"},
+    "ray": {"executor"},
     "cv2": {"evals"},
     "rapidocr": {"evals"},
 }

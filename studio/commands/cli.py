@@ -128,8 +128,18 @@ def build_parser() -> argparse.ArgumentParser:
     _sound_flags(commands.add_parser("sound", help="add sound to a finished video, change it, or take it away"))
 
     _evaluate_flags(commands, machine)
+    _cluster_flags(commands.add_parser("cluster", help="videos on several machines, with Ray"), machine)
     _worker_flags(commands.add_parser("worker", parents=[machine]))
     return parser
+
+
+def _cluster_flags(parser: argparse.ArgumentParser, machine: argparse.ArgumentParser) -> None:
+    """`cluster start` and `cluster join ADDRESS`."""
+    actions = parser.add_subparsers(dest="action", metavar="action", required=True)
+    start = actions.add_parser("start", help="make this machine the head", parents=[machine])
+    start.add_argument("--port", type=port, default=6379, help="on which the others join (default 6379)")
+    join = actions.add_parser("join", help="let this machine's cards make videos for a head", parents=[machine])
+    join.add_argument("address", help="HOST:PORT of the head")
 
 
 def _worker_flags(parser: argparse.ArgumentParser) -> None:
@@ -137,6 +147,7 @@ def _worker_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--queue", type=Path, required=True)
     parser.add_argument("--results", type=Path)  # where videos go (default: OUTPUT_DIR)
     parser.add_argument("--name", default=argparse.SUPPRESS)  # of one of several
+    parser.add_argument("--cluster", default=argparse.SUPPRESS)  # address of a Ray cluster whose cards make the videos
 
 
 def _queue_flags(parser: argparse.ArgumentParser) -> None:
@@ -218,6 +229,7 @@ def _page_flags(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="another name under which the page is reached, https://NAME behind a TLS proxy; may be repeated",
     )
+    group.add_argument("--cluster", metavar="HOST:PORT", help="videos are made by the cards of this Ray cluster")
     group.add_argument("--inbrowser", action="store_true", help="open the browser")
 
 

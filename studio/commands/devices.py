@@ -15,6 +15,7 @@ from studio.queue.worker import WORKER
 from studio.units import GB
 
 EVERY = "all"  # GPUs of this machine
+CLUSTER = "cluster"  # the name of the worker that has jobs made by the machines of a cluster
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ def worker_commands(
     options: argparse.Namespace, queue: Path, devices: Sequence[WorkerDevice], config: StudioConfig, **others: object
 ) -> dict[str, list[str]]:
     """Name -> command line of each worker. config.ram_gb: of each where several. others: as worker_command has them."""
+    if address := vars(options).get("cluster"):
+        return {CLUSTER: worker_command(options, queue, name=CLUSTER, cluster=address, **others)}
     if len(devices) == 1:
         return {devices[0].name: worker_command(options, queue, **others)}
     threads = cpu_threads(devices)

@@ -34,14 +34,18 @@ def run(options: argparse.Namespace) -> int:
     stop.listen()
     queue = JobQueue(options.queue, limit_megapixels=config.image_limit_megapixels)
     results = options.results or config.output_dir
-    runner = _VideoRunner(config, engine_options(options), stop, Trash(queue), results)
+    if vars(options).get("cluster"):
+        from studio.commands.cluster import work_cluster
+
+        return work_cluster(options.queue, results, options, name, stop)
+    runner = VideoRunner(config, engine_options(options), stop, Trash(queue), results)
     purpose = "evaluate's worker" if options.results else "the page's worker"
     lock = DeviceLock(runtime_folder(), str(runner.device) if name == WORKER else name, purpose)
     code = work(queue, runner, stop=stop, device=lock, name=name)
     return FRESH_PROCESS if runner.leaves else code
 
 
-class _VideoRunner:
+class VideoRunner:
     """Makes videos. The opened model is kept from job to job while the same one is asked for.
 
     results: the folder of the videos. leaves: the process is to end, and a fresh one to wait for jobs: what a CUDA

@@ -305,8 +305,9 @@ class JobQueue:
 
     def interrupt_running(self, worker: str | None = None) -> Ids:
         """Mark what runs (of this worker; None: of all) as interrupted, for when it is surely gone. Returns the ids."""
-        fits = "state = 'running' AND worker = coalesce(?, worker)"
-        return [row["id"] for row in self.turn(INTERRUPT, fits, self.clock.now(), worker)]
+        fits = "state = 'running' AND substr(worker || '/', 1, length(?)) = ?"
+        prefix = "" if worker is None else f"{worker}/"
+        return [row["id"] for row in self.turn(INTERRUPT, fits, self.clock.now(), prefix, prefix)]
 
     def close(self) -> None:
         """Close this thread's connection."""

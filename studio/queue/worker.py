@@ -21,7 +21,6 @@ from studio.messages import message
 from studio.queue.clock import CLOCK, Clock
 from studio.queue.job import STOPS, Job, JobState, Request
 from studio.queue.jobs import JobQueue
-from studio.queue.locks import DeviceLock
 from studio.queue.log import job_in_log
 
 FRESH_PROCESS = 75  # exit code (EX_TEMPFAIL): all is written down, a new process should take over
@@ -70,6 +69,25 @@ class Orders(Protocol):
         ...
 
 
+class Device(Protocol):
+    """What a worker computes on, as DeviceLock; held: whether it is this worker's now."""
+
+    @property
+    def held(self) -> bool: ...
+
+    def acquire(self) -> bool:
+        """Try once to have it."""
+        ...
+
+    def wait(self, on_wait: Callable[[str], None] | None = None, cancelled: Callable[[], bool] = ...) -> None:
+        """Have it, however long that takes. Raises Cancelled."""
+        ...
+
+    def release(self) -> None:
+        """Give it up; nothing happens where it is not held."""
+        ...
+
+
 class Stop:
     """Whether this process was asked to end. A plain flag: an Event may deadlock when set by a signal handler.
 
@@ -101,7 +119,7 @@ def work(
     runner: Runner,
     *,
     stop: Stop,
-    device: DeviceLock | None = None,
+    device: Device | None = None,
     idle_seconds: float = 30.0,
     clock: Clock = CLOCK,
     name: str = WORKER,
@@ -116,7 +134,7 @@ def work(
     """
     last, busy = clock.monotonic(), False
     while not stop.asked:
-        job = _claim(queue, clock, name, None if busy or name == WORKER else device)
+        job = _claim(queue, clock, name, None if name == WORKER else device)
         if job is not None:
             busy, attempt = True, _Attempt(queue, job, stop, device, clock)
             with job_in_log(job.id):
@@ -128,7 +146,7 @@ def work(
         if busy and clock.monotonic() - last >= idle_seconds:
             _release(runner, device)
             busy = False
-        elif not busy and isinstance(error := _outcome(runner.idle), Exception):
+        elif not busy and isinstance(error := caught(runner.idle), Exception):
             _log.warning("while idle: %s", error, exc_info=error)
         clock.sleep(POLL_SECONDS)
     if busy:
@@ -136,19 +154,25 @@ def work(
     return 0
 
 
-def _claim(queue: JobQueue, clock: Clock, name: str, device: DeviceLock | None) -> Job | None:
+def _claim(queue: JobQueue, clock: Clock, name: str, device: Device | None) -> Job | None:
     """Take a job; with a device, only where that is free: another worker may begin what this one could not."""
+    held = device is not None and device.held
     try:
-        if device is not None and not (queue.count([JobState.QUEUED]) and device.acquire()):
+        if device is not None and not held and not (queue.count([JobState.QUEUED]) and device.acquire()):
             return None
         job = queue.claim(name)
     except StudioError as error:  # a full disk: the jobs wait until there is space again
         _log.warning("no job can be taken: %s", error)
         clock.sleep(RETRY_SECONDS)
         job = None
-    if job is None and device is not None:
+    if job is None and device is not None and not held:
         device.release()
     return job
+
+
+def is_of(worker: str, name: str) -> bool:
+    """Whether a job's worker belongs to the process of that name: it itself, or "name/card" of a cluster."""
+    return worker == name or worker.startswith(f"{name}/")
 
 
 def worker_file(name: str) -> str:
@@ -156,13 +180,13 @@ def worker_file(name: str) -> str:
     return "worker" if name == WORKER else f"worker-{re.sub(r'[^a-z0-9]+', '-', name.lower())}"
 
 
-def _release(runner: Runner, device: DeviceLock | None) -> None:
+def _release(runner: Runner, device: Device | None) -> None:
     runner.release()
     if device is not None:
         device.release()
 
 
-def _outcome(call: Callable[[], T]) -> T | Exception:
+def caught(call: Callable[[], T]) -> T | Exception:
     """What `call` returns or raises: the one boundary at which any error of a job is caught."""
     try:
         return call()
@@ -173,7 +197,7 @@ def _outcome(call: Callable[[], T]) -> T | Exception:
 class _Attempt:
     """One run of one job."""
 
-    def __init__(self, queue: JobQueue, job: Job, stop: Stop, device: DeviceLock | None, clock: Clock) -> None:
+    def __init__(self, queue: JobQueue, job: Job, stop: Stop, device: Device | None, clock: Clock) -> None:
         self._queue, self._job, self._stop, self._device, self._clock = queue, job, stop, device, clock
         self.asked, self._read_at = Request.NONE, -ASKED_SECONDS
 
@@ -181,7 +205,7 @@ class _Attempt:
         """Run the job and write down how it ended; False when this process should not go on."""
         job = self._job
         _log.info("attempt %d: %s", job.attempts, job.settings.model)
-        outcome = _outcome(lambda: self._run(runner))
+        outcome = caught(lambda: self._run(runner))
         match outcome:
             case Finished():
                 ended = self._end(JobState.FINISHED, result=outcome)
@@ -211,7 +235,7 @@ class _Attempt:
         return self._look() in (Request.FINISH, Request.DECODE)
 
     def _after(self, runner: Runner, result: Finished) -> bool:
-        error = _outcome(lambda: runner.after(self._job, result))
+        error = caught(lambda: runner.after(self._job, result))
         if error is not None:
             _log.error("after the job: %s", error, exc_info=error)
         return error is None or isinstance(error, StudioError | OSError)

@@ -15,7 +15,7 @@ from studio.messages import message
 from studio.queue.clock import Clock
 from studio.queue.job import JobState
 from studio.queue.jobs import JobQueue
-from studio.queue.worker import FRESH_PROCESS, worker_file
+from studio.queue.worker import FRESH_PROCESS, is_of, worker_file
 from studio.units import GB
 
 POLL_SECONDS = 0.1
@@ -112,7 +112,7 @@ class WorkerProcess:
             try:
                 if reason is None:
                     return len(self._queue.interrupt_running(self.name))
-                running = [job for job in self._queue.list([JobState.RUNNING]) if job.worker == self.name]
+                running = [job for job in self._queue.list([JobState.RUNNING]) if is_of(job.worker, self.name)]
                 return sum(self._queue.finish(job.id, JobState.FAILED, error=reason) for job in running)
             except StudioError as error:
                 _log.error("the end of the worker cannot be written yet: %s", error)

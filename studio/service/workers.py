@@ -6,6 +6,7 @@ from studio.events import Failed
 from studio.queue.job import Job, JobState
 from studio.queue.jobs import JobQueue
 from studio.queue.supervisor import Supervisor
+from studio.queue.worker import is_of
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,12 @@ class WorkerView:
 
 
 def worker_views(queue: JobQueue, supervisor: Supervisor) -> list[WorkerView]:
-    """Every worker, in the order of the command line."""
-    running = {job.worker: job for job in queue.list([JobState.RUNNING])}
-    return [WorkerView(one.name, one.pid, running.get(one.name), one.trouble) for one in supervisor.workers]
+    """Every worker, in the order of the command line, and the cards of a cluster that make something."""
+    running, views = queue.list([JobState.RUNNING]), list[WorkerView]()
+    for one in supervisor.workers:
+        views.append(
+            WorkerView(one.name, one.pid, next((job for job in running if job.worker == one.name), None), one.trouble)
+        )
+        cards = [job for job in running if is_of(job.worker, one.name) and job.worker != one.name]
+        views += [WorkerView(job.worker, one.pid, job, None) for job in reversed(cards)]
+    return views

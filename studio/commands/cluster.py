@@ -1,0 +1,93 @@
+"""`cluster start | join ADDRESS`: makes this machine the head of a Ray cluster, or adds its cards to one.
+
+Whoever has a cluster's token runs anything on its machines: nothing starts without one.
+"""
+
+import argparse
+import json
+import os
+import secrets
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from studio import PROGRAM
+from studio.commands.worker_process import FLAGS
+from studio.config import ROOT
+from studio.errors import InputError, StudioError
+from studio.queue.worker import Stop
+
+FLAGS_VARIABLE = "STEP_VIDEO_STUDIO_FLAGS"  # the flags about its machine with which a node joined, as json
+TOKEN_VARIABLE = "RAY_AUTH_TOKEN_PATH"
+TOKEN_FILE = Path("~/.ray/auth_token")
+START_SECONDS = 120
+
+
+def run(options: argparse.Namespace) -> int:
+    """Start or join, in the background. Raises StudioError where Ray does not start."""
+    if find_spec("ray") is None:
+        raise InputError("ray_missing")
+    if options.action == "start":
+        new = not token_path().is_file()
+        if new:
+            token_path().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            token_path().touch(mode=0o600)
+            token_path().write_text(secrets.token_hex(32))
+        _ray("start", "--head", f"--port={options.port}", "--include-dashboard=false", options=options)
+        print(
+            f"The head listens on port {options.port} of every network of this machine, Ray's workers on further ones."
+        )
+        print(f"The token lies in {token_path()}. On every other machine, with this token there:")
+        print(f"  {PROGRAM} cluster join THIS_MACHINE:{options.port}")
+        print(f"Then, here:\n  {PROGRAM} --cluster 127.0.0.1:{options.port}")
+        return 0
+    if not token_path().is_file():
+        raise InputError("cluster_token", file=str(token_path()))
+    _ray("start", f"--address={options.address}", options=options)
+    print(f"This machine's cards make videos for {options.address}.")
+    return 0
+
+
+def token_path() -> Path:
+    """Where the cluster's token lies on this machine."""
+    return Path(os.environ.get(TOKEN_VARIABLE) or TOKEN_FILE).expanduser()
+
+
+def environment(options: argparse.Namespace) -> dict[str, str]:
+    """What Ray's processes of this machine are given: the token, this program, the flags about the machine."""
+    given = {name: vars(options).get(name) for name in FLAGS}
+    words = [
+        word for name, value in given.items() if value is not None for word in (f"--{name.replace('_', '-')}", value)
+    ]
+    paths = os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH")) if part)
+    token = {"RAY_AUTH_MODE": "token", TOKEN_VARIABLE: str(token_path())}
+    return token | {FLAGS_VARIABLE: json.dumps([str(word) for word in words]), "PYTHONPATH": paths,
+                    "RAY_USAGE_STATS_ENABLED": "0"}  # fmt: skip
+
+
+def work_cluster(queue_folder: Path, results: Path, options: argparse.Namespace, name: str, stop: Stop) -> int:
+    """Work the queue on the cards of a cluster until `stop.asked`; returns the exit code."""
+    if find_spec("ray") is None:
+        raise InputError("ray_missing")
+    if not token_path().is_file():
+        raise InputError("cluster_token", file=str(token_path()))
+    os.environ.update(environment(options))  # before Ray is imported, which reads it
+    from studio.commands.cluster_worker import ClusterWorker, about
+    from studio.queue.executor import Cluster, connect
+    from studio.queue.jobs import JobQueue
+
+    connect(options.cluster)
+    Cluster(JobQueue(queue_folder), results, ClusterWorker, about(options), name).keep(stop)
+    return 0
+
+
+def _ray(*words: str, options: argparse.Namespace) -> None:
+    program = Path(sys.executable).with_name("ray")
+    command = [str(program), *words, "--disable-usage-stats"]
+    done = subprocess.run(
+        command, env=os.environ | environment(options), capture_output=True, text=True, timeout=START_SECONDS
+    )
+    if done.returncode:
+        said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        raise StudioError("cluster_failed", reason=said[-1] if said else f"code {done.returncode}")

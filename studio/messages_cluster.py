@@ -1,0 +1,29 @@
+"""Sentences about several machines, in both languages; messages.py has all others."""
+
+# code: (English, Chinese); see messages.MESSAGES.
+CLUSTER_MESSAGES: dict[str, tuple[str, str]] = {
+    "ray_missing": (
+        'Ray is not installed, which videos on several machines need: pip install ".[cluster]".',
+        '未安装多机所需的 Ray：pip install ".[cluster]"。',
+    ),
+    "cluster_token": (
+        "There is no token in {file}: copy the head's file there; {program} cluster start makes one on the head.",
+        "{file} 中没有令牌：请复制主节点的令牌文件；在主节点运行 {program} cluster start 会生成。",
+    ),
+    "cluster_failed": (
+        "Ray did not start ({reason}): see that the port is free and the address and the token are the head's.",
+        "Ray 未能启动（{reason}）：请确认端口空闲，且地址与令牌属于主节点。",
+    ),
+    "cluster_unreachable": (
+        "There is no cluster at {address} that takes this token ({reason}): {program} cluster start makes one.",
+        "{address} 没有接受此令牌的集群（{reason}）：可用 {program} cluster start 创建。",
+    ),
+    "node_differs": (
+        "{node} makes no videos here, since it differs in: {different}. Install the same version and models there.",
+        "{node} 不参与生成，以下内容不同：{different}。请在该机安装相同版本和模型。",
+    ),
+    "node_lost": (
+        "The video lost its machine {attempts} times, at last {node}: see that machine's log, then resume it.",
+        "视频的机器已丢失 {attempts} 次，最近为 {node}：请查看该机日志后继续。",
+    ),
+}

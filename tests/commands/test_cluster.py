@@ -1,0 +1,88 @@
+"""Videos on a real Ray cluster, two nodes on this machine: an actor is killed, a node goes, and all finish the same."""
+
+import argparse
+import secrets
+import threading
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from studio.commands.cluster import environment
+from studio.config import load_models
+from studio.media import read_video
+from studio.queue.job import Job, JobState
+from studio.queue.jobs import JobQueue
+from studio.queue.worker import Stop
+from studio.settings import GenerationSettings
+from tests.commands.real_studio import until
+
+PATIENCE = 240.0  # seconds; an actor imports PyTorch on a crowded machine
+JOBS, STEPS = 20, 8
+
+
+def machine(folder: Path) -> argparse.Namespace:
+    """The flags with which every node joins."""
+    return argparse.Namespace(output_dir=folder / "node", device="cpu", ram=2, model_dir=folder / "models")
+
+
+@pytest.fixture
+def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    if find_spec("ray") is None:  # not imported before its environment is there
+        pytest.skip('Ray is not installed (pip install "ray==2.60.0")')
+    token = tmp_path / "token"
+    token.write_text(secrets.token_hex(32))
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+    for name, value in environment(machine(tmp_path)).items():
+        monkeypatch.setenv(name, value)
+    from ray.cluster_utils import Cluster as Nodes
+
+    made = Nodes(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    made.add_node(num_cpus=1)
+    yield made
+    import ray
+
+    ray.shutdown()
+    made.shutdown()
+
+
+@pytest.mark.slow
+def test_all_jobs_finish_the_same_though_an_actor_and_a_node_die(nodes: Any, tmp_path: Path) -> None:
+    from studio.commands.cluster_worker import ClusterWorker, about
+    from studio.queue.executor import Cluster, connect
+
+    connect(nodes.address)
+    queue, stop = JobQueue(tmp_path / "queue"), Stop()
+    cluster = Cluster(queue, tmp_path / "results", ClusterWorker, about(machine(tmp_path)), "cluster")
+    thread = threading.Thread(target=cluster.keep, args=(stop,), daemon=True)
+    thread.start()
+    wanted = GenerationSettings("nano", "a red circle moves to the left", infer_steps=STEPS, num_frames=17, seed=5)
+    jobs = [queue.submit(wanted.resolve(load_models()["nano"])) for _ in range(JOBS)]
+
+    def at_work(count: int) -> list[Job]:
+        running = [job for job in queue.list([JobState.RUNNING]) if job.progress and job.progress.phase == "denoise"]
+        return running if len(running) >= count else []
+
+    first = until(lambda: at_work(2), PATIENCE)
+    assert len({job.worker for job in first}) == 2
+    actors = [process for process in psutil.process_iter() if process.name().startswith("ray::ClusterWor")]
+    actors[0].kill()
+    until(lambda: queue.count([JobState.FINISHED]) >= JOBS // 2, PATIENCE)
+    nodes.remove_node(nodes.worker_nodes.copy().pop(), allow_graceful=False)
+    until(lambda: queue.count([JobState.FINISHED]) == JOBS, PATIENCE)
+    stop.asked = True
+    thread.join()
+    made = [queue.get(id) for id in ids(jobs)]
+    assert sorted(queue.get(id).attempts for id in ids(first)) == [1, 2], "the job of the actor that died waited again"
+    assert sum(job.attempts for job in made) <= JOBS + 2 and len({job.worker for job in made}) == 2
+    frames = [read_video(Path(job.result.path)) for job in made]
+    assert all(np.array_equal(one, frames[0]) for one in frames) and frames[0].shape == (17, 64, 64, 3)
+    assert all(Path(job.result.path).parent == tmp_path / "results" for job in made)
+
+
+def ids(jobs: list[Job]) -> list[str]:
+    return [job.id for job in jobs]

@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import secrets
+import socket
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -22,6 +23,7 @@ FLAGS_VARIABLE = "STEP_VIDEO_STUDIO_FLAGS"  # the flags about its machine with w
 TOKEN_VARIABLE = "RAY_AUTH_TOKEN_PATH"
 TOKEN_FILE = Path("~/.ray/auth_token")
 START_SECONDS = 120
+CONNECT_SECONDS = 5.0
 
 
 def run(options: argparse.Namespace) -> int:
@@ -29,8 +31,8 @@ def run(options: argparse.Namespace) -> int:
     if find_spec("ray") is None:
         raise InputError("ray_missing")
     if options.action == "start":
-        new = not token_path().is_file()
-        if new:
+        _check_free(options.port)
+        if not token_path().is_file():
             token_path().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             token_path().touch(mode=0o600)
             token_path().write_text(secrets.token_hex(32))
@@ -44,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if not token_path().is_file():
         raise InputError("cluster_token", file=str(token_path()))
+    check_reachable(options.address)
     _ray("start", f"--address={options.address}", options=options)
     print(f"This machine's cards make videos for {options.address}.")
     return 0
@@ -72,6 +75,7 @@ def work_cluster(queue_folder: Path, results: Path, options: argparse.Namespace,
         raise InputError("ray_missing")
     if not token_path().is_file():
         raise InputError("cluster_token", file=str(token_path()))
+    check_reachable(options.cluster)
     os.environ.update(environment(options))  # before Ray is imported, which reads it
     from studio.commands.cluster_worker import ClusterWorker, about
     from studio.queue.executor import Cluster, connect
@@ -82,12 +86,33 @@ def work_cluster(queue_folder: Path, results: Path, options: argparse.Namespace,
     return 0
 
 
+def check_reachable(address: str) -> None:
+    """Raise InputError where nothing listens at HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except (OSError, ValueError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError("cluster_unreachable", address=address, reason=reason) from None
+
+
+def _check_free(port: int) -> None:
+    try:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("", port))
+    except OSError as error:
+        raise StudioError("port_taken", port=port, host="0.0.0.0", reason=error.strerror or str(error)) from None
+
+
 def _ray(*words: str, options: argparse.Namespace) -> None:
     program = Path(sys.executable).with_name("ray")
     command = [str(program), *words, "--disable-usage-stats"]
-    done = subprocess.run(
-        command, env=os.environ | environment(options), capture_output=True, text=True, timeout=START_SECONDS
-    )
+    given = os.environ | environment(options)
+    try:
+        done = subprocess.run(command, env=given, capture_output=True, text=True, timeout=START_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise StudioError("cluster_failed", reason=f"no answer in {START_SECONDS} s") from None
     if done.returncode:
         said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
         raise StudioError("cluster_failed", reason=said[-1] if said else f"code {done.returncode}")

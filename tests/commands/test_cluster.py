@@ -1,7 +1,10 @@
 """Videos on a real Ray cluster, two nodes on this machine: an actor is killed, a node goes, and all finish the same."""
 
 import argparse
+import json
+import os
 import secrets
+import socket
 import threading
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -12,16 +15,18 @@ import numpy as np
 import psutil
 import pytest
 
+from studio.commands.cli import build_parser, main
 from studio.commands.cluster import environment
-from studio.config import load_models
+from studio.commands.devices import WorkerDevice, worker_commands
+from studio.config import ROOT, load_models, load_studio
 from studio.media import read_video
 from studio.queue.job import Job, JobState
 from studio.queue.jobs import JobQueue
-from studio.queue.worker import Stop
+from studio.queue.worker import WORKER, Stop
 from studio.settings import GenerationSettings
 from tests.commands.real_studio import until
 
-PATIENCE = 240.0  # seconds; an actor imports PyTorch on a crowded machine
+PATIENCE = 500.0  # seconds; an actor imports PyTorch on a crowded machine
 JOBS, STEPS = 20, 8
 
 
@@ -86,3 +91,45 @@ def test_all_jobs_finish_the_same_though_an_actor_and_a_node_die(nodes: Any, tmp
 
 def ids(jobs: list[Job]) -> list[str]:
     return [job.id for job in jobs]
+
+
+def test_what_cannot_start_or_join_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ray itself is never started here: each is refused before."""
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        start, join, page = ["cluster", "start", "--port", str(port)], ["cluster", "join"], ["worker", "--queue", "x"]
+        place = ["--output-dir", str(tmp_path)]
+        monkeypatch.setattr("studio.commands.cluster.find_spec", lambda name: None)
+        refused = [(start, 2, 'pip install ".[cluster]"'), (join + ["a:1"], 2, "Ray is not installed")]
+        check_refused(refused, place, capsys)
+        monkeypatch.setattr("studio.commands.cluster.find_spec", lambda name: object())
+        check_refused([(join + ["a:1"], 2, "no token in"), (start, 1, f"Port {port}")], place, capsys)
+        assert not (tmp_path / "token").exists(), "no token for a head that did not start"
+        (tmp_path / "token").write_text("x")
+    for address in (f"127.0.0.1:{port}", "127.0.0.1", "127.0.0.1:99999999", ":"):
+        check_refused([(join + [address], 2, f"no cluster at {address}")], place, capsys)
+    page += ["--cluster", f"127.0.0.1:{port}", "--queue", str(tmp_path / "queue")]
+    check_refused([(page, 2, f"no cluster at 127.0.0.1:{port}")], place, capsys)
+
+
+def check_refused(cases: list[tuple[list[str], int, str]], place: list[str], capsys: Any) -> None:
+    for words, code, said in cases:
+        capsys.readouterr()
+        assert (main([*words, *place]), said in capsys.readouterr().err) == (code, True), words
+
+
+def test_nodes_are_given_the_token_the_program_and_their_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    given = environment(machine(tmp_path))
+    assert given["RAY_AUTH_MODE"] == "token" and given["RAY_AUTH_TOKEN_PATH"] == str(tmp_path / "token")
+    assert given["RAY_USAGE_STATS_ENABLED"] == "0" and str(ROOT) in given["PYTHONPATH"].split(os.pathsep)
+    words = json.loads(given["STEP_VIDEO_STUDIO_FLAGS"])
+    told = vars(build_parser().parse_args(["worker", "--queue", "x", *words]))
+    assert (told["device"], told["ram"], told["model_dir"]) == ("cpu", 2.0, tmp_path / "models")
+    options = build_parser().parse_args(["--cluster", "10.0.0.1:6379"])
+    commands = worker_commands(options, tmp_path, [WorkerDevice(WORKER, "cpu")], load_studio())
+    assert list(commands) == ["cluster"] and commands["cluster"][-4:] == [
+        "--name", "cluster", "--cluster", "10.0.0.1:6379"]  # fmt: skip

@@ -118,10 +118,37 @@ class FrameNorm(nn.GroupNorm):
 
     def forward(self, frames: Tensor, *, silu: bool = False) -> Tensor:
         """(b, t, c, h, w) -> a new tensor of that shape and dtype; with `silu`, SiLU follows the norm."""
-        normed = super().forward(as_images(frames))
+        images = as_images(frames)
+        if images.is_cuda and not torch.is_grad_enabled():
+            return as_clips(self.channels_last(images, silu=silu), len(frames))
+        normed = super().forward(images)
         if silu:
             normed = F.silu(normed, inplace=not torch.is_grad_enabled())
         return as_clips(normed.contiguous(memory_format=torch.channels_last), len(frames))
+
+    def channels_last(self, images: Tensor, *, silu: bool) -> Tensor:
+        """`forward` of images (n, c, h, w) that lie channels last, without copies to the other layout and back.
+
+        PyTorch's group norm makes them on CUDA; its batch norm has kernels for this layout, whose sums per channel
+        become sums per group. Not differentiable.
+        """
+        weight, bias = self.weight.detach(), self.bias.detach()
+        result = torch.empty_like(images)
+        for image, place in zip(images.split(1), result.split(1), strict=True):
+            moments = self._of_groups(*torch.batch_norm_update_stats(image, None, None, 0.0))
+            normed = torch.native_batch_norm(image, weight, bias, *moments, False, 0.0, self.eps)[0]
+            if silu:
+                torch.ops.aten.silu.out(normed, out=place)
+            else:
+                place.copy_(normed)
+        return result
+
+    def _of_groups(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and variances of channels (c,), each of equally many values -> those of each channel's group, (c,)."""
+        means, variances = (x.unflatten(0, (self.num_groups, -1)) for x in (mean, variance))
+        centre = means.mean(1, keepdim=True)
+        spread = variances.mean(1, keepdim=True) + (means - centre).square().mean(1, keepdim=True)
+        return centre.expand_as(means).flatten(), spread.expand_as(means).flatten()
 
 
 class ResBlock(nn.Module):

@@ -83,13 +83,16 @@ class Copies(TorchDispatchMode):
 
 
 class Kernels(TorchFunctionMode):
-    """Attention without a bias as the operator of a card's kernel; without a card PyTorch would build the square."""
+    """Attention without a bias as the operator of a card's kernel, for which PyTorch would build the square without a
+    card; and the sums of a norm."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs the function or the kernel's operator."""
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention and kwargs.get("attn_mask") is None:
             return kernel_attention(*args, causal=kwargs.get("is_causal", False))
+        if func is torch.batch_norm_update_stats:  # PyTorch has no fake kernel of it
+            return tuple(args[0].new_empty(args[0].shape[1], dtype=torch.float32) for _ in range(2))
         return func(*args, **kwargs)
 
 

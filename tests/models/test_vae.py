@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from models.vae import VAE, VAEParams
+from models.vae_layers import FrameNorm
 from tests.golden.rule import GOLDEN, PARITY, fill, golden, normal, relative_error
 
 C, H, W = (PARITY["latent"][name] for name in ("channels", "height", "width"))
@@ -72,6 +73,20 @@ def test_slices_are_the_whole(exact):
             pieces = list(vae.decode_chunks(latents, slice_frames=slice_frames))
             assert max(piece.shape[1] for piece in pieces) <= slice_frames, (dtype, slice_frames)
             assert relative_error(torch.cat(pieces, dim=1), whole) <= rounding, (dtype, slice_frames)
+
+
+@torch.no_grad()
+def test_the_norm_of_cuda_is_the_group_norm():
+    """Its operators exist on a CPU too. Channels whose means lie far apart, three images of their own statistics."""
+    images = normal("images", (3, 32, 5, 7)).double() + 9 * normal("means", (3, 32, 1, 1)).double()
+    images = images.contiguous(memory_format=torch.channels_last)
+    norm = FrameNorm(8, 32).double()
+    norm.weight.copy_(1 + normal("weight", (32,)))
+    norm.bias.copy_(normal("bias", (32,)))
+    for silu in (False, True):
+        found = norm.channels_last(images, silu=silu)
+        assert relative_error(found, norm(images[None], silu=silu)[0]) <= 1e-12
+        assert found.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_single_latent_is_a_single_frame(exact):

@@ -21,9 +21,9 @@ def test_one_of_two_workers_dies_alone_and_its_video_is_the_others_in_the_end(tm
     try:
         logs = [studio.folder / ".queue" / f"worker-{name.replace(':', '-')}.log" for name in DEVICES]
         until(lambda: all(log.exists() for log in logs))
-        api = httpx.Client(base_url=f"{studio.url}/v1/videos", timeout=60)
+        api = httpx.Client(base_url=studio.url, timeout=60)
         asked = {"prompt": "a red circle moves to the left", "infer_steps": 16, "num_frames": 17, "seed": 5}
-        ids = [api.post("", json=asked).json()["id"] for _ in range(2)]
+        ids = [api.post("/v1/videos", json=asked).json()["id"] for _ in range(2)]
         jobs = [studio.queue.get(id.removeprefix("video_")) for id in ids]
         first, second = (reached(studio, job, 1) for job in jobs)
         assert {first.worker, second.worker} == set(DEVICES), "both at once"
@@ -36,10 +36,10 @@ def test_one_of_two_workers_dies_alone_and_its_video_is_the_others_in_the_end(tm
         assert ended(studio, first, JobState.FAILED).error.code == "worker_killed"
         whole = ended(studio, second, JobState.FINISHED)
         assert whole.attempts == 1 and workers[second.worker].is_running()
-        assert api.post(f"/{ids[0]}/resume").status_code == 200
-        assert '"status": "completed"' in api.get(f"/{ids[0]}/events").text
+        assert api.post(f"/v1/videos/{ids[0]}/resume").status_code == 200
+        assert '"status": "completed"' in api.get(f"/v1/videos/{ids[0]}/events").text
         again = ended(studio, first, JobState.FINISHED)
         assert again.attempts == 2 and np.array_equal(frames_of(again), frames_of(whole))
-        assert api.get(f"/{ids[0]}/content").content == Path(again.result.path).read_bytes()
+        assert api.get(f"/v1/videos/{ids[0]}/content").content == Path(again.result.path).read_bytes()
     finally:
         assert studio.close() == 0

@@ -20,6 +20,10 @@ POLICY = (  # nothing from elsewhere
     "default-src 'none'; img-src 'self' file: data:; media-src 'self' file:; "
     "style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 )
+UNITS = {  # in Chinese, where that is another word
+    "0 or 1": "0 或 1", "levels of 255": "灰度级（0-255）", "ratio": "比值", "share": "比例", "number": "个数",
+    "px at 544 px": "像素（短边 544）",
+}  # fmt: skip
 SECONDS_TITLE = ("Seconds per clip", "每个视频的秒数")
 
 
@@ -140,7 +144,11 @@ def _title(key: str) -> str:
         return f"{both(*SECONDS_TITLE)} <small>s ↓</small>"
     score = BY_KEY[key]
     arrow = {1: " ↑", -1: " ↓", 0: ""}[score.better]
-    return f"{both(*score.title)} <small>{escape(score.unit)}{arrow}</small>"
+    return f"{both(*score.title)} <small>{_unit(score.unit)}{arrow}</small>"
+
+
+def _unit(unit: str) -> str:
+    return both(unit, UNITS.get(unit, unit))
 
 
 def _interval(found: Interval) -> str:
@@ -254,7 +262,7 @@ def _clip(row: Row, words: str = "") -> str:
 def _formulas(run: Run) -> str:
     measured = {key for row in run.rows for key, value in (row.scores or {}).items() if value is not None}
     rows = [
-        [f"{both(*score.title)} <small>{escape(score.unit)}</small>",
+        [f"{both(*score.title)} <small>{_unit(score.unit)}</small>",
          f'<span style="white-space:normal">{both(*score.formula)}<br><small>{escape(score.source)}</small></span>']
         for key, score in BY_KEY.items()
         if key in measured

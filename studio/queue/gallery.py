@@ -12,7 +12,7 @@ from studio.events import Failed
 from studio.filenames import beside, remove_result, unfinished_results
 from studio.media import read_metadata_file
 from studio.queue.job import ENDED, Job, JobState
-from studio.queue.jobs import JobQueue
+from studio.queue.jobs import SEARCHED, JobQueue, sought
 from studio.queue.result_files import ResultFile, ResultFiles
 from studio.settings import ResolvedSettings
 
@@ -53,6 +53,9 @@ class _UntrackedResults:
     by_id: Mapping[str, _Untracked] = field(default_factory=dict)
 
 
+Untracked = list[_Untracked]  # Gallery.list hides the builtin from the annotations after it
+
+
 class Gallery:
     """Ended jobs of `queue` and the other results in `output_dir` and its folders. Ids are arbitrary text here too."""
 
@@ -61,30 +64,41 @@ class Gallery:
         self._files = ResultFiles(self._folder)
         self._known = _UntrackedResults()
 
-    def list(self, states: Iterable[JobState] = ENDED, limit: int | None = None, offset: int = 0) -> list[Entry]:
-        """A page of what ended in these states, newest first. A result without a job counts as FINISHED.
+    def list(
+        self, states: Iterable[JobState] = ENDED, limit: int | None = None, offset: int = 0, *, words: str = ""
+    ) -> list[Entry]:
+        """A page of what ended in these states and says all of the words, newest first. A result without a job counts
+        as FINISHED.
 
         limit: how many at most (None: all); offset: how many newer ones come before the page. The time it takes
         hardly grows with what is not on the page: jobs off it are counted in an index, files in memory.
         """
         wanted = _ended(states)
-        untracked = list(self._untracked().values()) if JobState.FINISHED in wanted else []
+        untracked = self._said(words) if JobState.FINISHED in wanted else []
         if not untracked:
-            return [_job_entry(job) for job in self._queue.list(wanted, limit, offset)]
+            return [_job_entry(job) for job in self._queue.list(wanted, limit, offset, words=words)]
         end = None if limit is None else offset + limit
-        times = [(created, True) for created in self._queue.times(wanted, end)]
+        times = [(created, True) for created in self._queue.times(wanted, end, words=words)]
         times += [(result.file.changed, False) for result in untracked[:end]]
         is_job = [of_job for _, of_job in sorted(times, reverse=True)][:end]
         before, here = sum(is_job[:offset]), sum(is_job[offset:])
-        entries = [_job_entry(job) for job in self._queue.list(wanted, here, before)]
+        entries = [_job_entry(job) for job in self._queue.list(wanted, here, before, words=words)]
         first, last = offset - before, len(is_job) - before - here
         entries += [self._entry(result) for result in untracked[first:last]]
         return sorted(entries, key=lambda entry: entry.created, reverse=True)
 
-    def count(self, states: Iterable[JobState] = ENDED) -> int:
-        """How many entries `list` has in these states, on all pages."""
+    def count(self, states: Iterable[JobState] = ENDED, *, words: str = "") -> int:
+        """How many entries `list` has in these states with these words, on all pages."""
         wanted = _ended(states)
-        return self._queue.count(wanted) + (len(self._untracked()) if JobState.FINISHED in wanted else 0)
+        untracked = len(self._said(words)) if JobState.FINISHED in wanted else 0
+        return self._queue.count(wanted, words=words) + untracked
+
+    def _said(self, words: str) -> Untracked:
+        """The results that no job knows and that say all of the words, newest first."""
+        asked = sought(words)
+        return [
+            result for result in self._untracked().values() if all(word in _searched(result.settings) for word in asked)
+        ]
 
     def get(self, id: str) -> Entry | None:
         """The entry, or None where there is none of that id."""
@@ -127,6 +141,10 @@ class Gallery:
 
     def _token(self, path: Path) -> str:
         return hashlib.blake2b(os.fsencode(path.relative_to(self._folder)), digest_size=8).hexdigest()
+
+
+def _searched(settings: ResolvedSettings) -> str:
+    return " ".join(str(getattr(settings, name)) for name in SEARCHED).lower()
 
 
 def _job_entry(job: Job) -> Entry:

@@ -29,9 +29,12 @@ from studio.queue.locks import OwnerLock
 from studio.queue.restore import INTERRUPT, restore
 from studio.settings import ResolvedSettings
 
+SEARCHED = ("prompt", "model", "camera_move", "seed")  # of the settings, by a search
+MOST_WORDS = 8
 HELD = "held"  # the option that is there while the whole queue is paused
 NEWEST_FIRST = "ORDER BY created DESC, number DESC"
 FIRST_TO_RUN = "ORDER BY state = 'running' DESC, position, number"
+SAID = " || ' ' || ".join(f"coalesce(settings ->> '$.{name}', '')" for name in SEARCHED)
 UNFINISHED = "state IN ('running', 'queued', 'paused')"
 FIRST = "SELECT number FROM jobs WHERE state = 'queued' ORDER BY position, number LIMIT 1"
 NOT_HELD = f"NOT EXISTS (SELECT 1 FROM options WHERE name = '{HELD}')"
@@ -138,12 +141,14 @@ class JobQueue:
         rows = self._db.read("SELECT * FROM jobs WHERE id = ?", (key(id),))
         return self.job(rows[0]) if rows else None
 
-    def list(self, states: Iterable[JobState] | None = None, limit: int | None = None, offset: int = 0) -> Jobs:
-        """A page of the jobs in these states (None: in any), newest first.
+    def list(
+        self, states: Iterable[JobState] | None = None, limit: int | None = None, offset: int = 0, *, words: str = ""
+    ) -> Jobs:
+        """A page of the jobs in these states (None: in any) that say all of the words (see `sought`), newest first.
 
         limit: how many at most (None: all); offset: how many newer ones come before the page.
         """
-        chosen, values = _newest("number", states, limit, offset)
+        chosen, values = _newest("number", states, limit, offset, words)
         rows = self._db.read(f"SELECT * FROM jobs WHERE number IN ({chosen}) {NEWEST_FIRST}", values)
         return [self.job(row) for row in rows]
 
@@ -158,14 +163,14 @@ class JobQueue:
         row = self._db.read("SELECT count(*), coalesce(max(version), 0) FROM jobs WHERE state IN ('queued', 'paused')")
         return row[0][0], row[0][1]
 
-    def count(self, states: Iterable[JobState] | None = None) -> int:
-        """How many jobs are in these states (None: in any)."""
-        where, values = _in_states(states)
+    def count(self, states: Iterable[JobState] | None = None, *, words: str = "") -> int:
+        """How many jobs are in these states (None: in any) and say all of the words."""
+        where, values = _in_states(states, words)
         return self._db.read(f"SELECT count(*) FROM jobs {where}", values)[0][0]
 
-    def times(self, states: Iterable[JobState] | None = None, limit: int | None = None) -> Times:
+    def times(self, states: Iterable[JobState] | None = None, limit: int | None = None, *, words: str = "") -> Times:
         """When the newest `limit` jobs in these states were submitted, newest first, in Unix seconds."""
-        return [row[0] for row in self._db.read(*_newest("created", states, limit))]
+        return [row[0] for row in self._db.read(*_newest("created", states, limit, 0, words))]
 
     def ahead(self, id: str) -> int:
         """How many jobs run or wait before this queued one; 0 for any other."""
@@ -361,17 +366,25 @@ class JobQueue:
 
 
 def _newest(
-    column: str, states: Iterable[JobState] | None, limit: int | None = None, offset: int = 0
-) -> tuple[str, tuple[JobState | int, ...]]:
-    """A query, with its values, for one column of the newest jobs; an index answers it without reading the rows."""
-    where, values = _in_states(states)
+    column: str, states: Iterable[JobState] | None, limit: int | None = None, offset: int = 0, words: str = ""
+) -> tuple[str, tuple[str | int, ...]]:
+    """A query, with its values, for one column of the newest jobs; an index answers it where there are no words."""
+    where, values = _in_states(states, words)
     page = (-1 if limit is None else limit, offset)  # -1 means no limit in SQLite
     return f"SELECT {column} FROM jobs {where} {NEWEST_FIRST} LIMIT ? OFFSET ?", (*values, *page)
 
 
-def _in_states(states: Iterable[JobState] | None) -> tuple[str, tuple[JobState, ...]]:
+def _in_states(states: Iterable[JobState] | None, words: str = "") -> tuple[str, tuple[str, ...]]:
     wanted = () if states is None else tuple(states)
-    return "" if states is None else f"WHERE state IN ({', '.join('?' * len(wanted))})", wanted
+    parts = [] if states is None else [f"state IN ({', '.join('?' * len(wanted))})"]
+    asked = sought(words)
+    parts += [f"instr(lower({SAID}), ?)"] * len(asked)
+    return f"WHERE {' AND '.join(parts)}" if parts else "", (*wanted, *asked)
+
+
+def sought(words: str) -> tuple[str, ...]:
+    """The words of a search, each of which must be said somewhere in prompt, model, camera move or seed."""
+    return tuple(words.lower().split()[:MOST_WORDS])
 
 
 def _json(event: Any) -> str | None:

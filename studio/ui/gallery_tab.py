@@ -22,6 +22,15 @@ from studio.ui.theme import script
 FILTERS = {"all": "gallery.all", "finished": "gallery.finished", "unfinished": "gallery.unfinished"}
 STATES = {"finished": (JobState.FINISHED,), "unfinished": STOPPED}  # of a filter; others show all
 PAGE = 60  # entries shown at once
+LONGEST_SEARCH = 200  # letters
+LAST: dict[str, Any] = {"trigger_mode": "always_last"}
+# Words are sought when nobody has typed for a moment. A box of our own: gradio's sends its text as an event of its own
+# kind, which the gate refuses.
+SEARCHES = """let resting = 0;
+element.addEventListener('input', (event) => {
+    clearTimeout(resting);
+    resting = setTimeout(() => trigger('select', { words: event.target.value }), 200);
+})"""
 Data = Mapping[Component, Any]
 
 
@@ -37,6 +46,8 @@ class GalleryTab:
             gr.Radio([(key, key) for key in FILTERS], value="all", elem_id="filter", interactive=True),
             label="gallery.filter",
         )
+        self.search = gr.Textbox("", visible="hidden")  # the words that the page of tiles was found by
+        self.search_box = html(elem_id="search", js_on_load=SEARCHES)
         with gr.Row(elem_id="gallery"):
             with gr.Column(elem_id="detail", scale=5):
                 self.message = html(elem_id="gallery-message")
@@ -70,7 +81,7 @@ class GalleryTab:
 
     @property
     def inputs(self) -> set[Component]:
-        return {self.chosen, self.filter, self.start, self.language}
+        return {self.chosen, self.filter, self.search, self.start, self.language}
 
     @property
     def detail(self) -> set[Component]:
@@ -80,7 +91,7 @@ class GalleryTab:
     @property
     def outputs(self) -> set[Component]:
         """What `look` changes."""
-        return {self.filter, *self.paged, *self.detail}
+        return {self.filter, self.search_box, *self.paged, *self.detail}
 
     @property
     def paged(self) -> set[Component]:
@@ -92,6 +103,7 @@ class GalleryTab:
         buttons = self.buttons
         react(self.grid.select, self.pick, self.inputs, self.outputs)
         react(self.filter.input, self.filtered, self.inputs, self.outputs)
+        react(self.search_box.select, self.searched, self.inputs, {*self.paged, self.search}, **LAST)
         react(self.newer.click, self.turn_newer, self.inputs, self.paged)
         react(self.older.click, self.turn_older, self.inputs, self.paged)
         refresh(react(buttons["delete"].click, self.remove, self.inputs, {*self.outputs, self.undo}))
@@ -106,7 +118,9 @@ class GalleryTab:
 
     def open(self, language: str) -> Updates:
         """For a new visitor: the newest entries, none chosen."""
-        return self.look({self.chosen: "", self.filter: "all", self.start: "0", self.language: language})
+        return self.look(
+            {self.chosen: "", self.filter: "all", self.search: "", self.start: "0", self.language: language}
+        )
 
     def look(self, data: Data) -> Updates:
         """The tiles and the chosen entry as they are now."""
@@ -115,18 +129,20 @@ class GalleryTab:
         return {
             **self.tiles(data),
             self.filter: gr.update(choices=choices, value=kind if kind in FILTERS else "all"),
+            self.search_box: job_panels.search_box(language),
             **self.show(data[self.chosen], language),
         }
 
     def tiles(self, data: Data, turn: int = 0) -> Updates:
         """A page of tiles alone, `turn` pages further: what is being watched plays on."""
         states, language = STATES.get(data[self.filter], ENDED), data[self.language]
-        count = self.backend.gallery.count(states)
+        words = str(data[self.search] or "")[:LONGEST_SEARCH]
+        count = self.backend.gallery.count(states, words=words)
         last = max(count - 1, 0) // PAGE * PAGE
         start = min(max(_start(data[self.start]) + turn * PAGE, 0), last)
-        entries = self.backend.gallery.list(states, PAGE, start)
+        entries = self.backend.gallery.list(states, PAGE, start, words=words)
         return {
-            self.grid: job_panels.tiles(entries, data[self.chosen], language),
+            self.grid: job_panels.tiles(entries, data[self.chosen], language, searched=bool(words.strip())),
             self.start: str(start),
             self.newer: gr.update(visible=start > 0),
             self.place: job_panels.place(start, len(entries), count, language) if count > PAGE else "",
@@ -138,6 +154,11 @@ class GalleryTab:
 
     def turn_older(self, data: Data) -> Updates:
         return self.tiles(data, 1)
+
+    def searched(self, data: Data, event: gr.EventData) -> Updates:
+        """Other words begin at the newest entry; what is being watched plays on."""
+        words = clicked(event, "words")[:LONGEST_SEARCH]
+        return self.tiles({**data, self.start: "0", self.search: words}) | {self.search: words}
 
     def filtered(self, data: Data) -> Updates:
         """Another filter begins at its newest entry."""

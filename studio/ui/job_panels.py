@@ -164,10 +164,20 @@ def strip(jobs: Iterable[Job], chosen: str, language: str) -> str:
     return f'<h3>{text(say("recent", language))}</h3><div class="strip">{row}</div>' if row else ""
 
 
-def tiles(entries: Iterable[Entry], chosen: str, language: str) -> str:
-    """The gallery."""
+def tiles(entries: Iterable[Entry], chosen: str, language: str, *, searched: bool = False) -> str:
+    """The gallery, or what a search found of it."""
     cards = "".join(_entry_card(entry, chosen, language) for entry in entries)
-    return f'<div class="grid">{cards}</div>' if cards else f'<p class="nothing">{say("gallery.empty", language)}</p>'
+    return (
+        f'<div class="grid">{cards}</div>'
+        if cards
+        else f'<p class="nothing">{say("gallery.nothing" if searched else "gallery.empty", language)}</p>'
+    )
+
+
+def search_box(language: str) -> str:
+    """The field for words."""
+    words = text(say("gallery.search", language))
+    return f'<input type="search" placeholder="{words}" aria-label="{words}" autocomplete="off">'
 
 
 def place(start: int, shown: int, count: int, language: str) -> str:
@@ -181,21 +191,24 @@ def _job_card(job: Job, chosen: str, language: str) -> str:
     poster = job.result and filenames.beside(Path(job.result.path), ".jpg").is_file()
     picture = media_url(job.id, "poster") if poster else _preview(job)
     badge = "" if done else f'<b class="{job.state}">{_state(job, language)}</b>'
-    return card(job.id, picture, badge, job.settings.prompt, job.id == chosen)
+    plays = bool(poster and job.result and job.result.path.endswith(".mp4"))
+    return card(job.id, picture, badge, job.settings.prompt, job.id == chosen, plays=plays)
 
 
 def _entry_card(entry: Entry, chosen: str, language: str) -> str:
     if entry.job:
         return _job_card(entry.job, chosen, language)
     picture = media_url(entry.id, "poster") if entry.poster else ""
-    return card(entry.id, picture, "", entry.settings.prompt, entry.id == chosen)
+    plays = bool(entry.path and entry.path.suffix == ".mp4")
+    return card(entry.id, picture, "", entry.settings.prompt, entry.id == chosen, plays=plays)
 
 
-def card(id: str, picture: str, badge: str, prompt: str, chosen: bool = False) -> str:
-    """A picture with words, to be clicked; badge: html over the picture."""
+def card(id: str, picture: str, badge: str, prompt: str, chosen: bool = False, *, plays: bool = False) -> str:
+    """A picture with words, to be clicked; badge: html over the picture; plays: its video does under a pointer."""
     image = f'<img src="{picture}" alt="" loading="lazy">' if picture else ""
+    moves = " data-plays" if plays else ""
     return (
-        f'<button type="button" class="card" data-id="{id}" aria-pressed="{str(chosen).lower()}">'
+        f'<button type="button" class="card" data-id="{id}" aria-pressed="{str(chosen).lower()}"{moves}>'
         f'<span class="thumb">{image}{badge}</span><span class="name">{text(prompt[:120])}</span></button>'
     )
 

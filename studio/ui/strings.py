@@ -230,6 +230,8 @@ STRINGS: dict[str, tuple[str, str]] = {
         "Nothing here yet. Videos you make stay here, also after a restart.",
         "这里还没有内容。生成的视频会保存在这里，重启后依然可见。",
     ),
+    "gallery.search": ("Search prompt, model or seed", "搜索提示词、模型或种子"),
+    "gallery.nothing": ("No video says all of these words.", "没有符合全部词语的视频。"),
     "gallery.pick": ("Choose a video to play it and see how it was made.", "选择一个视频即可播放并查看其设置。"),
     "gallery.all": ("All", "全部"),
     "gallery.finished": ("Finished", "已完成"),

@@ -87,6 +87,27 @@ def test_a_page_of_5000_jobs_reads_its_own_rows(tmp_path: Path, monkeypatch: pyt
     assert plans and not [plan for plan in plans if plan.startswith("SCAN jobs") and "COVERING INDEX" not in plan]
 
 
+def test_a_search_finds_all_of_its_words_among_jobs_and_files(tmp_path: Path) -> None:
+    queue, folder = JobQueue(tmp_path / ".queue"), tmp_path.resolve()
+    for prompt, seed in (("A red Boat at sunrise", 41), ("a red kite", 4711), ("雪中的红船", 7), ('100% "boat"_', 8)):
+        job = queue.submit(replace(SETTINGS, prompt=prompt, seed=seed))
+        queue.cancel(job.id)
+    write(folder / "other.mp4", 2500.5)  # its prompt is the one of SETTINGS
+    gallery = Gallery(queue, folder)
+
+    def found(words: str) -> list[int]:
+        entries = gallery.list(words=words)
+        assert len(entries) == gallery.count(words=words)
+        assert [entry for start in range(5) for entry in gallery.list(limit=1, offset=start, words=words)] == entries
+        return sorted(entry.settings.seed for entry in entries)
+
+    own, everything = SETTINGS.seed, sorted([41, 4711, 7, 8, SETTINGS.seed])
+    assert found("") == found("  ") == found(SETTINGS.model.upper()) == everything
+    assert found("RED boat") == [41] and found("boat") == [8, 41] and found("红船") == [7] and found("4711") == [4711]
+    assert found("%") == [8] and found('"boat"_') == [8] and found(SETTINGS.prompt) == [own]
+    assert found("prompt") == [] and found("negative_prompt") == [] and found("\0") == []
+
+
 def test_a_folder_without_changes_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "trip").mkdir()
     for number in range(3):

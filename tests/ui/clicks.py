@@ -41,10 +41,10 @@ def filled(page, model="nano", prompt="a paper boat", image=None, language="en",
     }
 
 
-def in_gallery(page, chosen, kind="all", start="0", language="en"):
+def in_gallery(page, chosen, kind="all", start="0", language="en", words=""):
     """The input of a handler of the gallery."""
     tab = page.gallery
-    return {tab.chosen: chosen, tab.filter: kind, tab.start: start, tab.language: language}
+    return {tab.chosen: chosen, tab.filter: kind, tab.search: words, tab.start: start, tab.language: language}
 
 
 def message(page, updates):

@@ -154,8 +154,20 @@ def answers(wired, data):
         part: data.draw(values_of(part, page)) if part in senseless else sound.get(part) for part in handler.inputs
     }
     arguments = [given] if handler.inputs_as_dict else list(given.values())
-    if handler.name in ("tick_chosen", "choose", "pick", "acted", "edit", "frame", "frame_given", "bring_back"):
-        said = data.draw(st.dictionaries(st.sampled_from(["id", "score", "act", "where", "count", "frame"]), PLAIN))
+    if handler.name in (
+        "tick_chosen",
+        "choose",
+        "pick",
+        "acted",
+        "edit",
+        "frame",
+        "frame_given",
+        "bring_back",
+        "searched",
+    ):
+        said = data.draw(
+            st.dictionaries(st.sampled_from(["id", "score", "act", "where", "count", "frame", "words"]), PLAIN)
+        )
         arguments.append(gr.EventData(None, said))
     answer = handler.fn(*arguments)
     assert answer and set(answer) <= set(handler.outputs), "gradio takes an empty answer for a broken one"

@@ -285,7 +285,7 @@ def test_every_handler_keeps_to_its_outputs(page, fake):
     given |= {made.stage.focus: submit(made).id, **in_gallery(made, "")}
     events = {"tick_chosen": {"score": "5"}, "choose": {"id": "picture-lively"}, "pick": {"id": "x"}}
     events |= {"acted": {"act": "pause", "id": made.backend.queue.in_order()[0].id}, "edit": {"id": "x"}}
-    events |= {name: {"id": "x", "frame": "1"} for name in ("frame", "frame_given", "bring_back")}
+    events |= {name: {"id": "x", "frame": "1"} for name in ("frame", "frame_given", "bring_back", "searched")}
     for fn in blocks.fns.values():
         arguments = [{part: given[part] for part in fn.inputs}] if fn.inputs_as_dict else ["en", None][: len(fn.inputs)]
         if fn.name in events:

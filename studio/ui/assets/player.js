@@ -58,6 +58,24 @@
     if (player && event.target.type === "range") go(player, Number(event.target.value));
   });
 
+  // A tile plays while a pointer rests on it.
+  let resting = 0;
+  document.addEventListener("pointerover", (event) => {
+    const card = event.target.closest?.(".card[data-plays]");
+    if (!card || event.pointerType !== "mouse" || card.querySelector("video")) return;
+    clearTimeout(resting);
+    resting = setTimeout(() => {
+      const video = Object.assign(document.createElement("video"), { muted: true, loop: true, playsInline: true });
+      video.src = `studio/media/${card.dataset.id}/result`;
+      card.querySelector(".thumb").prepend(video);
+      video.play().catch(() => video.remove()); // its file may be gone
+    }, 180);
+    card.addEventListener("pointerleave", () => {
+      clearTimeout(resting);
+      card.querySelector("video")?.remove();
+    }, { once: true });
+  });
+
   // Keys: of the player that has the focus, or of the one on the page where nobody types.
   document.addEventListener("keydown", (event) => {
     const typing = event.target.closest("input:not([type=range]), textarea, select, [contenteditable], [role=radiogroup]");

@@ -187,7 +187,8 @@ class FormEvents:
             installed = self.backend.installed()
             fit = [model for model in self.backend.menu() if model.takes_image and installed[model.name]]
             if not fit:
-                return self.create.complain([InputError("image_unused", model=values["model"])], language)
+                wrong = InputError("image_unused", model=values["model"], other="step-video-ti2v")
+                return self.create.complain([wrong], language)
             values = form.change_model(values, fit[0], self.backend.models)
         image = self._read(picture)
         values["size"] = form.nearest_size(self.create.model(values), *image.size)

@@ -143,10 +143,13 @@ class VAESession:
         with torch.no_grad():
             return self._retry(encode)
 
-    def decode_chunks(self, latents: Tensor) -> Iterator[Tensor]:
+    def decode_chunks(
+        self, latents: Tensor, convert: Callable[[Tensor], Tensor] = lambda frames: frames
+    ) -> Iterator[Tensor]:
         """latents (1, f, c, h, w) -> the frames in order, in pieces (t_i, 3, H, W) on the CPU, about -1..1.
 
-        After an out-of-memory error decoding resumes at the next frame with smaller slices.
+        convert: runs on the device before the copy, for results (t_i, ...) that are smaller there. After an
+        out-of-memory error decoding resumes at the next frame with smaller slices.
         """
         latents, done = latents.to(self._device, self._dtype), 0
         pieces: Iterator[Tensor] | None = None
@@ -155,6 +158,7 @@ class VAESession:
             nonlocal pieces
             current, pieces = pieces or self._decode_from(latents, done, plan.vae_slice_frames), None
             piece = next(current, None)
+            piece = piece if piece is None else convert(piece).cpu()
             pieces = current  # only after success: a generator that raised has ended
             return piece
 
@@ -168,5 +172,5 @@ class VAESession:
         drop = frame - chunk * CHUNK_FRAMES
         for piece in self._load().decode_chunks(latents[:, chunk * CHUNK_LATENTS :], slice_frames=slice_frames):
             if drop < piece.shape[1]:
-                yield piece[0, drop:].cpu()
+                yield piece[0, drop:]
             drop = max(drop - piece.shape[1], 0)

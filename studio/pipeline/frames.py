@@ -8,7 +8,7 @@ from studio.media import crop_image
 from studio.pipeline.encode import Conditioning, encode_image, encode_text
 from studio.pipeline.evaluation_plan import plan_of
 from studio.pipeline.finite import check_finite
-from studio.pipeline.output import to_uint8
+from studio.pipeline.output import pixels
 from studio.pipeline.run import Engine, Run, file_errors
 from studio.pipeline.sampler import SamplerState, denoise, noise
 from studio.prompt import compose
@@ -38,9 +38,12 @@ def generate_frames(settings: ResolvedSettings, image: Image.Image | None, engin
 def decode_frames(latents: torch.Tensor, settings: ResolvedSettings, engine: Engine) -> np.ndarray:
     """Latents (1, f, c, h, w) -> uint8 (t, H, W, 3), as `generate` decodes them."""
     with engine.memory.vae(settings.video_shape) as vae:
-        pieces, count = [], 0
-        for piece in vae.decode_chunks(latents):
-            check_finite([piece], "decode", count + 1)
-            pieces.append(to_uint8(piece))
-            count += len(piece)
+        pieces: list[np.ndarray] = []
+
+        def whole(frames: torch.Tensor) -> torch.Tensor:
+            check_finite([frames], "decode", sum(map(len, pieces)) + 1)
+            return pixels(frames)
+
+        for piece in vae.decode_chunks(latents, whole):
+            pieces.append(piece.numpy())
     return np.concatenate(pieces)

@@ -29,8 +29,13 @@ def record(settings: ResolvedSettings, provenance: Mapping[str, Any], stem: Path
 
 
 def to_uint8(frames: Tensor) -> np.ndarray:
-    """Frames (t, 3, H, W) in -1..1 -> uint8 (t, H, W, 3), rounded down as officially."""
-    return ((frames.float().clamp(-1, 1) + 1) * 127.5).byte().permute(0, 2, 3, 1).cpu().numpy()
+    """Frames (t, 3, H, W) in -1..1 -> uint8 (t, H, W, 3)."""
+    return pixels(frames).cpu().numpy()
+
+
+def pixels(frames: Tensor) -> Tensor:
+    """Frames (t, 3, H, W) in -1..1 -> uint8 (t, H, W, 3) on the same device, rounded down as officially."""
+    return ((frames.float().clamp(-1, 1) + 1) * 127.5).byte().permute(0, 2, 3, 1)
 
 
 def check_place(folder: Path, settings: ResolvedSettings) -> None:

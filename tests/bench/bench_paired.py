@@ -5,8 +5,8 @@
 
 One process per tree, each with nano's transformer and VAE in the dtype that this CPU is fast in. They take turns, call
 by call, on one thread: a guided step (both texts through every block), and a sliced decode. Processor seconds; medians,
-and the median of the paired ratios with the share of pairs in which this tree took longer. The last line of stdout is one
-JSON document, and the same line is appended to tests/bench/results/paired.jsonl.
+and the median of the paired ratios with the share of pairs in which this tree took longer. The last line of stdout is
+one JSON document, and the same line is appended to tests/bench/results/paired.jsonl.
 """
 
 import argparse

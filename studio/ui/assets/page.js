@@ -14,6 +14,15 @@
     new MutationObserver(paint).observe(document.body, { attributeFilter: ["class"] });
   });
 
+  // Where the page is not secure (another device, without https) the browser has no clipboard for it.
+  const copyOld = (words) => {
+    const field = Object.assign(document.createElement("textarea"), { value: words });
+    document.body.append(field);
+    field.select();
+    document.execCommand("copy");
+    field.remove();
+  };
+
   document.addEventListener("click", (event) => {
     if (event.target.closest("#theme-switch")) {
       localStorage.setItem("studio-theme", document.body.classList.contains("dark") ? "light" : "dark");
@@ -31,8 +40,9 @@
     if (event.target.closest("#latest .card, .grid .card") && innerWidth < 860) // what it opens stands above
       find(event.target.closest(".grid") ? "#detail" : "#stage")?.scrollIntoView({ behavior: "smooth" });
     const copy = event.target.closest("[data-copy]");
-    if (copy && navigator.clipboard) {
-      navigator.clipboard.writeText(copy.textContent);
+    if (copy) {
+      if (navigator.clipboard) navigator.clipboard.writeText(copy.textContent);
+      else copyOld(copy.textContent);
       copy.classList.add("copied");
       setTimeout(() => copy.classList.remove("copied"), 900);
     }

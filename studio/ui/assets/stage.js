@@ -21,11 +21,12 @@ const stopSoon = (words, undo) => {
   bar.append(text, button);
   element.after(bar);
   let left = UNDO_SECONDS;
+  const job = stage().dataset.job;
   const tell = () => {
     text.textContent = words.replace("{seconds}", left);
     if (left-- > 0) return;
     keep();
-    document.querySelector("#stop")?.click();
+    if (stage()?.dataset.job === job) document.querySelector("#stop")?.click(); // another one may be in view by now
   };
   pending = { bar, timer: setInterval(tell, 1000) };
   tell();
@@ -65,8 +66,8 @@ const tell = (words) => {
 
 // A ring that fills, over the page's own icon.
 const paint = (percent) => {
-  const icon = document.querySelector("link[rel~=icon]");
-  if (!icon) return;
+  const icon = document.querySelector("link[rel~=icon]")
+    ?? document.head.appendChild(Object.assign(document.createElement("link"), { rel: "icon", href: "favicon.ico" }));
   icon.dataset.own ??= icon.href;
   if (percent === null) { icon.href = icon.dataset.own; return; }
   const canvas = Object.assign(document.createElement("canvas"), { width: 32, height: 32 });

@@ -6,6 +6,7 @@ WORK_SIDE pixels. Lengths are in short sides of the frame, differences in grey l
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -51,9 +52,9 @@ def grey_of(frame: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
 
 
-def make_flow() -> cv2.DISOpticalFlow:
+def make_flow() -> Any:  # OpenCV's own types refuse the None that its documentation gives
     """The flow estimator (Kroeger and others, ECCV 2016); its `calc(before, after, None)` gives (h, w, 2) pixels."""
-    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
 
 def compare_pairs(frames: np.ndarray) -> list[Pair]:
@@ -87,7 +88,7 @@ def ssim(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return ((2 * both + c1) * (2 * covariance + c2)) / ((square1 + square2 + c1) * (var1 + var2 + c2))
 
 
-def _pair(before: np.ndarray, after: np.ndarray, estimator: cv2.DISOpticalFlow) -> Pair:
+def _pair(before: np.ndarray, after: np.ndarray, estimator: Any) -> Pair:
     grey, next_grey = grey_of(before), grey_of(after)
     forward = estimator.calc(grey, next_grey, None)
     backward = estimator.calc(next_grey, grey, None)

@@ -8,6 +8,7 @@ key frame.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,7 +22,7 @@ CELL, PER_CELL, MARGIN = 24, 3, 4  # pixels of a cell, points taken in it, pixel
 STRUCTURE = 3e-7  # least eigenvalue of a point's gradients (cv2.cornerMinEigenVal): less is no point
 LEAST, KEPT = 12, 0.5  # points needed, and left before a new key frame
 RETURN_PX, RANSAC_PX = 0.5, 1.0  # pixels: there and back again; off the fitted motion
-FLOW = {"winSize": (21, 21), "maxLevel": 4}
+FLOW: dict[str, Any] = {"winSize": (21, 21), "maxLevel": 4}
 # What is asked for (configs/camera_moves.yaml) -> what can be seen. Follow, orbit and focus are none of these.
 SEEN_AS = {
     "fixed": "fixed", "left": "left", "pan-left": "left", "right": "right", "pan-right": "right", "up": "up",

@@ -13,29 +13,10 @@ from studio.queue import verbs
 from studio.queue.job import FINISHED_EARLY, STOPPED, WAITING, Job, JobState, Request
 from studio.queue.jobs import JobQueue
 from studio.queue.order import Where
-from tests.queue.fake_clock import FakeClock
+from tests.queue.filling import line, submit
 from tests.queue.test_jobs import SETTINGS, finished, picture
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def queue(tmp_path: Path, clock: FakeClock) -> JobQueue:
-    return JobQueue(tmp_path / ".queue", clock=clock)
-
-
-def submit(queue: JobQueue, count: int) -> list[str]:
-    return [queue.submit(replace(SETTINGS, seed=seed)).id for seed in range(count)]
-
-
-def line(queue: JobQueue) -> list[str]:
-    """The ids in the order of running."""
-    return [job.id for job in queue.in_order()]
 
 
 def test_a_job_goes_where_it_is_put(queue: JobQueue) -> None:

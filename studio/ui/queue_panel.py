@@ -67,7 +67,8 @@ class QueuePanel:
         queue = self.backend.queue
         jobs = queue.in_order(ROWS)
         count = queue.count((JobState.RUNNING, *WAITING)) if len(jobs) == ROWS else len(jobs)
-        return Line(jobs, self.schedule.ends(jobs), count, bool(queue.option(HELD)), self.backend.owner())
+        titles = {name: model.title for name, model in self.backend.models.items()}
+        return Line(jobs, self.schedule.ends(jobs), count, bool(queue.option(HELD)), self.backend.owner(), titles)
 
     def added(self, id: str, language: str) -> str:
         """Where in the line a job is, and when it will be done."""

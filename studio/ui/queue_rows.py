@@ -1,8 +1,8 @@
 """The line of jobs as html: what runs, what waits, when each will be done, what can be done with it."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from studio import filenames
 from studio.queue.job import Job, JobState, Request
@@ -16,14 +16,19 @@ MANY = 4  # the larger of the two numbers of copies
 
 @dataclass(frozen=True)
 class Line:
-    """The jobs shown, when each ends (Unix seconds or None), how many there are, whether the queue is paused, and
-    whether this page may change anything."""
+    """The jobs shown, when each ends (Unix seconds or None), how many there are, whether the queue is paused, whether
+    this page may change anything, and the models' titles by name and language."""
 
     jobs: Sequence[Job]
     ends: Sequence[float | None]
     count: int
     held: bool
     may_act: bool
+    titles: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def title(self, model: str, language: str) -> str:
+        """A model's title; its name where it is no longer on the menu."""
+        return self.titles.get(model, {}).get(language, model)
 
 
 def queue_rows(line: Line, chosen: str, language: str) -> str:
@@ -89,7 +94,7 @@ def _row(job: Job, end: float | None, place: int, line: Line, chosen: bool, lang
     if line.may_act and job.state != JobState.RUNNING:
         label = text(say("queue.move", language, place=place, count=line.count))
         grip = f'<button type="button" class="grip" aria-label="{label}" title="{label}"></button>'
-    words = f"{text(settings.model)} · {shape_words(settings, language)} · {text(settings.seed)}"
+    words = f"{text(line.title(settings.model, language))} · {shape_words(settings, language)} · {text(settings.seed)}"
     return (
         f'<li class="{kind}" data-id="{job.id}">{grip}'
         f'<button type="button" class="what" data-act="look">{_thumb(job)}<span><b>{text(settings.prompt[:160])}</b>'

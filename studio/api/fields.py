@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -174,10 +175,8 @@ def _value(name: str, kind: type, value: Any) -> Any:
         try:
             value = int(value)
         except ValueError:
-            try:
+            with suppress(ValueError):  # told below
                 value = float(value)
-            except ValueError:
-                pass  # told below
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or (isinstance(value, float) and not math.isfinite(value)):
         raise InputError("number_invalid", field=name, value=str(value)[:40])

@@ -8,6 +8,7 @@ import queue
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -78,11 +79,9 @@ def _reports(told: "queue.SimpleQueue[Event | None]", folder: Path) -> Iterator[
     latents, sent, working = folder / filenames.LATENTS, 0, True
     while working:
         event = None
-        try:
+        with suppress(queue.Empty):  # then this is a look at the latents alone
             event = told.get(timeout=LOOK_SECONDS)
             working = event is not None
-        except queue.Empty:
-            pass  # a look at the latents alone
         if latents.is_file() and (changed := latents.stat().st_mtime_ns) != sent:
             sent = changed
             yield "file", filenames.LATENTS, latents.read_bytes()

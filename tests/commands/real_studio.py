@@ -28,8 +28,7 @@ from studio.queue.job import Job, JobState
 from studio.queue.jobs import JobQueue
 from studio.settings import GenerationSettings
 from tests.ui.fake_backend import paint
-from tests.ui.test_browser import playwright
-from tests.ui.visitor import CHROMIUM, FLAGS, free_port, visitors
+from tests.ui.visitor import free_port, launched, visitors
 
 EVIL = "<img src=x onerror=alert(1)>"
 PROMPT = "红衣女孩在雪中转身微笑，镜头缓慢推进"
@@ -106,12 +105,8 @@ class Studio:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if not CHROMIUM:
-        pytest.skip("no Chromium on this machine (CHROMIUM names another one)")
-    with playwright.sync_playwright() as driver:
-        made = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with launched() as made:
         yield made
-        made.close()
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from studio.ui.server import ServeOptions, serve
 from studio.ui.strings import MOVES, STRINGS
 from tests.ui.fake_backend import FAIL_WORD, FakeBackend, Pace, paint
 from tests.ui.serving import serving
-from tests.ui.visitor import CHROMIUM, DESKTOP, FLAGS, PHONE, visitors
+from tests.ui.visitor import DESKTOP, PHONE, launched, visitors
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser
@@ -31,12 +31,8 @@ LATIN_IN_CHINESE = "Step-Video|Studio|English|nano|Turbo|CLIP|Step LLM|CFG|GB|VR
 
 @pytest.fixture(scope="module")
 def browser():
-    if not CHROMIUM:
-        pytest.skip("no Chromium on this machine (CHROMIUM names another one)")
-    with playwright.sync_playwright() as driver:
-        made = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with launched() as made:
         yield made
-        made.close()
 
 
 @pytest.fixture

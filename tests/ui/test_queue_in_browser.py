@@ -12,7 +12,7 @@ from studio.queue.jobs import HELD
 from studio.settings import GenerationSettings
 from tests.ui.fake_backend import FakeBackend, Pace
 from tests.ui.serving import serving
-from tests.ui.visitor import CHROMIUM, DESKTOP, FLAGS, PHONE, visitors
+from tests.ui.visitor import DESKTOP, PHONE, launched, visitors
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser
@@ -21,12 +21,8 @@ Visit = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if not CHROMIUM:
-        pytest.skip("no Chromium on this machine (CHROMIUM names another one)")
-    with playwright.sync_playwright() as driver:
-        made = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with launched() as made:
         yield made
-        made.close()
 
 
 @pytest.fixture

@@ -40,3 +40,11 @@ class Cancelled(StudioError):
 
     def __init__(self) -> None:
         super().__init__("cancelled")
+
+
+class RankLost(StudioError):
+    """The process of one of several devices that share a video has ended; the latents of the last step are saved."""
+
+    def __init__(self, device: str, code: int | None) -> None:
+        how = f"signal {-code}" if code is not None and code < 0 else f"code {code}"
+        super().__init__("rank_lost", device=device, how=how)

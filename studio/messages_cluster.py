@@ -1,7 +1,23 @@
-"""Sentences about several machines, in both languages; messages.py has all others."""
+"""Sentences about several GPUs for one video and several machines, in both languages; messages.py has all others."""
 
 # code: (English, Chinese); see messages.MESSAGES.
 CLUSTER_MESSAGES: dict[str, tuple[str, str]] = {
+    "gpus_invalid": (
+        "--gpus is {value}: give how many, as 2, or which, as 0,1; --device cpu takes how many alone.",
+        "--gpus 为 {value}：请给出数量（如 2）或编号（如 0,1）；--device cpu 只接受数量。",
+    ),
+    "gpus_count": (
+        "One video cannot use {count} GPUs: {usable} share it, one for each of the two passes of a guided step.",
+        "一个视频不能使用 {count} 块 GPU：可用 {usable} 块，引导步骤的两次计算各占一块。",
+    ),
+    "gpus_unguided": (
+        "cfg_scale is {value}, so that there is no second pass for a second GPU: raise it, or leave out --gpus.",
+        "cfg_scale 为 {value}，没有可交给第二块 GPU 的计算：请调大，或去掉 --gpus。",
+    ),
+    "rank_lost": (
+        "The process on {device} ended ({how}), and with it the video; the same request goes on from its last step.",
+        "{device} 上的进程已结束（{how}），视频随之中止；同一请求会从最后一步继续。",
+    ),
     "ray_missing": (
         'Ray is not installed, which videos on several machines need: pip install ".[cluster]".',
         '未安装多机所需的 Ray：pip install ".[cluster]"。',

@@ -266,6 +266,7 @@ def _generate_flags(parser: argparse.ArgumentParser) -> None:
         choices=[str(schedule) for schedule in GuidanceSchedule],
         help="constant (default); falling: guidance falls to 1 at a ninth of the time, as the paper has it for Turbo",
     )
+    parser.add_argument("--gpus", metavar="2|N,M", help="this video on two GPUs: 2, or which ones, as 0,1")
     parser.add_argument("--output", type=Path, help="NAME.mp4, or a folder (default: OUTPUT_DIR/date-prompt-seed.mp4)")
     parser.add_argument("--keep-latents", action="store_true", help="keep NAME.latents.safetensors beside the video")
     parser.add_argument("--from-video", type=Path, help="make this program's video (or its json) again")

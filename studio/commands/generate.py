@@ -15,14 +15,8 @@ from typing import Any
 from PIL import Image
 
 from studio.commands.flags import SETTING_FLAGS
-from studio.commands.machine import (
-    engine_options,
-    find_model,
-    hold_device,
-    notices,
-    opened,
-    studio_config,
-)
+from studio.commands.gpus import gpu_devices, hold_devices, ranks_for, running, shared_config
+from studio.commands.machine import engine_options, find_model, notices, opened
 from studio.commands.signals import STOPPING, stopping
 from studio.commands.streams import tell
 from studio.commands.terminal import ProgressBar, print_result
@@ -45,7 +39,9 @@ from studio.settings import GenerationSettings, ResolvedSettings
 
 def run(options: argparse.Namespace) -> int:
     """Make one video."""
-    config, moves, asked = studio_config(options), load_camera_moves(), engine_options(options)
+    devices = gpu_devices(options)
+    config, moves, asked = shared_config(options, devices), load_camera_moves(), engine_options(options)
+    asked = replace(asked, device=devices[0])
     record = _read_record(options.from_video) if options.from_video else None
     wanted = _settings(options, config, record)
     model = find_model(wanted.model, config)
@@ -59,18 +55,24 @@ def run(options: argparse.Namespace) -> int:
     stem = result_stem(options.output, settings, config)
     request = Request(settings, stem, workdir, image, options.keep_latents, plan)
     usable_folders(model, image is not None, config, asked)  # a missing model is said before the device is waited for
-    with stopping(STOPPING) as stop, _work_folder(workdir, stop), hold_device(asked, stop), ProgressBar() as bar:
+    ranks = ranks_for(model, image is not None, config, asked, devices)
+    with (
+        stopping(STOPPING) as stop,
+        _work_folder(workdir, stop),
+        hold_devices(asked, devices, stop),
+        ProgressBar() as bar,
+    ):
         # Looked at again: while this one waited for the device, another may have taken its name.
         request = replace(request, stem=result_stem(options.output, settings, config))
         began = time.monotonic()
-        with opened(model, image is not None, config, asked, bar.show) as engine:
+        with opened(model, image is not None, config, asked, bar.show) as engine, running(ranks):
             seconds = {"load": round(time.monotonic() - began, 3)}
             if record is not None:
                 _compare(record, request, engine)
             for notice in notices(engine, asked):
                 bar.show(notice)
             try:
-                finished = generate(request, engine, bar.show, stop.is_set)
+                finished = generate(request, replace(engine, ranks=ranks), bar.show, stop.is_set)
             except Cancelled:
                 again = f"the same command with --seed {settings.seed} goes on from the last step"
                 tell(f"\nStopped; {again} (for {KEPT_DAYS} days).")
@@ -78,7 +80,8 @@ def run(options: argparse.Namespace) -> int:
         finished = replace(finished, seconds=seconds | finished.seconds)
         shutil.rmtree(workdir, ignore_errors=True)
         try:
-            Estimator(config, asked).learn(engine, settings, finished.seconds, first=True)
+            if ranks is None:  # what is learned is of one device
+                Estimator(config, asked).learn(engine, settings, finished.seconds, first=True)
         except (StudioError, OSError, RuntimeError) as error:  # the video is there: the next estimate is worse, no more
             tell(f"How long it took on this machine could not be noted: {error}")
     print_result(finished)

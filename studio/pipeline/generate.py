@@ -1,6 +1,7 @@
 """The recipe: text and perhaps a picture become a video. `generate` reads top to bottom."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from time import monotonic
 from typing import Any
@@ -8,8 +9,10 @@ from typing import Any
 import torch
 from PIL import Image
 
-from studio.errors import Cancelled, InputError
+from models.geometry import VideoShape
+from studio.errors import Cancelled, InputError, RankLost
 from studio.events import Finished
+from studio.memory.sessions import TransformerSession
 from studio.pipeline import output
 from studio.pipeline.encode import Conditioning, encode_image, encode_text, latent_colours
 from studio.pipeline.evaluation_plan import EvaluationPlan, plan_of
@@ -19,7 +22,7 @@ from studio.pipeline.observers import LatentsSaver, PreviewWriter
 from studio.pipeline.preview import LatentColours
 from studio.pipeline.rerun import cropped_picture, provenance_of
 from studio.pipeline.run import Emit, Engine, IsCancelled, Request, Run, WantsFinish, file_errors, to_the_end
-from studio.pipeline.sampler import SamplerState, denoise, noise
+from studio.pipeline.sampler import Passes, SamplerState, denoise, noise
 from studio.prompt import compose
 
 
@@ -40,10 +43,13 @@ def generate(
     engine.memory.require(settings.video_shape)
     text = compose(settings, engine.model, engine.moves)
     plan = request.plan or resume_plan(request.workdir, settings) or plan_of(settings, engine.calibration)
+    if engine.ranks is not None and not plan.is_guided:
+        raise InputError("gpus_unguided", value=settings.cfg_scale)
 
     with run.phase("encode_text"):
         texts = encode_text(run, text, guided=plan.is_guided)
-        engine.memory.keep_texts(settings.video_shape, texts, cancelled=cancelled)
+        own = texts if engine.ranks is None else texts[:1]
+        engine.memory.keep_texts(settings.video_shape, own, cancelled=cancelled)
     with run.phase("encode_image"):
         picture = cropped_picture(request)
         conditioning = Conditioning(texts, encode_image(run, picture, settings.video_shape), settings.motion_score)
@@ -84,12 +90,11 @@ def _denoise(
     preview = PreviewWriter(request.workdir, colours, run.emit)
     saver = LatentsSaver(request.workdir, settings, provenance)
     state = resume_point(request.workdir, settings, provenance)
-    with run.engine.memory.transformer(settings.video_shape) as transformer:
+    with _passes(run, settings.video_shape, conditioning, plan) as (transformer, passes):
         if state is None:
             state = SamplerState(noise(settings.video_shape, transformer.latent_channels, settings.seed), 0)
         first, estimate = state.step, None
         try:
-            passes = conditioning.passes(transformer, run.cancelled, last=plan.nodes[-1])
             for step in denoise(state, plan, passes):
                 state = step.state
                 if step.growth is not None and state.growths == 2:
@@ -101,17 +106,32 @@ def _denoise(
                 if state.step < steps and run.finish():
                     estimate = step.clean_estimate()
                     break
-        except Cancelled:
+        except (Cancelled, RankLost):
             saver.save(state)
             raise
     saver.save(state)
     done = plan.passes(first, state.step)
     seconds = round((monotonic() - began) / done, 4) if done else None
     measured: dict[str, Any] = {"seconds_per_pass": seconds, "velocity_growths": state.growths}
+    if run.engine.ranks is not None:
+        measured["gpus"] = run.engine.ranks.count
     if estimate is None:
         return state.latents, measured
     run.notify("finished_early", step=state.step, steps=steps)
     return estimate, measured | {"finished_early": {"step": state.step, "steps": steps}}
+
+
+@contextmanager
+def _passes(
+    run: Run, video: VideoShape, conditioning: Conditioning, plan: EvaluationPlan
+) -> Iterator[tuple[TransformerSession, Passes]]:
+    """The transformer on this device, and the passes, which other ranks share where there are any."""
+    with run.engine.memory.transformer(video) as transformer:
+        if (ranks := run.engine.ranks) is None:
+            yield transformer, conditioning.passes(transformer, run.cancelled, last=plan.nodes[-1])
+            return
+        with ranks.passes(transformer, conditioning, plan, video, run.cancelled) as passes:
+            yield transformer, passes
 
 
 def _finish(

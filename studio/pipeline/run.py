@@ -23,6 +23,7 @@ from studio.settings import ResolvedSettings
 
 if TYPE_CHECKING:
     from studio.config import CameraMove, ModelConfig  # needs omegaconf, which a machine with torch alone may lack
+    from studio.pipeline.ranks import Ranks
 
 Emit = Callable[[Event], None]
 IsCancelled = Callable[[], bool]
@@ -40,7 +41,7 @@ class Engine:
 
     text_fingerprint names both encoders and their tokenizers; provenance (fingerprints of every part, device, torch,
     dtype, attention backend, program version) is written into the file, so that a rerun can promise the same bits.
-    calibration: what `calibrate` chose for this model, None before.
+    calibration: what `calibrate` chose for this model, None before. ranks: other devices that share each video.
     """
 
     model: ModelConfig
@@ -52,6 +53,7 @@ class Engine:
     text_fingerprint: str
     provenance: Mapping[str, Any]
     calibration: Calibration | None = None
+    ranks: Ranks | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,80 @@
+"""--gpus of `generate`: the devices that share one video, and the processes on them."""
+
+import argparse
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+from studio.commands.devices import WorkerDevice, cpu_threads, ram_share_gb
+from studio.commands.machine import engine_options, hold_device, studio_config
+from studio.config import ModelConfig, StudioConfig, load_camera_moves
+from studio.errors import InputError
+from studio.pipeline.engine import EngineOptions, named_device, pick_device
+from studio.pipeline.rank_process import Opening
+from studio.pipeline.ranks import Ranks
+
+MOST_GPUS = 64  # of a machine
+
+
+def gpu_devices(options: argparse.Namespace) -> list[str]:
+    """The devices of --gpus and --device; without --gpus the one of --device.
+
+    --gpus 2 are the first two, --gpus 1,3 those. Raises InputError for a value that is none, a device that is not here
+    or named twice.
+    """
+    given, asked = vars(options).get("gpus"), engine_options(options).device
+    if given is None:
+        return [asked]
+    device, wrong = named_device(asked), InputError("gpus_invalid", value=given)
+    if not re.fullmatch(r"\d{1,2}(,\d{1,2})*", given) or ":" in asked:
+        raise wrong
+    numbers = [int(number) for number in given.split(",")]
+    if len(numbers) == 1 and not 0 < numbers[0] <= MOST_GPUS:
+        raise wrong
+    if device.type == "cpu":
+        if len(numbers) > 1:
+            raise wrong
+        return ["cpu"] * numbers[0]
+    names = [f"cuda:{number}" for number in (numbers if len(numbers) > 1 else range(numbers[0]))]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError("device_twice", value=twice[0])
+    return [str(pick_device(name)) for name in names]
+
+
+def shared_config(options: argparse.Namespace, devices: list[str]) -> StudioConfig:
+    """The machine's config, where several devices share a video with each one's part of RAM."""
+    config = studio_config(options)
+    return config if len(devices) == 1 else replace(config, ram_gb=ram_share_gb(config, len(devices)))
+
+
+def ranks_for(
+    model: ModelConfig, has_image: bool, config: StudioConfig, options: EngineOptions, devices: list[str]
+) -> Ranks | None:
+    """The processes that share a video, not started yet; None for one device. Raises InputError for too many."""
+    if len(devices) == 1:
+        return None
+    threads = cpu_threads([WorkerDevice(f"{name}:{rank}", name) for rank, name in enumerate(devices)])
+    return Ranks(Opening(model, has_image, load_camera_moves(), config, options, tuple(devices), threads))
+
+
+@contextmanager
+def hold_devices(options: EngineOptions, devices: list[str], stop: threading.Event) -> Iterator[None]:
+    """As `hold_device`, of each of them; in one order, so that two commands cannot wait for each other."""
+    with ExitStack() as held:
+        for device in sorted(set(devices)):
+            held.enter_context(hold_device(replace(options, device=device), stop))
+        yield
+
+
+@contextmanager
+def running(ranks: Ranks | None) -> Iterator[None]:
+    """Start the other processes, if there are to be any; end them afterwards."""
+    try:
+        if ranks is not None:
+            ranks.start()
+        yield
+    finally:
+        if ranks is not None:
+            ranks.close()

@@ -1,0 +1,211 @@
+"""One video on several devices, as rank 0 sees it: guidance in parallel, each rank one of the two passes of a step.
+
+Rank 0 is the process that runs the recipe; the only sampler is its own, so that the ranks cannot drift apart. The
+others are processes of rank_process.py. Whatever ends one of them ends all, with one reason.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from threading import Thread
+from time import monotonic, sleep
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from studio.errors import Cancelled, InputError, RankLost, StudioError
+from studio.pipeline.rank_group import Order, RankGroup
+from studio.pipeline.rank_process import READY, Opening, RankJob, work
+
+if TYPE_CHECKING:
+    from models.geometry import VideoShape
+    from studio.memory.sessions import TransformerSession
+    from studio.pipeline.encode import Conditioning
+    from studio.pipeline.evaluation_plan import EvaluationPlan, Node
+    from studio.pipeline.sampler import Passes
+
+GUIDANCE_RANKS = 2  # the conditional pass, the unconditional pass
+END_SECONDS = 20.0  # in which a rank ends by itself: a block takes seconds at most
+POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class _Peer:
+    """Another rank. control: jobs go to it, READY or an error's (code, values) comes back."""
+
+    device: str
+    process: BaseProcess
+    control: Connection
+
+    def check(self) -> bool:
+        """Whether it said READY just now. Raises the error it reports; RankLost where its process has ended."""
+        try:
+            said = self.control.recv() if self.control.poll() else None
+        except (EOFError, OSError):
+            self.process.join(POLL_SECONDS)
+            said = None
+        if said == READY:
+            return True
+        if said is not None:
+            code, values = said
+            raise StudioError(code, **values)
+        if not self.process.is_alive():
+            raise RankLost(self.device, self.process.exitcode)
+        return False
+
+
+class Ranks:
+    """The other ranks of this process, which is rank 0; they run from `start` to `close`."""
+
+    def __init__(self, opening: Opening) -> None:
+        """Raises InputError for a number of devices that cannot share a video."""
+        if len(opening.devices) != GUIDANCE_RANKS:
+            raise InputError("gpus_count", count=len(opening.devices), usable=GUIDANCE_RANKS)
+        self.opening = opening
+        self._context = multiprocessing.get_context("forkserver")
+        self._stop = self._context.Event()
+        self._folder = tempfile.TemporaryDirectory(prefix="ranks-")
+        self._peers: list[_Peer] = []
+        self._group: RankGroup | None = None
+        self._cancelled: Callable[[], bool] = lambda: False
+
+    @property
+    def count(self) -> int:
+        """How many there are, this process included."""
+        return len(self.opening.devices)
+
+    def start(self) -> Ranks:
+        """Start the other processes, which open the model while this one goes on."""
+        self._context.set_forkserver_preload(["torch", work.__module__])
+        for rank in range(1, self.count):
+            ours, theirs = self._context.Pipe()
+            process = self._context.Process(
+                target=work, args=(rank, self.opening, self._meeting, theirs, self._stop), daemon=True
+            )
+            process.start()
+            theirs.close()
+            self._peers.append(_Peer(self.opening.devices[rank], process, ours))
+        return self
+
+    def close(self) -> None:
+        """End all ranks, whatever they do."""
+        self._stop.set()
+        for peer in self._peers:
+            if self._group is not None and peer.process.is_alive():
+                self._send(peer, None)
+        if self._group is not None:
+            self._group.close()
+            self._group = None
+        for peer in self._peers:
+            peer.process.join(END_SECONDS)
+            peer.process.kill()
+            peer.process.join()
+            peer.control.close()
+        self._peers = []
+        self._folder.cleanup()
+
+    @contextmanager
+    def passes(
+        self,
+        transformer: TransformerSession,
+        conditioning: Conditioning,
+        plan: EvaluationPlan,
+        video: VideoShape,
+        cancelled: Callable[[], bool],
+    ) -> Iterator[Passes]:
+        """The passes of a guided plan: the conditional one here, the unconditional one on the other rank.
+
+        They raise Cancelled between blocks and while they wait, StudioError where the other rank fails, RankLost where
+        it ends. Nothing but `close` may follow an error.
+        """
+        self._cancelled = cancelled
+        group = self._join()
+        self._send(self._peers[0], RankJob(video, replace(conditioning, texts=conditioning.texts[1:])))
+        own = replace(conditioning, texts=conditioning.texts[:1])
+        here = own.passes(transformer, cancelled, last=plan.nodes[-1])
+
+        def run_passes(latents: Tensor, node: Node) -> list[Tensor]:
+            if node.passes == 1:
+                return list(here(latents, node))
+            with self._losses():
+                group.give(Order(node.time, node is plan.nodes[-1]), latents)
+            (velocity,) = here(latents, node)
+            with self._losses():
+                return group.gather(velocity)
+
+        with self._threads():
+            yield run_passes
+        with self._losses():
+            group.give(None, torch.empty(0))
+
+    @property
+    def _meeting(self) -> Path:
+        return Path(self._folder.name) / "meeting"
+
+    def _join(self) -> RankGroup:
+        """The group, once all ranks have opened the model."""
+        if self._group is not None:
+            return self._group
+        waiting = list(self._peers)
+        while waiting := [peer for peer in waiting if not peer.check()]:
+            self._check_cancelled()
+            sleep(POLL_SECONDS)
+        joined: list[RankGroup] = []
+        thread = Thread(  # joining cannot be interrupted
+            target=lambda: joined.append(RankGroup(0, self.count, self._meeting, self._check)), daemon=True
+        )
+        thread.start()
+        while thread.is_alive():
+            self._check()
+            thread.join(POLL_SECONDS)
+        self._group = joined[0]
+        return self._group
+
+    def _check(self) -> None:
+        self._check_cancelled()
+        for peer in self._peers:
+            peer.check()
+
+    def _check_cancelled(self) -> None:
+        if self._cancelled():
+            raise Cancelled
+
+    @contextmanager
+    def _losses(self) -> Iterator[None]:
+        """A broken connection becomes the reason that the other rank had, within seconds."""
+        try:
+            yield
+        except RuntimeError:
+            began = monotonic()
+            while monotonic() - began < END_SECONDS:
+                self._check()
+                sleep(POLL_SECONDS)
+            raise
+
+    @contextmanager
+    def _threads(self) -> Iterator[None]:
+        """As many threads as each rank has, where they share the CPU."""
+        before, wanted = torch.get_num_threads(), self.opening.threads
+        torch.set_num_threads(wanted or before)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+    def _send(self, peer: _Peer, job: RankJob | None) -> None:
+        """By value: what a plain connection sends of tensors is shared memory."""
+        try:
+            peer.control.send_bytes(pickle.dumps(job))
+        except OSError:  # it has ended
+            if job is not None:
+                self._check()
+                raise

@@ -113,7 +113,7 @@ def test_whatever_ends_one_rank_ends_both_with_its_reason(
     with two_ranks(engine, config) as both:
         assert torch.equal(latents_of(request, both), alone), "new ranks go on"
 
-    bad = {"no_room": {"ram_gb": 0.001}, "model_missing": {"model_dir": tmp_path}}
+    bad = {"no_plan": {"ram_gb": 0.001}, "model_missing": {"model_dir": tmp_path}}
     for code, values in bad.items():
         with two_ranks(engine, dataclasses.replace(config, **values)) as both, pytest.raises(StudioError) as caught:
             latents_of(make_request(engine, tmp_path, code, **LONG), both)

@@ -3,7 +3,7 @@
 # code: (English, Chinese); see messages.MESSAGES.
 CLUSTER_MESSAGES: dict[str, tuple[str, str]] = {
     "gpus_invalid": (
-        "--gpus is {value}: give how many, as 2, or which, as 0,1; --device cpu takes how many alone.",
+        "The value {value} of --gpus is none: give how many, as 2, or which, as 0,1; --device cpu takes how many alone.",
         "--gpus 为 {value}：请给出数量（如 2）或编号（如 0,1）；--device cpu 只接受数量。",
     ),
     "gpus_count": (
@@ -11,7 +11,7 @@ CLUSTER_MESSAGES: dict[str, tuple[str, str]] = {
         "一个视频不能使用 {count} 块 GPU：可用 {usable} 块，引导步骤的两次计算各占一块。",
     ),
     "gpus_unguided": (
-        "cfg_scale is {value}, so that there is no second pass for a second GPU: raise it, or leave out --gpus.",
+        "With cfg_scale {value} there is no second pass for a second GPU: raise it, or leave out --gpus.",
         "cfg_scale 为 {value}，没有可交给第二块 GPU 的计算：请调大，或去掉 --gpus。",
     ),
     "rank_lost": (

@@ -30,12 +30,12 @@ def test_what_a_value_means(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     assert {words: devices(*words) for words in meant} == meant
     refused = {
-        ("--gpus", "0"): "--gpus is 0: give how many",
-        ("--gpus", "65"): "--gpus is 65",
-        ("--gpus", "two"): "--gpus is two",
-        ("--gpus", "0,"): "--gpus is 0,",
+        ("--gpus", "0"): "value 0 of --gpus is none",
+        ("--gpus", "65"): "value 65 of --gpus",
+        ("--gpus", "two"): "value two of --gpus",
+        ("--gpus", "0,"): "value 0, of --gpus",
         ("--gpus", "0,1", "--device", "cpu"): "--device cpu takes how many alone",
-        ("--gpus", "2", "--device", "cuda:1"): "--gpus is 2",
+        ("--gpus", "2", "--device", "cuda:1"): "value 2 of --gpus",
         ("--gpus", "1,1"): "cuda:1 is named twice",
         ("--gpus", "0,4"): "cuda:4 is not on",
         ("--gpus", "5"): "cuda:4 is not on",

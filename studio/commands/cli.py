@@ -205,6 +205,7 @@ def _plan_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True)
     for name in ("num-frames", "height", "width"):
         parser.add_argument(f"--{name}", type=int)
+    parser.add_argument("--gpus", metavar="2", help="each of two GPUs that share the video; --ram is that of both")
     for name in ("tflops", "link-gbps", "disk-gbps"):
         parser.add_argument(f"--{name}", type=speed, help="instead of this machine's measured speed")
     parser.add_argument("--json", action="store_true", help="print json instead of a table")

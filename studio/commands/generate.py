@@ -40,7 +40,7 @@ from studio.settings import GenerationSettings, ResolvedSettings
 def run(options: argparse.Namespace) -> int:
     """Make one video."""
     devices = gpu_devices(options)
-    config, moves, asked = shared_config(options, devices), load_camera_moves(), engine_options(options)
+    config, moves, asked = shared_config(options, len(devices)), load_camera_moves(), engine_options(options)
     asked = replace(asked, device=devices[0])
     record = _read_record(options.from_video) if options.from_video else None
     wanted = _settings(options, config, record)

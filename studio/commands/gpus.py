@@ -13,7 +13,7 @@ from studio.config import ModelConfig, StudioConfig, load_camera_moves
 from studio.errors import InputError
 from studio.pipeline.engine import EngineOptions, named_device, pick_device
 from studio.pipeline.rank_process import Opening
-from studio.pipeline.ranks import Ranks
+from studio.pipeline.ranks import GUIDANCE_RANKS, Ranks
 
 MOST_GPUS = 64  # of a machine
 
@@ -27,11 +27,8 @@ def gpu_devices(options: argparse.Namespace) -> list[str]:
     given, asked = vars(options).get("gpus"), engine_options(options).device
     if given is None:
         return [asked]
-    device, wrong = named_device(asked), InputError("gpus_invalid", value=given)
-    if not re.fullmatch(r"\d{1,2}(,\d{1,2})*", given) or ":" in asked:
-        raise wrong
-    numbers = [int(number) for number in given.split(",")]
-    if len(numbers) == 1 and not 0 < numbers[0] <= MOST_GPUS:
+    device, wrong, numbers = named_device(asked), InputError("gpus_invalid", value=given), _numbers(given)
+    if ":" in asked:
         raise wrong
     if device.type == "cpu":
         if len(numbers) > 1:
@@ -43,10 +40,31 @@ def gpu_devices(options: argparse.Namespace) -> list[str]:
     return [str(pick_device(name)) for name in names]
 
 
-def shared_config(options: argparse.Namespace, devices: list[str]) -> StudioConfig:
-    """The machine's config, where several devices share a video with each one's part of RAM."""
+def planned_ranks(options: argparse.Namespace) -> int:
+    """How many devices share a video by --gpus, here or not. Raises InputError for a number that cannot."""
+    if (given := vars(options).get("gpus")) is None:
+        return 1
+    numbers = _numbers(given)
+    count = numbers[0] if len(numbers) == 1 else len(numbers)
+    if count not in (1, GUIDANCE_RANKS):
+        raise InputError("gpus_count", count=count, usable=GUIDANCE_RANKS)
+    return count
+
+
+def shared_config(options: argparse.Namespace, count: int) -> StudioConfig:
+    """The machine's config, where `count` devices share a video with each one's part of RAM."""
     config = studio_config(options)
-    return config if len(devices) == 1 else replace(config, ram_gb=ram_share_gb(config, len(devices)))
+    return config if count == 1 else replace(config, ram_gb=ram_share_gb(config, count))
+
+
+def _numbers(given: str) -> list[int]:
+    """How many (one number), or which. Raises InputError."""
+    if not re.fullmatch(r"\d{1,2}(,\d{1,2})*", given):
+        raise InputError("gpus_invalid", value=given)
+    numbers = [int(number) for number in given.split(",")]
+    if len(numbers) == 1 and not 0 < numbers[0] <= MOST_GPUS:
+        raise InputError("gpus_invalid", value=given)
+    return numbers
 
 
 def ranks_for(

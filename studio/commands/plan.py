@@ -5,7 +5,8 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from studio.commands.machine import engine_options, find_model, studio_config
+from studio.commands.gpus import planned_ranks, shared_config
+from studio.commands.machine import engine_options, find_model
 from studio.config import load_camera_moves
 from studio.pipeline.engine import EngineOptions
 from studio.pipeline.estimate import Estimator
@@ -15,14 +16,15 @@ from studio.settings import GenerationSettings, ResolvedSettings, Speed
 
 def run(options: argparse.Namespace) -> int:
     """Print the plan; 1 when nothing fits."""
-    config = studio_config(options)
+    ranks = planned_ranks(options)
+    config = shared_config(options, ranks)
     model = find_model(options.model, config)
     given = {name: getattr(options, name) for name in ("num_frames", "height", "width")}
     image = "given" if model.takes_image else None
     settings = GenerationSettings(model.name, "plan", first_image=image, **given).resolve(model)
     settings.check(model, load_camera_moves())
     speeds = {name: getattr(options, name) for name in ("tflops", "link_gbps", "disk_gbps")}
-    estimator = Estimator(config, _engine_options(options))
+    estimator = Estimator(config, _engine_options(options), ranks=ranks)
     calibration = estimator.calibrations.of(model, model.takes_image)
     totals, passes = {}, {}
     for speed in (Speed.EXACT,) if model.turbo else Speed:
@@ -31,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
         totals[str(speed)] = round(made.total, 1)
         passes[str(speed)] = sum(plan_of(asked, calibration).forwards.values())
     data = {**made.plan.summary(), "seconds_total": totals[Speed.EXACT], "seconds_by_speed": totals}
-    data |= {"passes_by_speed": passes, "calibrated": calibration is not None}
+    data |= {"passes_by_speed": passes, "calibrated": calibration is not None, "gpus": ranks}
     print(json.dumps(data, ensure_ascii=False) if options.json else "\n".join(_lines(settings, data)))
     return 0 if data["fits"] else 1
 
@@ -48,9 +50,9 @@ def _lines(settings: ResolvedSettings, data: dict[str, Any]) -> list[str]:
         return [f"{settings.model}, {video}: does not fit.", data["reason"]]
     sources = ", ".join(f"{count} {source}" for source, count in data["sources"].items())
     return [
-        f"{settings.model}, {video}: fits.",
+        f"{settings.model}, {video}: fits{'' if data['gpus'] == 1 else ' each of 2 GPUs'}.",
         f"  VRAM at most     {data['vram_peak_gb']:8.1f} GB",
-        f"  RAM at most      {data['ram_peak_gb']:8.1f} GB",
+        f"  RAM at most      {data['ram_peak_gb']:8.1f} GB{'' if data['gpus'] == 1 else ' for each'}",
         f"  blocks           {sources}; {data['slots']} slots",
         *([f"  texts kept       {data['texts_kept_gb']:8.1f} GB"] if data["texts_kept_gb"] else []),
         f"  seconds per step {data['seconds_per_step']:8.1f}",

@@ -50,11 +50,16 @@ class Estimator:
         config: StudioConfig,
         options: EngineOptions,
         *,
+        ranks: int = 1,
         free_vram_gb: Callable[[], float | None] = lambda: None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """options.device need not be in this machine. free_vram_gb: asked for by `for_page` on a GPU; None: unknown."""
+        """options.device need not be in this machine. free_vram_gb: asked for by `for_page` on a GPU; None: unknown.
+
+        ranks: 2 where two devices share each video; the plan is then that of each, with config.ram_gb for it alone.
+        """
         self._config, self._options, self._device = config, options, named_device(options.device)
+        self._ranks = ranks
         self._cache = config.output_dir / CACHE_FOLDER
         self._free_vram_gb = Recent(free_vram_gb, FREE_VRAM_SECONDS, clock)
         self._sizes: dict[tuple[Any, ...], SizeCache] = {}
@@ -118,19 +123,21 @@ class Estimator:
             self._device, compute_dtype(self._device), budgets, options.offload, options.weights, speeds
         )
         plans = PlanCache(self._size_cache(model), runtime)
-        # A plan leaves room for guidance, so that it holds for every request; an unguided node is one pass.
+        # A plan leaves room for guidance, so that it holds for every request; an unguided node is one pass, and so is a
+        # guided one on each of two ranks.
         request, plan = plans.request(video), plans.plan(video)
         nodes = plan_of(settings, self.calibrations.of(model, settings.first_image is not None)).nodes
-        steps = {n: step_seconds(replace(request, conditions=n), plan) for n in {node.passes for node in nodes}}
+        passes = [-(-node.passes // self._ranks) for node in nodes]
+        steps = {n: step_seconds(replace(request, conditions=n), plan) for n in set(passes)}
         plan = replace(plan, seconds_per_step=max(steps.values()))
-        first = step_seconds(replace(request, conditions=nodes[0].passes), plan, cold=True)
+        first = step_seconds(replace(request, conditions=passes[0]), plan, cold=True)
         parts = phase_seconds(request, plan, colour_clips=(PICTURES, PICTURE_SIDE))
         times = load_job_times(self._cache, self._device.type, model.name)
         image = parts["encode_image"] if settings.first_image is not None else 0.0
         predicted = {
             "encode_text": parts["encode_text"],
             "encode_image": image + (0.0 if times.ran_before else parts["colours"]),
-            "denoise": first + sum(steps[node.passes] for node in nodes[1:]),
+            "denoise": first + sum(steps[n] for n in passes[1:]),
             "decode": parts["decode"],
         }
         return _Prediction(plan, predicted, times)

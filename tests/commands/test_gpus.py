@@ -1,5 +1,6 @@
 """--gpus of `generate`: which devices it means, and one video made by two processes from the command line."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,29 @@ def test_what_a_value_means(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(InputError, match=said):
             devices(*words)
     options = build_parser().parse_args(["generate", "--ram", "64"])
-    assert [shared_config(options, ["cpu"] * count).ram_gb for count in (1, 2)] == [64, 32]
+    assert [shared_config(options, count).ram_gb for count in (1, 2)] == [64, 32]
+
+
+def test_a_plan_for_two_is_that_of_one_with_half_the_ram_and_one_pass_a_step(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["plan", "--model", "step-video-t2v", "--num-frames", "102", "--height", "544", "--width", "992"]
+    words += ["--vram", "80", "--tflops", "250", "--link-gbps", "25", "--disk-gbps", "3", "--json"]
+    plans = []
+    for more in (["--ram", "64"], ["--ram", "128", "--gpus", "2"]):
+        assert app.main([*words, *more]) == 0
+        plans.append(json.loads(capsys.readouterr().out))
+    one, two = plans
+    assert (one["gpus"], two["gpus"]) == (1, 2)
+    assert {name: two[name] for name in ("vram_peak_gb", "ram_peak_gb", "sources")} == {
+        name: one[name] for name in ("vram_peak_gb", "ram_peak_gb", "sources")
+    }
+    assert 1.8 < one["seconds_per_step"] / two["seconds_per_step"] <= 2, "computation is what a step takes here"
+    for given, said in (("4", "cannot use 4 GPUs"), ("none", "value none of --gpus"), ("0,1,2", "cannot use 3 GPUs")):
+        assert app.main([*words, "--gpus", given]) == 2
+        assert said in capsys.readouterr().err
+    assert app.main([*words[:-1], "--ram", "128", "--gpus", "0,1"]) == 0
+    assert "fits each of 2 GPUs" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -70,6 +70,11 @@ def draw_codes(
 
     for count, _ in enumerate(decode(step, take), start=1):
         report(count)
+    return said_codes(take)
+
+
+def said_codes(take: Take) -> Codes:
+    """What a take that ended says. ValueError where the model said nothing at all."""
     codes = audio_codes(take.drawn)
     if not codes:
         raise ValueError("The speech LLM ended before it said anything. Try another seed or another text.")

@@ -91,6 +91,10 @@ SOUND_MESSAGES: dict[str, tuple[str, str]] = {
         "聊天服务器 {where} 没有给出可用的回答（{reason}）：请检查地址和模型。",
     ),
     # no failures, but to be known (events.Notice)
+    "speech_plan_smaller": (
+        "Memory ran out; the speech model goes on with {resident} layers kept on the device and {takes} texts at once. The speech stays the same.",
+        "内存不足；语音模型改为常驻 {resident} 层、同时处理 {takes} 段文本继续。语音结果不变。",
+    ),
     "scene_unknown": (
         "Not understood in the scene: {words}.",
         "场景中未能理解的内容：{words}。",

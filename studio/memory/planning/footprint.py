@@ -79,12 +79,12 @@ class ModelSizes:
             architecture=architecture,
             dtype=dtype,
             weights=weights,
-            transformer=_network(transformer.layers, block, around_blocks, dtype, weights),
-            transformer_without_text=_network(transformer.layers, without_text, around_blocks, dtype, weights),
-            text_layers=_network(transformer.layers, text_layers, nn.Module(), dtype, weights),
-            step_llm=_network(llm.layers, layer, around_layers, dtype, weights.of_step_llm),
+            transformer=network_sizes(transformer.layers, block, around_blocks, dtype, weights),
+            transformer_without_text=network_sizes(transformer.layers, without_text, around_blocks, dtype, weights),
+            text_layers=network_sizes(transformer.layers, text_layers, nn.Module(), dtype, weights),
+            step_llm=network_sizes(llm.layers, layer, around_layers, dtype, weights.of_step_llm),
             clip_bytes=cost.clip_parameters(architecture.clip) * torch.float32.itemsize,
-            vae_bytes=_layout_bytes(_vae(architecture.vae), dtype),
+            vae_bytes=layout_bytes(_vae(architecture.vae), dtype),
         )
 
     def denoise_bytes(self, video: VideoShape, conditions: int) -> int:
@@ -126,7 +126,10 @@ def _vae(params: VAEParams) -> VAE:
         return VAE(params)
 
 
-def _network(units: int, unit: nn.Module, rest: nn.Module, dtype: torch.dtype, weights: WeightMode) -> NetworkSizes:
+def network_sizes(
+    units: int, unit: nn.Module, rest: nn.Module, dtype: torch.dtype, weights: WeightMode
+) -> NetworkSizes:
+    """Sizes of a network of equal units. unit, rest: on the meta device; rest: what lies outside of units."""
     parameters = sum(parameter.numel() for parameter in unit.parameters())
     unit = unit.to(dtype)  # before the layers become int8: their scales stay float32
     if weights.is_int8:
@@ -134,11 +137,12 @@ def _network(units: int, unit: nn.Module, rest: nn.Module, dtype: torch.dtype, w
     return NetworkSizes(
         units=units,
         unit_bytes=UnitLayout.of(unit.state_dict()).nbytes,
-        rest_bytes=_layout_bytes(rest, dtype),
+        rest_bytes=layout_bytes(rest, dtype),
         scratch_bytes=0 if weights is WeightMode.INT8_COMPUTE else sum(scratch_elements(unit)) * dtype.itemsize,
         unit_parameters=parameters,
     )
 
 
-def _layout_bytes(module: nn.Module, dtype: torch.dtype) -> int:
+def layout_bytes(module: nn.Module, dtype: torch.dtype) -> int:
+    """Bytes of a module's tensors in one flat buffer of this dtype."""
     return UnitLayout.of({name: tensor.to(dtype) for name, tensor in module.state_dict().items()}).nbytes

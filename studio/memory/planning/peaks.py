@@ -47,7 +47,7 @@ class PlanRequest:
 
 def peaks(request: PlanRequest, transformer: ComponentPlan, llm: ComponentPlan, vae_slice: int) -> tuple[int, int]:
     """Highest (VRAM, RAM) in bytes over the phases; on a CPU all of it is RAM."""
-    on_device = {name: _segments(number) for name, number in phases(request, transformer, llm, vae_slice).items()}
+    on_device = {name: whole_pages(number) for name, number in phases(request, transformer, llm, vae_slice).items()}
     worst = max(on_device.values())
     pinned = transformer.source.count("pinned") * transformer.unit_bytes
     host = HOST_BASE_BYTES[request.device] + pinned + BOUNCE_BYTES
@@ -55,7 +55,7 @@ def peaks(request: PlanRequest, transformer: ComponentPlan, llm: ComponentPlan, 
         return 0, host + worst
     frame = request.video.height * request.video.width * 3 * 4
     texts = STAGING_BUFFERS * request.sizes.text_layers.unit_bytes if transformer.texts else 0
-    transient = max(_staging(transformer) + texts, _staging(llm), PIECES_IN_RAM * vae_slice * frame)
+    transient = max(staging_bytes(transformer) + texts, staging_bytes(llm), PIECES_IN_RAM * vae_slice * frame)
     return CUDA_CONTEXT_BYTES + worst, host + transient
 
 
@@ -73,26 +73,28 @@ def phases(request: PlanRequest, transformer: ComponentPlan, llm: ComponentPlan,
 
     gaps = DECODE_GAPS[min(vae_slice, max(DECODE_GAPS))]
     phases = {
-        "encode_text": _weights(llm) + working(sizes.prompt_bytes()),
+        "encode_text": device_bytes(llm) + working(sizes.prompt_bytes()),
         "clip": sizes.clip_bytes + working(0),
         "texts": 0,
-        "denoise": _weights(transformer) + working(sizes.denoise_bytes(video, request.conditions)),
+        "denoise": device_bytes(transformer) + working(sizes.denoise_bytes(video, request.conditions)),
         "decode": convolving(sizes.decode_bytes(video, vae_slice), gaps),
     }
     if transformer.texts:
         projecting = working(sizes.text_projection_bytes(request.conditions))
-        phases["texts"] = _weights(transformer) + SLOTS * sizes.text_layers.unit_bytes + projecting
+        phases["texts"] = device_bytes(transformer) + SLOTS * sizes.text_layers.unit_bytes + projecting
     if sizes.architecture.transformer.takes_image:
         phases["encode_image"] = convolving(sizes.encode_image_bytes(video), DECODE_GAPS[1])
     return phases
 
 
-def _weights(plan: ComponentPlan) -> int:
+def device_bytes(plan: ComponentPlan) -> int:
+    """Bytes of a network on the device under its plan."""
     units = (len(plan.resident) + plan.slots) * plan.unit_bytes
     return units + plan.rest_bytes + plan.scratch_bytes + (plan.texts.nbytes if plan.texts else 0)
 
 
-def _staging(plan: ComponentPlan) -> int:
+def staging_bytes(plan: ComponentPlan) -> int:
+    """Bytes of RAM between disk and device under a network's plan."""
     return 0 if set(plan.source) == {"pinned"} else STAGING_BUFFERS * plan.unit_bytes
 
 
@@ -101,5 +103,6 @@ def needed_vram(peak: int) -> int:
     return peak + CAP_SLACK_BYTES if peak else 0
 
 
-def _segments(nbytes: int) -> int:
+def whole_pages(nbytes: int) -> int:
+    """The bytes that PyTorch's allocator takes from the driver for so many."""
     return -(-nbytes // DRIVER_PAGE) * DRIVER_PAGE

@@ -62,6 +62,22 @@ SOUND_MESSAGES: dict[str, tuple[str, str]] = {
         "There is no voice {value!r}; the voices are: {known}.",
         "没有名为 {value!r} 的声音角色；可用的有：{known}。",
     ),
+    "singing_missing": (
+        "Rap and humming need networks that are not here ({missing}): put CosyVoice-300M-25Hz-Music of Step-Audio-TTS-3B into its folder.",
+        "说唱和哼唱需要缺少的网络（{missing}）：请把 Step-Audio-TTS-3B 的 CosyVoice-300M-25Hz-Music 放入其文件夹。",
+    ),
+    "speech_failed": (
+        "The speech model could not say this ({reason}): try another --seed, another voice or other words.",
+        "语音模型无法说出这段文字（{reason}）：请换一个 --seed、换一个声音，或修改文字。",
+    ),
+    "style_unknown": (
+        "The instruction {value!r} cannot be used: give up to {limit} words like happy, slow, sichuan or the model's own, without parentheses.",
+        "无法使用朗读指令 {value!r}：请给出最多 {limit} 个词，如 happy、slow、sichuan 或模型自带的标签，不含括号。",
+    ),
+    "style_robot": (
+        "The voice {voice} knows no instructions: leave --style out, or choose a voice of the speech model with --voice.",
+        "声音 {voice} 不支持朗读指令：请去掉 --style，或用 --voice 选择语音模型的声音。",
+    ),
     "robot_missing": (
         "The robot voice is not installed ({reason}): pip install espeakng-loader.",
         "机器人语音未安装（{reason}）：请执行 pip install espeakng-loader。",
@@ -91,6 +107,10 @@ SOUND_MESSAGES: dict[str, tuple[str, str]] = {
         "聊天服务器 {where} 没有给出可用的回答（{reason}）：请检查地址和模型。",
     ),
     # no failures, but to be known (events.Notice)
+    "speech_cut": (
+        "The line at {start:.2f} s was cut, for the model found no end: try another --seed or shorter sentences.",
+        "{start:.2f} 秒处的台词被截断，因为模型没有结束：请换一个 --seed，或缩短句子。",
+    ),
     "speech_plan_smaller": (
         "Memory ran out; the speech model goes on with {resident} layers kept on the device and {takes} texts at once. The speech stays the same.",
         "内存不足；语音模型改为常驻 {resident} 层、同时处理 {takes} 段文本继续。语音结果不变。",
@@ -127,4 +147,12 @@ SOUND_MESSAGES: dict[str, tuple[str, str]] = {
         "The clip had a sound of its own, which is not kept: give the clip itself as a layer to keep it.",
         "该视频原有的声音不会保留：如需保留，请把该视频本身作为一个声音层。",
     ),
+}
+
+# phase: (English, Chinese)
+SOUND_PHASES: dict[str, tuple[str, str]] = {
+    "speak": ("Speaking", "合成语音"),
+    "speak_codes": ("Speaking: codes", "合成语音：编码"),
+    "speak_mel": ("Speaking: spectrum", "合成语音：频谱"),
+    "speak_wave": ("Speaking: waveform", "合成语音：波形"),
 }

@@ -1,6 +1,7 @@
 """int8 weights beside a model's own: made once, found again, and refused when the model has changed since.
 
-They lie in MODEL_FOLDER/int8, a checkpoint folder of the public layout with the two networks that are worth it.
+They lie in MODEL_FOLDER/int8, a checkpoint folder of the public layout with the networks that are worth it: the two
+large ones of a model that makes video, the language model of one that speaks.
 """
 
 import shutil
@@ -15,6 +16,7 @@ from studio.units import GB
 
 FOLDER = "int8"
 NETWORKS = ("transformer", "step_llm")
+SPEAKING = ("step_audio_llm",)
 SPARE_BYTES = 64 << 20  # index files, and what a file system takes for itself
 
 
@@ -24,7 +26,7 @@ def quantize(folders: Mapping[str, Path], report: Callable[[str], None]) -> None
     What an earlier call finished is kept. Raises InputError for a full disk, StudioError for files that cannot be read
     or written.
     """
-    for component in NETWORKS:
+    for component in _networks(folders):
         folder = folders[component]
         target = folder / FOLDER
         try:
@@ -42,7 +44,11 @@ def quantize(folders: Mapping[str, Path], report: Callable[[str], None]) -> None
 
 def int8_folders(folders: Mapping[str, Path]) -> dict[str, Path]:
     """The folders with those of the int8 networks in their places. InputError where these are absent or out of date."""
-    return {**folders, **{component: _int8_folder(folders[component], component) for component in NETWORKS}}
+    return {**folders, **{component: _int8_folder(folders[component], component) for component in _networks(folders)}}
+
+
+def _networks(folders: Mapping[str, Path]) -> tuple[str, ...]:
+    return SPEAKING if SPEAKING[0] in folders else NETWORKS
 
 
 def _int8_folder(folder: Path, component: str) -> Path:

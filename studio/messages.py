@@ -12,7 +12,7 @@ from studio.messages_check import CHECK_MESSAGES
 from studio.messages_cluster import CLUSTER_MESSAGES
 from studio.messages_evals import EVALS_MESSAGES
 from studio.messages_http import HTTP_MESSAGES
-from studio.messages_sound import SOUND_MESSAGES
+from studio.messages_sound import SOUND_MESSAGES, SOUND_PHASES
 
 VALUE_LIMIT = 200  # characters of a value in a sentence
 LONGEST_SENTENCE = 1000
@@ -360,7 +360,7 @@ PHASE_TITLES: dict[str, tuple[str, str]] = {
     "denoise": ("Denoising", "去噪"),
     "decode": ("Decoding", "解码"),
     "write": ("Writing files", "写入文件"),
-    "speak": ("Speaking", "合成语音"),
+    **SOUND_PHASES,
     "mix": ("Mixing sound", "混音"),
 }
 

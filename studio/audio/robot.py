@@ -8,10 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from scipy import signal
 
 from studio.audio import espeak_process
-from studio.audio.synthesis import RATE, Array, samples
+from studio.audio.synthesis import Array, resampled, samples
 from studio.errors import Cancelled, StudioError
 
 ROBOTS = {"robot": "", "robot-female": "+f2"}  # voice -> eSpeak's variant
@@ -44,7 +43,7 @@ def speak(text: str, voice: str, language: str, stop: Callable[[], bool] = lambd
     if not len(wave) or float(np.abs(wave).max()) < SILENT:
         raise StudioError("robot_failed", language=language, reason="it stayed silent")
     rate = json.loads(head)["rate"]
-    return trimmed(signal.resample_poly(wave, RATE, rate).astype(np.float32))
+    return trimmed(resampled(wave, rate))
 
 
 def trimmed(wave: Array) -> Array:

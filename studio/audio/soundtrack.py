@@ -4,11 +4,11 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from studio.audio.ffmpeg import Loudness, measure_file, read_sound
 from studio.audio.mix import MOST_GAIN, TARGET, Spoken, layer_wave, line_wave, mastered, mix
 from studio.audio.subtitles import srt
 from studio.audio.synthesis import RATE, Array, samples
-from studio.audio.track import LONGEST, Layer, SoundSettings
+from studio.audio.track import LONGEST, Layer, SoundSettings, VoiceLine
 from studio.errors import Cancelled, InputError, StudioError
 from studio.events import Event, Notice, PhaseStarted, Progress
 from studio.filenames import beside
@@ -30,10 +30,25 @@ CEILING_TRIES = 6
 LENGTH_TOLERANCE = 0.02  # seconds by which sound and picture may differ without a word
 
 
+class Speaker(Protocol):
+    """Voices of a model, beside the robot's."""
+
+    @property
+    def voices(self) -> Collection[str]:
+        """Their names."""
+        ...
+
+    def speak(
+        self, lines: Sequence[VoiceLine], seed: int, emit: Callable[[Event], None], stop: Callable[[], bool]
+    ) -> list[Array]:
+        """Each line as mono speech (samples,) float32 at RATE. Raises StudioError; Cancelled once `stop` says so."""
+        ...
+
+
 @dataclass(frozen=True)
 class Job:
     """What one run works with. clip: a finished mp4; to: the mp4 to write, which may be the clip itself. emit: told
-    every event; stop: asked between the steps; clock: seconds that only grow."""
+    every event; stop: asked between the steps; clock: seconds that only grow. speaker: None for the robot alone."""
 
     settings: SoundSettings
     clip: Path
@@ -41,6 +56,7 @@ class Job:
     emit: Callable[[Event], None]
     stop: Callable[[], bool]
     clock: Callable[[], float] = time.monotonic
+    speaker: Speaker | None = None
 
     def tell(self, code: str, **values: Any) -> None:
         """Say something that is no failure."""
@@ -73,7 +89,7 @@ def add_sound(job: Job) -> Sounding:
     """
     settings = job.settings
     settings.check()
-    check_voices(settings)
+    check_voices(settings, job.speaker.voices if job.speaker else ())
     clip = read_clip(job.clip)
     check_space(job.to, clip, _longest(settings, clip))
     recordings = _recordings(settings)
@@ -104,11 +120,14 @@ def remove_sound(job: Job) -> None:
             _put(job, clip, unfinished, record)
 
 
-def check_voices(settings: SoundSettings) -> None:
-    """Raise InputError for a line whose voice is not there."""
+def check_voices(settings: SoundSettings, others: Collection[str] = ()) -> None:
+    """Raise InputError for a line whose voice is neither the robot's nor one of the others."""
+    known = [*robot.ROBOTS, *others]
     for line in settings.lines:
-        if line.voice not in robot.ROBOTS:
-            raise InputError("voice_unknown", value=line.voice, known=", ".join(robot.ROBOTS))
+        if line.voice not in known:
+            raise InputError("voice_unknown", value=line.voice, known=", ".join(known))
+        if line.style and line.voice in robot.ROBOTS:
+            raise InputError("style_robot", voice=line.voice)
 
 
 def _longest(settings: SoundSettings, clip: Clip) -> float:
@@ -134,10 +153,16 @@ def _hashes(settings: SoundSettings) -> dict[str, str]:
 def _speak(job: Job) -> list[Spoken]:
     """Every line in the order of time, with a word where one is spoken into the next."""
     lines = sorted(job.settings.lines, key=lambda line: line.start)
+    modelled = [number for number, line in enumerate(lines) if line.voice not in robot.ROBOTS]
+    waves: dict[int, Array] = {}
+    if modelled and job.speaker:
+        asked = [lines[number] for number in modelled]
+        made = job.speaker.speak(asked, job.settings.seed, job.emit, job.stop)
+        waves = dict(zip(modelled, made, strict=True))
     spoken: list[Spoken] = []
     for number in job.steps("speak", len(lines)) if lines else ():
         line = lines[number]
-        speech = robot.speak(line.text, line.voice, line.language, job.stop)
+        speech = waves[number] if number in waves else robot.speak(line.text, line.voice, line.language, job.stop)
         if spoken and line.start < spoken[-1].end:
             job.tell("line_overlap", start=line.start, end=spoken[-1].end)
         spoken.append(Spoken(line, line_wave(line, speech)))

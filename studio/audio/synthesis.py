@@ -15,6 +15,11 @@ def samples(seconds: float) -> int:
     return round(seconds * RATE)
 
 
+def resampled(wave: Array, rate: int) -> Array:
+    """Mono (n,) at a rate -> float32 at RATE."""
+    return signal.resample_poly(wave, RATE, rate).astype(np.float32)
+
+
 def clock(count: int) -> Array:
     """Times of samples in seconds (count,)."""
     return np.arange(count) / RATE

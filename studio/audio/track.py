@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from studio.audio.rooms import ROOMS
 from studio.audio.sounds import SOUNDS
+from studio.audio.styles import MOST_STYLES, is_style
 from studio.errors import InputError
 
 T = TypeVar("T")
@@ -32,7 +33,10 @@ RANGES: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class VoiceLine:
-    """Something that is said. start: seconds; gain_db: 0 is the level of every line; pan: -1 left to 1 right."""
+    """Something that is said. start: seconds; gain_db: 0 is the level of every line; pan: -1 left to 1 right.
+
+    style: how a voice of a model reads it, words of studio.audio.styles; the robot knows none.
+    """
 
     text: str
     start: float = 0.0
@@ -40,6 +44,7 @@ class VoiceLine:
     language: str = "auto"
     gain_db: float = 0.0
     pan: float = 0.0
+    style: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,8 @@ def _line_problems(line: VoiceLine) -> Iterator[InputError]:
         yield InputError("line_long", length=length, limit=TEXT_LIMIT, over=length - TEXT_LIMIT)
     if line.language not in LANGUAGES:
         yield InputError("choice_unknown", field="language", value=line.language[:40], known=", ".join(LANGUAGES))
+    if not is_style(line.style):
+        yield InputError("style_unknown", value=line.style[:40], limit=MOST_STYLES)
     yield from _numbers(line, ("start", "gain_db", "pan"))
 
 

@@ -125,7 +125,7 @@ def build_parser() -> argparse.ArgumentParser:
     _queue_flags(commands.add_parser("queue", help="see and change what waits", parents=[machine]))
     _key_flags(commands.add_parser("key", help="make, list and revoke keys of the HTTP API"))
     _chat_flags(commands.add_parser("chat", help="let your language model expand a prompt or write a voice-over"))
-    _sound_flags(commands.add_parser("sound", help="add sound to a finished video, change it, or take it away"))
+    _sound_flags(commands.add_parser("sound", help="add, change or take away a video's sound", parents=[machine]))
 
     _evaluate_flags(commands, machine)
     _cluster_flags(commands.add_parser("cluster", help="videos on several machines, with Ray"), machine)
@@ -286,7 +286,8 @@ def _sound_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--at", action="append", type=float, metavar="SECONDS", help="when it begins, one for each --say"
     )
-    parser.add_argument("--voice", help="robot (default) or robot-female")
+    parser.add_argument("--voice", help="robot (default), robot-female, or NAME of MODEL_DIR/voices/NAME.safetensors")
+    parser.add_argument("--style", help='how a voice of a model reads: "happy slow sichuan", or its own tags')
     parser.add_argument("--language", help="auto (default), en, zh or yue")
     parser.add_argument(
         "--layer",

@@ -4,14 +4,16 @@ import argparse
 import itertools
 import os
 import re
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 from studio.audio.clip import read_clip
+from studio.audio.robot import ROBOTS
 from studio.audio.rooms import ROOMS
 from studio.audio.scene import read_scene
 from studio.audio.sounds import SOUNDS
-from studio.audio.soundtrack import Job, add_sound, remove_sound
+from studio.audio.soundtrack import Job, Speaker, add_sound, remove_sound
 from studio.audio.track import Layer, SoundSettings, VoiceLine
 from studio.commands.signals import stopping
 from studio.commands.terminal import ProgressBar
@@ -24,7 +26,7 @@ STOPPING = "Stopping after the line or layer in work; Ctrl-C again ends at once.
 _LAYER = re.compile(r"(?P<sound>.+?):(?P<start>\d+(?:\.\d+)?)-(?P<end>\d+(?:\.\d+)?)s?(?P<rest>(?::[^:]*)*)", re.S)
 _GAIN = re.compile(r"([+-]?\d+(?:\.\d+)?)db", re.I)
 _FADE = re.compile(r"fade=(\d+(?:\.\d+)?)")
-_CHANGES = ("say", "layer", "layers_file", "from_sound", "at", "voice", "language", "duck", "length", "seed")
+_CHANGES = ("say", "layer", "layers_file", "from_sound", "at", "voice", "style", "language", "duck", "length", "seed")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -35,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     to = output_path(options)
     with stopping(STOPPING) as stop, ProgressBar() as bar:
         settings = SoundSettings() if options.without_sound else sound_settings(options, bar)
-        job = Job(settings, options.clip, to, bar.show, stop.is_set)
+        job = Job(settings, options.clip, to, bar.show, stop.is_set, speaker=speaker(settings, options, stop))
         if options.without_sound:
             remove_sound(job)
             print(to)
@@ -43,6 +45,15 @@ def run(options: argparse.Namespace) -> int:
         made = add_sound(job)
     print(f"{made.path}\n{made.loudness.integrated:.1f} LUFS, true peak {made.loudness.true_peak:.1f} dB")
     return 0
+
+
+def speaker(settings: SoundSettings, options: argparse.Namespace, stop: threading.Event) -> Speaker | None:
+    """The speech model with its voices; None where the robot speaks every line. Raises InputError."""
+    if all(line.voice in ROBOTS for line in settings.lines):
+        return None
+    from studio.commands.speaker import open_speaker  # here: it brings torch, which no other sound needs
+
+    return open_speaker(settings, options, stop)
 
 
 def read_file_head(path: Path) -> None:
@@ -100,9 +111,9 @@ def voice_lines(options: argparse.Namespace) -> list[VoiceLine]:
     said, times = options.say or [], options.at or []
     if len(times) != len(said) and not (len(said) == 1 and not times):
         raise InputError("line_times", lines=len(said), times=len(times))
-    voice, language = options.voice or "robot", options.language or "auto"
+    line = VoiceLine("", voice=options.voice or "robot", language=options.language or "auto", style=options.style or "")
     starts = times or [0.0] * len(said)
-    return [VoiceLine(text, at, voice=voice, language=language) for text, at in zip(said, starts, strict=True)]
+    return [replace(line, text=text, start=at) for text, at in zip(said, starts, strict=True)]
 
 
 def read_layer(text: str) -> Layer:

@@ -73,7 +73,10 @@ class SpeechMemory:
         self._whole: ResidentNetwork | None = None
         # Called when a plan was stepped down, with a code of studio.messages and its values.
         self.notify: Callable[..., None] = lambda code, **values: None
-        self._sizes = {mode: self._read_sizes(mode) for mode in {config.weights, WeightMode.INT8}}
+        llm, flow, hift = (build(parts[part], part)[0] for part in (LLM, "flow", "hift"))
+        params = cast(StepAudioLLM, llm).params, cast(Flow, flow).params, cast(HiFT, hift).params
+        modes = (config.weights, WeightMode.INT8)
+        self._sizes = {mode: SpeechSizes.of(*params, config.dtype, mode) for mode in modes}
         usage.cap_vram(config.device, config.budgets.vram_bytes)
         usage.limit_heap_gaps()
 
@@ -257,7 +260,3 @@ class SpeechMemory:
             offload=config.offload,
             int8_sizes=None if config.weights.is_int8 else self._sizes[WeightMode.INT8],
         )
-
-    def _read_sizes(self, mode: WeightMode) -> SpeechSizes:
-        llm, flow, hift = (build(self._parts[part], part)[0].params for part in (LLM, "flow", "hift"))
-        return SpeechSizes.of(llm, flow, hift, self._config.dtype, mode)  # type: ignore[arg-type]  # by construction

@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 
 import app
+from models.voice import write_voice
 from studio.config import ROOT
 from studio.media import read_metadata
+from studio.pipeline import speech
 from studio.video_writer import find_ffmpeg
 from tests.audio.clips import RECORD, decoded, level_db, make_clip, stream_hash, tone, write_sound
+from tests.tiny_speech import tiny_voice, write_speech_folder
 
 SCENE = "0-0.4秒：水下，0.4-1 s: the splash with a harp"
 FAKE = """#!/bin/sh
@@ -149,3 +152,41 @@ def test_kill_9_leaves_the_clip_and_the_next_run_is_whole(clip: Path, tmp_path: 
     assert app.main(["sound", *words]) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.json", "clip.mp4", "ffmpeg"]
     assert level_db(decoded(clip)) > -40 and read_metadata(clip.read_bytes())["settings"] == RECORD["settings"]
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The flags of a machine with a rule-made Step-Audio-TTS and one voice; a sentence is cut after three groups."""
+    monkeypatch.setattr(speech, "SENTENCE_SECONDS", 0.36)
+    folder = tmp_path / "models"
+    write_speech_folder(folder / "step-audio-tts")
+    (folder / speech.VOICES).mkdir()
+    write_voice(folder / speech.VOICES / "anna.safetensors", tiny_voice())
+    return ["--model-dir", str(folder), "--device", "cpu", "--ram", "8"]
+
+
+def test_a_voice_of_the_speech_model_speaks_whole_streamed_and_int8(
+    clip: Path, models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["--say", "hello <|EOT|>world", "--voice", "anna", "--style", "slow, happy RAP", "--at", "0.2"]
+    assert app.main(["quantize", "step-audio-tts", *models]) == 0
+    made = []
+    for number, flags in enumerate((["--offload", "none"], ["--offload", "disk"], ["--quantize", "int8"])):
+        to = tmp_path / f"{number}.mp4"
+        assert app.main(["sound", str(clip), *line, *models, *flags, "--output", str(to)]) == 0
+        told = capsys.readouterr().err
+        assert "The line at 0.20 s was cut" in told and "Speaking: codes" in told
+        made.append(decoded(to))
+        assert stream_hash(to) == stream_hash(clip) and level_db(made[-1][14400:24000]) > -40
+    assert (made[0] == made[1]).all() and made[2].shape == made[0].shape
+    recipe = read_metadata((tmp_path / "0.mp4").read_bytes())["sound"]
+    assert recipe["lines"][0]["voice"] == "anna" and recipe["lines"][0]["style"] == "slow, happy RAP"
+
+    for wrong, sentence in (
+        (["--voice", "nobody"], "no voice 'nobody'; the voices are: robot, robot-female, anna."),
+        (["--voice", "anna", "--style", "(x)"], "The instruction '(x)' cannot be used"),
+        (["--style", "happy"], "The voice robot knows no instructions"),
+        (["--voice", "anna", "--model-dir", str(tmp_path / "none")], "no voice 'anna'"),
+    ):
+        assert app.main(["sound", str(clip), "--say", "hello", *models, *wrong]) == 2
+        assert sentence in capsys.readouterr().err

@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.attention import attention
+from models.kernels.heads import split_heads
 from models.quantized import product_weight
+from models.rope import Rope
 
-Rope = tuple[Tensor, Tensor]
 TextKV = tuple[Tensor, Tensor]  # keys and values of a text in one block: each (b, l, heads, d)
 SINUSOID_WIDTH = 256
-ROPE_BASE = 10000.0
 
 
 def _parts(length: int, chunk: int) -> Iterator[slice]:
@@ -80,59 +80,12 @@ def accumulate_product(tokens: Tensor, update: Callable[[slice], Tensor], layer:
     return tokens
 
 
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """x (1 + scale) + shift: x (b, n, D), shift and scale (b, 1, D)."""
-    return torch.addcmul(shift, x, 1 + scale)
-
-
 def sinusoid(values: Tensor, width: int = SINUSOID_WIDTH) -> Tensor:
     """values (b,) -> (b, width) float32: [cos | sin], cosines first; frequencies from 1 down to almost 1/10000."""
     half = width // 2  # frequencies are computed in float64, so that every machine rounds to the same ones
     exponents = torch.arange(half, dtype=torch.float64, device=values.device) * (-math.log(10000.0) / half)
     angles = values.float()[:, None] * exponents.exp().float()
     return torch.cat((angles.cos(), angles.sin()), dim=-1)
-
-
-def rope_tables(grid: tuple[int, int, int], head_dim: int, device: torch.device | None = None) -> Rope:
-    """cos and sin, each (f*h*w, 1, head_dim) float32, for tokens in the order frame, row, column.
-
-    Half of a head's channels rotate with the frame, a quarter with the row, a quarter with the column (64 | 32 | 32 of
-    128). Inside each part channel i is paired with channel i + half of the part (NeoX order); the minus sign of the
-    rotation is folded into sin. Angles, cos and sin are float32: the official code rounds angles to bfloat16, which
-    changes cos by up to 0.1.
-    """
-    places = torch.cartesian_prod(*(torch.arange(size, dtype=torch.float32, device=device) for size in grid))
-    angles, signs = [], []
-    for place, width in zip(places.unbind(-1), rope_split(head_dim), strict=True):
-        frequencies = ROPE_BASE ** (-torch.arange(0, width, 2, dtype=torch.float32, device=device) / width)
-        angle = place[:, None] * frequencies
-        angles += [angle, angle]
-        signs += [-torch.ones_like(frequencies), torch.ones_like(frequencies)]
-    whole = torch.cat(angles, dim=-1)[:, None]
-    return whole.cos(), whole.sin() * torch.cat(signs)
-
-
-def rope_split(head_dim: int) -> tuple[int, int, int]:
-    """Channels of a head that rotate with frame, row and column. ValueError unless 8 divides head_dim."""
-    if head_dim % 8:
-        raise ValueError(f"RoPE3D needs a head width divisible by 8, not {head_dim}.")
-    return head_dim // 2, head_dim // 4, head_dim // 4
-
-
-def rotate(x: Tensor, rope: Rope, out: Tensor | None = None) -> Tensor:
-    """RoPE3D: x (b, n, heads, d), the `rope_tables` of its n tokens -> the same shape and dtype; float32 inside.
-
-    out: where the result is written, not differentiable; its dtype is that of x.
-    """
-    cos, sin = rope
-    halves = [width // 2 for width in rope_split(x.shape[-1]) for _ in range(2)]
-    frame, frame2, row, row2, column, column2 = x.split(halves, dim=-1)
-    swapped = torch.cat((frame2, frame, row2, row, column2, column), dim=-1)
-    if out is None and not torch.is_grad_enabled():
-        out = torch.empty_like(swapped)
-    if out is not None:  # one rounding on the way out, instead of a float32 tensor that is read again
-        return torch.addcmul(x * cos, swapped, sin, out=out)
-    return torch.addcmul(x * cos, swapped, sin).to(x.dtype)
 
 
 class RMSNorm(nn.Module):
@@ -148,9 +101,13 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) -> the same shape; x has the weight's dtype."""
-        # A weight that could have a gradient makes PyTorch's CPU path round twice, gradients enabled or not.
-        weight = self.weight if torch.is_grad_enabled() else self.weight.detach()
-        return F.rms_norm(x, weight.shape, weight, self.eps)
+        return F.rms_norm(x, self.scale.shape, self.scale, self.eps)
+
+    @property
+    def scale(self) -> Tensor:
+        """The weight; without gradients detached: one that could have a gradient makes PyTorch's CPU path round twice,
+        gradients enabled or not."""
+        return self.weight if torch.is_grad_enabled() else self.weight.detach()
 
 
 class Projection(nn.Module):
@@ -257,13 +214,7 @@ class SelfAttention(_NormedAttention):
 
         out: where they are written; without it, v is a view of the projection.
         """
-        q, k, v = self.wqkv(x).unflatten(-1, (self.heads, -1)).chunk(3, dim=-1)
-        if out is None:
-            return rotate(self.q_norm(q), rope), rotate(self.k_norm(k), rope), v
-        rotate(self.q_norm(q), rope, out[0])
-        rotate(self.k_norm(k), rope, out[1])
-        out[2].copy_(v)
-        return out
+        return split_heads(self.wqkv(x), (self.q_norm.scale, self.k_norm.scale), self.q_norm.eps, rope, out)
 
 
 class CrossAttention(_NormedAttention):

@@ -14,22 +14,20 @@ from torch import Tensor, nn
 
 from models.attention import attention
 from models.config_values import epsilon, fixed, flag, layer_count, product, whole, wholes
+from models.kernels.modulated_norm import modulate, modulated_norm
 from models.layers import (
     AdaLayerNormSingle,
     CrossAttention,
     FeedForward,
     Outputs,
     Projection,
-    Rope,
     SelfAttention,
     TextKV,
     accumulate,
     accumulate_product,
     collect,
-    modulate,
-    rope_split,
-    rope_tables,
 )
+from models.rope import Rope, rope_split, rope_tables
 
 # Tokens that go through a projection or a feed-forward at once where no gradient is computed. One constant for every
 # plan and card: matrix products of another size may round differently, and a resumed video must keep its bits.
@@ -138,7 +136,7 @@ class Block(nn.Module):
         cos, sin = hidden.rope
 
         def qkv(part: slice, out: Outputs | None) -> Outputs:
-            normed = modulate(self.norm1(hidden.tokens[:, part]), shift, scale)
+            normed = modulated_norm(self.norm1, hidden.tokens[:, part], shift, scale)
             return self.attn1.qkv(normed, (cos[part], sin[part]), out)
 
         head_dim = hidden.tokens.shape[-1] // self.attn1.heads
@@ -157,7 +155,7 @@ class Block(nn.Module):
         *_, shift, scale, gate = self._modulation(hidden)
 
         def feed_forward(part: slice) -> Tensor:
-            return self.ff(modulate(self.norm2(hidden.tokens[:, part]), shift, scale))
+            return self.ff(modulated_norm(self.norm2, hidden.tokens[:, part], shift, scale))
 
         hidden.tokens = accumulate(hidden.tokens, gate, feed_forward, token_chunk)
 

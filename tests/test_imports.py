@@ -135,7 +135,8 @@ def test_packages_stay_in_their_rooms() -> None:
     for path in PROGRAM:
         own, used = room(module_name(path)), third_party(path)
         wrong += [f"{path}: {name}" for name, rooms in PACKAGE_ROOMS.items() if name in used and own not in rooms]
-        wrong += [f"{path}: {name}" for name in used - MODELS_NEED if own == "models"]
+        needed = MODELS_NEED | ({"triton"} if path.parent.name == "kernels" else set())
+        wrong += [f"{path}: {name}" for name in used - needed if own == "models"]
     assert not wrong, "\n".join(wrong)
 
 
@@ -165,7 +166,8 @@ def test_files_and_functions_stay_readable() -> None:
         builds_page = room(module_name(path)) == "ui" and node.name.startswith("build_")  # a list of components
         if node.end_lineno - node.lineno >= MAX_FUNCTION_LINES and not builds_page:
             wrong.append(f"{where}: {node.end_lineno - node.lineno} lines")
-        if len(names) > MAX_PARAMETERS:
+        on_gpu = node.name.endswith("_kernel")  # takes pointers and numbers, nothing that could hold several of them
+        if len(names) > MAX_PARAMETERS and not on_gpu:
             wrong.append(f"{where}: {len(names)} parameters")
     assert not wrong, "\n".join(wrong)
 

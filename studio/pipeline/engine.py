@@ -14,6 +14,7 @@ import torch
 from models.agreement import check_agreement
 from models.attention import attention_kernel
 from models.checkpoint import fingerprint
+from models.kernels import kernels_name
 from models.layout import COMPONENTS, LAYOUT
 from models.quantized import int8_compute_available
 from models.tokenizers import ClipTokenizer, StepTokenizer
@@ -172,6 +173,7 @@ def open_engine(
             "dtype": str(dtype).removeprefix("torch."),
             "quantize": options.weights.value,
             "attention": attention_kernel(device, dtype, 128),
+            "kernels": kernels_name(device),
         },
         calibration=load_calibration(cache, _joined(prints)),
     )

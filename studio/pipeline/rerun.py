@@ -7,6 +7,7 @@ from typing import Any
 
 from PIL import Image
 
+from models.kernels import PLAIN
 from studio.errors import InputError
 from studio.media import crop_image
 from studio.pipeline.evaluation_plan import EvaluationPlan
@@ -14,7 +15,7 @@ from studio.pipeline.run import Engine, Request
 from studio.settings import ResolvedSettings
 
 # Of the provenance: with all of these as they were, a rerun has the same bits.
-DECIDE_THE_BITS = ("device", "torch", "dtype", "quantize", "attention")
+DECIDE_THE_BITS = ("device", "torch", "dtype", "quantize", "attention", "kernels")
 
 
 def cropped_picture(request: Request) -> Image.Image | None:
@@ -56,5 +57,6 @@ def rerun_plan(record: Mapping[str, Any], settings: ResolvedSettings) -> Evaluat
 
 def rerun_changes(record: Mapping[str, Any], engine: Engine) -> dict[str, tuple[Any, Any]]:
     """What else decides the bits and is not as it was when the file was made: name -> (then, now)."""
-    pairs = {name: (record.get(name), engine.provenance[name]) for name in DECIDE_THE_BITS}
+    was = {"kernels": PLAIN, **record}  # files from before there were kernels
+    pairs = {name: (was.get(name), engine.provenance[name]) for name in DECIDE_THE_BITS}
     return {name: (then, now) for name, (then, now) in pairs.items() if then != now}

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from models.layers import rope_tables  # noqa: E402
 from models.quantized import int8_block  # noqa: E402
+from models.rope import rope_tables  # noqa: E402
 from models.transformer import Block, Hidden, TransformerParams  # noqa: E402
 from tests.bench.bench_networks import keep_line, machine  # noqa: E402
 from tests.models.cases import scratch_for  # noqa: E402

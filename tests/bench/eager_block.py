@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.attention import attention
-from models.layers import RMSNorm, Rope, rope_split
+from models.layers import RMSNorm
+from models.rope import Rope, rope_split
 from models.transformer import Block, Hidden
 
 

@@ -21,6 +21,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,7 @@ from torch.utils._pytree import tree_leaves
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from models import cost  # noqa: E402
+from models import cost, kernels  # noqa: E402
 from models.clip_config import CLIP_TOKENS, ClipParams  # noqa: E402
 from models.geometry import VideoShape  # noqa: E402
 from models.layers import TextKV  # noqa: E402
@@ -157,7 +158,7 @@ def step(frames: int, *, image: bool = False, kept: bool = False, conditions: in
     plan = planner.plan_run(peaks.PlanRequest(sizes, video, Budgets(1 << 40, 1 << 40), ASSUMED["cuda"]))
     texts = TextPlan(sizes.kept_text_bytes(conditions), "direct") if kept else None
     plan = replace(plan, transformer=replace(plan.transformer, texts=texts))
-    with FakeTensorMode(), torch.no_grad():
+    with FakeTensorMode(), torch.no_grad(), patch.object(kernels, "TRITON", False):
         body, copies = meta(partial(Transformer, replace(params, layers=1))), Copies()
         network = OneBlock(body, body.transformer_blocks[0], _kept(body, conditions) if kept else None, copies)
         retry = lambda work: work(plan)  # noqa: E731
@@ -190,7 +191,7 @@ def _kept(body: Transformer, conditions: int) -> Texts:
 def step_llm() -> dict[str, Any]:
     """Both texts through some layers."""
     sizes = ModelSizes.of(Architecture(), torch.bfloat16)
-    with FakeTensorMode(), torch.no_grad():
+    with FakeTensorMode(), torch.no_grad(), patch.object(kernels, "TRITON", False):
         llm: Any = meta(partial(StepLLM, StepLLMParams(layers=BLOCKS)))
         ids = [torch.zeros(1, cost.PROMPT_TOKENS, dtype=torch.long) for _ in range(2)]
 
@@ -206,7 +207,7 @@ def clip() -> dict[str, Any]:
     """Both texts, in float32."""
     from models.clip import ClipText
 
-    with FakeTensorMode(), torch.no_grad():
+    with FakeTensorMode(), torch.no_grad(), patch.object(kernels, "TRITON", False):
         with torch.device("meta"):
             tower: Any = ClipText(ClipParams())
         with CUDA:
@@ -224,7 +225,7 @@ def decode(slice_frames: int) -> dict[str, Any]:
     """Two chunks of a video by VAESession, of which every slice goes to RAM."""
     video, sizes = VideoShape(34, HEIGHT, WIDTH), ModelSizes.of(Architecture(), torch.bfloat16)
     plan = planner.plan_run(peaks.PlanRequest(sizes, video, Budgets(1 << 40, 1 << 40), ASSUMED["cuda"]))
-    with FakeTensorMode(), torch.no_grad():
+    with FakeTensorMode(), torch.no_grad(), patch.object(kernels, "TRITON", False):
         session = _vae_session(replace(plan, vae_slice_frames=slice_frames))
         latents = torch.empty(video.latent_shape(64))
 
@@ -239,7 +240,7 @@ def encode_image() -> dict[str, Any]:
     """The first image by VAESession."""
     video, sizes = VideoShape(17, HEIGHT, WIDTH), ModelSizes.of(Architecture(), torch.bfloat16)
     plan = planner.plan_run(peaks.PlanRequest(sizes, video, Budgets(1 << 40, 1 << 40), ASSUMED["cuda"]))
-    with FakeTensorMode(), torch.no_grad():
+    with FakeTensorMode(), torch.no_grad(), patch.object(kernels, "TRITON", False):
         session, image = _vae_session(plan), torch.empty(1, 1, 3, HEIGHT, WIDTH)
 
         def run() -> None:

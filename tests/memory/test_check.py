@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from models import layers, transformer, vae_layers
+from models import transformer, vae_layers
+from models.kernels import heads
 from studio.memory import check
 from studio.memory.check import LOOK, OK, SKIPPED, findings
 from studio.memory.plan import Budgets
@@ -34,7 +35,7 @@ def test_a_broken_device_is_found(monkeypatch, tmp_path):
     monkeypatch.setattr(transformer, "attention", wrong(transformer.attention))
     assert states(lambda: check.block_agrees(CPU, torch.bfloat16)) == {("blocks", LOOK)}
     monkeypatch.undo()
-    monkeypatch.setattr(layers, "rotate", lambda x, rope, out=None: x if out is None else out.copy_(x))
+    monkeypatch.setattr(heads, "rotate", lambda x, rope, out=None: x if out is None else out.copy_(x))
     assert states(lambda: check.block_agrees(CPU, torch.float32)) == {("blocks", OK)}  # wrong alike on both sides
     monkeypatch.undo()
     monkeypatch.setattr(vae_layers, "attention", lambda *given, **named: torch.full_like(given[0], torch.nan))

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from models import kernels
 
 FLASH_HEAD_DIM = 256  # wider heads go to PyTorch's memory-efficient kernel
 Module = TypeVar("Module", bound=nn.Module)
@@ -34,6 +37,7 @@ ATTENTION = {f"_scaled_dot_product_{kind}_attention" for kind in ("flash", "effi
 def fake_cuda() -> Iterator[None]:
     """Tensors made inside lie on a CUDA device that does not exist; no gradients."""
     with ExitStack() as stack:
+        stack.enter_context(patch.object(kernels, "TRITON", False))  # which needs memory
         for context in (FakeTensorMode(), torch.no_grad(), torch.device("cuda"), _Bindings()):
             stack.enter_context(context)
         yield

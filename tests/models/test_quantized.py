@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from models import quantized
-from models.layers import rope_tables
 from models.quantized import (
     Int8Linear,
     dequantize_rows,
@@ -20,6 +19,7 @@ from models.quantized import (
     quantize_rows,
     scratch_elements,
 )
+from models.rope import rope_tables
 from models.step_llm import Layer, StepLLMParams
 from models.transformer import Block, Hidden, TransformerParams
 from tests.models.cases import scratch_for

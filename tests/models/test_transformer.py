@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.layers import FeedForward, GELULinear, RMSNorm, rope_split, rope_tables, rotate, sinusoid
+from models.layers import FeedForward, GELULinear, RMSNorm, sinusoid
+from models.rope import rope_split, rope_tables, rotate
 from models.scheduler import FlowMatchScheduler
 from models.transformer import Block, Hidden, Transformer, TransformerParams
 from tests.golden.rule import PARITY, golden, normal, relative_error

@@ -1,0 +1,35 @@
+"""Triton kernels for CUDA, each beside the plain operators that compute the same elsewhere."""
+
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+TRITON = find_spec("triton") is not None
+PLAIN = "plain"  # PyTorch's own operators
+ALIGNED = 16  # bytes of an address, elements of a stride: what makes Triton load 16 bytes at once
+
+
+def served(*tensors: Tensor) -> bool:
+    """Whether kernels serve these tensors: on CUDA, Triton installed, no gradients, all laid out for wide loads."""
+    if not TRITON or torch.is_grad_enabled() or not all(x.is_cuda for x in tensors):
+        return False
+    return all(aligned(x) for x in tensors)
+
+
+def aligned(x: Tensor) -> bool:
+    """Whether the last dimension is dense, every row begins at a multiple of 16 bytes, and strides are multiples of 16.
+
+    Triton compiles another, slower kernel for arguments that are not.
+    """
+    rows = (stride for size, stride in zip(x.shape[:-1], x.stride()[:-1], strict=True) if size > 1)
+    return x.stride(-1) == 1 and x.data_ptr() % ALIGNED == 0 and all(stride % ALIGNED == 0 for stride in rows)
+
+
+def kernels_name(device: torch.device) -> str:
+    """What computes norms and rotations on a device, for a video's record: its bits depend on it."""
+    if not TRITON or device.type != "cuda":
+        return PLAIN
+    import triton
+
+    return f"triton {triton.__version__}"

@@ -123,6 +123,33 @@ class TransformerSession:
         return self._rope
 
 
+class HostCopy:
+    """A tensor and a flag on their way from the device to RAM; nobody waits for them until `wait`."""
+
+    def __init__(self, frames: Tensor, flag: Tensor | None) -> None:
+        """frames (t, ...); flag: one bool on the same device, None: True."""
+        self.frames = len(frames)
+        self._event: torch.cuda.Event | None = None
+        self._flag = None if flag is None else self._begin(flag)
+        self._frames = self._begin(frames)
+        if frames.is_cuda:
+            self._event = torch.cuda.Event(blocking=True)  # a thread that waits for it sleeps
+            self._event.record(torch.cuda.current_stream(frames.device))
+
+    @staticmethod
+    def _begin(source: Tensor) -> Tensor:
+        if not source.is_cuda:
+            return source.cpu()
+        # Only a copy into page-locked memory returns at once.
+        return torch.empty(source.shape, dtype=source.dtype, pin_memory=True).copy_(source, non_blocking=True)
+
+    def wait(self) -> tuple[Tensor, bool]:
+        """The frames and the flag, on the CPU."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._frames, self._flag is None or bool(self._flag)
+
+
 class VAESession:
     """The VAE for one video, resident on the device."""
 
@@ -144,27 +171,45 @@ class VAESession:
             return self._retry(encode)
 
     def decode_chunks(
-        self, latents: Tensor, convert: Callable[[Tensor], Tensor] = lambda frames: frames
+        self,
+        latents: Tensor,
+        convert: Callable[[Tensor], Tensor] = lambda frames: frames,
+        refuse: Callable[[int], None] | None = None,
     ) -> Iterator[Tensor]:
         """latents (1, f, c, h, w) -> the frames in order, in pieces (t_i, 3, H, W) on the CPU, about -1..1.
 
-        convert: runs on the device before the copy, for results (t_i, ...) that are smaller there. After an
-        out-of-memory error decoding resumes at the next frame with smaller slices.
+        The device computes the next piece while the caller uses one. convert: runs on the device before the copy, for
+        results (t_i, ...) that are smaller there. refuse(frame): called with the first frame (from 1) of a piece whose
+        numbers are not all finite, before it is yielded; raises. After an out-of-memory error decoding resumes at the
+        next frame with smaller slices.
         """
-        latents, done = latents.to(self._device, self._dtype), 0
+        latents, launched, yielded = latents.to(self._device, self._dtype), 0, 0
         pieces: Iterator[Tensor] | None = None
 
-        def advance(plan: Plan) -> Tensor | None:
+        def launch(plan: Plan) -> HostCopy | None:
             nonlocal pieces
-            current, pieces = pieces or self._decode_from(latents, done, plan.vae_slice_frames), None
+            current, pieces = pieces or self._decode_from(latents, launched, plan.vae_slice_frames), None
             piece = next(current, None)
-            piece = piece if piece is None else convert(piece).cpu()
+            copy = None
+            if piece is not None:
+                finite = torch.isfinite(piece).all() if refuse else None
+                copy = HostCopy(convert(piece), finite)
             pieces = current  # only after success: a generator that raised has ended
-            return piece
+            return copy
 
-        while (piece := self._retry(advance)) is not None:
-            done += len(piece)
-            yield piece
+        waiting: HostCopy | None = None
+        while True:
+            following = self._retry(launch)
+            launched += 0 if following is None else following.frames
+            if waiting is not None:
+                frames, finite = waiting.wait()
+                if refuse and not finite:
+                    refuse(yielded + 1)
+                yielded += len(frames)
+                yield frames
+            if following is None:
+                return
+            waiting = following
 
     def _decode_from(self, latents: Tensor, frame: int, slice_frames: int) -> Iterator[Tensor]:
         """The frames from `frame` on. Decoding starts one chunk earlier, whose last frame is blended into the next."""

@@ -13,7 +13,12 @@ WHAT = {
 }
 
 
+def refuse(phase: str, frame: int = 0) -> None:
+    """Raise StudioError: numbers are not finite. Arguments as of `check_finite`."""
+    raise StudioError("values_not_finite", what=WHAT[phase], phase=phase, frame=frame)
+
+
 def check_finite(tensors: Iterable[torch.Tensor], phase: str, frame: int = 0) -> None:
     """Raise StudioError unless all numbers are finite. phase: of WHAT; frame: the first one of the tensors."""
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
-        raise StudioError("values_not_finite", what=WHAT[phase], phase=phase, frame=frame)
+        refuse(phase, frame)

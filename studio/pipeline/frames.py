@@ -1,5 +1,7 @@
 """The recipe without its files: the frames of a video in memory, for whoever measures what a model makes."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from PIL import Image
@@ -7,7 +9,7 @@ from PIL import Image
 from studio.media import crop_image
 from studio.pipeline.encode import Conditioning, encode_image, encode_text
 from studio.pipeline.evaluation_plan import plan_of
-from studio.pipeline.finite import check_finite
+from studio.pipeline.finite import refuse
 from studio.pipeline.output import pixels
 from studio.pipeline.run import Engine, Run, file_errors
 from studio.pipeline.sampler import SamplerState, denoise, noise
@@ -38,12 +40,5 @@ def generate_frames(settings: ResolvedSettings, image: Image.Image | None, engin
 def decode_frames(latents: torch.Tensor, settings: ResolvedSettings, engine: Engine) -> np.ndarray:
     """Latents (1, f, c, h, w) -> uint8 (t, H, W, 3), as `generate` decodes them."""
     with engine.memory.vae(settings.video_shape) as vae:
-        pieces: list[np.ndarray] = []
-
-        def whole(frames: torch.Tensor) -> torch.Tensor:
-            check_finite([frames], "decode", sum(map(len, pieces)) + 1)
-            return pixels(frames)
-
-        for piece in vae.decode_chunks(latents, whole):
-            pieces.append(piece.numpy())
-    return np.concatenate(pieces)
+        pieces = vae.decode_chunks(latents, pixels, partial(refuse, "decode"))
+        return np.concatenate([piece.numpy() for piece in pieces])

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -16,7 +17,7 @@ from studio.memory.sessions import TransformerSession
 from studio.pipeline import output
 from studio.pipeline.encode import Conditioning, encode_image, encode_text, latent_colours
 from studio.pipeline.evaluation_plan import EvaluationPlan, plan_of
-from studio.pipeline.finite import check_finite
+from studio.pipeline.finite import refuse
 from studio.pipeline.latents_file import LatentsFile, resume_plan, resume_point
 from studio.pipeline.observers import LatentsSaver, PreviewWriter
 from studio.pipeline.preview import LatentColours
@@ -150,12 +151,8 @@ def _finish(
     record = output.record(settings, {**provenance, **measured}, request.stem)
     with output.ResultWriter(request.stem, settings, record, picture) as writer:
         with run.phase("decode"), run.engine.memory.vae(settings.video_shape) as vae:
-
-            def pixels(frames: torch.Tensor) -> torch.Tensor:  # on the device: a quarter of float32's bytes to copy
-                check_finite([frames], "decode", writer.frames + 1)
-                return output.pixels(frames)
-
-            for piece in vae.decode_chunks(latents, pixels):
+            # Bytes on the device already: a quarter of float32's to copy.
+            for piece in vae.decode_chunks(latents, output.pixels, partial(refuse, "decode")):
                 run.check()
                 writer.add(piece.numpy())
                 work = writer.frames, settings.num_frames - writer.frames

@@ -214,3 +214,33 @@ def test_decoding_goes_on_from_the_frame_it_came_to(folder):
             pieces = list(vae._decode_from(latents, frame, 1))
             assert torch.equal(torch.cat(pieces), wanted[frame:]), frame
     assert left_nothing(manager)
+
+
+def test_the_next_frames_are_launched_before_the_last_are_yielded(folder):
+    """And what is not finite is refused one piece later, after the frames before it, under the number of its first."""
+    manager, latents, launched = open_manager(folder), noise(0), []
+    manager.set_plan(replace(manager.plan(VIDEO), vae_slice_frames=1))
+
+    def convert(frames):
+        launched.append(len(frames))
+        return frames
+
+    with manager.vae(VIDEO) as vae:
+        wanted = torch.cat(list(vae.decode_chunks(latents)))
+        for number, piece in enumerate(vae.decode_chunks(latents, convert), start=1):
+            assert len(launched) == min(number + 1, 17) and len(piece) == 1, number
+        decode_from, yielded = vae._decode_from, []
+
+        def spoiled(*given):
+            for number, piece in enumerate(decode_from(*given)):
+                yield torch.full_like(piece, torch.inf) if number == 5 else piece
+
+        def refuse(frame):
+            raise RuntimeError(f"frame {frame}")
+
+        vae._decode_from = spoiled
+        with pytest.raises(RuntimeError, match="frame 6"):
+            for piece in vae.decode_chunks(latents, refuse=refuse):
+                yielded.append(piece)
+    assert torch.equal(torch.cat(yielded), wanted[:5])
+    assert left_nothing(manager)

@@ -2,19 +2,23 @@
 
 import math
 from functools import cache
-from importlib.metadata import version
-from importlib.util import find_spec
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 FLASH_HEAD_DIM = 256  # the widest head that flash-attn's kernels take
 # From this compute capability on (Hopper) PyTorch's own choice is cuDNN's kernels, which use instructions that
 # flash-attn 2 does not; published benchmarks have it at about 1.5 times the speed.
 BEYOND_FLASH = (9, 0)
-_FLASH_INSTALLED = find_spec("flash_attn") is not None
+OWN = "own"  # what is taken where no kernel was chosen
+# Packages of kernels: where their function lies. Each takes (b, n, heads, d) and `causal`.
+PACKAGES = {"flash-attn": "flash_attn", "flash-attn-3": "flash_attn_interface", "flash-attn-4": "flash_attn.cute"}
+CHOSEN_WIDTH = 128  # of a head: a chosen kernel serves the video transformer's attention alone
+_CHOSEN: dict[torch.device, str] = {}  # by `choose_kernel`, once per process and device
 # PyTorch's kernels under the names of PyTorch's own settings, and the number of tokens that stands for a long video
 # when it is asked which of them it would take.
 KERNELS = {
@@ -24,6 +28,41 @@ KERNELS = {
     "cudnn": SDPBackend.CUDNN_ATTENTION,
 }
 ASKED_TOKENS = 2048
+
+
+def _installed(package: str) -> bool:
+    try:
+        return bool(version(package))
+    except PackageNotFoundError:
+        return False
+
+
+_FLASH_INSTALLED = _installed("flash-attn")  # flash-attn-4 has a folder of the same name
+
+
+def installed_kernels() -> tuple[str, ...]:
+    """What can be chosen on a GPU beside OWN: PyTorch's kernels that build no square, and installed packages."""
+    return (*(name for name in KERNELS if name != "math"), *filter(_installed, PACKAGES))
+
+
+def choose_kernel(device: torch.device, name: str) -> None:
+    """From now on `name`, of `installed_kernels` or OWN, serves heads of CHOSEN_WIDTH in half precision there."""
+    _CHOSEN[device] = name
+
+
+def _chosen(device: torch.device, dtype: torch.dtype, head_dim: int) -> str:
+    half = dtype in (torch.float16, torch.bfloat16)
+    return _CHOSEN.get(device, OWN) if half and head_dim == CHOSEN_WIDTH else OWN
+
+
+def run_kernel(name: str, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """`attention` without causal and bias by one kernel. RuntimeError or the package's error where it refuses."""
+    if name in PACKAGES:
+        result = import_module(PACKAGES[name]).flash_attn_func(q, k, v, causal=False)
+        return result[0] if isinstance(result, tuple) else result  # some versions add the sums of the softmax
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    with sdpa_kernel(KERNELS[name]):
+        return scaled_dot_product_attention(q, k, v).transpose(1, 2)
 
 
 def attention_backend(device: torch.device | str, dtype: torch.dtype, head_dim: int) -> str:
@@ -39,6 +78,10 @@ def attention_kernel(device: torch.device | str, dtype: torch.dtype, head_dim: i
     "flash-attn 2.8.3", or one of KERNELS, as PyTorch chooses for such a card, dtype and width: "cudnn 91900", "flash".
     The bits of a result depend on it.
     """
+    if (name := _chosen(torch.device(device), dtype, head_dim)) in PACKAGES:
+        return f"{name} {version(name)}"
+    if name != OWN:
+        return f"cudnn {torch.backends.cudnn.version()}" if name == "cudnn" else name
     if attention_backend(device, dtype, head_dim) == "flash-attn":
         return f"flash-attn {version('flash-attn')}"
     q = torch.empty(1, ASKED_TOKENS, 1, head_dim, dtype=dtype, device=device).transpose(1, 2)
@@ -62,6 +105,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, bias: Te
     """
     if bias is not None:
         return _biased(q, k, v, causal=causal, bias=bias)
+    if not causal and (name := _chosen(q.device, q.dtype, q.shape[-1])) != OWN:
+        return run_kernel(name, q, k, v)
     if attention_backend(q.device, q.dtype, q.shape[-1]) == "flash-attn":
         from flash_attn import flash_attn_func  # slow to import, and absent on most machines
 

@@ -22,6 +22,7 @@ from studio import __version__
 from studio.checkpoints.quantize import int8_folders
 from studio.config import CameraMove, ModelConfig, StudioConfig, part_folder
 from studio.errors import InputError, ModelMissing
+from studio.memory.attention_choice import choose_attention
 from studio.memory.manager import MemoryManager
 from studio.memory.plan import RuntimeConfig, WeightMode
 from studio.memory.planning.speeds import load_speeds
@@ -145,6 +146,8 @@ def open_engine(
     if device.type == "cuda":
         torch.cuda.set_device(device)  # Triton starts its kernels on the current device, wherever the tensors lie
     dtype, tokenizers = compute_dtype(device), open_tokenizers(folders)
+    if device.type == "cuda":
+        choose_attention(config.output_dir / CACHE_FOLDER, device, dtype)
     check_agreement(folders, {part: len(tokenizer) for part, tokenizer in tokenizers.items()})
     prints = _fingerprints(folders, dtype)
     cache = config.output_dir / CACHE_FOLDER

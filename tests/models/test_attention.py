@@ -82,6 +82,22 @@ def test_the_kernel_of_the_record_is_what_pytorch_runs():
     assert any(operators[name] in event.key for event in profile.key_averages())
 
 
+def test_a_chosen_kernel_serves_the_transformer_alone_and_is_in_the_record(monkeypatch):
+    """On a CPU, whose kernel without a square is "flash" where nothing is chosen."""
+    monkeypatch.setattr(module, "_CHOSEN", {})
+    q, k, v, _ = _inputs(64, 40, 2, 128, torch.bfloat16)
+    own = attention(q, k, v)
+    module.choose_kernel(torch.device("cpu"), "math")
+    assert attention_kernel("cpu", torch.bfloat16, 128) == "math"
+    assert attention_kernel("cpu", torch.float32, 128) != "math" != attention_kernel("cpu", torch.bfloat16, 64)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        chosen = attention(q, k, v)
+    assert any("attention_math" in event.key for event in profile.key_averages())
+    torch.testing.assert_close(chosen, own, rtol=0.02, atol=0.01)
+    module.choose_kernel(torch.device("cpu"), module.OWN)
+    assert torch.equal(attention(q, k, v), own)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("head_dim, causal", [(128, False), (128, True), (512, True)])

@@ -1,0 +1,95 @@
+"""Which attention kernel a card uses: timed once, then fixed for card, driver and PyTorch, so that bits stay."""
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from time import perf_counter
+
+import torch
+
+from models.attention import OWN, attention, choose_kernel, installed_kernels, run_kernel
+from studio.filenames import write_whole
+from studio.stored_json import load_object
+
+FILE_NAME = "attention.json"
+# Queries, keys: the video's tokens at 17 and 51 frames, both reduced for time, and the cross-attention to a text.
+SHAPES = ((4096, 4096), (8192, 8192), (16384, 16384), (4096, 397))
+LIMIT_SECONDS = 2.0  # for the whole probe; kernels that were not timed by then are not chosen
+WORTH = 0.97  # of the own choice's time: another kernel is taken from here on, so that noise chooses nothing
+
+Shape = tuple[int, int]
+Timer = Callable[[str, Shape], float | None]  # seconds of a kernel for a shape; None: it refuses
+Clock = Callable[[], float]
+
+
+def choose_attention(cache: Path, device: torch.device, dtype: torch.dtype) -> None:
+    """Choose the kernel of a CUDA device for this process, as remembered in `cache` or timed now."""
+    timer = cuda_timer(device, dtype)
+    choose_kernel(device, chosen_kernel(cache, machine_key(device), installed_kernels(), timer, perf_counter))
+
+
+def chosen_kernel(cache: Path, key: str, kernels: Sequence[str], seconds: Timer, clock: Clock) -> str:
+    """The kernel for a machine: remembered in the folder `cache`, else timed now and remembered.
+
+    key: names the card, the driver and PyTorch. kernels: the installed ones beside OWN; where a kernel is installed
+    later or gone, they are timed anew. Where the folder cannot be written the choice is made again at the next start.
+    """
+    known = load_object(cache / FILE_NAME)
+    name = f"{key}, kernels {' '.join(kernels)}"
+    if (found := known.get(name)) in (OWN, *kernels):
+        return str(found)
+    known[name] = fastest(kernels, seconds, clock)
+    with suppress(OSError):
+        write_whole(cache / FILE_NAME, json.dumps(known, indent=1).encode())
+    return str(known[name])
+
+
+def fastest(kernels: Sequence[str], seconds: Timer, clock: Clock) -> str:
+    """The kernel with the least time over all shapes, OWN unless another is worth it."""
+    began = clock()
+    totals: dict[str, float] = {}
+    for kernel in (OWN, *kernels):
+        times = []
+        for shape in SHAPES:
+            if kernel != OWN and clock() - began > LIMIT_SECONDS:
+                break
+            taken = seconds(kernel, shape)
+            if taken is None:
+                break
+            times.append(taken)
+        if len(times) == len(SHAPES):
+            totals[kernel] = sum(times)
+    if OWN not in totals:
+        return OWN
+    best = min(totals, key=lambda kernel: totals[kernel])
+    return best if totals[best] < WORTH * totals[OWN] else OWN
+
+
+def machine_key(device: torch.device) -> str:
+    """Of a CUDA device: card, driver, PyTorch."""
+    return (
+        f"{torch.cuda.get_device_name(device)}, driver {torch._C._cuda_getDriverVersion()}, torch {torch.__version__}"
+    )
+
+
+def cuda_timer(device: torch.device, dtype: torch.dtype, heads: int = 48, width: int = 128) -> Timer:
+    """Times kernels by the GPU's events: the better of two runs after one to warm up."""
+
+    def seconds(kernel: str, shape: Shape) -> float | None:
+        q = torch.randn(1, shape[0], heads, width, device=device, dtype=dtype)
+        k = torch.randn(1, shape[1], heads, width, device=device, dtype=dtype)
+        took = []
+        try:
+            for _ in range(3):
+                begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+                begin.record()
+                attention(q, k, k) if kernel == OWN else run_kernel(kernel, q, k, k)
+                end.record()
+                end.synchronize()
+                took.append(begin.elapsed_time(end) / 1e3)
+        except (RuntimeError, ImportError, ValueError, AssertionError):  # a kernel's words for what it does not serve
+            return None
+        return min(took[1:])
+
+    return seconds

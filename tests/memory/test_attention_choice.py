@@ -1,0 +1,56 @@
+"""The choice of an attention kernel with a fake card: its times, refusals, and what is remembered."""
+
+import json
+
+from models.attention import OWN
+from studio.memory.attention_choice import FILE_NAME, SHAPES, chosen_kernel, fastest
+
+INSTALLED = ("cudnn", "flash-attn", "efficient")
+
+
+class Card:
+    """Kernels take `speeds` seconds per shape; the clock goes on by it. None: refused."""
+
+    def __init__(self, **speeds):
+        self.speeds = {name.replace("_", "-"): speed for name, speed in speeds.items()}
+        self.now, self.timed = 0.0, []
+
+    def seconds(self, kernel, shape):
+        self.timed.append((kernel, shape))
+        speed = self.speeds[kernel]
+        self.now += speed or 0.0
+        return speed
+
+    def choose(self, kernels=INSTALLED):
+        return fastest(kernels, self.seconds, lambda: self.now)
+
+
+def test_the_fastest_kernel_is_chosen_where_it_is_worth_it():
+    assert Card(own=0.02, cudnn=0.01, flash_attn=0.015, efficient=0.05).choose() == "cudnn"
+    assert Card(own=0.02, cudnn=0.0199, flash_attn=0.03, efficient=0.05).choose() == OWN  # noise
+    assert Card(own=0.02, cudnn=None, flash_attn=0.015, efficient=0.05).choose() == "flash-attn"
+    assert Card(own=0.02, cudnn=None, flash_attn=None, efficient=None).choose() == OWN
+    assert Card(own=None, cudnn=0.01, flash_attn=0.01, efficient=0.01).choose() == OWN  # nothing to compare with
+
+
+def test_a_slow_card_ends_the_probe_in_time():
+    card = Card(own=0.3, cudnn=0.15, flash_attn=0.1, efficient=0.01)
+    assert card.choose() == "cudnn" and ("efficient", SHAPES[0]) not in card.timed  # flash-attn's last shape was late
+    assert card.now <= 2.0 + 0.15
+    hopeless = Card(own=0.6, cudnn=0.01, flash_attn=0.01, efficient=0.01)
+    assert hopeless.choose() == OWN and {kernel for kernel, _ in hopeless.timed} == {OWN}
+
+
+def test_the_choice_stays_until_the_machine_is_another(tmp_path):
+    def choose(card, key="card A, driver 1, torch 2", kernels=INSTALLED):
+        return chosen_kernel(tmp_path, key, kernels, card.seconds, lambda: card.now)
+
+    first = Card(own=0.02, cudnn=0.01, flash_attn=0.015, efficient=0.05)
+    assert choose(first) == "cudnn" and len(first.timed) == 4 * len(SHAPES)
+    slower = Card(own=0.01, cudnn=0.02, flash_attn=0.02, efficient=0.02)
+    assert choose(slower) == "cudnn" and not slower.timed  # bits stay
+    assert choose(slower, key="card A, driver 2, torch 2") == OWN
+    assert choose(slower, kernels=("cudnn",)) == OWN  # another set of installed ones
+    for damaged in ("{", "[]", json.dumps({name: "gone" for name in json.loads((tmp_path / FILE_NAME).read_text())})):
+        (tmp_path / FILE_NAME).write_text(damaged)
+        assert choose(first) == "cudnn", damaged

@@ -16,6 +16,7 @@ FILE_NAME = "attention.json"
 # Queries, keys: the video's tokens at 17 and 51 frames, both reduced for time, and the cross-attention to a text.
 SHAPES = ((4096, 4096), (8192, 8192), (16384, 16384), (4096, 397))
 LIMIT_SECONDS = 2.0  # for the whole probe; kernels that were not timed by then are not chosen
+DRIVER_FILE = Path("/sys/module/nvidia/version")  # of Linux; PyTorch does not tell it
 WORTH = 0.97  # of the own choice's time: another kernel is taken from here on, so that noise chooses nothing
 
 Shape = tuple[int, int]
@@ -68,9 +69,15 @@ def fastest(kernels: Sequence[str], seconds: Timer, clock: Clock) -> str:
 
 def machine_key(device: torch.device) -> str:
     """Of a CUDA device: card, driver, PyTorch."""
-    return (
-        f"{torch.cuda.get_device_name(device)}, driver {torch._C._cuda_getDriverVersion()}, torch {torch.__version__}"
-    )
+    return f"{torch.cuda.get_device_name(device)}, driver {driver_version()}, torch {torch.__version__}"
+
+
+def driver_version(file: Path = DRIVER_FILE) -> str:
+    """The release of NVIDIA's driver, "580.95.05"; "unknown" where the system does not tell it in a file."""
+    try:
+        return file.read_text().strip() or "unknown"
+    except (OSError, UnicodeDecodeError):
+        return "unknown"
 
 
 def cuda_timer(device: torch.device, dtype: torch.dtype, heads: int = 48, width: int = 128) -> Timer:

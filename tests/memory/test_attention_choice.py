@@ -3,7 +3,7 @@
 import json
 
 from models.attention import OWN
-from studio.memory.attention_choice import FILE_NAME, SHAPES, chosen_kernel, fastest
+from studio.memory.attention_choice import FILE_NAME, SHAPES, chosen_kernel, driver_version, fastest
 
 INSTALLED = ("cudnn", "flash-attn", "efficient")
 
@@ -42,6 +42,9 @@ def test_a_slow_card_ends_the_probe_in_time():
 
 
 def test_the_choice_stays_until_the_machine_is_another(tmp_path):
+    (tmp_path / "version").write_text("580.95.05\n")
+    assert driver_version(tmp_path / "version") == "580.95.05" and driver_version(tmp_path / "none") == "unknown"
+
     def choose(card, key="card A, driver 1, torch 2", kernels=INSTALLED):
         return chosen_kernel(tmp_path, key, kernels, card.seconds, lambda: card.now)
 

@@ -27,6 +27,10 @@ QUEUE_ACTS = {
     "decode": "decode the saved latents of a job that stopped",
     "whole": "do the steps that were left of a video that was finished early",
     "copy": "the same with other seeds, behind it",
+    "remake": "the same with another seed, and this one into the trash",
+    "star": "mark a job as a favourite",
+    "unstar": "take that mark away",
+    "tag": "give a job tags instead of those it has; without words it has none",
     "remove": "take a job out, into the trash",
     "undo": "bring back what was removed last",
     "stop": "end a job; its latents are kept",
@@ -164,6 +168,8 @@ def _queue_flags(parser: argparse.ArgumentParser) -> None:
         if name == "move":
             one.add_argument("where", choices=("first", "last", "before", "after"))
             one.add_argument("other", nargs="?", help="the job that it goes before or after")
+        if name == "tag":
+            one.add_argument("tags", nargs="*", help="each in quotes where it has spaces")
         if name == "copy":
             one.add_argument("count", type=int, nargs="?", default=1, help="how many more, each with a new seed")
 

@@ -33,7 +33,8 @@ def run(options: argparse.Namespace) -> int:
         id = found(queue.list(), id)
     other = found(queue.in_order(), options.other) if getattr(options, "other", None) else ""
     where, count = Where(getattr(options, "where", Where.LAST)), getattr(options, "count", 1)
-    if not act(queue, Trash(queue), Order(wanted, id, where, other, count)):
+    tags = tuple(getattr(options, "tags", ()))
+    if not act(queue, Trash(queue), Order(wanted, id, where, other, count, tags)):
         print("Nothing changed: the job is in no state for that.", file=sys.stderr)
         return 1
     return 0
@@ -67,4 +68,5 @@ def _line(place: str, job: Job) -> str:
     shape = f"{settings.num_frames / FPS:.1f} s {settings.width}x{settings.height}"
     words = " ".join(settings.prompt.split())
     prompt = words if len(words) <= PROMPT_LETTERS else words[: PROMPT_LETTERS - 3] + "..."
-    return f"{place}  {job.id}  {state:<11}  {settings.model:<20}  {shape:<16}  {settings.seed:>10}  {prompt}"
+    marks = ("  *" if job.favourite else "") + "".join(f"  #{tag}" for tag in job.tags)
+    return f"{place}  {job.id}  {state:<11}  {settings.model:<20}  {shape:<16}  {settings.seed:>10}  {prompt}{marks}"

@@ -12,8 +12,9 @@ from studio.events import Failed
 from studio.filenames import beside, remove_result, unfinished_results
 from studio.media import read_metadata_file
 from studio.queue.job import ENDED, Job, JobState
-from studio.queue.jobs import SEARCHED, JobQueue, sought
+from studio.queue.jobs import JobQueue
 from studio.queue.result_files import ResultFile, ResultFiles
+from studio.queue.search import ALL, Rank, Search, Sort
 from studio.settings import ResolvedSettings
 
 
@@ -65,40 +66,40 @@ class Gallery:
         self._known = _UntrackedResults()
 
     def list(
-        self, states: Iterable[JobState] = ENDED, limit: int | None = None, offset: int = 0, *, words: str = ""
+        self, states: Iterable[JobState] = ENDED, limit: int | None = None, offset: int = 0, search: Search = ALL
     ) -> list[Entry]:
-        """A page of what ended in these states and says all of the words, newest first. A result without a job counts
-        as FINISHED.
+        """A page of what ended in these states and a search finds, in its order. A result without a job counts as
+        FINISHED.
 
-        limit: how many at most (None: all); offset: how many newer ones come before the page. The time it takes
-        hardly grows with what is not on the page: jobs off it are counted in an index, files in memory.
+        limit: how many at most (None: all); offset: how many come before the page. In the order of time it hardly
+        grows with what is not on the page: jobs off it are counted in an index, files in memory.
         """
         wanted = _ended(states)
-        untracked = self._said(words) if JobState.FINISHED in wanted else []
+        untracked = self._found(search) if JobState.FINISHED in wanted else []
         if not untracked:
-            return [_job_entry(job) for job in self._queue.list(wanted, limit, offset, words=words)]
+            return [_job_entry(job) for job in self._queue.list(wanted, limit, offset, search)]
         end = None if limit is None else offset + limit
-        times = [(created, True) for created in self._queue.times(wanted, end, words=words)]
-        times += [(result.file.changed, False) for result in untracked[:end]]
-        is_job = [of_job for _, of_job in sorted(times, reverse=True)][:end]
+        ranks: list[tuple[Rank, bool]] = [(rank, True) for rank in self._queue.ranks(wanted, end, search)]
+        ranks += [(search.rank(result.settings, result.file.changed), False) for result in untracked[:end]]
+        is_job = [of_job for _, of_job in sorted(ranks, reverse=True)][:end]
         before, here = sum(is_job[:offset]), sum(is_job[offset:])
-        entries = [_job_entry(job) for job in self._queue.list(wanted, here, before, words=words)]
+        entries = [_job_entry(job) for job in self._queue.list(wanted, here, before, search)]
         first, last = offset - before, len(is_job) - before - here
         entries += [self._entry(result) for result in untracked[first:last]]
-        return sorted(entries, key=lambda entry: entry.created, reverse=True)
+        return sorted(entries, key=lambda entry: search.rank(entry.settings, entry.created), reverse=True)
 
-    def count(self, states: Iterable[JobState] = ENDED, *, words: str = "") -> int:
-        """How many entries `list` has in these states with these words, on all pages."""
+    def count(self, states: Iterable[JobState] = ENDED, search: Search = ALL) -> int:
+        """How many entries `list` has in these states for this search, on all pages."""
         wanted = _ended(states)
-        untracked = len(self._said(words)) if JobState.FINISHED in wanted else 0
-        return self._queue.count(wanted, words=words) + untracked
+        untracked = len(self._found(search)) if JobState.FINISHED in wanted else 0
+        return self._queue.count(wanted, search) + untracked
 
-    def _said(self, words: str) -> Untracked:
-        """The results that no job knows and that say all of the words, newest first."""
-        asked = sought(words)
-        return [
-            result for result in self._untracked().values() if all(word in _searched(result.settings) for word in asked)
-        ]
+    def _found(self, search: Search) -> Untracked:
+        """The results that no job knows and that a search finds, in its order."""
+        found = [result for result in self._untracked().values() if search.finds(result.settings)]
+        if search.sort == Sort.NEWEST:
+            return found
+        return sorted(found, key=lambda result: search.rank(result.settings, result.file.changed), reverse=True)
 
     def get(self, id: str) -> Entry | None:
         """The entry, or None where there is none of that id."""
@@ -141,10 +142,6 @@ class Gallery:
 
     def _token(self, path: Path) -> str:
         return hashlib.blake2b(os.fsencode(path.relative_to(self._folder)), digest_size=8).hexdigest()
-
-
-def _searched(settings: ResolvedSettings) -> str:
-    return " ".join(str(getattr(settings, name)) for name in SEARCHED).lower()
 
 
 def _job_entry(job: Job) -> Entry:

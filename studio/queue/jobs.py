@@ -27,14 +27,11 @@ from studio.queue.job import ID, RESUMABLE, STOPS, Job, JobKind, JobState, Reque
 from studio.queue.job_files import write_picture
 from studio.queue.locks import OwnerLock
 from studio.queue.restore import INTERRUPT, restore
+from studio.queue.search import ALL, ORDER, RANKED, Rank, Search
 from studio.settings import ResolvedSettings
 
-SEARCHED = ("prompt", "model", "camera_move", "seed")  # of the settings, by a search
-MOST_WORDS = 8
 HELD = "held"  # the option that is there while the whole queue is paused
-NEWEST_FIRST = "ORDER BY created DESC, number DESC"
 FIRST_TO_RUN = "ORDER BY state = 'running' DESC, position, number"
-SAID = " || ' ' || ".join(f"coalesce(settings ->> '$.{name}', '')" for name in SEARCHED)
 UNFINISHED = "state IN ('running', 'queued', 'paused')"
 FIRST = "SELECT number FROM jobs WHERE state = 'queued' ORDER BY position, number LIMIT 1"
 NOT_HELD = f"NOT EXISTS (SELECT 1 FROM options WHERE name = '{HELD}')"
@@ -56,6 +53,7 @@ Jobs = list[Job]
 Ids = list[str]
 Folders = list[Path]
 Times = list[float]
+Ranks = list[Rank]
 Work = Callable[[sqlite3.Connection], Rows]
 _log = logging.getLogger(__name__)
 
@@ -142,14 +140,14 @@ class JobQueue:
         return self.job(rows[0]) if rows else None
 
     def list(
-        self, states: Iterable[JobState] | None = None, limit: int | None = None, offset: int = 0, *, words: str = ""
+        self, states: Iterable[JobState] | None = None, limit: int | None = None, offset: int = 0, search: Search = ALL
     ) -> Jobs:
-        """A page of the jobs in these states (None: in any) that say all of the words (see `sought`), newest first.
+        """A page of the jobs in these states (None: in any) that a search finds, in its order.
 
-        limit: how many at most (None: all); offset: how many newer ones come before the page.
+        limit: how many at most (None: all); offset: how many come before the page.
         """
-        chosen, values = _newest("number", states, limit, offset, words)
-        rows = self._db.read(f"SELECT * FROM jobs WHERE number IN ({chosen}) {NEWEST_FIRST}", values)
+        chosen, values = search.page("number", states, limit, offset)
+        rows = self._db.read(f"SELECT * FROM jobs WHERE number IN ({chosen}) {ORDER[search.sort]}", values)
         return [self.job(row) for row in rows]
 
     def in_order(self, limit: int | None = None, offset: int = 0) -> Jobs:
@@ -163,14 +161,18 @@ class JobQueue:
         row = self._db.read("SELECT count(*), coalesce(max(version), 0) FROM jobs WHERE state IN ('queued', 'paused')")
         return row[0][0], row[0][1]
 
-    def count(self, states: Iterable[JobState] | None = None, *, words: str = "") -> int:
-        """How many jobs are in these states (None: in any) and say all of the words."""
-        where, values = _in_states(states, words)
+    def count(self, states: Iterable[JobState] | None = None, search: Search = ALL) -> int:
+        """How many jobs in these states (None: in any) a search finds."""
+        where, values = search.where(states)
         return self._db.read(f"SELECT count(*) FROM jobs {where}", values)[0][0]
 
-    def times(self, states: Iterable[JobState] | None = None, limit: int | None = None, *, words: str = "") -> Times:
-        """When the newest `limit` jobs in these states were submitted, newest first, in Unix seconds."""
-        return [row[0] for row in self._db.read(*_newest("created", states, limit, 0, words))]
+    def times(self, states: Iterable[JobState] | None = None) -> Times:
+        """When the jobs in these states were submitted, newest first, in Unix seconds."""
+        return [row[0] for row in self._db.read(*ALL.page("created", states))]
+
+    def ranks(self, states: Iterable[JobState], limit: int | None, search: Search) -> Ranks:
+        """The ranks of the first `limit` jobs that a search finds, in its order."""
+        return [tuple(row) for row in self._db.read(*search.page(RANKED[search.sort], states, limit))]
 
     def ahead(self, id: str) -> int:
         """How many jobs run or wait before this queued one; 0 for any other."""
@@ -363,28 +365,6 @@ class JobQueue:
     def job(self, row: schema.Row) -> Job:
         """A row as a job. Raises as job_of_row."""
         return job_of_row(row, self.job_folder(row["id"]))
-
-
-def _newest(
-    column: str, states: Iterable[JobState] | None, limit: int | None = None, offset: int = 0, words: str = ""
-) -> tuple[str, tuple[str | int, ...]]:
-    """A query, with its values, for one column of the newest jobs; an index answers it where there are no words."""
-    where, values = _in_states(states, words)
-    page = (-1 if limit is None else limit, offset)  # -1 means no limit in SQLite
-    return f"SELECT {column} FROM jobs {where} {NEWEST_FIRST} LIMIT ? OFFSET ?", (*values, *page)
-
-
-def _in_states(states: Iterable[JobState] | None, words: str = "") -> tuple[str, tuple[str, ...]]:
-    wanted = () if states is None else tuple(states)
-    parts = [] if states is None else [f"state IN ({', '.join('?' * len(wanted))})"]
-    asked = sought(words)
-    parts += [f"instr(lower({SAID}), ?)"] * len(asked)
-    return f"WHERE {' AND '.join(parts)}" if parts else "", (*wanted, *asked)
-
-
-def sought(words: str) -> tuple[str, ...]:
-    """The words of a search, each of which must be said somewhere in prompt, model, camera move or seed."""
-    return tuple(words.lower().split()[:MOST_WORDS])
 
 
 def _json(event: Any) -> str | None:

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from studio.queue import verbs
+from studio.queue import marks, verbs
+from studio.queue.job import ENDED
 from studio.queue.jobs import JobQueue
 from studio.queue.order import Where
 from studio.queue.trash import Trash
@@ -22,6 +23,10 @@ class Act(StrEnum):
     DECODE = "decode"  # of one that stopped: decode its saved latents
     WHOLE = "whole"  # of one finished early: a new job does the steps that were left
     COPY = "copy"  # `count` more with seeds of their own, behind it
+    REMAKE = "remake"  # of one that ended: once more with another seed, and this one into the trash
+    STAR = "star"  # a favourite
+    UNSTAR = "unstar"
+    TAG = "tag"  # `tags` instead of those it has
     REMOVE = "remove"  # into the trash
     UNDO = "undo"  # out of it; without an id the latest one
     STOP = "stop"  # end it; its latents are kept
@@ -35,13 +40,14 @@ WITHOUT_JOB = (Act.UNDO, Act.PAUSE_ALL, Act.GO_ON, Act.STOP_ALL)
 
 @dataclass(frozen=True)
 class Order:
-    """One act on one job. where and other: for MOVE; count: for COPY."""
+    """One act on one job. where and other: for MOVE; count: for COPY; tags: for TAG."""
 
     act: Act
     id: str = ""
     where: Where = Where.LAST
     other: str = ""
     count: int = 1
+    tags: tuple[str, ...] = ()
 
 
 def act(queue: JobQueue, trash: Trash, order: Order) -> bool:
@@ -59,6 +65,10 @@ def act(queue: JobQueue, trash: Trash, order: Order) -> bool:
         Act.DECODE: lambda: verbs.decode_saved(queue, id),
         Act.WHOLE: lambda: verbs.go_on(queue, id),
         Act.COPY: lambda: verbs.duplicate(queue, id, [drawn_seed() for _ in range(order.count)]),
+        Act.REMAKE: lambda: _remake(queue, trash, id),
+        Act.STAR: lambda: marks.set_favourite(queue, [id], True),
+        Act.UNSTAR: lambda: marks.set_favourite(queue, [id], False),
+        Act.TAG: lambda: marks.set_tags(queue, [id], order.tags),
         Act.REMOVE: lambda: trash.remove(id),
         Act.UNDO: lambda: trash.undo(id),
         Act.STOP: lambda: queue.cancel(id),
@@ -67,3 +77,11 @@ def act(queue: JobQueue, trash: Trash, order: Order) -> bool:
         Act.STOP_ALL: lambda: verbs.stop_all(queue),
     }
     return bool(doing[order.act]())
+
+
+def _remake(queue: JobQueue, trash: Trash, id: str) -> bool:
+    """The new one is there before the old one goes: whatever goes wrong between loses nothing."""
+    job = queue.get(id)
+    if job is None or job.state not in ENDED:
+        return False
+    return bool(verbs.duplicate(queue, id, [drawn_seed()])) and trash.remove(id)

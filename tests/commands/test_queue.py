@@ -54,6 +54,10 @@ def test_every_act_does_to_the_queue_what_it_says(queue: JobQueue, call: Call, t
         assert call(words, waits)[0] == 0 and queue.get(waits).state == state
     assert call("decode", waits)[0] == 0 and queue.get(waits).request == Request.DECODE
     assert call("copy", waits, "3")[0] == 0 and len({job.settings.seed for job in queue.in_order()[2:]}) == 3
+    assert call("star", waits)[0] == 0 and call("tag", waits, "red, boat", "sea")[0] == 0
+    assert call("list")[1].splitlines()[1].endswith("  *  #red  #boat  #sea") and call("star", waits)[0] == 1
+    assert call("unstar", waits)[0] == 0 and call("tag", waits)[0] == 0 and queue.get(waits).tags == ()
+    assert call("remake", runs)[0] == 1, "only what ended is made again in its place"
     assert call("remove", waits)[0] == 0 and queue.get(waits) is None
     assert call("undo")[0] == 0 and queue.get(waits) is not None and call("undo")[0] == 1
     assert call("remove", runs)[0] == 1 or queue.get(runs), "what runs stays"

@@ -15,6 +15,7 @@ from studio.queue.gallery import Gallery
 from studio.queue.job import ENDED, JobState
 from studio.queue.jobs import JobQueue
 from studio.queue.result_files import ResultFiles
+from studio.queue.search import Search
 from tests.queue.test_jobs import SETTINGS, finished
 
 PAGE = 60
@@ -96,9 +97,10 @@ def test_a_search_finds_all_of_its_words_among_jobs_and_files(tmp_path: Path) ->
     gallery = Gallery(queue, folder)
 
     def found(words: str) -> list[int]:
-        entries = gallery.list(words=words)
-        assert len(entries) == gallery.count(words=words)
-        assert [entry for start in range(5) for entry in gallery.list(limit=1, offset=start, words=words)] == entries
+        search = Search(words)
+        entries = gallery.list(search=search)
+        assert len(entries) == gallery.count(search=search)
+        assert [entry for start in range(5) for entry in gallery.list(ENDED, 1, start, search)] == entries
         return sorted(entry.settings.seed for entry in entries)
 
     own, everything = SETTINGS.seed, sorted([41, 4711, 7, 8, SETTINGS.seed])

@@ -113,4 +113,8 @@ HTTP_MESSAGES: dict[str, tuple[str, str]] = {
         "Too many clients follow events just now: ask for the video instead.",
         "当前订阅事件的客户端过多：请改为查询视频。",
     ),
+    "folder_unshown": (
+        "{folder} cannot be opened in a window ({reason}): open it by hand.",
+        "无法在窗口中打开 {folder}（{reason}）：请手动打开。",
+    ),
 }

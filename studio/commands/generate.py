@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     config, moves, asked = shared_config(options, len(devices)), load_camera_moves(), engine_options(options)
     asked = replace(asked, device=devices[0])
     record = _read_record(options.from_video) if options.from_video else None
-    wanted = _settings(options, config, record)
+    wanted = wanted_settings(options, config, record)
     model = find_model(wanted.model, config)
     if record is None:  # a file of before there were speeds is an exact one
         wanted = _with_speed(wanted, model, Calibrations(config, asked))
@@ -95,7 +95,7 @@ def _compare(record: Mapping[str, Any], request: Request, engine: Engine) -> Non
         tell(f"Made with {name} {clean(str(then))}, now {now}: the video may differ a little.")
 
 
-def _settings(
+def wanted_settings(
     options: argparse.Namespace, config: StudioConfig, record: Mapping[str, Any] | None
 ) -> GenerationSettings:
     """The settings of the file that is made again, if any, with the command line's values over them."""

@@ -33,6 +33,7 @@ from studio.queue.log import start_log
 from studio.queue.supervisor import Supervisor
 from studio.queue.trash import Trash
 from studio.service.backend import Backend, TextReport
+from studio.service.folder import folder_opener
 from studio.service.gauges import free_vram_gb, memory_gauges, worker_is_fresh
 from studio.service.workers import worker_views
 from studio.settings import ResolvedSettings
@@ -63,7 +64,9 @@ def run(options: argparse.Namespace) -> int:
         purpose=f"the page on port {config.port}",
         clean=lambda: remove_leftovers(queue, config.output_dir, config.output_dir / CACHE_FOLDER),
     )
-    backend = _backend(config, first.device, estimator, queue, supervisor)
+    reached = bool(options.share or options.listen or options.allowed_host)
+    show_folder = folder_opener(config.host, reached_otherwise=reached)
+    backend = replace(_backend(config, first.device, estimator, queue, supervisor), show_folder=show_folder)
     with stopping("Closing.") as stop:
         supervisor.start()
         try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from studio.config import CameraMove, Example, ModelConfig, Preset, StudioConfig
@@ -37,7 +38,8 @@ class Backend:
     defects(): model name -> why the model's files cannot be used, for installed models that have such a fault.
     calibrated(model name, has_image): up to which cfg_scale `calibrate` chose what fast does; 0 where it did not.
     owner(): false where another process works on the queue, so that this page only shows. trouble(): why jobs cannot
-    run at all just now. workers(): who makes what.
+    run at all just now. workers(): who makes what. show_folder(folder): open it in a window of this machine; None where
+    who looks at the page may sit elsewhere.
     """
 
     queue: JobQueue
@@ -56,6 +58,7 @@ class Backend:
     owner: Callable[[], bool] = lambda: True
     trouble: Callable[[], Failed | None] = lambda: None
     workers: Callable[[], Sequence[WorkerView]] = tuple
+    show_folder: Callable[[Path], None] | None = None
 
     def menu(self) -> list[ModelConfig]:
         """The models in the order of the menu: installed ones first; a missing one only where it can be fetched."""

@@ -16,13 +16,16 @@ def find_media(backend: Backend, id: str, kind: str) -> Path | None:
     if example := backend.examples.get(id):
         return thumbnail(example, kind) if kind in example.prompt else None
     job = backend.queue.get(id)
-    if kind in ("preview", "first"):
-        return None if job is None else job.preview if kind == "preview" else job.folder / THUMBNAIL
+    if job and kind in ("preview", "first"):
+        return job.preview if kind == "preview" else job.folder / THUMBNAIL
     if job and job.result:
         path = Path(job.result.path)
         return {"result": path, "download": path, "poster": beside(path, ".jpg")}.get(kind)
     entry = backend.gallery.get(id)
-    return {"result": entry.path, "download": entry.path, "poster": entry.poster}.get(kind) if entry else None
+    if entry is None:
+        return None
+    first = Path(entry.settings.first_image) if entry.settings.first_image else None  # beside the result, see Gallery
+    return {"result": entry.path, "download": entry.path, "poster": entry.poster, "first": first}.get(kind)
 
 
 def first_image(backend: Backend, id: str) -> bytes | None:

@@ -9,17 +9,26 @@ from gradio.components import Component
 from studio.errors import StudioError
 from studio.queue.gallery import Entry
 from studio.queue.job import ENDED, STOPPED, JobState
+from studio.queue.marks import add_tags, tags_of
+from studio.queue.search import Search, Sort
 from studio.queue.trash import Trash
+from studio.service.acts import Act, Order, act
 from studio.service.media import first_image
-from studio.ui import job_panels, markup
+from studio.ui import gallery_tiles, job_panels, markup
 from studio.ui.form_events import FormEvents
-from studio.ui.labels import FRAMES, PICKS, Labels, Updates, clicked, html, react
+from studio.ui.labels import FRAMES, Labels, Updates, clicked, html, react
+from studio.ui.made_of import made_of
 from studio.ui.player import player
 from studio.ui.queue_rows import undo_bar
 from studio.ui.strings import say
 from studio.ui.theme import script
 
-FILTERS = {"all": "gallery.all", "finished": "gallery.finished", "unfinished": "gallery.unfinished"}
+FILTERS = {
+    "all": "gallery.all",
+    "favourites": "gallery.favourites",
+    "finished": "gallery.finished",
+    "unfinished": "gallery.unfinished",
+}
 STATES = {"finished": (JobState.FINISHED,), "unfinished": STOPPED}  # of a filter; others show all
 PAGE = 60  # entries shown at once
 LONGEST_SEARCH = 200  # letters
@@ -29,8 +38,17 @@ LAST: dict[str, Any] = {"trigger_mode": "always_last"}
 SEARCHES = """let resting = 0;
 element.addEventListener('input', (event) => {
     clearTimeout(resting);
-    resting = setTimeout(() => trigger('select', { words: event.target.value }), 200);
+    const said = (tag) => element.querySelector(tag).value;
+    const ask = () => trigger('select', { words: said('input'), sort: said('select') });
+    resting = setTimeout(ask, event.target.matches('select') ? 0 : 200);
 })"""
+# Of the chosen video: its star, and its tags when the field is left or Enter is pressed.
+MARKS = """element.addEventListener('click', (event) => {
+    const act = event.target.closest('[data-act]')?.dataset.act;
+    if (act) trigger('select', { act });
+});
+element.addEventListener('change', (event) => trigger('select', { act: 'tag', tags: event.target.value }))"""
+MARKS_OF_SEVERAL = (Act.STAR, Act.UNSTAR, Act.TAG, Act.REMOVE)
 Data = Mapping[Component, Any]
 
 
@@ -47,6 +65,7 @@ class GalleryTab:
             label="gallery.filter",
         )
         self.search = gr.Textbox("", visible="hidden")  # the words that the page of tiles was found by
+        self.sort = gr.Textbox("", visible="hidden")
         self.search_box = html(elem_id="search", js_on_load=SEARCHES)
         with gr.Row(elem_id="gallery"):
             with gr.Column(elem_id="detail", scale=5):
@@ -65,14 +84,17 @@ class GalleryTab:
                         for key, word in (
                             ("use", "gallery.use"),
                             ("resume", "resume"),
+                            ("remake", "gallery.remake"),
+                            ("folder", "gallery.folder"),
                             ("delete", "gallery.delete"),
                             ("sure", "gallery.delete_sure"),
                             ("keep", "gallery.keep"),
                         )
                     }
+                self.marks = html(elem_id="marks", js_on_load=MARKS)
                 self.table = html()
             with gr.Column(scale=6):
-                self.grid = html(js_on_load=PICKS)
+                self.grid = html(elem_id="tiles", js_on_load=script("gallery.js"))
                 with gr.Row(elem_id="pager"):
                     turn: dict[str, Any] = {"size": "sm", "visible": False, "scale": 0, "min_width": 90}
                     self.newer = labels.add(gr.Button(elem_id="newer", **turn), value="gallery.newer")
@@ -81,12 +103,12 @@ class GalleryTab:
 
     @property
     def inputs(self) -> set[Component]:
-        return {self.chosen, self.filter, self.search, self.start, self.language}
+        return {self.chosen, self.filter, self.search, self.sort, self.start, self.language}
 
     @property
     def detail(self) -> set[Component]:
         """What `show` changes."""
-        return {self.player, self.table, self.download, self.message, self.chosen, *self.buttons.values()}
+        return {self.player, self.table, self.marks, self.download, self.message, self.chosen, *self.buttons.values()}
 
     @property
     def outputs(self) -> set[Component]:
@@ -103,11 +125,15 @@ class GalleryTab:
         buttons = self.buttons
         react(self.grid.select, self.pick, self.inputs, self.outputs)
         react(self.filter.input, self.filtered, self.inputs, self.outputs)
-        react(self.search_box.select, self.searched, self.inputs, {*self.paged, self.search}, **LAST)
+        react(self.search_box.select, self.searched, self.inputs, {*self.paged, self.search, self.sort}, **LAST)
         react(self.newer.click, self.turn_newer, self.inputs, self.paged)
         react(self.older.click, self.turn_older, self.inputs, self.paged)
         refresh(react(buttons["delete"].click, self.remove, self.inputs, {*self.outputs, self.undo}))
         refresh(react(self.undo.select, self.bring_back, self.inputs, {*self.outputs, self.undo}))
+        refresh(react(self.grid.edit, self.marked, self.inputs, {*self.outputs, self.undo}))
+        refresh(react(self.marks.select, self.marked_one, self.inputs, {*self.paged, self.marks, self.message}))
+        refresh(react(buttons["remake"].click, self.remake, self.inputs, {*self.outputs, self.undo}))
+        react(buttons["folder"].click, self.show_folder, self.inputs, {self.message})
         react(buttons["keep"].click, self.look, self.inputs, self.outputs)
         refresh(react(buttons["sure"].click, self.delete, self.inputs, self.outputs))
         refresh(react(buttons["resume"].click, self.resume, self.inputs, self.outputs))
@@ -118,9 +144,8 @@ class GalleryTab:
 
     def open(self, language: str) -> Updates:
         """For a new visitor: the newest entries, none chosen."""
-        return self.look(
-            {self.chosen: "", self.filter: "all", self.search: "", self.start: "0", self.language: language}
-        )
+        nothing = {self.chosen: "", self.search: "", self.sort: ""}
+        return self.look({**nothing, self.filter: "all", self.start: "0", self.language: language})
 
     def look(self, data: Data) -> Updates:
         """The tiles and the chosen entry as they are now."""
@@ -129,23 +154,29 @@ class GalleryTab:
         return {
             **self.tiles(data),
             self.filter: gr.update(choices=choices, value=kind if kind in FILTERS else "all"),
-            self.search_box: job_panels.search_box(language),
+            self.search_box: gallery_tiles.search_box(language),
             **self.show(data[self.chosen], language),
         }
 
     def tiles(self, data: Data, turn: int = 0) -> Updates:
         """A page of tiles alone, `turn` pages further: what is being watched plays on."""
         states, language = STATES.get(data[self.filter], ENDED), data[self.language]
-        words = str(data[self.search] or "")[:LONGEST_SEARCH]
-        count = self.backend.gallery.count(states, words=words)
+        search = self._search(data)
+        count = self.backend.gallery.count(states, search)
         last = max(count - 1, 0) // PAGE * PAGE
         start = min(max(_start(data[self.start]) + turn * PAGE, 0), last)
-        entries = self.backend.gallery.list(states, PAGE, start, words=words)
+        entries = self.backend.gallery.list(states, PAGE, start, search)
         return {
-            self.grid: job_panels.tiles(entries, data[self.chosen], language, searched=bool(words.strip())),
+            self.grid: gallery_tiles.tiles(
+                entries,
+                data[self.chosen],
+                language,
+                searched=bool(search.sought) or search.favourites,
+                may_act=self.backend.owner(),
+            ),
             self.start: str(start),
             self.newer: gr.update(visible=start > 0),
-            self.place: job_panels.place(start, len(entries), count, language) if count > PAGE else "",
+            self.place: gallery_tiles.place(start, len(entries), count, language) if count > PAGE else "",
             self.older: gr.update(visible=start < last),
         }
 
@@ -156,9 +187,14 @@ class GalleryTab:
         return self.tiles(data, 1)
 
     def searched(self, data: Data, event: gr.EventData) -> Updates:
-        """Other words begin at the newest entry; what is being watched plays on."""
-        words = clicked(event, "words")[:LONGEST_SEARCH]
-        return self.tiles({**data, self.start: "0", self.search: words}) | {self.search: words}
+        """Other words and another order begin at the first entry; what is being watched plays on."""
+        found = {self.search: clicked(event, "words")[:LONGEST_SEARCH], self.sort: clicked(event, "sort")[:16]}
+        return self.tiles({**data, self.start: "0", **found}) | found
+
+    def _search(self, data: Data) -> Search:
+        known = {str(sort): sort for sort in Sort}
+        sort = known.get(str(data[self.sort]), Sort.NEWEST)
+        return Search(str(data[self.search] or "")[:LONGEST_SEARCH], data[self.filter] == "favourites", sort)
 
     def filtered(self, data: Data) -> Updates:
         """Another filter begins at its newest entry."""
@@ -169,11 +205,14 @@ class GalleryTab:
         entry = self.backend.gallery.get(chosen) if chosen else None
         owner, resumable = self.backend.owner(), bool(entry and entry.job and entry.job.resumable)
         visible = {"use": entry is not None, "resume": owner and resumable, "delete": owner and entry is not None}
+        visible["remake"] = owner and bool(entry and entry.job)
+        visible["folder"] = self.backend.show_folder is not None and bool(entry and entry.path)
         link = job_panels.download(entry.id, language) if entry and entry.path else ""
         return {
             self.chosen: entry.id if entry else "",
             self.player: self._play(entry, language),
             self.table: self._table(entry, language) if entry else "",
+            self.marks: gallery_tiles.marks(entry, language, owner) if entry else "",
             self.message: "",
             self.download: gr.update(value=link, visible=bool(link)),
             **{button: gr.update(visible=visible.get(key, False)) for key, button in self.buttons.items()},
@@ -195,13 +234,60 @@ class GalleryTab:
 
     def bring_back(self, data: Data, event: gr.EventData) -> Updates:
         """Undo the last removal."""
-        id = clicked(event, "id")
+        ids = _ids(event, "id")
         try:
-            if self.backend.owner():
+            for id in ids if self.backend.owner() else []:
                 Trash(self.backend.queue).undo(id)
         except StudioError as error:
             return self._say(markup.sentence(error, data[self.language]), data)
-        return self.look({**data, self.chosen: id}) | {self.undo: ""}
+        return self.look({**data, self.chosen: ids[0] if ids else ""}) | {self.undo: ""}
+
+    def marked(self, data: Data, event: gr.EventData) -> Updates:
+        """A star of a tile was clicked, or an act of the bar for all chosen tiles."""
+        asked, ids, language = clicked(event, "act"), _ids(event, "ids"), data[self.language]
+        if asked not in MARKS_OF_SEVERAL or not self.backend.owner():
+            return self.look(data)
+        queue = self.backend.queue
+        try:
+            if asked == Act.TAG:
+                add_tags(queue, ids, tags_of(clicked(event, "tags")))
+            done = [id for id in ids if asked != Act.TAG and act(queue, Trash(queue), Order(Act(asked), id))]
+        except StudioError as error:
+            return self._say(markup.sentence(error, language), data)
+        undo = undo_bar(" ".join(done), say("gallery.several", language, count=len(done)), language)
+        return self.look(data) | ({self.undo: undo} if asked == Act.REMOVE and done else {})
+
+    def marked_one(self, data: Data, event: gr.EventData) -> Updates:
+        """Star or tags of the chosen video; it plays on."""
+        asked, tags, language = clicked(event, "act"), tags_of(clicked(event, "tags")), data[self.language]
+        queue, told = self.backend.queue, ""
+        try:
+            if asked in (Act.STAR, Act.UNSTAR, Act.TAG) and self.backend.owner():
+                act(queue, Trash(queue), Order(Act(asked), data[self.chosen], tags=tuple(tags)))
+        except StudioError as error:
+            told = markup.alert([markup.sentence(error, language)])
+        entry = self.backend.gallery.get(data[self.chosen])
+        shown = gallery_tiles.marks(entry, language, self.backend.owner()) if entry else ""
+        return {**self.tiles(data), self.marks: shown, self.message: told}
+
+    def remake(self, data: Data) -> Updates:
+        """The same once more with another seed; this one goes into the trash, with ten seconds to undo."""
+        entry, queue = self.backend.gallery.get(data[self.chosen]), self.backend.queue
+        updates = self._act(lambda id: act(queue, Trash(queue), Order(Act.REMAKE, id)), data)
+        if entry is None or self.backend.gallery.get(entry.id) is not None:
+            return updates
+        return updates | {self.undo: undo_bar(entry.id, entry.settings.prompt, data[self.language])}
+
+    def show_folder(self, data: Data) -> Updates:
+        """The video's folder in this machine's own window, where the page is for this machine alone."""
+        entry, show = self.backend.gallery.get(data[self.chosen]), self.backend.show_folder
+        if show is None or entry is None or entry.path is None:
+            return {self.message: markup.alert([say("gallery.gone", data[self.language])])}
+        try:
+            show(entry.path.parent)
+        except StudioError as error:
+            return {self.message: markup.alert([markup.sentence(error, data[self.language])])}
+        return {self.message: ""}
 
     def delete(self, data: Data) -> Updates:
         """Remove the chosen entry with its files."""
@@ -252,7 +338,12 @@ class GalleryTab:
     def _table(self, entry: Entry, language: str) -> str:
         model = self.backend.models.get(entry.settings.model)
         title = model.title[language] if model else entry.settings.model
-        return job_panels.settings_table(entry.settings, title, language)
+        return made_of(entry, title, language) + job_panels.settings_table(entry.settings, title, language)
+
+
+def _ids(event: gr.EventData, name: str) -> list[str]:
+    """The ids that a click says, as many as a page has."""
+    return clicked(event, name).split()[:PAGE]
 
 
 def _start(value: object) -> int:

@@ -7,7 +7,6 @@ from pathlib import Path
 from studio import filenames
 from studio.events import PHASES
 from studio.messages import phase_title
-from studio.queue.gallery import Entry
 from studio.queue.job import Job, JobState
 from studio.settings import ResolvedSettings
 from studio.ui.markup import FIELDS, alert, media_url, plain, seconds_words, sentence, text
@@ -160,47 +159,18 @@ def download(id: str, language: str) -> str:
 
 def strip(jobs: Iterable[Job], chosen: str, language: str) -> str:
     """The latest jobs in a row under the stage."""
-    row = "".join(_job_card(job, chosen, language) for job in jobs)
+    row = "".join(job_card(job, chosen, language) for job in jobs)
     return f'<h3>{text(say("recent", language))}</h3><div class="strip">{row}</div>' if row else ""
 
 
-def tiles(entries: Iterable[Entry], chosen: str, language: str, *, searched: bool = False) -> str:
-    """The gallery, or what a search found of it."""
-    cards = "".join(_entry_card(entry, chosen, language) for entry in entries)
-    return (
-        f'<div class="grid">{cards}</div>'
-        if cards
-        else f'<p class="nothing">{say("gallery.nothing" if searched else "gallery.empty", language)}</p>'
-    )
-
-
-def search_box(language: str) -> str:
-    """The field for words."""
-    words = text(say("gallery.search", language))
-    return f'<input type="search" placeholder="{words}" aria-label="{words}" autocomplete="off">'
-
-
-def place(start: int, shown: int, count: int, language: str) -> str:
-    """Which entries of the gallery are on the page."""
-    words = say("gallery.place", language, first=start + 1, last=start + shown, count=count)
-    return f'<span class="place">{words}</span>'
-
-
-def _job_card(job: Job, chosen: str, language: str) -> str:
+def job_card(job: Job, chosen: str, language: str) -> str:
+    """A job as a card, its state over it until it is done."""
     done = job.state == JobState.FINISHED
     poster = job.result and filenames.beside(Path(job.result.path), ".jpg").is_file()
     picture = media_url(job.id, "poster") if poster else _preview(job)
     badge = "" if done else f'<b class="{job.state}">{_state(job, language)}</b>'
     plays = bool(poster and job.result and job.result.path.endswith(".mp4"))
     return card(job.id, picture, badge, job.settings.prompt, job.id == chosen, plays=plays)
-
-
-def _entry_card(entry: Entry, chosen: str, language: str) -> str:
-    if entry.job:
-        return _job_card(entry.job, chosen, language)
-    picture = media_url(entry.id, "poster") if entry.poster else ""
-    plays = bool(entry.path and entry.path.suffix == ".mp4")
-    return card(entry.id, picture, "", entry.settings.prompt, entry.id == chosen, plays=plays)
 
 
 def card(id: str, picture: str, badge: str, prompt: str, chosen: bool = False, *, plays: bool = False) -> str:
@@ -213,7 +183,7 @@ def card(id: str, picture: str, badge: str, prompt: str, chosen: bool = False, *
     )
 
 
-def _choice(family: str, value: str, language: str) -> str:
+def choice(family: str, value: str, language: str) -> str:
     """The name of a choice; files of others hold choices that this version does not know."""
     key = f"{family}.{value}"
     return say(key, language) if key in STRINGS else value
@@ -226,11 +196,11 @@ def settings_table(settings: ResolvedSettings, model_title: str, language: str) 
         **{name: plain(getattr(settings, name)) for name in FIELDS if name != "size"},
         "num_frames": say("length.choice", language, seconds=seconds_words(frames), frames=frames),
         "size": f"{settings.width} × {settings.height}",
-        "speed": _choice("speed", settings.speed, language),
-        "guidance_schedule": _choice("guidance", settings.guidance_schedule, language),
+        "speed": choice("speed", settings.speed, language),
+        "guidance_schedule": choice("guidance", settings.guidance_schedule, language),
         "camera_move": say_move(settings.camera_move, language) if settings.camera_move in MOVES else None,
     }
     rows: list[tuple[str, object]] = [(say("model", language), model_title)]
     rows += [(say(key, language), shown[name]) for name, key in FIELDS.items() if shown[name] not in (None, "")]
-    cells = "".join(f"<dt>{text(label)}</dt><dd>{text(value)}</dd>" for label, value in rows)
+    cells = "".join(f"<dt>{text(label)}</dt><dd data-copy>{text(value)}</dd>" for label, value in rows)
     return f'<dl class="settings">{cells}</dl>'

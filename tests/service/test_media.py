@@ -35,6 +35,7 @@ def test_files_of_a_result_that_no_job_knows(backend: Backend, tmp_path: Path) -
     (entry,) = backend.gallery.list()
     assert [find_media(backend, entry.id, kind) for kind in KINDS] == [path, path, tmp_path / "a.jpg", None]
     assert first_image(backend, entry.id) == b"content of .first.png"
+    assert find_media(backend, entry.id, "first") == tmp_path / "a.first.png"
     (tmp_path / "a.first.png").unlink()
     assert first_image(backend, entry.id) is None
 
@@ -45,7 +46,7 @@ def test_a_path_in_a_foreign_record_is_never_opened(backend: Backend, tmp_path: 
     write_result(tmp_path / "a.mp4", replace(SETTINGS, first_image=str(secret)))
     (tmp_path / "a.first.png").unlink()
     (entry,) = backend.gallery.list()
-    assert first_image(backend, entry.id) is None
+    assert first_image(backend, entry.id) is None and find_media(backend, entry.id, "first") is None
 
 
 def test_the_clip_of_an_example_by_language(backend: Backend) -> None:

@@ -41,10 +41,11 @@ def filled(page, model="nano", prompt="a paper boat", image=None, language="en",
     }
 
 
-def in_gallery(page, chosen, kind="all", start="0", language="en", words=""):
+def in_gallery(page, chosen, kind="all", start="0", language="en", words="", sort=""):
     """The input of a handler of the gallery."""
     tab = page.gallery
-    return {tab.chosen: chosen, tab.filter: kind, tab.search: words, tab.start: start, tab.language: language}
+    found = {tab.search: words, tab.sort: sort, tab.start: start}
+    return {tab.chosen: chosen, tab.filter: kind, tab.language: language, **found}
 
 
 def message(page, updates):

@@ -164,9 +164,14 @@ def answers(wired, data):
         "frame_given",
         "bring_back",
         "searched",
+        "marked",
+        "marked_one",
     ):
         said = data.draw(
-            st.dictionaries(st.sampled_from(["id", "score", "act", "where", "count", "frame", "words"]), PLAIN)
+            st.dictionaries(
+                st.sampled_from(["id", "score", "act", "where", "count", "frame", "words", "ids", "tags", "sort"]),
+                PLAIN,
+            )
         )
         arguments.append(gr.EventData(None, said))
     answer = handler.fn(*arguments)

@@ -5,10 +5,13 @@ from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
+import pytest
+
 from studio.errors import StudioError
 from studio.events import Failed, PhaseStarted
 from studio.queue.job import JobState
 from studio.service.acts import Act
+from studio.service.folder import folder_opener
 from studio.settings import GenerationSettings
 from studio.ui.strings import say
 from tests.queue.test_pages import fill
@@ -201,3 +204,70 @@ def test_a_tick_sends_only_what_changed(page):
     page.backend.queue.record(job.id, PhaseStarted("denoise"))
     after = page.tick(data | {page.seen: began[page.seen]})
     assert page.stage.stage in after and page.gallery.grid not in after
+
+
+def test_marks_of_one_and_of_several(page, fake, tmp_path):
+    tab, queue = page.gallery, page.backend.queue
+    a, b, c = (submit(page, prompt=prompt) for prompt in ("one", "two", "three"))
+    for job in (a, b, c):
+        queue.cancel(job.id)
+    data = in_gallery(page, a.id)
+    tab.marked_one(data, SimpleNamespace(act="star"))
+    shown = tab.marked_one(data, SimpleNamespace(act="tag", tags=f"sea, {EVIL}"))
+    assert queue.get(a.id).favourite and "sea, img src x onerror alert 1" in shown[tab.marks]
+    assert a.id in shown[tab.grid] and b.id not in tab.filtered(in_gallery(page, a.id, "favourites"))[tab.grid]
+    both = {"ids": f"{b.id} {c.id} gone"}
+    tab.marked(data, SimpleNamespace(act="tag", tags="boat", **both))
+    assert (queue.get(a.id).tags[0], queue.get(b.id).tags, queue.get(c.id).tags) == ("sea", ("boat",), ("boat",))
+    for wrong in ("stop-all", "go-on", "", "x"):
+        tab.marked(data, SimpleNamespace(act=wrong, **both))
+    found = tab.searched(data, SimpleNamespace(words="boat", sort="oldest"))
+    assert found[tab.grid].index(b.id) < found[tab.grid].index(c.id) and a.id not in found[tab.grid]
+    removed = tab.marked(data, SimpleNamespace(act="remove", **both))
+    assert [job.id for job in queue.list()] == [a.id] and f'data-id="{b.id} {c.id}"' in removed[tab.undo]
+    fake.is_owner = False
+    assert "check" not in tab.marked(data, SimpleNamespace(act="remove", ids=a.id))[tab.grid] and queue.get(a.id)
+    fake.is_owner = True
+    tab.bring_back(data, SimpleNamespace(id=f"{b.id} {c.id}"))
+    assert len(queue.list()) == 3
+    again = tab.remake(in_gallery(page, b.id))
+    new, *_ = queue.list()
+    assert (
+        new.settings.prompt == "two" and new.settings.seed != 5 and queue.get(b.id) is None and b.id in again[tab.undo]
+    )
+
+
+def test_the_folder_is_opened_only_where_the_page_says_so(page, tmp_path):
+    tab, job, opened = page.gallery, submit(page), []
+    path = finish(page, job, tmp_path)
+    assert not tab.look(in_gallery(page, job.id))[tab.buttons["folder"]]["visible"]
+    assert "no longer" in tab.show_folder(in_gallery(page, job.id))[tab.message]
+    object.__setattr__(page.backend, "show_folder", opened.append)
+    try:
+        assert tab.look(in_gallery(page, job.id))[tab.buttons["folder"]]["visible"]
+        tab.show_folder(in_gallery(page, job.id))
+        tab.show_folder(in_gallery(page, "../etc"))
+    finally:
+        object.__setattr__(page.backend, "show_folder", None)
+    assert opened == [path.parent]
+
+
+def test_no_folder_opens_where_others_may_look(tmp_path):
+    program = tmp_path / "xdg-open"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    desktop = {"DISPLAY": ":0", "PATH": str(tmp_path)}
+    for host, otherwise, environ, opens in (
+        ("127.0.0.1", False, desktop, True),
+        ("localhost", False, desktop, True),
+        ("0.0.0.0", False, desktop, False),
+        ("127.0.0.1", True, desktop, False),
+        ("127.0.0.1", False, {"PATH": str(tmp_path)}, False),
+        ("127.0.0.1", False, {"DISPLAY": ":0", "PATH": "/nowhere"}, False),
+    ):
+        opener = folder_opener(host, reached_otherwise=otherwise, platform="linux", environ=environ)
+        assert (opener is not None) == opens, (host, otherwise, environ)
+    opener = folder_opener("127.0.0.1", reached_otherwise=False, platform="linux", environ=desktop)
+    program.unlink()
+    with pytest.raises(StudioError, match="by hand"):
+        opener(tmp_path)

@@ -286,6 +286,7 @@ def test_every_handler_keeps_to_its_outputs(page, fake):
     events = {"tick_chosen": {"score": "5"}, "choose": {"id": "picture-lively"}, "pick": {"id": "x"}}
     events |= {"acted": {"act": "pause", "id": made.backend.queue.in_order()[0].id}, "edit": {"id": "x"}}
     events |= {name: {"id": "x", "frame": "1"} for name in ("frame", "frame_given", "bring_back", "searched")}
+    events |= {"marked": {"act": "star", "ids": "x"}, "marked_one": {"act": "tag", "tags": "a, b"}}
     for fn in blocks.fns.values():
         arguments = [{part: given[part] for part in fn.inputs}] if fn.inputs_as_dict else ["en", None][: len(fn.inputs)]
         if fn.name in events:

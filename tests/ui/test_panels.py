@@ -12,13 +12,14 @@ from studio.queue.gallery import Entry
 from studio.queue.job import Job, JobState
 from studio.service.backend import TextReport
 from studio.settings import ResolvedSettings
-from studio.ui import form_panels, job_panels, markup
+from studio.ui import form_panels, gallery_tiles, job_panels, markup
+from studio.ui.made_of import made_of
 from studio.ui.player import player
 
 EVIL = "<img src=x onerror=alert(1)>\"'><script>alert(2)</script>${alert(3)}`{{7*7}}&amp;"
 TAGS = set(
     "section div span p b i em s ol li dl dt dd h1 h2 h3 button img video figure figcaption a code small svg rect path "
-    "input output "
+    "input output select option details summary "
     "style".split()
 )
 
@@ -69,10 +70,15 @@ def pages():
         for state in JobState:
             yield job_panels.stage(job(state), 2, language)
         yield job_panels.strip([job(), job(JobState.FAILED)], "", language)
-        entry = Entry("0123456789abcdef", JobState.FINISHED, job().settings, 1.0, None, None)
-        yield job_panels.tiles([entry, replace(entry, job=job(JobState.FAILED))], "", language)
-        yield job_panels.settings_table(job().settings, EVIL, language)
         unknown = replace(job().settings, speed=EVIL, guidance_schedule=EVIL, camera_move=EVIL)
+        entry = Entry("0123456789abcdef", JobState.FINISHED, job().settings, 1.0, None, None)
+        yield gallery_tiles.tiles(
+            [entry, replace(entry, job=job(JobState.FAILED, favourite=True, tags=(EVIL,)))], "", language
+        )
+        yield gallery_tiles.marks(replace(entry, job=job(tags=(EVIL, EVIL))), language, True)
+        yield gallery_tiles.search_box(language)
+        yield made_of(replace(entry, settings=replace(unknown, first_image=EVIL), path=Path("/x.mp4")), EVIL, language)
+        yield job_panels.settings_table(job().settings, EVIL, language)
         yield job_panels.settings_table(unknown, EVIL, language)
         yield player("0123456789abcdef", Path("/x.png"), True, EVIL, 17, language)
         yield player("0123456789abcdef", Path("/x.mp4"), True, EVIL, 17, language)

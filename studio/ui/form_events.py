@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,10 +18,12 @@ from studio.service.submit import check, find_model
 from studio.settings import GenerationSettings
 from studio.ui import form, form_panels, markup
 from studio.ui.create_tab import CreateTab
+from studio.ui.difference import difference, difference_panel
 from studio.ui.labels import Updates, clicked, merge, react
 from studio.ui.strings import say
 
 THUMBNAIL_PIXELS = 640
+LONGEST_SETTINGS = 100_000  # letters of a file's settings while they wait for an answer
 Data = Mapping[Component, Any]
 
 
@@ -39,7 +42,7 @@ class FormEvents:
         """
         create, fields = self.create, self.create.fields
         outputs = {*create.shown, *self.picture, create.message}
-        with_bytes = {*create.inputs, create.first_image}
+        with_bytes, waiting = {*create.inputs, create.first_image}, {create.pending, create.differs}
         react(fields["model"].input, self.model_chosen, create.inputs, create.shown)
         react(fields["speed"].input, self.speed_chosen, create.inputs, create.shown)
         react(create.preset.input, self.preset_chosen, {*create.inputs, create.preset}, create.shown)
@@ -47,7 +50,8 @@ class FormEvents:
         react(create.remove.click, self.picture_removed, create.inputs, outputs)
         react(fields["size"].input, self.size_chosen, with_bytes, {*outputs, *create.refreshed})
         for zone in (create.restore, create.inbox):
-            react(zone.upload, self.settings_given, {*create.inputs, zone}, {*outputs, zone})
+            react(zone.upload, self.settings_given, {*create.inputs, zone}, {*outputs, *waiting, zone})
+        react(create.differs.select, self.settings_answered, {*create.inputs, create.pending}, {*outputs, *waiting})
         react(create.fix.click, self.fixed, create.inputs, {*create.shown, create.message})
         react(create.motion_ticks.select, self.tick_chosen, create.inputs, create.shown)
         changes = partial(gr.on, [field.change for name, field in fields.items() if name != "model"])
@@ -128,20 +132,52 @@ class FormEvents:
             return {**self._no_picture(), **self.create.complain([error], language)}
 
     def settings_given(self, data: Data) -> Updates:
-        """Fill the form from a file this program wrote. Nothing in the file is opened or trusted: same checks."""
-        _, has_image, language = self._state(data)
+        """Show what a file that this program wrote would change. Nothing in it is opened or trusted: same checks."""
+        language = data[self.create.language]
         zone = self.create.inbox if self.create.inbox in data else self.create.restore
-        emptied: Updates = {zone: None}
+        nothing: Updates = {self.create.pending: "", self.create.differs: "", zone: None}
         try:
             settings = self._read_settings(self.create.uploaded(data[zone]) or b"")
         except StudioError as error:
-            return emptied | self.create.complain([error], language)
+            return nothing | self.create.complain([error], language)
+        own = replace(settings, first_image=None if settings.first_image is None else form.PICTURE).to_json()
+        if panel := self._difference(data, settings):
+            return nothing | {self.create.pending: own, self.create.differs: panel, self.create.message: ""}
+        return nothing | self._apply(data, settings)
+
+    def settings_answered(self, data: Data, event: gr.EventData) -> Updates:
+        """The form takes the file's settings, or stays as it is. They come from the browser: same checks again."""
+        nothing: Updates = {self.create.pending: "", self.create.differs: ""}
+        if clicked(event, "id") != "apply" or not data[self.create.pending]:
+            return nothing
+        try:
+            settings = GenerationSettings.from_json(str(data[self.create.pending])[:LONGEST_SETTINGS])
+            check(self.backend, settings)
+        except StudioError as error:
+            return nothing | self.create.complain([error], data[self.create.language])
+        return nothing | self._apply(data, settings)
+
+    def difference_again(self, data: Data) -> Updates:
+        """The difference as language and form now are."""
+        try:
+            settings = GenerationSettings.from_json(str(data[self.create.pending] or "")[:LONGEST_SETTINGS])
+            check(self.backend, settings)
+        except StudioError:
+            return {self.create.differs: ""}
+        return {self.create.differs: self._difference(data, settings)}
+
+    def _difference(self, data: Data, settings: GenerationSettings) -> str:
+        then, models = form.fill(settings, self.backend.models[settings.model]), self.backend.models
+        language = data[self.create.language]
+        return difference_panel(difference(self.create.values(data), then, models, language), language)
+
+    def _apply(self, data: Data, settings: GenerationSettings) -> Updates:
+        _, has_image, language = self._state(data)
         wants_image = settings.first_image is not None
         key = "restore.image" if wants_image and not has_image else "restore.done"
         values = form.fill(settings, self.backend.models[settings.model])
         kept = {} if wants_image or not has_image else self._no_picture()
         return merge(
-            emptied,
             kept,
             self.create.show(values, wants_image and has_image, language, words=True),
             {self.create.message: markup.alert([say(key, language)], "good")},

@@ -75,7 +75,8 @@ class Page:
         words.add(self.examples.cards)
         everything = {*words, *self.looked, *self.gallery.outputs, *self.events.picture, self.create.message}
         react(page.load, self.open, [self.kept_language, self.kept_form], everything, js=LANGUAGE_OF_BROWSER)
-        form_now = {*self.create.inputs, self.create.first_image}
+        form_now = {*self.create.inputs, self.create.first_image, self.create.pending}
+        everything.add(self.create.differs)
         react(self.language.input, self.translate, {*form_now, *self.looking}, everything)
         react(self.gallery_pane.select, self.gallery.tiles, self.gallery.inputs, self.gallery.paged)
         react(self.pulse.select, self.tick, self.looking, {*self.looked, *self.gallery.paged})
@@ -116,6 +117,7 @@ class Page:
             self._look("", data[self.stage.focus], language),
             self.gallery.look(data),
             self.events.drawn_again(data),
+            self.events.difference_again(data),
             {self.create.message: "", self.kept_language: language},
         )
 

@@ -100,6 +100,9 @@ STRINGS: dict[str, tuple[str, str]] = {
         "Drop an earlier mp4, png or json anywhere on this page, or click",
         "把以前的 mp4、png 或 json 拖到页面任意处，或点击选择",
     ),
+    "restore.differs": ("That file differs from the form: {count}", "该文件与表单的不同之处：{count}"),
+    "restore.apply": ("Take the file's", "采用文件中的设置"),
+    "restore.leave": ("Keep the form", "保留表单"),
     "restore.done": ("The settings of that file are in the form.", "文件中的设置已填入表单。"),
     "restore.image": (
         "The settings of that file are in the form. Its video began from a picture: add it, too (NAME.first.png).",

@@ -166,6 +166,9 @@ def test_a_dropped_file_brings_its_settings_back(studio, visit, tmp_path):
     made = Path(fake.backend.queue.get(job.id).result.path)
     page.click("#advanced > button")
     page.set_input_files("#restore-file input[type=file]", made)
+    page.wait_for_selector("#differs .differs")
+    assert page.input_value("#prompt textarea") == "", "the form waits for the answer"
+    page.click('#differs [data-id="apply"]')
     page.wait_for_function("document.querySelector('#seed textarea, #seed input').value === '77'")
     assert page.input_value("#prompt textarea") == EVIL
     assert page.is_checked('#model input[value="nano"]') and page.is_checked('#size input[value="64x64"]')

@@ -166,6 +166,7 @@ def answers(wired, data):
         "searched",
         "marked",
         "marked_one",
+        "settings_answered",
     ):
         said = data.draw(
             st.dictionaries(

@@ -221,7 +221,13 @@ def test_an_error_of_the_counter_is_shown_and_does_not_break_the_form(page, fake
 def give(page, text, image=None):
     data = filled(page, image=image)
     data[page.create.restore] = upload(page, text if isinstance(text, bytes) else json.dumps(text).encode())
-    return page.events.settings_given(data)
+    given = page.events.settings_given(data)
+    if not given[page.create.pending]:
+        return given
+    assert not set(given) & set(page.create.fields.values()), "the form is as it was until the answer"
+    answer = page.events.settings_answered(data | given, SimpleNamespace(id="apply"))
+    assert answer[page.create.pending] == answer[page.create.differs] == ""
+    return given | answer
 
 
 def test_settings_come_back_from_a_file(page):
@@ -233,6 +239,25 @@ def test_settings_come_back_from_a_file(page):
     assert "alert good" in message(page, updates)
 
 
+def test_the_difference_comes_first(page):
+    data = filled(page, prompt="a kite", seed="5")
+    file = {"model": "step-video-t2v", "prompt": EVIL, "seed": 5, "height": 992, "width": 544, "first_image": None}
+    data[page.create.restore] = upload(page, json.dumps(file).encode())
+    given = page.events.settings_given(data)
+    shown = given[page.create.differs]
+    assert "<s>a kite</s> &lt;img" in shown and "544 × 992" in shown and EVIL not in shown and ">Seed<" not in shown
+    waits = data | given
+    assert "采用文件" in page.events.difference_again(waits | {page.create.language: "zh"})[page.create.differs]
+    left = page.events.settings_answered(waits, SimpleNamespace(id="leave"))
+    assert left == {page.create.pending: "", page.create.differs: ""}
+    for forged in ('{"model": "none", "prompt": "a"}', "[", '{"model": "nano", "prompt": "a", "height": 100}'):
+        answer = page.events.settings_answered(waits | {page.create.pending: forged}, SimpleNamespace(id="apply"))
+        assert "alert bad" in message(page, answer) and not set(answer) & set(page.create.fields.values())
+    same = page.events.settings_given(filled(page) | {page.create.restore: upload(page, OWN)})
+    assert same[page.create.differs] == "" and "alert good" in message(page, same)
+
+
+OWN = b'{"model": "nano", "prompt": "a paper boat"}'
 FOREIGN = [
     (b"\x00\x01", "no settings"),
     ({"settings": {"model": EVIL, "prompt": "a"}}, "no model named"),
@@ -281,11 +306,19 @@ def test_every_handler_keeps_to_its_outputs(page, fake):
         made.wire(blocks)
     given = filled(made, "nano", image=picture())
     settings_file = upload(made, b'{"model": "nano", "prompt": "a"}')
-    given |= {made.create.restore: settings_file, made.create.inbox: settings_file, made.seen: ""}
+    given |= {
+        made.create.restore: settings_file,
+        made.create.inbox: settings_file,
+        made.seen: "",
+        made.create.pending: "",
+    }
     given |= {made.stage.focus: submit(made).id, **in_gallery(made, "")}
     events = {"tick_chosen": {"score": "5"}, "choose": {"id": "picture-lively"}, "pick": {"id": "x"}}
     events |= {"acted": {"act": "pause", "id": made.backend.queue.in_order()[0].id}, "edit": {"id": "x"}}
-    events |= {name: {"id": "x", "frame": "1"} for name in ("frame", "frame_given", "bring_back", "searched")}
+    events |= {
+        name: {"id": "x", "frame": "1"}
+        for name in ("frame", "frame_given", "bring_back", "searched", "settings_answered")
+    }
     events |= {"marked": {"act": "star", "ids": "x"}, "marked_one": {"act": "tag", "tags": "a, b"}}
     for fn in blocks.fns.values():
         arguments = [{part: given[part] for part in fn.inputs}] if fn.inputs_as_dict else ["en", None][: len(fn.inputs)]

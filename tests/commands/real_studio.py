@@ -166,8 +166,11 @@ def ask(page: Any, settings: GenerationSettings, picture: Path, folder: Path) ->
     path.write_text(json.dumps({"settings": asdict(settings)}), encoding="utf-8")
     if not page.is_visible("#seed"):
         page.click("#advanced > button")
+    page.fill("#prompt textarea", "another")  # so that the file surely differs from the form
     page.set_input_files("#restore-file input[type=file]", path)
+    page.click('#differs [data-id="apply"]')
     page.wait_for_selector("#message .alert.good")
+    page.wait_for_function("document.querySelector('#prompt textarea').value !== 'another'")
     page.wait_for_function(f"document.querySelector('#seed input, #seed textarea').value === '{settings.seed}'")
 
 

@@ -223,6 +223,7 @@ def test_a_file_finds_its_place_wherever_it_is_dropped(studio, visit, tmp_path):
     page.wait_for_selector(".crop img")
     settings = base64.b64encode(b'{"model": "nano", "prompt": "from a file", "seed": 9}').decode()
     page.evaluate(DROP, ["a.json", "application/json", settings, "#prompt textarea"])
+    page.click('#differs [data-id="apply"]')
     page.wait_for_function("document.querySelector('#prompt textarea').value === 'from a file'")
     page.wait_for_selector(".crop", state="detached")
 
@@ -244,7 +245,7 @@ def test_the_gallery_uses_again_and_deletes(studio, visit):
     page.wait_for_function("document.querySelector('#prompt textarea').value === 'first'")
     page.click('#tabs [role=tab][data-tab-id="gallery"]')
     for end in ("undo", "leave"):
-        page.click("#gallery-actions button:has-text('Delete')")
+        page.click("#gallery-actions button:text-is('Delete')")
         page.wait_for_selector(".grid .card:has-text('first')", state="detached")
         if end == "undo":
             page.click("#gallery-undo button")

@@ -170,3 +170,53 @@ def test_the_line_fits_and_fingers_move_it(fake: FakeBackend, browser: Any, size
         until(page, fake, ["job 3", "job 1", "job 2"])
         small = "[...document.querySelectorAll('#queue button')].filter((b) => b.offsetHeight < 44).length"
         assert size is DESKTOP or page.evaluate(small) == 0
+
+
+def test_tiles_are_marked_chosen_tagged_and_brought_back(fake: FakeBackend, visit: Visit, tmp_path: Path) -> None:
+    queue = fake.backend.queue
+    ids = {name: job.id for name in fill(fake, 4) for job in queue.in_order() if job.settings.prompt == name}
+    for id in ids.values():
+        queue.cancel(id)
+    page = visit()
+    page.click('#tabs [role=tab][data-tab-id="gallery"]')
+
+    def tile(number: int) -> str:
+        return f'.tile[data-tile="{ids[f"job {number}"]}"]'
+
+    def wait(what: Callable[[], bool]) -> None:
+        for _ in range(200):
+            if what():
+                return
+            page.wait_for_timeout(50)
+        raise AssertionError("the queue never came to it")
+
+    page.hover(tile(2))
+    page.click(f"{tile(2)} .star")
+    wait(lambda: bool((job := queue.get(ids["job 2"])) and job.favourite))
+    page.wait_for_selector(f'{tile(2)} .star[aria-pressed="true"]')
+    page.click(f"{tile(4)} .check")
+    page.click(f"{tile(3)} .card", modifiers=["Control"])
+    assert page.inner_text(".picked output") == "2" and page.locator(".tile.chosen").count() == 2
+    page.fill(".picked input", "sea, \u6d77")
+    page.click('.picked [data-act="tag"]')
+    wait(lambda: all(queue.get(ids[f"job {number}"]).tags == ("sea", "\u6d77") for number in (3, 4)))
+    page.wait_for_selector(".picked:not([hidden])")
+    page.screenshot(path=str(tmp_path / "chosen.png"))
+    page.click('.picked [data-act="remove"]')
+    wait(lambda: queue.count() == 2)
+    page.wait_for_selector(".picked", state="hidden")
+    page.click("#gallery-undo button")
+    wait(lambda: queue.count() == 4)
+    page.fill("#search input", "\u6d77")
+    page.wait_for_selector(tile(1), state="detached")
+    assert page.locator(".tile").count() == 2
+    page.select_option("#search select", "oldest")
+    page.wait_for_function("document.querySelector('.tile').innerText.includes('job 3')")
+    page.click(f"{tile(3)} .card")
+    page.fill("#marks input", "boat")
+    page.press("#marks input", "Enter")
+    wait(lambda: queue.get(ids["job 3"]).tags == ("boat",))
+    page.click(".command summary")
+    assert "generate --model=nano" in page.inner_text(".command button") and "--seed=2" in page.inner_text(".command")
+    page.click(".chip >> nth=0")
+    page.screenshot(path=str(tmp_path / "detail.png"))

@@ -23,8 +23,8 @@ def search_box(language: str) -> str:
     words, order = text(say("gallery.search", language)), text(say("gallery.sort", language))
     options = "".join(f'<option value="{sort}">{text(say(f"sort.{sort}", language))}</option>' for sort in Sort)
     return (
-        f'<input type="search" placeholder="{words}" aria-label="{words}" autocomplete="off">'
-        f'<select aria-label="{order}">{options}</select>'
+        f'<div class="find"><input type="search" placeholder="{words}" aria-label="{words}" autocomplete="off">'
+        f'<select aria-label="{order}">{options}</select></div>'
     )
 
 

@@ -144,7 +144,7 @@ class GalleryTab:
 
     def open(self, language: str) -> Updates:
         """For a new visitor: the newest entries, none chosen."""
-        nothing = {self.chosen: "", self.search: "", self.sort: ""}
+        nothing: dict[Component, Any] = {self.chosen: "", self.search: "", self.sort: ""}
         return self.look({**nothing, self.filter: "all", self.start: "0", self.language: language})
 
     def look(self, data: Data) -> Updates:
@@ -188,7 +188,8 @@ class GalleryTab:
 
     def searched(self, data: Data, event: gr.EventData) -> Updates:
         """Other words and another order begin at the first entry; what is being watched plays on."""
-        found = {self.search: clicked(event, "words")[:LONGEST_SEARCH], self.sort: clicked(event, "sort")[:16]}
+        words, sort = clicked(event, "words")[:LONGEST_SEARCH], clicked(event, "sort")[:16]
+        found: dict[Component, Any] = {self.search: words, self.sort: sort}
         return self.tiles({**data, self.start: "0", **found}) | found
 
     def _search(self, data: Data) -> Search:

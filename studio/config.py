@@ -144,6 +144,7 @@ class StudioConfig:
     upload_limit_mb: int
     image_limit_megapixels: int
     key_rate: int
+    picture_inside_mb: float
 
 
 def load_models(folder: Path = ROOT / "configs" / "models") -> dict[str, ModelConfig]:

@@ -12,6 +12,7 @@ from studio.messages_check import CHECK_MESSAGES
 from studio.messages_cluster import CLUSTER_MESSAGES
 from studio.messages_evals import EVALS_MESSAGES
 from studio.messages_http import HTTP_MESSAGES
+from studio.messages_result import RESULT_MESSAGES
 from studio.messages_sound import SOUND_MESSAGES, SOUND_PHASES
 
 VALUE_LIMIT = 200  # characters of a value in a sentence
@@ -21,7 +22,7 @@ MOST_PLAIN = 10**30  # a whole number of more digits is a text
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _DIRECTION = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
-OTHERS = CHECK_MESSAGES | CLUSTER_MESSAGES | HTTP_MESSAGES | EVALS_MESSAGES | SOUND_MESSAGES
+OTHERS = CHECK_MESSAGES | CLUSTER_MESSAGES | HTTP_MESSAGES | EVALS_MESSAGES | SOUND_MESSAGES | RESULT_MESSAGES
 # code: (English, Chinese); {names} are the values given to the error, {program} how the user starts this one.
 MESSAGES: dict[str, tuple[str, str]] = OTHERS | {
     "prompt_empty": (

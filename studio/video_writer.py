@@ -13,6 +13,7 @@ from typing import IO, Any, cast
 
 import numpy as np
 
+from studio.embedded import picture_box
 from studio.errors import StudioError
 from studio.units import GB
 
@@ -28,7 +29,7 @@ class VideoWriter:
 
     Writes to `path`, which the caller renames when all is done; `abort` removes it. Frames are uint8 (t, H, W, 3).
     Raises StudioError where there is no ffmpeg, where it cannot be started, ends early, or is silent for too long.
-    clock: seconds.
+    original: the first image's file, to be carried behind the video. clock: seconds.
     """
 
     def __init__(
@@ -39,9 +40,10 @@ class VideoWriter:
         fps: int,
         metadata: dict[str, Any],
         *,
+        original: bytes | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self.path, self._shape, self._clock = path, (height, width, 3), clock
+        self.path, self._shape, self._clock, self._original = path, (height, width, 3), clock, original
         frames = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "pipe:0"]
         coding = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "16", "-preset", "medium"]
         tags = ["-metadata", f"{SETTINGS_TAG}={json.dumps(metadata, ensure_ascii=False)}", "-movflags", "+faststart"]
@@ -89,6 +91,7 @@ class VideoWriter:
             raise self._failure()
         self._listen()
         self._stderr.close()
+        carry_picture(self.path, self._original)
 
     def abort(self) -> None:
         """Stop and remove the unfinished file."""
@@ -153,6 +156,17 @@ class VideoWriter:
             return StudioError("disk_full", folder=folder, free_gb=free / GB, need_gb=FULL_DISK_BYTES / GB)
         reason = said[-1] if said else f"ffmpeg ended with code {status}"
         return StudioError("write_failed", file=str(self.path), reason=reason)
+
+
+def carry_picture(video: Path, original: bytes | None) -> None:
+    """Put a first image behind an mp4 that has none; nothing for None. Raises StudioError."""
+    if original is None:
+        return
+    try:
+        with video.open("ab") as file:
+            file.write(picture_box(original))
+    except OSError as error:
+        raise StudioError("write_failed", file=video.name, reason=error.strerror or str(error)) from None
 
 
 def find_ffmpeg() -> str:

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from studio.errors import InputError
-from studio.media import read_metadata, write_png
+from studio.embedded import PICTURE_ID, carried_picture, embedded_picture, length_without_picture
+from studio.errors import InputError, StudioError
+from studio.media import read_metadata, read_video, write_png
 from studio.settings import GenerationSettings
-from studio.video_writer import VideoWriter
+from studio.video_writer import VideoWriter, carry_picture
 
 SETTINGS = GenerationSettings("nano", "<img src=x onerror=alert(1)> 猫\nзима", first_image="/etc/passwd", seed=7)
 BAD = [{}, {"settings": None}, {"settings": {"model": "nano", "prompt": "x", "shell": "rm"}}]
@@ -65,3 +66,26 @@ def test_a_picture_without_settings_is_a_sentence() -> None:
         read(file.getvalue())
     with pytest.raises(InputError):
         read(b"[" * 100_000)
+
+
+def test_a_video_carries_its_first_image_behind_it(tmp_path: Path) -> None:
+    """Players see the same video; without the picture it is the file as it would have been, byte for byte."""
+    bare, path = mp4(tmp_path / "bare.mp4", {"settings": asdict(SETTINGS)}), tmp_path / "a.mp4"
+    for original in (b"", b"a picture" * 1000):
+        path.write_bytes(bare)
+        carry_picture(path, original)
+        assert carried_picture(path, 10_000) == original and read(path.read_bytes()) == SETTINGS
+        with path.open("rb") as file:
+            assert length_without_picture(file) == len(bare) and path.read_bytes()[: len(bare)] == bare
+    assert (read_video(path) == read_video(tmp_path / "bare.mp4")).all()
+    assert carried_picture(path, 8999) is None and carried_picture(tmp_path / "none.mp4", 9000) is None
+    whole = path.read_bytes()
+    for other in (bare, whole + b"\0\0\0\x08free", whole[:-1], b"x" * 50, whole.replace(PICTURE_ID, bytes(16))):
+        file = io.BytesIO(other)
+        assert embedded_picture(file, 10_000) is None and length_without_picture(file) == len(other)
+    with pytest.raises(StudioError):
+        carry_picture(tmp_path / "no folder" / "a.mp4", b"x")
+    writer = VideoWriter(path, 16, 16, 25, {}, original=b"mine")
+    writer.add(np.zeros((2, 16, 16, 3), np.uint8))
+    writer.close()
+    assert carried_picture(path, 4) == b"mine"

@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from studio.api import openapi, schema
@@ -22,6 +22,7 @@ from studio.api.provenance import Requests, request_provenance
 from studio.errors import InputError, StudioError
 from studio.queue.job import Job, JobState
 from studio.service.backend import Backend
+from studio.service.clip_response import clip_response
 from studio.service.endpoints import Endpoints
 from studio.service.gate import VISITOR, Rule, reader_language
 from studio.service.media import first_image
@@ -111,7 +112,7 @@ class Api:
         job = await self._job(request)
         path = await run_in_threadpool(content, job, request.query_params.get("variant", "video"))
         headers = {"Content-Security-Policy": "default-src 'none'; sandbox", "Cache-Control": "private, max-age=3600"}
-        return FileResponse(path, media_type=MEDIA_TYPES[path.suffix], filename=path.name, headers=headers)
+        return await run_in_threadpool(clip_response, path, request, MEDIA_TYPES[path.suffix], headers, path.name)
 
     async def video_events(self, request: Request) -> Response:
         job = await self._job(request)

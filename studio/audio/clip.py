@@ -14,12 +14,14 @@ from typing import IO, Any
 from studio.audio.ffmpeg import PCM, Words, run_ffmpeg
 from studio.audio.synthesis import Array
 from studio.audio.track import LONGEST
+from studio.embedded import carried_picture
 from studio.errors import InputError, StudioError
 from studio.units import GB
-from studio.video_writer import FULL_DISK_BYTES, SETTINGS_TAG
+from studio.video_writer import FULL_DISK_BYTES, SETTINGS_TAG, carry_picture
 
 CONTAINER_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder")  # the muxer writes its own
 AUDIO_BITS = 192_000  # per second
+MOST_CARRIED = 512 * 2**20  # bytes of a first image that a copy takes along
 FOREIGN = "comment_before"  # where a foreign clip's own comment waits while ours is in its place
 
 
@@ -159,6 +161,7 @@ def write_clip(clip: Clip, to: Path, record: Mapping[str, Any], wave: Array | No
         raise StudioError("write_failed", file=to.name, reason=str(error)) from None
     if (written.packets, written.frames) != (clip.packets, clip.frames):
         raise StudioError("write_failed", file=to.name, reason="its picture came out changed")
+    carry_picture(to, carried_picture(clip.path, MOST_CARRIED))  # ffmpeg leaves out what it does not know
 
 
 def _text(text: str) -> IO[bytes]:

@@ -20,8 +20,9 @@ from studio.commands.machine import engine_options, find_model, notices, opened
 from studio.commands.signals import STOPPING, stopping
 from studio.commands.streams import tell
 from studio.commands.terminal import ProgressBar, print_result
-from studio.commands.user_files import read_picture, result_stem
+from studio.commands.user_files import original_inside, read_picture, result_stem
 from studio.config import ModelConfig, StudioConfig, load_camera_moves
+from studio.embedded import carried_picture
 from studio.errors import Cancelled, InputError, StudioError
 from studio.filenames import beside
 from studio.media import read_metadata_file
@@ -71,6 +72,7 @@ def run(options: argparse.Namespace) -> int:
                 _compare(record, request, engine)
             for notice in notices(engine, asked):
                 bar.show(notice)
+            request = replace(request, original=original_inside(settings.first_image, config, bar.show))
             try:
                 finished = generate(request, replace(engine, ranks=ranks), bar.show, stop.is_set)
             except Cancelled:
@@ -109,8 +111,10 @@ def wanted_settings(
     if record is None:
         return GenerationSettings(**{"model": find_model(None, config).name, "prompt": "", **given})
     settings = GenerationSettings.from_dict(record["settings"])
-    if settings.first_image is not None:  # the name inside the file is not opened: the picture lies beside the video
-        picture = beside(options.from_video, ".first.png")
+    if settings.first_image is not None:  # the name inside the file is not opened: the picture lies in it or beside it
+        picture = options.from_video
+        if carried_picture(picture, config.upload_limit_mb << 20) is None:
+            picture = beside(options.from_video, ".first.png")
         if options.first_image is None and not os.path.isfile(picture):
             raise InputError("rerun_picture_absent", file=picture)
         settings = replace(settings, first_image=str(picture))

@@ -66,7 +66,8 @@ def run(options: argparse.Namespace) -> int:
     )
     reached = bool(options.share or options.listen or options.allowed_host)
     show_folder = folder_opener(config.host, reached_otherwise=reached)
-    backend = replace(_backend(config, first.device, estimator, queue, supervisor), show_folder=show_folder)
+    backend = _backend(config, first.device, estimator, queue, supervisor)
+    backend = replace(backend, show_folder=show_folder, public=bool(options.share or options.allowed_host))
     with stopping("Closing.") as stop:
         supervisor.start()
         try:

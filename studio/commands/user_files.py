@@ -3,16 +3,19 @@
 import itertools
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
 
 from models.regular_files import read_regular
 from studio.config import StudioConfig, resolved
+from studio.embedded import carried_picture
 from studio.errors import InputError
+from studio.events import Event, Notice
 from studio.filenames import RESULT_SUFFIXES, UNFINISHED, result_name
 from studio.media import read_image
-from studio.messages import clean
+from studio.messages import clean, message
 from studio.pipeline.output import check_place
 from studio.settings import ResolvedSettings
 
@@ -30,9 +33,29 @@ def read_file(path: Path, limit_mb: int = 1) -> bytes:
 
 def read_picture(path: str | Path | None, config: StudioConfig) -> Image.Image | None:
     """The upright picture, None for no path. Raises InputError for a file that is none, or not a regular one."""
+    original = read_original(path, config)
+    return None if original is None else read_image(original, config.image_limit_megapixels)
+
+
+def read_original(path: str | Path | None, config: StudioConfig) -> bytes | None:
+    """The picture's file, of an mp4 the first image that it carries; None for no path. Raises as `read_file`."""
     if path is None:
         return None
-    return read_image(read_file(Path(path), config.upload_limit_mb), config.image_limit_megapixels)
+    if Path(path).suffix.lower() == ".mp4" and (inside := carried_picture(Path(path), config.upload_limit_mb << 20)):
+        return inside
+    return read_file(Path(path), config.upload_limit_mb)
+
+
+def original_inside(path: str | Path | None, config: StudioConfig, emit: Callable[[Event], None]) -> bytes | None:
+    """The picture's file for a video to carry; None, with a notice, for one that is larger than the config lets in."""
+    original, limit = read_original(path, config), config.picture_inside_mb
+    if original is None or limit <= 0:
+        return None
+    if len(original) <= limit * 2**20:
+        return original
+    values = {"mb": len(original) / 2**20, "limit": limit}
+    emit(Notice("picture_outside", values, message("picture_outside", values)))
+    return None
 
 
 def result_stem(output: Path | None, settings: ResolvedSettings, config: StudioConfig) -> Path:

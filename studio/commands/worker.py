@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from studio.commands.machine import engine_options, notices, studio_config
-from studio.commands.user_files import read_picture
+from studio.commands.user_files import original_inside, read_picture
 from studio.config import ModelConfig, StudioConfig, load_camera_moves, load_models
 from studio.events import Event, Finished, PhaseStarted
 from studio.filenames import job_result_stem
@@ -72,7 +72,9 @@ class VideoRunner:
         seconds = {"load": round(time.monotonic() - began, 3)}
         for notice in notices(engine, self._options):
             emit(notice)
-        finished = generate(Request(settings, stem, job.folder, image), engine, emit, orders.stop, orders.finish)
+        original = original_inside(settings.first_image, self._config, emit)
+        request = Request(settings, stem, job.folder, image, original=original)
+        finished = generate(request, engine, emit, orders.stop, orders.finish)
         finished = replace(finished, seconds=seconds | finished.seconds)
         return finished
 

@@ -149,7 +149,7 @@ def _finish(
     """
     settings, began = request.settings, monotonic()
     record = output.record(settings, {**provenance, **measured}, request.stem)
-    with output.ResultWriter(request.stem, settings, record, picture) as writer:
+    with output.ResultWriter(request.stem, settings, record, picture, request.original) as writer:
         with run.phase("decode"), run.engine.memory.vae(settings.video_shape) as vae:
             # Bytes on the device already: a quarter of float32's to copy.
             for piece in vae.decode_chunks(latents, output.pixels, partial(refuse, "decode")):

@@ -60,14 +60,22 @@ def check_folder(folder: Path) -> None:
 
 
 class ResultWriter:
-    """Collects a result as .tmp files; `finish` renames them, the video last; leaving early removes them."""
+    """Collects a result as .tmp files; `finish` renames them, the video last; leaving early removes them.
+
+    picture: the first image as the model saw it, to lie beside the result. original: its file, to be inside a video.
+    """
 
     def __init__(
-        self, stem: Path, settings: ResolvedSettings, record: dict[str, Any], picture: Image.Image | None
+        self,
+        stem: Path,
+        settings: ResolvedSettings,
+        record: dict[str, Any],
+        picture: Image.Image | None,
+        original: bytes | None = None,
     ) -> None:
         self.frames = 0
         self._stem, self._settings, self._record, self._picture = stem, settings, record, picture
-        self._still = settings.num_frames == 1
+        self._still, self._original = settings.num_frames == 1, original
         self._kept: Path | None = None
         self._video: VideoWriter | None = None
         self._poster: Image.Image | None = None
@@ -132,7 +140,7 @@ class ResultWriter:
     def _open_video(self) -> VideoWriter:
         if self._video is None:
             size = self._settings.height, self._settings.width
-            self._video = VideoWriter(self._unfinished(".mp4"), *size, FPS, self._record)
+            self._video = VideoWriter(self._unfinished(".mp4"), *size, FPS, self._record, original=self._original)
         return self._video
 
     def _final(self, suffix: str) -> Path:

@@ -62,7 +62,7 @@ class Request:
 
     image: the upright first image at any size (media.read_image), or None. keep_latents: NAME.latents.safetensors stays
     beside the result (for `generate`). plan: None for the settings' own; a video that is made again brings the one in
-    its file.
+    its file. original: the first image's file, which the video is to carry; None: it carries none.
     """
 
     settings: ResolvedSettings
@@ -71,6 +71,7 @@ class Request:
     image: Image.Image | None = None
     keep_latents: bool = False
     plan: EvaluationPlan | None = None
+    original: bytes | None = None
 
 
 @dataclass

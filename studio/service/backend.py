@@ -39,7 +39,8 @@ class Backend:
     calibrated(model name, has_image): up to which cfg_scale `calibrate` chose what fast does; 0 where it did not.
     owner(): false where another process works on the queue, so that this page only shows. trouble(): why jobs cannot
     run at all just now. workers(): who makes what. show_folder(folder): open it in a window of this machine; None where
-    who looks at the page may sit elsewhere.
+    who looks at the page may sit elsewhere. public: the page is reached through a public link or a name of its own, so
+    that videos go out without the first image that they carry.
     """
 
     queue: JobQueue
@@ -59,6 +60,7 @@ class Backend:
     trouble: Callable[[], Failed | None] = lambda: None
     workers: Callable[[], Sequence[WorkerView]] = tuple
     show_folder: Callable[[Path], None] | None = None
+    public: bool = False
 
     def menu(self) -> list[ModelConfig]:
         """The models in the order of the menu: installed ones first; a missing one only where it can be fetched."""

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from studio.embedded import carried_picture
 from studio.examples import thumbnail
 from studio.filenames import THUMBNAIL, beside
+from studio.queue.gallery import Entry
 from studio.service.backend import Backend
 
 
@@ -29,10 +31,14 @@ def find_media(backend: Backend, id: str, kind: str) -> Path | None:
 
 
 def first_image(backend: Backend, id: str) -> bytes | None:
-    """The picture a job or result started from: a job's as it was uploaded, another result's as it was cropped.
-
-    None for text alone, or where the picture is gone.
+    """The picture a job or result started from: as it was uploaded, where the job has it or the video carries it, else
+    as it was cropped. None for text alone, or where the picture is gone.
     """
     found = backend.queue.get(id) or backend.gallery.get(id)
-    path = Path(found.settings.first_image) if found and found.settings.first_image else None
+    if found is None:
+        return None
+    if isinstance(found, Entry) and found.path is not None:
+        if inside := carried_picture(found.path, backend.config.upload_limit_mb << 20):
+            return inside
+    path = Path(found.settings.first_image) if found.settings.first_image else None
     return path.read_bytes() if path and path.is_file() else None

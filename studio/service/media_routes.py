@@ -6,6 +6,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from studio.service.backend import Backend
+from studio.service.clip_response import clip_response
 from studio.service.gate import Rule
 from studio.service.media import find_media
 
@@ -30,6 +31,8 @@ def media_routes(backend: Backend) -> list[Route]:
         if kind in REPLACED:  # replaced while it is read: its size and its bytes must be of one file
             return Response(path.read_bytes(), media_type=kind_of_file, headers=headers)
         name = path.name if kind == "download" else None
+        if backend.public and path.suffix == ".mp4":
+            return clip_response(path, request, kind_of_file, headers, name)
         return FileResponse(path, media_type=kind_of_file, filename=name, headers=headers)
 
     return [Route("/studio/media/{id}/{kind}", media, methods=["GET"])]

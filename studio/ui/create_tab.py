@@ -110,7 +110,8 @@ class CreateTab:
         self.inbox = label(gr.File(elem_id="inbox", visible="hidden", **ZONE), label="restore")
         with gr.Column(elem_id="start"):
             self.edit_bar = html(elem_id="edit-bar", visible=False, js_on_load=PICKS)
-            self.pending = gr.Textbox(visible="hidden")  # a file's settings, until the choice is made
+            self.pending = gr.Textbox(visible="hidden")  # a file's settings and the first image that it carries, until
+            self.pending_image = self.labels.add(gr.File(visible="hidden", **ZONE), label="image")  # the choice is made
             self.differs = html(elem_id="differs", js_on_load=PICKS)
             self.message = html(elem_id="message")
             with gr.Row(elem_id="plan-row"):

@@ -11,6 +11,7 @@ import gradio as gr
 from gradio.components import Component
 from PIL import Image
 
+from studio.embedded import embedded_picture
 from studio.errors import InputError, StudioError
 from studio.media import crop_box, read_frame, read_image, read_metadata
 from studio.service.media import find_media
@@ -42,7 +43,9 @@ class FormEvents:
         """
         create, fields = self.create, self.create.fields
         outputs = {*create.shown, *self.picture, create.message}
-        with_bytes, waiting = {*create.inputs, create.first_image}, {create.pending, create.differs}
+        with_bytes = {*create.inputs, create.first_image}
+        waiting = {create.pending, create.pending_image, create.differs}
+        answering = {*with_bytes, create.pending, create.pending_image}
         react(fields["model"].input, self.model_chosen, create.inputs, create.shown)
         react(fields["speed"].input, self.speed_chosen, create.inputs, create.shown)
         react(create.preset.input, self.preset_chosen, {*create.inputs, create.preset}, create.shown)
@@ -50,8 +53,8 @@ class FormEvents:
         react(create.remove.click, self.picture_removed, create.inputs, outputs)
         react(fields["size"].input, self.size_chosen, with_bytes, {*outputs, *create.refreshed})
         for zone in (create.restore, create.inbox):
-            react(zone.upload, self.settings_given, {*create.inputs, zone}, {*outputs, *waiting, zone})
-        react(create.differs.select, self.settings_answered, {*create.inputs, create.pending}, {*outputs, *waiting})
+            react(zone.upload, self.settings_given, {*with_bytes, zone}, {*outputs, *waiting, zone})
+        react(create.differs.select, self.settings_answered, answering, {*outputs, *waiting})
         react(create.fix.click, self.fixed, create.inputs, {*create.shown, create.message})
         react(create.motion_ticks.select, self.tick_chosen, create.inputs, create.shown)
         changes = partial(gr.on, [field.change for name, field in fields.items() if name != "model"])
@@ -135,43 +138,68 @@ class FormEvents:
         """Show what a file that this program wrote would change. Nothing in it is opened or trusted: same checks."""
         language = data[self.create.language]
         zone = self.create.inbox if self.create.inbox in data else self.create.restore
-        nothing: Updates = {self.create.pending: "", self.create.differs: "", zone: None}
+        nothing: Updates = {**self._nothing_pending(), zone: None}
         try:
-            settings = self._read_settings(self.create.uploaded(data[zone]) or b"")
+            given = self.create.uploaded(data[zone]) or b""
+            settings = self._read_settings(given)
+            picture = self._carried(given) if settings.first_image is not None else None
         except StudioError as error:
             return nothing | self.create.complain([error], language)
         own = replace(settings, first_image=None if settings.first_image is None else form.PICTURE).to_json()
-        if panel := self._difference(data, settings):
-            return nothing | {self.create.pending: own, self.create.differs: panel, self.create.message: ""}
-        return nothing | self._apply(data, settings)
+        if panel := self._difference(data, settings, picture):
+            kept = None if picture is None else str(self.create.uploads.keep(picture, "first_image"))
+            shown = {self.create.pending: own, self.create.pending_image: kept, self.create.differs: panel}
+            return nothing | shown | {self.create.message: ""}
+        return nothing | self._apply(data, settings, picture)
+
+    def _nothing_pending(self) -> Updates:
+        return {self.create.pending: "", self.create.pending_image: None, self.create.differs: ""}
+
+    def _carried(self, given: bytes) -> bytes | None:
+        """The first image inside a video that was given, checked as any picture is. Raises InputError."""
+        picture = embedded_picture(io.BytesIO(given), self.backend.config.upload_limit_mb << 20)
+        if picture is not None:
+            self._read(picture)
+        return picture
 
     def settings_answered(self, data: Data, event: gr.EventData) -> Updates:
         """The form takes the file's settings, or stays as it is. They come from the browser: same checks again."""
-        nothing: Updates = {self.create.pending: "", self.create.differs: ""}
+        nothing = self._nothing_pending()
         if clicked(event, "id") != "apply" or not data[self.create.pending]:
             return nothing
         try:
             settings = GenerationSettings.from_json(str(data[self.create.pending])[:LONGEST_SETTINGS])
             check(self.backend, settings)
+            picture = self.create.uploaded(data[self.create.pending_image])
         except StudioError as error:
             return nothing | self.create.complain([error], data[self.create.language])
-        return nothing | self._apply(data, settings)
+        return nothing | self._apply(data, settings, picture)
 
     def difference_again(self, data: Data) -> Updates:
         """The difference as language and form now are."""
         try:
             settings = GenerationSettings.from_json(str(data[self.create.pending] or "")[:LONGEST_SETTINGS])
             check(self.backend, settings)
+            picture = self.create.uploaded(data[self.create.pending_image])
+            return {self.create.differs: self._difference(data, settings, picture)}
         except StudioError:
             return {self.create.differs: ""}
-        return {self.create.differs: self._difference(data, settings)}
 
-    def _difference(self, data: Data, settings: GenerationSettings) -> str:
+    def _difference(self, data: Data, settings: GenerationSettings, picture: bytes | None) -> str:
         then, models = form.fill(settings, self.backend.models[settings.model]), self.backend.models
         language = data[self.create.language]
-        return difference_panel(difference(self.create.values(data), then, models, language), language)
+        rows = difference(self.create.values(data), then, models, language)
+        if picture is not None and self.create.picture(data) != picture:
+            was = data[self.create.picture_size].replace("x", " × ")
+            size = " × ".join(map(str, self._read(picture).size))
+            rows.append((say("image", language), was, say("restore.inside", language, size=size)))
+        return difference_panel(rows, language)
 
-    def _apply(self, data: Data, settings: GenerationSettings) -> Updates:
+    def _apply(self, data: Data, settings: GenerationSettings, picture: bytes | None) -> Updates:
+        if picture is not None:
+            filled = self.fill_from(settings, picture, data[self.create.language])
+            done = say("restore.done", data[self.create.language])
+            return filled | {self.create.message: markup.alert([done], "good")}
         _, has_image, language = self._state(data)
         wants_image = settings.first_image is not None
         key = "restore.image" if wants_image and not has_image else "restore.done"

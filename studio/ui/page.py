@@ -75,7 +75,7 @@ class Page:
         words.add(self.examples.cards)
         everything = {*words, *self.looked, *self.gallery.outputs, *self.events.picture, self.create.message}
         react(page.load, self.open, [self.kept_language, self.kept_form], everything, js=LANGUAGE_OF_BROWSER)
-        form_now = {*self.create.inputs, self.create.first_image, self.create.pending}
+        form_now = {*self.create.inputs, self.create.first_image, self.create.pending, self.create.pending_image}
         everything.add(self.create.differs)
         react(self.language.input, self.translate, {*form_now, *self.looking}, everything)
         react(self.gallery_pane.select, self.gallery.tiles, self.gallery.inputs, self.gallery.paged)

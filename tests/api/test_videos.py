@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 
 from studio.api.routes import STOP_SECONDS
 from studio.queue.job import JobState
+from studio.video_writer import carry_picture
 from tests.api.serving import SMALL, Api, until
 
 QUICK = SMALL | {"infer_steps": 1}
@@ -42,9 +44,10 @@ def test_a_video_from_asking_to_its_bytes(api: Api) -> None:
         found = client.get(f"/v1/videos/{video['id']}").json()
         assert found == seen[-1][1] and found["file_name"].endswith(".mp4") and found["completed_at"]
         path = api.job(video["id"]).result.path
+        bare = Path(path).read_bytes()
+        carry_picture(Path(path), b"first image")
         whole = client.get(f"/v1/videos/{video['id']}/content")
-        with open(path, "rb") as file:
-            assert whole.content == file.read() and whole.headers["content-type"] == "video/mp4"
+        assert whole.content == bare and whole.headers["content-type"] == "video/mp4"
         part = client.get(f"/v1/videos/{video['id']}/content", headers={"Range": "bytes=4-11"})
         assert part.status_code == 206 and part.content == whole.content[4:12] and part.content[:4] == b"ftyp"
         sizes = {}

@@ -11,10 +11,12 @@ from studio.audio.clip import Clip, read_clip
 from studio.audio.soundtrack import Job, add_sound, remove_sound
 from studio.audio.synthesis import RATE
 from studio.audio.track import Layer, SoundSettings, VoiceLine
+from studio.embedded import carried_picture
 from studio.errors import Cancelled
 from studio.events import Event, Notice, PhaseStarted, Progress
 from studio.filenames import beside
 from studio.media import read_metadata
+from studio.video_writer import carry_picture
 from tests.audio.clips import RECORD, decoded, ffmpeg, level_db, make_clip, stream_hash, tone, write_sound
 
 TRACK = SoundSettings(
@@ -41,9 +43,11 @@ def test_a_soundtrack_is_added_again_and_taken_away_and_the_picture_never_change
     clip, to, back = make_clip(tmp_path / "clip.mp4", 100), tmp_path / "with sound.mp4", tmp_path / "back.mp4"
     (tmp_path / "clip.json").write_text(json.dumps({**RECORD, "memory": {"vram": 1}}))
     (tmp_path / "clip.jpg").write_bytes(b"poster")
+    carry_picture(clip, b"first image")
     events: list[Event] = []
     made = add_sound(job(TRACK, clip, to, events))
     assert stream_hash(to) == stream_hash(clip) and read_clip(to).frames == 100
+    assert carried_picture(to, 100) == b"first image"
     wave = decoded(to)
     assert abs(len(wave) / RATE - 4.0) < 0.02 and made.seconds == 4.0
     assert abs(made.loudness.integrated + 16) < 1 and made.loudness.true_peak <= -1

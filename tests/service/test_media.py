@@ -6,10 +6,15 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from studio.embedded import picture_box
 from studio.events import Preview
 from studio.queue.job import JobState
 from studio.service.backend import Backend
 from studio.service.media import find_media, first_image
+from studio.service.media_routes import media_routes
 from tests.queue.test_gallery import write_result
 from tests.queue.test_jobs import SETTINGS, finished, picture
 
@@ -38,6 +43,28 @@ def test_files_of_a_result_that_no_job_knows(backend: Backend, tmp_path: Path) -
     assert find_media(backend, entry.id, "first") == tmp_path / "a.first.png"
     (tmp_path / "a.first.png").unlink()
     assert first_image(backend, entry.id) is None
+
+
+def test_a_public_page_sends_videos_without_the_picture_that_they_carry(backend: Backend, tmp_path: Path) -> None:
+    path = write_result(tmp_path / "a.mp4")
+    bare = b"\0\0\0\x0cftypisom" + bytes(200_000 - 12)
+    bare = bare[:12] + (len(bare) - 12).to_bytes(4, "big") + b"free" + bare[20:]
+    path.write_bytes(bare + picture_box(b"mine"))
+    (entry,) = backend.gallery.list()
+    assert first_image(backend, entry.id) == b"mine"
+    for public, sent in ((False, path.read_bytes()), (True, bare)):
+        client = TestClient(Starlette(routes=media_routes(replace(backend, public=public))))
+        whole = client.get(f"/studio/media/{entry.id}/download")
+        assert whole.content == sent and 'filename="a.mp4"' in whole.headers["content-disposition"]
+        asked = {"bytes=0-3": sent[:4], "bytes=199990-": sent[199990:], "bytes=-5": sent[-5:]}
+        for part, expected in asked.items():
+            answer = client.get(f"/studio/media/{entry.id}/result", headers={"Range": part})
+            assert (answer.status_code, answer.content) == (206, expected), (public, part)
+            assert answer.headers["content-range"].endswith(f"/{len(sent)}")
+        beyond = client.get(f"/studio/media/{entry.id}/result", headers={"Range": f"bytes={len(sent)}-"})
+        assert beyond.status_code == 416
+    several = client.get(f"/studio/media/{entry.id}/result", headers={"Range": "bytes=0-1,4-5"})
+    assert (several.status_code, several.content) == (200, bare)
 
 
 def test_a_path_in_a_foreign_record_is_never_opened(backend: Backend, tmp_path: Path) -> None:

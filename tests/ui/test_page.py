@@ -2,15 +2,18 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
+import numpy as np
 from PIL import Image
 
 from studio.errors import InputError
 from studio.settings import GenerationSettings
 from studio.ui import form
 from studio.ui.page import Page
+from studio.video_writer import VideoWriter
 from tests.ui.clicks import EVIL, filled, in_gallery, message, picture, submit, upload
 from tests.ui.conftest import ALL
 
@@ -249,12 +252,35 @@ def test_the_difference_comes_first(page):
     waits = data | given
     assert "采用文件" in page.events.difference_again(waits | {page.create.language: "zh"})[page.create.differs]
     left = page.events.settings_answered(waits, SimpleNamespace(id="leave"))
-    assert left == {page.create.pending: "", page.create.differs: ""}
+    assert left == {page.create.pending: "", page.create.pending_image: None, page.create.differs: ""}
     for forged in ('{"model": "none", "prompt": "a"}', "[", '{"model": "nano", "prompt": "a", "height": 100}'):
         answer = page.events.settings_answered(waits | {page.create.pending: forged}, SimpleNamespace(id="apply"))
         assert "alert bad" in message(page, answer) and not set(answer) & set(page.create.fields.values())
     same = page.events.settings_given(filled(page) | {page.create.restore: upload(page, OWN)})
     assert same[page.create.differs] == "" and "alert good" in message(page, same)
+
+
+def test_a_video_brings_the_first_image_that_it_carries(page, tmp_path):
+    """Shown as a difference where the form has another picture or none, and used when told to."""
+    record = {"settings": {"model": "nano", "prompt": "a paper boat", "seed": 5, "first_image": "x.first.png"}}
+    writer = VideoWriter(tmp_path / "a.mp4", 16, 16, 25, record, original=picture(60, 90))
+    writer.add(np.zeros((2, 16, 16, 3), np.uint8))
+    writer.close()
+    data = filled(page)
+    data[page.create.restore] = upload(page, (tmp_path / "a.mp4").read_bytes())
+    given = page.events.settings_given(data)
+    assert "60 × 90, from inside the file" in given[page.create.differs]
+    kept = {page.create.pending_image: {"path": given[page.create.pending_image]}}
+    waits = data | given | kept
+    assert "取自文件内部" in page.events.difference_again(waits | {page.create.language: "zh"})[page.create.differs]
+    answer = page.events.settings_answered(waits, SimpleNamespace(id="apply"))
+    assert answer[page.create.picture_size] == "60x90" and "alert good" in message(page, answer)
+    assert Path(answer[page.create.first_image]["value"]).read_bytes() == picture(60, 90)
+    writer = VideoWriter(tmp_path / "b.mp4", 16, 16, 25, record, original=b"no picture")
+    writer.add(np.zeros((2, 16, 16, 3), np.uint8))
+    writer.close()
+    refused = page.events.settings_given(data | {page.create.restore: upload(page, (tmp_path / "b.mp4").read_bytes())})
+    assert "alert bad" in message(page, refused) and refused[page.create.pending] == ""
 
 
 OWN = b'{"model": "nano", "prompt": "a paper boat"}'
@@ -311,6 +337,7 @@ def test_every_handler_keeps_to_its_outputs(page, fake):
         made.create.inbox: settings_file,
         made.seen: "",
         made.create.pending: "",
+        made.create.pending_image: None,
     }
     given |= {made.stage.focus: submit(made).id, **in_gallery(made, "")}
     events = {"tick_chosen": {"score": "5"}, "choose": {"id": "picture-lively"}, "pick": {"id": "x"}}

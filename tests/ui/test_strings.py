@@ -40,7 +40,7 @@ def used_keys():
     """Every literal key, and every family of keys that code puts together ("state." + something)."""
     literal, families = set(), set()
     for name, tree in SOURCES.items():
-        if name == "strings.py":
+        if name.startswith("strings"):
             tree = ast.Module([node for node in tree.body if isinstance(node, ast.FunctionDef)], [])
         literal |= {node.value for node in constants(tree)}
         for node in ast.walk(tree):

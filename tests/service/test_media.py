@@ -5,7 +5,6 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 

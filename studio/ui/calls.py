@@ -12,10 +12,9 @@ from typing import Any
 
 import gradio as gr
 from gradio.blocks import Block
-from gradio.data_classes import FileData
-from pydantic import ValidationError
 
 from studio.service.uploads import Uploads
+from studio.ui.parts import kind_of
 from studio.ui.strings import LANGUAGES
 
 KEYS = {"data", "fn_index", "session_hash", "event_data", "trigger_id"}
@@ -58,25 +57,15 @@ def _kind(component: Block, uploads: Uploads) -> Kind:
     """What a browser may send as the value of a component."""
     if component.elem_id == "language":
         return lambda value: isinstance(value, str) and value in LANGUAGES
-    if isinstance(component, gr.File):
-        return lambda value: value is None or _is_upload(value, uploads)
-    if isinstance(component, gr.Number | gr.Slider):
-        return lambda value: value is None or _is_number(value)
-    if isinstance(component, gr.Dropdown):  # the length, a number; typed text is refused by the form
+    if kind_of(component) == "file":
+        return lambda value: value in (None, "") or (_is_text(value) and uploads.contains(value))
+    if kind_of(component) == "number":
+        return lambda value: value in (None, "") or _is_number(value)
+    if kind_of(component) == "choice":  # of a length, a number
         return lambda value: value is None or _is_number(value) or _is_text(value)
     if isinstance(component, gr.BrowserState):  # whatever a browser kept: form.restored takes nothing on trust
         return lambda value: _is_kept(value)
     return lambda value: value is None or _is_text(value)
-
-
-def _is_upload(value: Any, uploads: Uploads) -> bool:
-    if not isinstance(value, dict) or not isinstance(path := value.get("path"), str) or not uploads.contains(path):
-        return False
-    try:
-        FileData.model_validate(value, context={"validate_meta": True})
-    except ValidationError:
-        return False
-    return True
 
 
 def _is_kept(value: Any) -> bool:

@@ -15,24 +15,25 @@ from studio.service.uploads import Uploads
 from studio.settings import GenerationSettings, ResolvedSettings, Speed
 from studio.ui import form, form_panels, markup
 from studio.ui.labels import PICKS, Labels, Updates, html, merge
+from studio.ui.parts import choice, file_place, number, slider
 from studio.ui.strings import say, say_move
 
-# No file_types: gradio would refuse other files in a box of its own, in English. page.js limits what can be chosen.
-ZONE: dict[str, Any] = {"type": "binary", "container": False, "show_label": False}
 TICKS = """element.addEventListener('click', (event) => {
     const tick = event.target.closest('[data-score]');
     if (tick) trigger('select', { score: tick.dataset.score });
 })"""
 
+PICTURES, SETTINGS = "image/*", ".mp4,.png,.json"  # what the file pickers offer
 
-Field = gr.Radio | gr.Textbox | gr.Slider | gr.Number | gr.Dropdown
+
+Field = gr.Textbox | gr.HTML
 
 
 class CreateTab:
     """The form's components by setting name (`fields`) and what surrounds them, and what they show when."""
 
     def __init__(
-        self, backend: Backend, uploads: Uploads, labels: Labels, language: gr.Radio, store: gr.BrowserState
+        self, backend: Backend, uploads: Uploads, labels: Labels, language: gr.HTML, store: gr.BrowserState
     ) -> None:
         self.backend, self.uploads, self.labels, self.language, self.store = backend, uploads, labels, language, store
         self.fields: dict[str, Field] = {}
@@ -45,7 +46,7 @@ class CreateTab:
     def _build_words(self) -> None:
         label = self.labels.add
         self.model_style = html(elem_classes="invisible")
-        self.fields["model"] = label(gr.Radio([], elem_id="model", interactive=True), label="model")
+        self.fields["model"] = label(choice(elem_id="model"), label="model")
         self.model_note = html()
         self.fields["prompt"] = label(
             gr.Textbox(lines=4, max_lines=12, elem_id="prompt", interactive=True), label="prompt"
@@ -55,7 +56,7 @@ class CreateTab:
     def _build_picture(self) -> None:
         with gr.Column(elem_id="picture", elem_classes="field"):
             self.picture_title = html()
-            self.first_image = self.labels.add(gr.File(elem_id="first-image", **ZONE), label="image")
+            self.first_image = self.labels.add(file_place(PICTURES, elem_id="first-image"), label="image")
             self.figure = html(visible=False, elem_id="crop")
             self.remove = self.labels.add(
                 gr.Button(size="sm", visible=False, elem_id="remove-picture"), value="image.remove"
@@ -64,34 +65,31 @@ class CreateTab:
 
     def _build_motion(self) -> None:
         label = self.labels.add
-        self.fields["camera_move"] = label(gr.Radio([], elem_id="camera", interactive=True), label="camera")
+        self.fields["camera_move"] = label(choice(elem_id="camera"), label="camera")
         self.camera_note = html()
         self.fields["motion_score"] = label(
-            gr.Slider(0, form.MOTION_LIMIT, value=5, step=0.5, elem_id="motion", buttons=[], interactive=True),
+            slider(0, form.MOTION_LIMIT, value=5, step=0.5, elem_id="motion"),
             label="motion",
         )
         self.motion_ticks = html(elem_id="ticks", js_on_load=TICKS)
-        self.preset = label(gr.Radio([], elem_id="preset", interactive=True), label="preset")
-        self.fields["speed"] = label(gr.Radio([], elem_id="speed", interactive=True), label="speed", info="speed.info")
+        self.preset = label(choice(elem_id="preset"), label="preset")
+        self.fields["speed"] = label(choice(elem_id="speed"), label="speed", info="speed.info")
 
     def _build_advanced(self) -> None:
         label, fields = self.labels.add, self.fields
         with label(gr.Accordion(open=False, elem_id="advanced"), label="advanced"):
             with gr.Row():
-                fields["num_frames"] = label(gr.Dropdown([], interactive=True, filterable=False), label="length")
+                fields["num_frames"] = label(choice(as_list=True, elem_id="length"), label="length")
                 fields["seed"] = label(
                     gr.Textbox(max_lines=1, elem_id="seed", interactive=True),
                     label="seed",
                     placeholder="seed.placeholder",
                 )
-            fields["size"] = label(gr.Radio([], interactive=True, elem_id="size"), label="size")
+            fields["size"] = label(choice(elem_id="size"), label="size")
             with gr.Row():
                 for name, key in (("infer_steps", "steps"), ("cfg_scale", "cfg"), ("time_shift", "shift")):
-                    step = 1 if name == "infer_steps" else 0.5
-                    fields[name] = label(gr.Number(step=step, min_width=90, interactive=True), label=key)
-            fields["guidance_schedule"] = label(
-                gr.Dropdown([], interactive=True, filterable=False, elem_id="guidance"), label="guidance"
-            )
+                    fields[name] = label(number(min_width=90, elem_id=key), label=key)
+            fields["guidance_schedule"] = label(choice(as_list=True, elem_id="guidance"), label="guidance")
             fields["negative_prompt"] = label(
                 gr.Textbox(lines=2, max_lines=6, elem_id="negative", interactive=True),
                 label="negative",
@@ -100,18 +98,18 @@ class CreateTab:
             )
             with gr.Column(elem_classes="field"):
                 self.restore_title = html()
-                self.restore = label(gr.File(elem_id="restore-file", **ZONE), label="restore")
+                self.restore = label(file_place(SETTINGS, elem_id="restore-file"), label="restore")
         with label(gr.Accordion(open=False, elem_id="receives"), label="receives"):
             self.receives = html()
 
     def _build_start(self) -> None:
         label = self.labels.add
         # Where page.js lays files that were dropped anywhere: what is in a closed drawer is not on the page.
-        self.inbox = label(gr.File(elem_id="inbox", visible="hidden", **ZONE), label="restore")
+        self.inbox = label(file_place(SETTINGS, elem_id="inbox", visible="hidden"), label="restore")
         with gr.Column(elem_id="start"):
             self.edit_bar = html(elem_id="edit-bar", visible=False, js_on_load=PICKS)
             self.pending = gr.Textbox(visible="hidden")  # a file's settings and the first image that it carries, until
-            self.pending_image = self.labels.add(gr.File(visible="hidden", **ZONE), label="image")  # the choice is made
+            self.pending_image = self.labels.add(file_place(PICTURES, visible="hidden"), label="image")  # the choice is made
             self.differs = html(elem_id="differs", js_on_load=PICKS)
             self.message = html(elem_id="message")
             with gr.Row(elem_id="plan-row"):
@@ -135,7 +133,8 @@ class CreateTab:
     @property
     def shown(self) -> set[Component]:
         """What `show` changes."""
-        extra = {self.motion_ticks, self.picture_title, self.restore_title, self.model_style}
+        zones = {self.first_image, self.restore}
+        extra = {self.motion_ticks, self.picture_title, self.restore_title, self.model_style, *zones}
         return {*self.fields.values(), *extra, *self.refreshed}
 
     def values(self, data: Mapping[Component, Any]) -> form.Values:
@@ -146,9 +145,9 @@ class CreateTab:
         """The uploaded picture, as its file was sent. Raises InputError where it is gone."""
         return self.uploaded(data[self.first_image])
 
-    def uploaded(self, payload: Mapping[str, Any] | None) -> bytes | None:
+    def uploaded(self, path: str | None) -> bytes | None:
         """The bytes of the file in a drop zone, None for an empty one. Raises InputError where the file is gone."""
-        return None if payload is None else self.uploads.read(str(payload["path"]))
+        return self.uploads.read(path) if path else None
 
     def model(self, values: form.Values) -> ModelConfig:
         """The chosen model."""
@@ -180,11 +179,16 @@ class CreateTab:
         )
         hint = say("image.unused", language, model=model.title[language]) if not model.takes_image else ""
         hint = say("image.optional", language) if model.takes_image and model.takes_text_alone else hint
-        drop = say("image.drop", language) if model.takes_image else ""
+        failed = say("upload.failed", language, mb=self.backend.config.upload_limit_mb)
+        updates |= {
+            zone: gr.update(words={"drop": say(key, language), "failed": failed})
+            for zone, key in ((self.first_image, "image.drop"), (self.restore, "restore.drop"))
+        }
+        updates[self.first_image] |= gr.update(visible=model.takes_image and not has_image or "hidden")
         updates |= {
             self.motion_ticks: form_panels.motion_ticks(motion.limit, motion.enabled, language),
-            self.picture_title: form_panels.zone_title(say("image", language), hint, drop),
-            self.restore_title: form_panels.zone_title(say("restore", language), "", say("restore.drop", language)),
+            self.picture_title: form_panels.zone_title(say("image", language), hint),
+            self.restore_title: form_panels.zone_title(say("restore", language), ""),
             self.model_style: form_panels.model_style(name for name, reason in grey.items() if reason),
         }
         return merge(updates, self.refresh(values, has_image, language))

@@ -138,7 +138,7 @@ class FormEvents:
         """Show what a file that this program wrote would change. Nothing in it is opened or trusted: same checks."""
         language = data[self.create.language]
         zone = self.create.inbox if self.create.inbox in data else self.create.restore
-        nothing: Updates = {**self._nothing_pending(), zone: None}
+        nothing: Updates = {**self._nothing_pending(), zone: gr.update(value=None)}
         try:
             given = self.create.uploaded(data[zone]) or b""
             settings = self._read_settings(given)
@@ -150,7 +150,7 @@ class FormEvents:
             kept = None if picture is None else str(self.create.uploads.keep(picture, "first_image"))
             shown = {self.create.pending: own, self.create.pending_image: kept, self.create.differs: panel}
             return nothing | shown | {self.create.message: ""}
-        return nothing | self._apply(data, settings, picture)
+        return merge(nothing, self._apply(data, settings, picture))
 
     def _nothing_pending(self) -> Updates:
         return {self.create.pending: "", self.create.pending_image: None, self.create.differs: ""}
@@ -222,7 +222,7 @@ class FormEvents:
         if data is not None:
             path = self.create.uploads.keep(data, "first_image")
             updates = self._show_picture(self._read(data), values["size"], language)
-            updates[self.create.first_image] = gr.update(value=str(path), visible="hidden")
+            updates[self.create.first_image] = gr.update(value=str(path))
         return merge(
             updates,
             self.create.show(values, data is not None, language, words=True),
@@ -258,7 +258,7 @@ class FormEvents:
         values["size"] = form.nearest_size(self.create.model(values), *image.size)
         path = self.create.uploads.keep(picture, "first_image")
         updates = self._show_picture(image, values["size"], language)
-        updates[self.create.first_image] = gr.update(value=str(path), visible="hidden")
+        updates[self.create.first_image] = gr.update(value=str(path))
         return merge(
             updates,
             self.create.show(values, True, language, words=True),
@@ -278,7 +278,6 @@ class FormEvents:
 
     def _show_picture(self, image: Image.Image, size: str, language: str) -> Updates:
         return {
-            self.create.first_image: gr.update(visible="hidden"),
             self.create.figure: gr.update(value=self._figure(image, size, language), visible=True),
             self.create.remove: gr.update(visible=True),
             self.create.picture_size: f"{image.width}x{image.height}",

@@ -122,11 +122,10 @@ def model_style(grey: Iterable[str]) -> str:
     return f"<style>{labels} {{ opacity: 0.5; }}</style>" if labels else ""
 
 
-def zone_title(title: str, hint: str, drop: str) -> str:
-    """The heading of a drop zone, and the words inside it, which gradio would say in the browser's language."""
+def zone_title(title: str, hint: str) -> str:
+    """The heading of a place for a file."""
     hint = f"<small>{text(hint)}</small>" if hint else ""
-    drop = f'<p class="drop">{text(drop)}</p>' if drop else ""
-    return f'<div class="zone-title"><b>{text(title)}</b>{hint}</div>{drop}'
+    return f'<div class="zone-title"><b>{text(title)}</b>{hint}</div>'
 
 
 def motion_ticks(limit: float, enabled: bool, language: str) -> str:

@@ -18,6 +18,7 @@ from studio.ui import gallery_tiles, job_panels, markup
 from studio.ui.form_events import FormEvents
 from studio.ui.labels import FRAMES, Labels, Updates, clicked, html, react
 from studio.ui.made_of import made_of
+from studio.ui.parts import choice
 from studio.ui.player import player
 from studio.ui.queue_rows import undo_bar
 from studio.ui.strings import say
@@ -61,7 +62,7 @@ class GalleryTab:
         self.chosen = gr.Textbox(visible="hidden", elem_id="chosen")
         self.start = gr.Textbox("0", visible="hidden")  # how many newer entries come before the page
         self.filter = labels.add(
-            gr.Radio([(key, key) for key in FILTERS], value="all", elem_id="filter", interactive=True),
+            choice([(key, key) for key in FILTERS], value="all", untitled=True, elem_id="filter"),
             label="gallery.filter",
         )
         self.search = gr.Textbox("", visible="hidden")  # the words that the page of tiles was found by

@@ -16,6 +16,7 @@ from studio.ui.examples_panel import ExamplesPanel
 from studio.ui.form_events import FormEvents
 from studio.ui.gallery_tab import GalleryTab
 from studio.ui.labels import Labels, Updates, html, merge, react
+from studio.ui.parts import choice
 from studio.ui.stage_panel import StagePanel
 from studio.ui.strings import LANGUAGES, say
 from studio.ui.system_bar import SystemBar
@@ -49,7 +50,7 @@ class Page:
             self.system = SystemBar(backend)
             choices = [(title, key) for key, title in LANGUAGES.items()]
             self.language = self.labels.add(
-                gr.Radio(choices, value="en", show_label=False, container=False, elem_id="language", interactive=True),
+                choice(choices, value="en", untitled=True, elem_id="language"),
                 label="language",
             )
             self.switch = html(markup.page_switches("en", has_login))

@@ -42,6 +42,10 @@ STRINGS: dict[str, tuple[str, str]] = RESULT_STRINGS | {
     ),
     "image": ("First image", "首帧图片"),
     "image.drop": ("Drop a picture, paste it, or click to choose", "拖入图片、粘贴，或点击选择"),
+    "upload.failed": (
+        "The file did not arrive. It may have {mb} MB at most.",
+        "文件上传失败。大小不得超过 {mb} MB。",
+    ),
     "image.optional": ("optional", "可选"),
     "image.unused": ("{model} works from text alone.", "{model} 只用文字生成视频。"),
     "image.whole": ("Used whole, {width} × {height}", "整张使用，{width} × {height}"),

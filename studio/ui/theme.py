@@ -8,7 +8,7 @@ from pathlib import Path
 import gradio as gr
 
 ASSETS = Path(__file__).parent / "assets"
-STYLES = ("style.css", "moves.css", "stage.css", "queue.css", "player.css")
+STYLES = ("style.css", "parts.css", "moves.css", "stage.css", "queue.css", "player.css")
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
@@ -101,7 +101,7 @@ def style_sheet() -> str:
 
 def head() -> str:
     """What goes into the page's head: our script, inline."""
-    return "".join(f"<script>{script(name)}</script>" for name in ("page.js", "player.js"))
+    return "".join(f"<script>{script(name)}</script>" for name in ("parts.js", "page.js", "player.js"))
 
 
 def script(name: str) -> str:

@@ -22,8 +22,7 @@ def upload(page, data):
     """What a drop zone holds once gradio has taken `data` in; calls.py checks the path before a handler sees it."""
     if data is None:
         return None
-    path = page.create.uploads.keep(data, "file")
-    return {"path": str(path), "meta": {"_type": "gradio.FileData"}}
+    return str(page.create.uploads.keep(data, "file"))
 
 
 def filled(page, model="nano", prompt="a paper boat", image=None, language="en", **changes):

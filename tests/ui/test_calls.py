@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from studio.ui.calls import call_check
 from studio.ui.page import Page
+from studio.ui.parts import kind_of
 from tests.ui.clicks import EVIL, filled, in_gallery, picture, submit
 from tests.ui.conftest import ALL
 from tests.ui.fake_backend import FakeBackend
@@ -102,7 +103,7 @@ def test_a_handler_takes_uploads_only(served, calls):
             (f"{path}/../../../queue.sqlite", 422, "call_unknown"),
         ):
             data = list(calls[index]["data"])
-            data[names.index("first-image")] = {"path": named, "meta": {"_type": "gradio.FileData"}}
+            data[names.index("first-image")] = named
             answer = client.post(PREDICT, json=calls[index] | {"data": data})
             assert answer.status_code == status and words in answer.text, (named, answer.text[:300])
 
@@ -120,13 +121,13 @@ def values_of(part, page):
     """Whatever calls.py lets through as the value of a component."""
     if part is page.language:
         return st.sampled_from(["en", "zh"])
-    if isinstance(part, gr.File):
+    if kind_of(part) == "file":
         paths = [page.create.uploads.keep(data, "f") for data in (picture(), EVIL.encode(), b'{"model": "nano"}')]
         paths += [page.create.uploads.folder / "gone", page.create.uploads.folder]
-        return st.none() | st.sampled_from([{"path": str(path)} for path in paths])
-    if isinstance(part, gr.Number | gr.Slider):
-        return st.none() | NUMBERS
-    if isinstance(part, gr.Dropdown):
+        return st.none() | st.sampled_from(["", *map(str, paths)])
+    if kind_of(part) == "number":
+        return st.sampled_from([None, ""]) | NUMBERS
+    if kind_of(part) == "choice":
         return st.none() | NUMBERS | TEXTS
     if isinstance(part, gr.BrowserState):
         return PLAIN | KEPT

@@ -77,13 +77,6 @@
     if (files.length) deliver(files[0], null);
   });
 
-  // What the pickers offer; what is dropped instead is judged by the program, in its own words.
-  const OFFERED = { "#first-image": "image/*", "#restore-file": ".mp4,.png,.json" };
-  addEventListener("click", (event) => {
-    for (const [zone, types] of Object.entries(OFFERED))
-      if (event.target.closest(zone)) find(`${zone} input[type=file]`)?.setAttribute("accept", types);
-  }, true);
-
   // Whoever has a keyboard types at once; on a phone that would hide the stage behind the keys.
   const ready = setInterval(() => {
     const prompt = find("#prompt textarea");

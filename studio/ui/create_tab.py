@@ -1,4 +1,4 @@
-"""The left half of the page: the form. Six decisions first, everything else in drawers."""
+"""The left half of the page: the form. Picture, words, preset, length and shape first, all else in one drawer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,10 +13,13 @@ from studio.messages import message
 from studio.service.backend import Backend
 from studio.service.uploads import Uploads
 from studio.settings import GenerationSettings, ResolvedSettings, Speed
-from studio.ui import form, form_panels, markup
+from studio.ui import form, form_changes, form_panels, markup
+from studio.ui.difference import form_values
+from studio.ui.drawer import drawer_head, drawer_search
 from studio.ui.labels import PICKS, Labels, Updates, html, merge
 from studio.ui.parts import choice, file_place, number, slider
 from studio.ui.strings import say, say_move
+from studio.ui.theme import script
 
 TICKS = """element.addEventListener('click', (event) => {
     const tick = event.target.closest('[data-score]');
@@ -39,8 +42,8 @@ class CreateTab:
         self.fields: dict[str, Field] = {}
         self._build_words()
         self._build_picture()
-        self._build_motion()
-        self._build_advanced()
+        self._build_presets()
+        self._build_drawer()
         self._build_start()
 
     def _build_words(self) -> None:
@@ -63,29 +66,26 @@ class CreateTab:
             )
         self.picture_size = gr.Textbox(visible="hidden")  # "WIDTHxHEIGHT" of the uploaded picture, "" for none
 
-    def _build_motion(self) -> None:
+    def _build_presets(self) -> None:
         label = self.labels.add
-        self.fields["camera_move"] = label(choice(elem_id="camera"), label="camera")
-        self.camera_note = html()
-        self.fields["motion_score"] = label(
-            slider(0, form.MOTION_LIMIT, value=5, step=0.5, elem_id="motion"),
-            label="motion",
-        )
-        self.motion_ticks = html(elem_id="ticks", js_on_load=TICKS)
         self.preset = label(choice(elem_id="preset"), label="preset")
-        self.fields["speed"] = label(choice(elem_id="speed"), label="speed", info="speed.info")
+        with gr.Row(elem_id="shape-row"):
+            self.fields["num_frames"] = label(choice(as_list=True, elem_id="length", scale=2), label="length")
+            self.fields["size"] = label(choice(elem_id="size", scale=3), label="size")
 
-    def _build_advanced(self) -> None:
+    def _build_drawer(self) -> None:
         label, fields = self.labels.add, self.fields
-        with label(gr.Accordion(open=False, elem_id="advanced"), label="advanced"):
+        self.drawer_head = html(elem_id="drawer-head", js_on_load=script("drawer.js"))
+        with gr.Column(elem_id="drawer"):
+            self.search = html(elem_id="drawer-search")
+            self._build_motion()
             with gr.Row():
-                fields["num_frames"] = label(choice(as_list=True, elem_id="length"), label="length")
+                fields["speed"] = label(choice(as_list=True, elem_id="speed"), label="speed")
                 fields["seed"] = label(
-                    gr.Textbox(max_lines=1, elem_id="seed", interactive=True),
+                    gr.Textbox(max_lines=1, elem_id="seed", min_width=120, interactive=True),
                     label="seed",
                     placeholder="seed.placeholder",
                 )
-            fields["size"] = label(choice(elem_id="size"), label="size")
             with gr.Row():
                 for name, key in (("infer_steps", "steps"), ("cfg_scale", "cfg"), ("time_shift", "shift")):
                     fields[name] = label(number(min_width=90, elem_id=key), label=key)
@@ -96,15 +96,26 @@ class CreateTab:
                 info="negative.info",
                 placeholder="negative.placeholder",
             )
-            with gr.Column(elem_classes="field"):
+            with gr.Column(elem_id="row-restore"):
                 self.restore_title = html()
                 self.restore = label(file_place(SETTINGS, elem_id="restore-file"), label="restore")
-        with label(gr.Accordion(open=False, elem_id="receives"), label="receives"):
-            self.receives = html()
+            with gr.Column(elem_id="row-receives"):
+                self.receives = html(elem_id="receives")
+
+    def _build_motion(self) -> None:
+        label = self.labels.add
+        with gr.Column(elem_id="row-camera"):
+            self.fields["camera_move"] = label(choice(elem_id="camera"), label="camera")
+            self.camera_note = html()
+        with gr.Column(elem_id="row-motion"):
+            self.fields["motion_score"] = label(
+                slider(0, form.MOTION_LIMIT, value=5, step=0.5, elem_id="motion"), label="motion"
+            )
+            self.motion_ticks = html(elem_id="ticks", js_on_load=TICKS)
 
     def _build_start(self) -> None:
         label = self.labels.add
-        # Where page.js lays files that were dropped anywhere: what is in a closed drawer is not on the page.
+        # Where page.js lays files that were dropped anywhere.
         self.inbox = label(file_place(SETTINGS, elem_id="inbox", visible="hidden"), label="restore")
         with gr.Column(elem_id="start"):
             self.edit_bar = html(elem_id="edit-bar", visible=False, js_on_load=PICKS)
@@ -127,15 +138,15 @@ class CreateTab:
     @property
     def refreshed(self) -> set[Component]:
         """What `refresh` changes."""
-        notes = {self.model_note, self.camera_note, self.meters, self.receives, self.preset, self.fields["speed"]}
+        notes = {self.model_note, self.camera_note, self.meters, self.receives, self.preset, self.drawer_head}
         return {*notes, self.plan, self.fix, self.store}
 
     @property
     def shown(self) -> set[Component]:
         """What `show` changes."""
         zones = {self.first_image, self.restore}
-        extra = {self.motion_ticks, self.picture_title, self.restore_title, self.model_style, *zones}
-        return {*self.fields.values(), *extra, *self.refreshed}
+        extra = {self.motion_ticks, self.picture_title, self.restore_title, self.model_style, self.search}
+        return {*self.fields.values(), *extra, *zones, *self.refreshed}
 
     def values(self, data: Mapping[Component, Any]) -> form.Values:
         """The form values of a handler's input."""
@@ -157,14 +168,12 @@ class CreateTab:
         """Put values into the form, each with the choices and the state it then has; typed words only on request."""
         model, grey = self.model(values), self._grey(has_image)
         choices: dict[str, form.Choices] = {
-            "model": [
-                (form_panels.model_words(choice, grey[choice.name], language), choice.name)
-                for choice in self.backend.menu()
-            ],
+            "model": self._models(model, grey, language),
             "camera_move": [(say_move(key, language), key) for key in ("", *self.backend.camera_moves)],
             "num_frames": form.length_choices(model, values["num_frames"], language, values["speed"]),
             "size": form.size_choices(model, values["size"], language),
             "guidance_schedule": form.guidance_choices(language),
+            "speed": form.speed_choices(self.is_calibrated(values, has_image), language),
         }
         updates: Updates = {
             self.fields[name]: gr.update(value=value) | ({"choices": choices[name]} if name in choices else {})
@@ -180,6 +189,7 @@ class CreateTab:
         hint = say("image.unused", language, model=model.title[language]) if not model.takes_image else ""
         hint = say("image.optional", language) if model.takes_image and model.takes_text_alone else hint
         failed = say("upload.failed", language, mb=self.backend.config.upload_limit_mb)
+        updates[self.fields["speed"]] |= gr.update(info=say("speed.info", language), visible=not model.turbo)
         updates |= {
             zone: gr.update(words={"drop": say(key, language), "failed": failed})
             for zone, key in ((self.first_image, "image.drop"), (self.restore, "restore.drop"))
@@ -189,6 +199,7 @@ class CreateTab:
             self.motion_ticks: form_panels.motion_ticks(motion.limit, motion.enabled, language),
             self.picture_title: form_panels.zone_title(say("image", language), hint),
             self.restore_title: form_panels.zone_title(say("restore", language), ""),
+            self.search: drawer_search(language),
             self.model_style: form_panels.model_style(name for name, reason in grey.items() if reason),
         }
         return merge(updates, self.refresh(values, has_image, language))
@@ -200,19 +211,25 @@ class CreateTab:
         unfit |= dict.fromkeys(self.backend.defects(), "model.broken")
         return {name: unfit.get(name, "") if installed[name] else "model.missing" for name in models}
 
+    def _models(self, chosen: ModelConfig, grey: Mapping[str, str], language: str) -> form.Choices:
+        """The models that are here; a file may have brought settings of another one."""
+        installed = self.backend.installed()
+        shown = [model for model in self.backend.menu() if installed[model.name] or model is chosen]
+        return [(form_panels.model_words(model, grey[model.name], language), model.name) for model in shown]
+
     def refresh(self, values: form.Values, has_image: bool, language: str) -> Updates:
         """What follows from the form: the preset's name, texts for the model, plan, and the copy the browser keeps."""
         model, presets = self.model(values), self.backend.presets
         move = self.backend.camera_moves.get(values["camera_move"])
+        said = form_values(values, self.backend.models, language)
+        changes = [(name, said[name]) for name in form_changes.changed(values, model, presets, has_image)]
         updates: Updates = {
             self.store: values,
             self.model_note: form_panels.model_note(model, language),
             self.camera_note: form_panels.camera_note(move, language),
-            self.preset: gr.update(
-                value=form.preset_of(values, presets), choices=form.preset_choices(presets, model.name, language)
-            ),
+            self.drawer_head: drawer_head(changes, language),
+            self.preset: self._presets({}, values, language),
             self.fix: gr.update(visible=False),
-            self.fields["speed"]: self._speeds({}, values, has_image, language),
         }
         try:
             settings = form.collect(values, self.backend.models, has_image).resolve(model)
@@ -224,11 +241,11 @@ class CreateTab:
                 self.meters: form_panels.meters(report, language),
                 self.receives: form_panels.receives(report, language),
             }
-            return updates | self._plan(settings, values, has_image, language)
+            return updates | self._plan(settings, values, language)
         except StudioError as error:
             return updates | {self.plan: form_panels.plan_problem([markup.sentence(error, language)])}
 
-    def _plan(self, settings: ResolvedSettings, values: form.Values, has_image: bool, language: str) -> Updates:
+    def _plan(self, settings: ResolvedSettings, values: form.Values, language: str) -> Updates:
         model = self.model(values)
         if not self.backend.installed()[model.name]:
             return {self.plan: form_panels.plan_missing(model, language)}
@@ -237,26 +254,31 @@ class CreateTab:
         problems = settings.problems(model, self.backend.camera_moves)
         if told := [markup.sentence(p, language) for p in problems if p.code != "prompt_empty"]:
             return {self.plan: form_panels.plan_problem(told)}
-        speeds = [Speed.EXACT] if model.turbo else list(Speed)
-        plans = {speed.value: self.backend.plan(replace(settings, speed=speed.value)) for speed in speeds}
-        plan = plans[settings.speed]
-        seconds = {speed: plan.get("seconds_total") for speed, plan in plans.items()}
+        plan = self.backend.plan(settings)
         updates: Updates = {
             self.plan: form_panels.plan_line(plan, language),
-            self.fields["speed"]: self._speeds(seconds, values, has_image, language),
+            self.preset: self._presets(self._costs(settings, plan), values, language),
         }
         if not plan["fits"] and (frames := self.fitting_frames(settings, model)):
             words = say("plan.shorten", language, seconds=markup.seconds_words(frames))
             updates[self.fix] = gr.update(visible=True, value=words)
         return updates
 
-    def _speeds(
-        self, seconds: Mapping[str, float | None], values: form.Values, has_image: bool, language: str
-    ) -> dict[str, Any]:
-        """The choice of speed with the seconds of each; Turbo has none."""
-        model = self.model(values)
-        choices = form.speed_choices(seconds, self.is_calibrated(values, has_image), language)
-        return gr.update(choices=choices, visible=not model.turbo)
+    def _costs(self, settings: ResolvedSettings, plan: Mapping[str, Any]) -> dict[str, float | None]:
+        """Preset -> the seconds that this video would take with it on this machine; None: unknown, or it does not
+        fit. plan: of the settings as they are."""
+        costs = {}
+        for key, preset in self.backend.presets.items():
+            if preset.model == settings.model:
+                asked = replace(settings, **form.with_preset({"num_frames": settings.num_frames}, preset))
+                found = plan if asked == settings else self.backend.plan(asked)
+                costs[key] = found.get("seconds_total")
+        return costs
+
+    def _presets(self, costs: Mapping[str, float | None], values: form.Values, language: str) -> dict[str, Any]:
+        presets = self.backend.presets
+        choices = form.preset_choices(presets, self.model(values).name, costs, language)
+        return gr.update(value=form.preset_of(values, presets), choices=choices)
 
     def is_calibrated(self, values: form.Values, has_image: bool) -> bool:
         """Whether fast was calibrated for the form's model and guidance."""

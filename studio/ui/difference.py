@@ -16,7 +16,7 @@ def difference(
     now: Values, then: Values, models: Mapping[str, ModelConfig], language: str
 ) -> list[tuple[str, str, str]]:
     """(label, as it is, as it would be) of every field that differs, in the order of the form."""
-    before, after = _said(now, models, language), _said(then, models, language)
+    before, after = form_values(now, models, language), form_values(then, models, language)
     labels = {"model": "model"} | FIELDS
     return [
         (say(key, language), before[name], after[name]) for name, key in labels.items() if before[name] != after[name]
@@ -40,7 +40,7 @@ def difference_panel(rows: list[tuple[str, str, str]], language: str) -> str:
     return f'<section class="differs" role="status"><b>{title}</b><dl>{lines}</dl><p>{buttons}</p></section>'
 
 
-def _said(values: Values, models: Mapping[str, ModelConfig], language: str) -> dict[str, str]:
+def form_values(values: Values, models: Mapping[str, ModelConfig], language: str) -> dict[str, str]:
     """Every field in the words of the page; whatever a browser sends becomes text."""
     said = {name: str(plain(values[name]) if values[name] is not None else "") for name in ("model", *FIELDS)}
     frames, model = values["num_frames"], models.get(said["model"])

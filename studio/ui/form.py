@@ -111,17 +111,31 @@ def restored(stored: object, models: Mapping[str, ModelConfig], first: ModelConf
 
 
 def preset_of(values: Mapping[str, Any], presets: Mapping[str, Preset]) -> str:
-    """The preset the form agrees with, "" for none."""
+    """The preset the form agrees with, "" for none. The length is a choice of its own."""
     for key, preset in presets.items():
-        if preset.model == values["model"] and all(values.get(name) == value for name, value in preset.values.items()):
+        wanted = {name: value for name, value in preset.values.items() if name != "num_frames"}
+        if preset.model == values["model"] and all(values.get(name) == value for name, value in wanted.items()):
             return key
     return ""
 
 
-def preset_choices(presets: Mapping[str, Preset], model: str, language: str) -> Choices:
-    """The presets of a model, and "custom" for everything else."""
-    fitting = [(preset.title[language], key) for key, preset in presets.items() if preset.model == model]
-    return [*fitting, (say("preset.custom", language), "")]
+def with_preset(values: Mapping[str, Any], preset: Preset) -> Values:
+    """The form with a preset. The length stays, but for a draft, which is short."""
+    kept = {name: value for name, value in preset.values.items() if name != "num_frames"}
+    return change_speed({"speed": Speed.EXACT.value, **values, **kept})
+
+
+def preset_choices(
+    presets: Mapping[str, Preset], model: str, costs: Mapping[str, float | None], language: str
+) -> Choices:
+    """The presets of a model, each with what it costs. costs: preset -> seconds, where they are known."""
+    choices = []
+    for key, preset in presets.items():
+        if preset.model == model:
+            took, name = costs.get(key), preset.title[language]
+            about = say("plan.time", language, time=say_time(took, language)) if took else ""
+            choices.append((f"{name}\n{about}" if about else name, key))
+    return choices
 
 
 def change_speed(values: Mapping[str, Any]) -> Values:
@@ -164,17 +178,10 @@ def size_value(height: int | None, width: int | None) -> str:
     return f"{width}x{height}"
 
 
-def speed_choices(seconds: Mapping[str, float | None], calibrated: bool, language: str) -> Choices:
-    """How many passes of the transformer a video may take, and what each takes on this machine, where that is known.
-
-    seconds: by speed. calibrated: whether `calibrate` chose what fast does.
-    """
-    choices = []
-    for speed in Speed:
-        name = say("speed.calibrated" if calibrated and speed is Speed.FAST else f"speed.{speed}", language)
-        took = seconds.get(speed)
-        choices.append((f"{name}\n{say_time(took, language)}" if took else name, speed.value))
-    return choices
+def speed_choices(calibrated: bool, language: str) -> Choices:
+    """How many passes of the transformer a video may take. calibrated: whether `calibrate` chose what fast does."""
+    keys = {speed: f"speed.{speed}" for speed in Speed} | ({Speed.FAST: "speed.calibrated"} if calibrated else {})
+    return [(say(key, language), speed.value) for speed, key in keys.items()]
 
 
 def guidance_choices(language: str) -> Choices:

@@ -17,7 +17,7 @@ from studio.media import crop_box, read_frame, read_image, read_metadata
 from studio.service.media import find_media
 from studio.service.submit import check, find_model
 from studio.settings import GenerationSettings
-from studio.ui import form, form_panels, markup
+from studio.ui import form, form_changes, form_panels, markup
 from studio.ui.create_tab import CreateTab
 from studio.ui.difference import difference, difference_panel
 from studio.ui.labels import Updates, clicked, merge, react
@@ -47,6 +47,7 @@ class FormEvents:
         waiting = {create.pending, create.pending_image, create.differs}
         answering = {*with_bytes, create.pending, create.pending_image}
         react(fields["model"].input, self.model_chosen, create.inputs, create.shown)
+        react(create.drawer_head.select, self.reset, create.inputs, create.shown)
         react(fields["speed"].input, self.speed_chosen, create.inputs, create.shown)
         react(create.preset.input, self.preset_chosen, {*create.inputs, create.preset}, create.shown)
         react(create.first_image.upload, self.picture_given, with_bytes, outputs)
@@ -76,7 +77,14 @@ class FormEvents:
     def preset_chosen(self, data: Data) -> Updates:
         values, has_image, language = self._state(data)
         preset = self.backend.presets.get(data[self.create.preset])
-        return self.create.show({**values, **(preset.values if preset else {})}, has_image, language)
+        return self.create.show(form.with_preset(values, preset) if preset else values, has_image, language)
+
+    def reset(self, data: Data, event: gr.EventData) -> Updates:
+        """A chip of the drawer: a changed field, or all, as before."""
+        values, has_image, language = self._state(data)
+        model, presets = self.create.model(values), self.backend.presets
+        values = form_changes.reset(values, clicked(event, "id"), model, presets, has_image)
+        return self.create.show(values, has_image, language, words=True)
 
     def tick_chosen(self, data: Data, event: gr.EventData) -> Updates:
         values, has_image, language = self._state(data)

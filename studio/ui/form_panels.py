@@ -49,6 +49,7 @@ def receives(report: TextReport, language: str) -> str:
     html = text(report.positive[:end]) + html
     negative = text(report.negative) or f"<em>{say('receives.nothing', language)}</em>"
     return (
+        f'<h3 class="receives-title">{say("receives", language)}</h3>'
         f'<dl class="receives"><dt>{say("receives.positive", language)}</dt><dd>{html}</dd>'
         f"<dt>{say('receives.negative', language)}</dt><dd>{negative}</dd></dl>"
     )

@@ -165,7 +165,7 @@ def ask(page: Any, settings: GenerationSettings, picture: Path, folder: Path) ->
     path = folder / "settings.json"
     path.write_text(json.dumps({"settings": asdict(settings)}), encoding="utf-8")
     if not page.is_visible("#seed"):
-        page.click("#advanced > button")
+        page.click("#drawer-toggle")
     page.fill("#prompt textarea", "another")  # so that the file surely differs from the form
     page.set_input_files("#restore-file input[type=file]", path)
     page.click('#differs [data-id="apply"]')

@@ -54,10 +54,9 @@ def test_a_picture_and_a_chinese_prompt_become_a_video(shared, visit, picture, t
     page.wait_for_selector(".crop figcaption >> text=421 × 300")
     page.click("#prompt textarea")
     page.keyboard.insert_text(PROMPT)
-    page.click("#advanced > button")
-    page.click("input[aria-label='Length']")
-    page.click("[role=option]:has-text('17 frames')")
-    page.fill("input[aria-label='Infer steps']", "1")
+    page.click("#drawer-toggle")
+    page.select_option("#length select", label="0.7 s · 17 frames")
+    page.fill("#steps input", "1")
     page.keyboard.press("Tab")
     page.wait_for_selector("#plan .plan.good")
     job = generate(shared, page)
@@ -213,7 +212,6 @@ def test_the_switch_leaves_no_untranslated_word(shared, visit, picture, tmp_path
     """Of a running job, a failed, a stopped and a finished one whose prompt is cut, on the stage and in the gallery."""
     page = visit(shared)
     ask(page, replace(LONG, prompt="4711 " * 60, num_frames=102, height=192, width=192), picture, tmp_path)
-    page.click("#receives > button")
     running = generate(shared, page)
     page.wait_for_selector(".stage.running .bar")
     seen = {language: switched(page, language) for language in ("zh", "en")}
@@ -278,7 +276,7 @@ def test_screenshots(shared, visit, picture, tmp_path, size):
         page.wait_for_selector(f".stage.finished img[src*='{made.id}']")
         for language in ("en", "zh"):
             switched(page, language)
-            for part in ("#top", "#advanced", "#stage"):
+            for part in ("#top", "#drawer", "#stage"):
                 page.locator(part).evaluate("part => part.scrollIntoView({ behavior: 'instant' })")
                 page.screenshot(path=tmp_path / f"{light}-{language}-{part[1:]}.png")
             too_wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")

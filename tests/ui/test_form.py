@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from studio.config import load_camera_moves, load_models, load_presets
 from studio.errors import InputError
 from studio.settings import MAX_SEED, GenerationSettings, GuidanceSchedule, Speed
-from studio.ui import form
+from studio.ui import form, form_changes
 
 MODELS, MOVES, PRESETS = load_models(), load_camera_moves(), load_presets()
 TI2V, T2V, NANO = MODELS["step-video-ti2v"], MODELS["step-video-t2v"], MODELS["nano"]
@@ -69,7 +69,7 @@ def test_what_a_form_holds_is_always_among_its_choices(wanted):
     assert values["size"] in [value for _, value in form.size_choices(model, values["size"], "en")]
     lengths = form.length_choices(model, values["num_frames"], "zh", values["speed"])
     assert values["num_frames"] in [value for _, value in lengths]
-    assert values["speed"] in [value for _, value in form.speed_choices({}, False, "en")]
+    assert values["speed"] in [value for _, value in form.speed_choices(False, "en")]
     assert values["guidance_schedule"] in [value for _, value in form.guidance_choices("zh")]
     motion = form.motion_state(model, wanted.first_image is not None, values["motion_score"], "en")
     assert values["motion_score"] <= motion.limit
@@ -99,10 +99,39 @@ def test_lengths_are_said_in_seconds():
     assert ("4.1 秒 · 102 帧", 102) in form.length_choices(TI2V, None, "zh")
 
 
-def test_a_speed_tells_what_it_takes_here_and_whether_it_was_calibrated():
-    told = form.speed_choices({"exact": 5400.0, "fast": 3132.0, "draft": None}, False, "en")
-    assert told == [("Exact\n1 h 30 min", "exact"), ("Fast\n52 min", "fast"), ("Draft (preview)", "draft")]
-    assert form.speed_choices({"fast": 2160.0}, True, "zh")[1] == ("快速（已校准）\n36 分钟", "fast")
+def test_a_preset_tells_what_it_costs_here_and_a_speed_whether_it_was_calibrated():
+    told = form.preset_choices(PRESETS, "step-video-t2v", {"t2v-best": 5400.0, "t2v-balanced": 3132.0}, "en")
+    assert told == [
+        ("Draft", "t2v-draft"),
+        ("Balanced\nabout 52 min", "t2v-balanced"),
+        ("Best\nabout 1 h 30 min", "t2v-best"),
+    ]
+    assert form.speed_choices(True, "zh")[1] == ("快速（已校准）", "fast")
+    assert form.speed_choices(False, "en")[1] == ("Fast", "fast")
+
+
+def test_a_preset_leaves_the_length_and_a_draft_shortens_it():
+    values = form.fill(GenerationSettings("step-video-t2v", "a cat", num_frames=136), T2V)
+    assert form.preset_of(values, PRESETS) == "t2v-best"
+    balanced = form.with_preset(values, PRESETS["t2v-balanced"])
+    assert (balanced["num_frames"], balanced["speed"]) == (136, "fast")
+    assert form.with_preset(values, PRESETS["t2v-draft"])["num_frames"] == 51
+
+
+def test_what_is_changed_in_the_drawer_is_told_and_taken_back():
+    values = form.fill(GenerationSettings("step-video-ti2v", "a cat"), TI2V)
+    assert form_changes.changed(values, TI2V, PRESETS, True) == []
+    assert form_changes.changed(form.with_preset(values, PRESETS["ti2v-draft"]), TI2V, PRESETS, True) == []
+    mine = values | {"camera_move": "orbit", "infer_steps": 33, "seed": " 7 ", "motion_score": 10, "cfg_scale": ""}
+    mine |= {"negative_prompt": "", "num_frames": 17, "size": "544x992", "prompt": "b"}
+    names = ["camera_move", "motion_score", "seed", "infer_steps", "negative_prompt"]
+    assert form_changes.changed(mine, TI2V, PRESETS, True) == names
+    assert form_changes.changed(mine, TI2V, PRESETS, False) == names, "its one network takes pictures"
+    one = form_changes.reset(mine, "infer_steps", TI2V, PRESETS, True)
+    assert one == mine | {"infer_steps": 50}
+    back = form_changes.reset(mine, "all", TI2V, PRESETS, True)
+    assert form_changes.changed(back, TI2V, PRESETS, True) == [] and back["prompt"] == "b" and back["num_frames"] == 17
+    assert form_changes.reset(mine, "prompt", TI2V, PRESETS, True) == mine, "no field of the drawer"
 
 
 def test_a_draft_is_short():
@@ -127,7 +156,7 @@ def test_presets_fit_their_model_and_are_recognised():
         values = form.fill(GenerationSettings(model.name, "a"), model) | preset.values
         assert form.preset_of(values, PRESETS) == key
         assert form.preset_of({**values, "infer_steps": 7}, PRESETS) == "", key
-        assert key in [value for _, value in form.preset_choices(PRESETS, model.name, "zh")]
+        assert key in [value for _, value in form.preset_choices(PRESETS, model.name, {}, "zh")]
         made = form.collect(values, MODELS, not model.takes_text_alone).resolve(model)
         assert not made.problems(model, MOVES), key
 

@@ -80,14 +80,31 @@ def speed_field(page, updates):
     return updates[page.create.fields["speed"]]
 
 
-def test_the_speeds_are_offered_with_their_times_and_turbo_has_none(page):
-    field = speed_field(page, page.events.typed(filled(page, "step-video-t2v")))
-    times = [words.split("\n") for words, _ in field["choices"]]
-    assert [name for name, _ in times] == ["Exact", "Fast", "Draft (preview)"] and field["visible"]
+def test_the_presets_are_offered_with_their_times_and_turbo_has_one_speed(page):
+    def offered(updates):
+        return [words.split("\n") for words, _ in updates[page.create.preset]["choices"]]
+
+    times = offered(page.events.typed(filled(page, "step-video-t2v")))
+    assert [name for name, _ in times] == ["Draft", "Balanced", "Best"]
     assert len({took for _, took in times}) == 3
-    assert not speed_field(page, page.events.typed(filled(page, "nano-turbo")))["visible"]
-    broken = speed_field(page, page.events.typed(filled(page, num_frames=100)))
-    assert [words for words, _ in broken["choices"]] == ["Exact", "Fast", "Draft (preview)"], "no time is known"
+    broken = offered(page.events.typed(filled(page, num_frames=100)))
+    assert broken == [["Draft"], ["Balanced"], ["Best"]], "no time is known"
+    turbo = page.events.model_chosen(filled(page, "nano-turbo"))
+    assert not speed_field(page, turbo)["visible"] and len(offered(turbo)) == 1
+
+
+def test_the_drawer_tells_what_was_changed_and_takes_it_back(page):
+    data = filled(page, "step-video-t2v", infer_steps=33, seed="7", language="zh")
+    head = page.events.typed(data)[page.create.drawer_head]
+    assert "推理步数：33" in head and "随机种子：7" in head and "全部恢复" in head and "#steps .title" in head
+    back = page.events.reset(data, SimpleNamespace(id="infer_steps"))
+    assert back[page.create.fields["infer_steps"]]["value"] == 50 and back[page.create.fields["seed"]]["value"] == "7"
+    whole = page.events.reset(data, SimpleNamespace(id="all"))
+    assert whole[page.create.fields["seed"]]["value"] == "" and "<ul" not in whole[page.create.drawer_head]
+    for id in (EVIL, None, "model"):
+        assert page.events.reset(data, SimpleNamespace(id=id))[page.create.fields["infer_steps"]]["value"] == 33
+    evil = page.events.typed(filled(page, negative_prompt=EVIL))[page.create.drawer_head]
+    assert EVIL not in evil and "&lt;img" in evil
 
 
 def test_fast_is_the_default_where_it_was_calibrated(page, fake):
@@ -97,7 +114,7 @@ def test_fast_is_the_default_where_it_was_calibrated(page, fake):
         chosen = page.events.model_chosen(data | {page.create.fields["model"]: "nano"})
         assert speed_field(page, chosen)["value"] == "fast"
         assert "Fast (calibrated)" in speed_field(page, chosen)["choices"][1][0]
-        beyond = speed_field(page, page.events.typed(filled(page, cfg_scale=6.0)))
+        beyond = speed_field(page, page.events.speed_chosen(filled(page, cfg_scale=6.0)))
         assert "calibrated" not in beyond["choices"][1][0], "measured with less guidance"
         assert speed_field(page, page.open("en", None))["value"] == (
             "fast" if page.backend.first_model().name == "nano" else "exact"
@@ -114,11 +131,14 @@ def test_a_chosen_draft_shortens_the_video(page):
     assert speed_field(page, updates)["value"] == "draft"
 
 
-def test_installed_models_come_first_and_the_missing_are_marked(page):
+def test_installed_models_are_the_choice_and_a_missing_one_is_marked(page):
     updates = page.create.show(form.fill(GenerationSettings("nano", ""), page.backend.models["nano"]), False, "en")
     choices = updates[page.create.fields["model"]]["choices"]
-    assert [value for _, value in choices] == [*ALL[2:], "nano", "nano-turbo", "step-video-t2v-turbo"]
-    assert ["not installed" in words for words, _ in choices] == [False, False, False, False, True]
+    assert [value for _, value in choices] == [*ALL[2:], "nano", "nano-turbo"]
+    brought = GenerationSettings("step-video-t2v-turbo", "")  # by a file
+    values = form.fill(brought, page.backend.models[brought.model])
+    choices = page.create.show(values, False, "en")[page.create.fields["model"]]["choices"]
+    assert [value for words, value in choices if "not installed" in words] == ["step-video-t2v-turbo"]
 
 
 def test_a_built_in_model_without_its_files_is_not_offered(page, fake, monkeypatch):
@@ -345,7 +365,7 @@ def test_every_handler_keeps_to_its_outputs(page, fake):
     events |= {"acted": {"act": "pause", "id": made.backend.queue.in_order()[0].id}, "edit": {"id": "x"}}
     events |= {
         name: {"id": "x", "frame": "1"}
-        for name in ("frame", "frame_given", "bring_back", "searched", "settings_answered")
+        for name in ("frame", "frame_given", "bring_back", "searched", "settings_answered", "reset")
     }
     events |= {"marked": {"act": "star", "ids": "x"}, "marked_one": {"act": "tag", "tags": "a, b"}}
     for fn in blocks.fns.values():

@@ -119,8 +119,9 @@ class CreateTab:
         self.inbox = label(file_place(SETTINGS, elem_id="inbox", visible="hidden"), label="restore")
         with gr.Column(elem_id="start"):
             self.edit_bar = html(elem_id="edit-bar", visible=False, js_on_load=PICKS)
-            self.pending = gr.Textbox(visible="hidden")  # a file's settings and the first image that it carries, until
-            self.pending_image = self.labels.add(file_place(PICTURES, visible="hidden"), label="image")  # the choice is made
+            # A file's settings and the first image that it carries, until the choice is made.
+            self.pending = gr.Textbox(visible="hidden")
+            self.pending_image = self.labels.add(file_place(PICTURES, visible="hidden"), label="image")
             self.differs = html(elem_id="differs", js_on_load=PICKS)
             self.message = html(elem_id="message")
             with gr.Row(elem_id="plan-row"):
@@ -252,13 +253,17 @@ class CreateTab:
         if reason := self.backend.defects().get(model.name):
             return {self.plan: form_panels.plan_problem([message("checkpoint", {"reason": reason}, language)])}
         problems = settings.problems(model, self.backend.camera_moves)
-        if told := [markup.sentence(p, language) for p in problems if p.code != "prompt_empty"]:
-            return {self.plan: form_panels.plan_problem(told)}
+        wrong = [problem for problem in problems if problem.code != "prompt_empty"]
+        told = {self.plan: form_panels.plan_problem([markup.sentence(problem, language) for problem in wrong])}
+        if {problem.code for problem in wrong} - {"image_needed"}:
+            return told
         plan = self.backend.plan(settings)
         updates: Updates = {
             self.plan: form_panels.plan_line(plan, language),
             self.preset: self._presets(self._costs(settings, plan), values, language),
         }
+        if wrong:  # a picture is yet to come: what the presets cost is known
+            return updates | told
         if not plan["fits"] and (frames := self.fitting_frames(settings, model)):
             words = say("plan.shorten", language, seconds=markup.seconds_words(frames))
             updates[self.fix] = gr.update(visible=True, value=words)

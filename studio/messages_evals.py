@@ -58,4 +58,32 @@ EVALS_MESSAGES: dict[str, tuple[str, str]] = {
         "A voter's name has 1 to 40 letters, digits, - or _.",
         "投票用名应为 1 到 40 个字母、数字、- 或 _。",
     ),
+    "evaluation_asked": (
+        "The evaluation cannot be read: {field} is not what it must be. Load the page again.",
+        "无法读取评测请求：{field} 不符合要求。请重新加载页面。",
+    ),
+    "evaluation_name": (
+        "{value} cannot name an evaluation: use 1 to 60 letters, digits, - or _.",
+        "{value} 不能作为评测名称：请使用 1 到 60 个字母、数字、- 或 _。",
+    ),
+    "evaluation_unknown": (
+        "There is no evaluation {value} that this page can change.",
+        "没有可由本页面更改的评测 {value}。",
+    ),
+    "evaluation_running": (
+        "{name} is being made: wait for it, or stop it; it goes on later where it was.",
+        "正在生成 {name}：请等待其完成，或先停止；之后可从原处继续。",
+    ),
+    "evaluation_file": (
+        "{file} is no picture (png, jpg, webp, bmp) and no .txt: give a folder of pictures, each with its text.",
+        "{file} 不是图片（png、jpg、webp、bmp），也不是 .txt：请给出图片文件夹，每张图片附同名文本。",
+    ),
+    "evaluation_files": (
+        "An evaluation takes {limit} files from the page: give a larger folder by its path, or to the evaluate command.",
+        "一次评测最多从页面接收 {limit} 个文件：更大的文件夹请填写路径，或使用 evaluate 命令。",
+    ),
+    "blind_unknown": (
+        "There is no such blind test: choose the two recipes again.",
+        "没有这个盲测：请重新选择两个配方。",
+    ),
 }

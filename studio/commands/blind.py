@@ -1,8 +1,6 @@
 """`blind`: two recipes of finished evaluations, judged by people who do not know which is which."""
 
 import argparse
-import re
-import secrets
 import tempfile
 import time
 from contextlib import closing
@@ -11,12 +9,11 @@ from pathlib import Path
 from studio.commands.machine import studio_config
 from studio.commands.serving import serve_options
 from studio.commands.signals import stopping
-from studio.evals.blind import Outcome, Votes, outcome
+from studio.evals.blind import Outcome, Votes, outcome, read_secret, votes_path
 from studio.evals.blind_routes import BlindTest
 from studio.evals.intervals import Interval
 from studio.evals.merge import merge, pick
 from studio.evals.results import Run
-from studio.filenames import write_whole
 from studio.ui.routes_server import serve_routes
 
 POLL_SECONDS = 0.2
@@ -25,17 +22,13 @@ POLL_SECONDS = 0.2
 def run(options: argparse.Namespace) -> int:
     """Serve the test until it is stopped, then print what the votes say; with --result print alone."""
     config = studio_config(options)
-    folder = pick(options.first)[0].folder
-    made = merge(options.first, options.second, folder)
-    path = (
-        options.votes
-        or folder / "blind" / f"{'-'.join(re.sub(r'[^A-Za-z0-9_.-]+', '_', n) for n in made.recipes)}.jsonl"
-    )
+    made = merge(options.first, options.second, pick(options.first)[0].folder)
+    path = options.votes or votes_path(made)
     votes = Votes(path, made)
     votes.read()  # a file of something else is said now
     if not options.result:
         with tempfile.TemporaryDirectory() as stripped, stopping("Closing.") as stop:
-            test = BlindTest(made, votes, _secret(path.with_suffix(".secret")), Path(stripped))
+            test = BlindTest(made, votes, read_secret(path), Path(stripped))
             with closing(serve_routes(test.endpoints(), Path(stripped), config, serve_options(options))):
                 while not stop.is_set():
                     time.sleep(POLL_SECONDS)
@@ -65,10 +58,3 @@ def _percent(found: Interval) -> str:
     if found.low is None or found.high is None:
         return mean
     return f"{mean} [{100 * found.low:+.0f}, {100 * found.high:+.0f}]"
-
-
-def _secret(path: Path) -> str:
-    """What the order of pairs follows from: kept, so that a voter goes on in the same order."""
-    if not path.exists():
-        write_whole(path, secrets.token_hex(16).encode())
-    return path.read_text(encoding="ascii")

@@ -4,28 +4,31 @@ import argparse
 import importlib.util
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from studio.commands.devices import WorkerDevice, ram_share_gb, worker_commands, worker_devices
 from studio.commands.machine import engine_options, studio_config
-from studio.commands.signals import STOPPING, stopping
+from studio.commands.signals import STOPPING, end_with_stdin, stopping
 from studio.commands.streams import tell
 from studio.commands.terminal import minutes
 from studio.config import StudioConfig, load_camera_moves, load_models
 from studio.errors import Cancelled, InputError, StudioError
 from studio.evals.posters import write_poster
+from studio.evals.progress import Progress, read_progress
 from studio.evals.recipes import Task, choose, load_recipes, make_tasks, select
 from studio.evals.report import write_report
 from studio.evals.results import Row, make_row, make_run
-from studio.evals.run import CLIPS, POSTERS, QUEUES, Evaluation, State, clip_of
+from studio.evals.run import CLIPS, LOCK, POSTERS, QUEUES, Evaluation, State, clip_of
 from studio.evals.score_list import Measured
 from studio.evals.scores_text import TextReader, asked_texts, has_reader
 from studio.evals.suite import read_suite
 from studio.memory.plan import WeightMode
+from studio.messages import message
 from studio.pipeline.engine import CACHE_FOLDER, usable_folders
 from studio.queue.job import Job, JobState
 from studio.queue.leftovers import remove_leftovers
@@ -35,32 +38,33 @@ from studio.queue.supervisor import Supervisor
 from studio.units import GB
 
 POLL_SECONDS = 1.0  # between two looks at the queue
-LOCK = ".evaluate.lock"
+LOCK_TRIES, LOCK_SECONDS = 5, 0.1  # a page may just look whether somebody works in the folder
 PURPOSE = "evaluate on the command line"
 
 
 def run(options: argparse.Namespace) -> int:
     """Make what is missing, score it, write the report. Exit code 1 where a clip failed."""
     config, folder = studio_config(options), options.to.resolve()
-    if not options.no_scores and importlib.util.find_spec("cv2") is None:
-        raise InputError("scores_missing")
-    if vars(options).get("quantize"):
-        raise InputError("evaluate_quantize", value=options.quantize)
     devices = worker_devices(engine_options(options).device)
-    tasks = _tasks(options, config, devices[0].device)
-    with _held(folder), stopping(STOPPING) as stop:
+    tasks = checked_tasks(options, config, devices[0].device)
+    with _held(folder), stopping(STOPPING) as stop, _told(folder):
+        if options.until_stdin_ends:
+            end_with_stdin()
         start_log(folder / QUEUES, "evaluate")
         evaluation = Evaluation(folder, tasks, config.image_limit_megapixels)
         evaluation.fill()
         scorer = Scorer(evaluation, options.no_scores)
-        Workers(options, config, devices).make(evaluation, scorer, stop.is_set)
-        if not stop.is_set():
-            scorer.finish(stop.is_set)
+        teller = Teller(evaluation, scorer, len(devices))
+        Workers(options, config, devices).make(evaluation, scorer, teller, stop.is_set)
+        while not stop.is_set() and scorer.one_more():
+            tell(f"{scorer.measured} clips measured")
+            teller.look()
         rows = scorer.rows()
         recipes = list({task.recipe.name: task.recipe for task in tasks}.values())
         done = make_run(folder, f"{Path(options.prompts).stem}: {', '.join(r.name for r in recipes)}", recipes, rows)
         done.store()
         report = write_report(done)
+        teller.end(whole=not stop.is_set())
     print(report)
     if stop.is_set():
         tell("Stopped; the same command goes on from here.")
@@ -71,8 +75,12 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _tasks(options: argparse.Namespace, config: StudioConfig, device: str) -> list[Task]:
+def checked_tasks(options: argparse.Namespace, config: StudioConfig, device: str) -> list[Task]:
     """Everything to be made, checked before anything is written. Raises InputError."""
+    if not options.no_scores and importlib.util.find_spec("cv2") is None:
+        raise InputError("scores_missing")
+    if vars(options).get("quantize"):
+        raise InputError("evaluate_quantize", value=options.quantize)
     models = load_models()
     recipes = choose(options.recipe, load_recipes(models, options.recipes))
     cases = select(read_suite(options.prompts), options.limit, options.shuffle)
@@ -87,7 +95,11 @@ def _tasks(options: argparse.Namespace, config: StudioConfig, device: str) -> li
 def _held(folder: Path) -> Iterator[None]:
     """One evaluation at a time works in a folder. Raises StudioError where another does."""
     lock = FileLock(folder / LOCK, PURPOSE)
-    if not lock.acquire():
+    for _ in range(LOCK_TRIES):
+        if lock.acquire():
+            break
+        time.sleep(LOCK_SECONDS)
+    else:
         raise StudioError("evaluation_busy", holder=lock.holder() or "another process", folder=folder)
     try:
         yield
@@ -102,9 +114,8 @@ class Workers:
         self._options, self._devices = options, devices
         self._config = replace(config, ram_gb=ram_share_gb(config, len(devices))) if len(devices) > 1 else config
 
-    def make(self, evaluation: Evaluation, scorer: "Scorer", stopped: Callable[[], bool]) -> None:
+    def make(self, evaluation: Evaluation, scorer: "Scorer", teller: "Teller", stopped: Callable[[], bool]) -> None:
         """Run until every task has ended or the command is stopped. Raises StudioError where a worker cannot start."""
-        teller = Teller(evaluation, len(self._devices))
         while not stopped() and (weights := evaluation.weights_left()) is not None:
             supervisor = self._supervisor(evaluation, weights)
             supervisor.start()
@@ -135,24 +146,58 @@ def _watch(evaluation: Evaluation, supervisor: Supervisor, scorer: "Scorer", tel
 
 
 class Teller:
-    """Says on stderr how far it is whenever that changes, and what running jobs have to say, each once."""
+    """Says on stderr how far it is whenever that changes, and what running jobs have to say, each once; the folder's
+    progress.json says it to whoever looks from outside."""
 
-    def __init__(self, evaluation: Evaluation, workers: int) -> None:
-        self._evaluation, self._workers = evaluation, workers
+    def __init__(self, evaluation: Evaluation, scorer: "Scorer", workers: int) -> None:
+        self._evaluation, self._scorer, self._workers = evaluation, scorer, workers
         self._told: tuple[int, int] | None = None
+        self._stored: Progress | None = None
         self._notices: set[tuple[str, str]] = set()
 
     def look(self) -> None:
         """Say what is new."""
+        said = None
         for job in self._evaluation.jobs().values():
             for notice in job.notices if job.state == JobState.RUNNING else ():
+                said = _both(notice.code, notice.values)
                 if (job.id, notice.text) not in self._notices:
                     self._notices.add((job.id, notice.text))
                     tell(notice.text)
         state = self._evaluation.state()
+        self._store(state, said)
         if (state.made, state.failed) != self._told:
             self._told = state.made, state.failed
             tell(_progress(state, self._evaluation.folder, self._workers))
+
+    def end(self, whole: bool) -> None:
+        """The report is written. whole: nothing is left to be made."""
+        self._store(self._evaluation.state(), None, whole)
+
+    def _store(self, state: State, notice: Mapping[str, str] | None, ended: bool = False) -> None:
+        seconds = None if state.seconds_left is None else state.seconds_left / self._workers
+        counts = (state.made, state.failed, state.waiting, self._scorer.measured)
+        now = Progress(*counts, seconds, state.bytes_left, notice, ended)
+        if now != self._stored:
+            self._stored = now
+            with suppress(OSError):  # a full disk costs a line of progress, no clip
+                now.store(self._evaluation.folder)
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Why it ends before its end stands in the folder's progress.json too."""
+    try:
+        yield
+    except StudioError as error:
+        with suppress(OSError):
+            known = read_progress(folder) or Progress()
+            replace(known, notice=None, error=_both(error.code, error.values)).store(folder)
+        raise
+
+
+def _both(code: str, values: Mapping[str, Any]) -> dict[str, str]:
+    return {language: message(code, values, language) for language in ("en", "zh")}
 
 
 def _progress(state: State, folder: Path, workers: int) -> str:
@@ -186,10 +231,10 @@ class Scorer:
                 return True
         return False
 
-    def finish(self, stopped: Callable[[], bool]) -> None:
-        """Measure all that is left."""
-        while not stopped() and self.one_more():
-            tell(f"{len(self._done)} clips measured")
+    @property
+    def measured(self) -> int:
+        """How many clips are, by this process or an earlier one that it found again."""
+        return len(self._done)
 
     def rows(self) -> list[Row]:
         """Every task as it stands."""

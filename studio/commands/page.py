@@ -10,6 +10,7 @@ from dataclasses import replace
 from studio.api.keys import KEYS_FILE, Keys
 from studio.api.routes import api_endpoints
 from studio.commands.devices import ram_share_gb, worker_commands, worker_devices
+from studio.commands.evaluations import evaluation_endpoints
 from studio.commands.machine import engine_options, find_model, studio_config
 from studio.commands.serving import serve_options
 from studio.commands.signals import stopping
@@ -33,6 +34,7 @@ from studio.queue.log import start_log
 from studio.queue.supervisor import Supervisor
 from studio.queue.trash import Trash
 from studio.service.backend import Backend, TextReport
+from studio.service.endpoints import joined
 from studio.service.folder import folder_opener
 from studio.service.gauges import free_vram_gb, memory_gauges, worker_is_fresh
 from studio.service.workers import worker_views
@@ -68,10 +70,13 @@ def run(options: argparse.Namespace) -> int:
     show_folder = folder_opener(config.host, reached_otherwise=reached)
     backend = _backend(config, first.device, estimator, queue, supervisor)
     backend = replace(backend, show_folder=show_folder, public=bool(options.share or options.allowed_host))
-    with stopping("Closing.") as stop:
+    with (
+        stopping("Closing.") as stop,
+        evaluation_endpoints(options, config, backend.models, backend.installed) as evaluations,
+    ):
         supervisor.start()
         try:
-            beside = api_endpoints(backend, Keys(folder / KEYS_FILE))
+            beside = joined(api_endpoints(backend, Keys(folder / KEYS_FILE)), evaluations)
             with closing(serve(backend, serve_options(options), beside)):
                 while not stop.is_set():
                     time.sleep(POLL_SECONDS)

@@ -35,3 +35,15 @@ def stopping(words: str) -> Iterator[threading.Event]:
     finally:
         for number in heard:
             signal.signal(number, previous[number])
+
+
+def end_with_stdin() -> None:
+    """Ask this process to end, as Ctrl-C does, once its stdin ends: a pipe that its parent holds while it lives."""
+
+    def wait() -> None:
+        with suppress(OSError):
+            while os.read(0, 1024):
+                continue
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()

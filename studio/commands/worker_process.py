@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from studio import IS_INSTALLED
@@ -18,8 +19,13 @@ def worker_command(options: argparse.Namespace, queue: Path, **others: object) -
     others: further flags of the worker by name, or other values for those; None leaves one out.
     """
     given = {name: vars(options).get(name) for name in FLAGS} | others
-    command = [*START, "worker", "--queue", str(queue)]
+    return [*START, "worker", "--queue", str(queue), *flags(given)]
+
+
+def flags(given: Mapping[str, object]) -> list[str]:
+    """Values by the names of flags as words of a command line, without those that are None."""
+    words = []
     for name, value in given.items():
         if value is not None:
-            command += [f"--{name.replace('_', '-')}", str(value)]
-    return command
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return words

@@ -10,6 +10,7 @@ import math
 import os
 import random
 import re
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from studio.errors import InputError
 from studio.evals.intervals import Interval, difference_interval, share_interval
 from studio.evals.merge import chosen_pairs
 from studio.evals.results import Row, Run
+from studio.filenames import write_whole
 
 OF_TEXT = ("instruction", "motion", "physics", "beauty", "overall")  # the official criteria, and one of our own
 OF_PICTURE = ("instruction", "consistency", "physics", "overall")
@@ -100,6 +102,19 @@ def order_for(run: Run, voter: str, secret: str) -> list[Shown]:
     return [
         Shown(number, first, second, swapped, repeat) for number, ((first, second), swapped, repeat) in enumerate(plan)
     ]
+
+
+def votes_path(run: Run) -> Path:
+    """Where the votes on a comparison lie unless somebody names a file: in the folder of its first run."""
+    return run.folder / "blind" / f"{'-'.join(re.sub(r'[^A-Za-z0-9_.-]+', '_', name) for name in run.recipes)}.jsonl"
+
+
+def read_secret(votes: Path) -> str:
+    """What the order of pairs follows from: kept beside the votes, so that a voter goes on in the same order."""
+    path = votes.with_suffix(".secret")
+    if not path.exists():
+        write_whole(path, secrets.token_hex(16).encode())
+    return path.read_text(encoding="ascii")
 
 
 class Votes:

@@ -1,4 +1,4 @@
-"""The blind test's page and its four questions over HTTP: the next pair, a clip, a vote, the result.
+"""A blind test's four questions over HTTP, the next pair, a clip, a vote, the result, and its page where it is alone.
 
 Clips go out under tokens that differ for each pair and voter, remuxed without the settings that ours carry.
 """
@@ -9,6 +9,7 @@ import json
 import secrets
 import subprocess
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +21,25 @@ from starlette.routing import Route
 
 from studio.errors import InputError, StudioError
 from studio.evals.blind import VOTER, Outcome, Shown, Votes, next_for, order_for, outcome, vote_of
+from studio.evals.evaluate_routes import ASSETS, refused
 from studio.evals.results import Run
 from studio.service.endpoints import Endpoints
 from studio.service.gate import Rule
 from studio.video_writer import find_ffmpeg
 
-ASSETS = Path(__file__).parent / "assets"
-RULES = (
-    Rule("GET", "/"),
-    Rule("GET", "/blind.css"),
-    Rule("GET", "/blind.js"),
-    Rule("GET", "/pair", query=("voter",)),
-    Rule("GET", "/clip/{token}"),
-    Rule("POST", "/vote"),
-    Rule("GET", "/result"),
-)
+FILES = ("blind.css", "blind.js", "blind_page.js")
+
+
+def question_rules(under: str) -> tuple[Rule, ...]:
+    """What is asked under a path."""
+    return (
+        Rule("GET", f"{under}/pair", query=("voter",)),
+        Rule("GET", f"{under}/clip/{{token}}"),
+        Rule("POST", f"{under}/vote"),
+        Rule("GET", f"{under}/result"),
+    )
+
+
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "media-src 'self'; connect-src 'self'; form-action 'none'; base-uri 'none'",
@@ -53,25 +58,23 @@ class BlindTest:
         self._files: dict[str, Path] = {}
 
     def endpoints(self) -> Endpoints:
-        """Routes and the rules by which the gate lets them through."""
+        """A page of its own with its files, and the questions under "/"."""
         routes = [
-            Route("/", self._page),
-            Route("/blind.css", lambda request: FileResponse(ASSETS / "blind.css", headers=HEADERS)),
-            Route("/blind.js", lambda request: FileResponse(ASSETS / "blind.js", headers=HEADERS)),
-            Route("/pair", self._pair),
-            Route("/clip/{token}", self._clip),
-            Route("/vote", self._vote, methods=["POST"]),
-            Route("/result", self._result),
+            Route("/", lambda request: HTMLResponse(page(), headers=HEADERS)),
+            *(Route(f"/{name}", partial(_file, name)) for name in FILES),
+            Route("/pair", self.pair),
+            Route("/clip/{token}", self.clip),
+            Route("/vote", self.vote, methods=["POST"]),
+            Route("/result", self.result),
         ]
-        return Endpoints(routes=routes, rules=RULES)
+        files = (Rule("GET", "/"), *(Rule("GET", f"/{name}") for name in FILES))
+        return Endpoints(routes=routes, rules=(*files, *question_rules("")))
 
-    def _page(self, request: Request) -> Response:
-        return HTMLResponse((ASSETS / "blind.html").read_text(encoding="utf-8"), headers=HEADERS)
-
-    def _pair(self, request: Request) -> Response:
+    def pair(self, request: Request) -> Response:
+        """The voter's next pair."""
         voter = request.query_params.get("voter", "")
         if not VOTER.fullmatch(voter):
-            return _refused(InputError("voter_unknown"))
+            return refused(InputError("voter_unknown"), request)
         return JSONResponse(self._next(voter), headers=HEADERS)
 
     def _next(self, voter: str) -> Mapping[str, Any]:
@@ -92,40 +95,53 @@ class BlindTest:
         left, right = one.sides
         name = {"left": left.clip, "right": right.clip, "picture": one.first.picture}[side] or ""
         path = self._run.folder / name
-        text = f"{voter}/{one.number}/{side}"
+        text = f"{voter}/{one.number}/{side}/{name}"
         token = hmac.new(self._key, text.encode(), "sha256").hexdigest()[:32] + path.suffix
         self._files[token] = path
         return token
 
-    async def _clip(self, request: Request) -> Response:
+    async def clip(self, request: Request) -> Response:
+        """A file by its token, without metadata."""
         path = self._files.get(request.path_params["token"])
         if path is None or not path.is_file():
             return JSONResponse({"detail": "-"}, 404)
         try:
             plain = await run_in_threadpool(strip, path, self._stripped)
         except StudioError as error:
-            return _refused(error)
+            return refused(error, request)
         return FileResponse(plain, media_type=TYPES.get(path.suffix), headers=HEADERS | {"Cache-Control": "private"})
 
-    async def _vote(self, request: Request) -> Response:
+    async def vote(self, request: Request) -> Response:
+        """A vote on the pair that the voter has seen; answers with the next one."""
         try:
             told = json.loads(await request.body())
             voter, number, sides = str(told["voter"]), int(told["number"]), dict(told["choices"])
-        except (ValueError, TypeError, KeyError, RecursionError):
-            return _refused(InputError("vote_unknown", criteria="-"))
-        try:
             if not VOTER.fullmatch(voter):
                 raise InputError("voter_unknown")
             shown = order_for(self._run, voter, self._secret)
-            if not 0 <= number < len(shown):
+            # The token tells that this pair was shown: the run may have grown since, and its order changed.
+            if not 0 <= number < len(shown) or told["left"] != self._token(voter, shown[number], "left"):
                 raise InputError("vote_unknown", criteria="-")
             await run_in_threadpool(self._votes.add, vote_of(shown[number], voter, sides))
             return JSONResponse(self._next(voter), headers=HEADERS)
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return refused(InputError("vote_unknown", criteria="-"), request)
         except InputError as error:
-            return _refused(error)
+            return refused(error, request)
 
-    def _result(self, request: Request) -> Response:
+    def result(self, request: Request) -> Response:
+        """What the votes say so far; it names the recipes."""
         return JSONResponse(result_dict(self._run, outcome(self._votes.read())), headers=HEADERS)
+
+
+def page() -> str:
+    """The test as a page of its own."""
+    body = (ASSETS / "blind.html").read_text(encoding="utf-8")
+    return (ASSETS / "blind_page.html").read_text(encoding="utf-8").replace("<!-- the test -->", body)
+
+
+def _file(name: str, request: Request) -> Response:
+    return FileResponse(ASSETS / name, headers=HEADERS)
 
 
 def result_dict(run: Run, found: Outcome) -> dict[str, Any]:
@@ -157,7 +173,3 @@ def strip(path: Path, folder: Path) -> Path:
     except (OSError, subprocess.SubprocessError) as error:
         raise StudioError("clip_unreadable", file=path.name, reason=type(error).__name__) from None
     return unfinished.replace(plain)
-
-
-def _refused(error: StudioError) -> Response:
-    return JSONResponse({"code": error.code, "detail": str(error)}, 400, headers=HEADERS)

@@ -13,6 +13,7 @@ from studio.queue.job import Job, JobState
 from studio.queue.jobs import JobQueue
 
 QUEUES, CLIPS, POSTERS = ".queues", "clips", "posters"
+LOCK = ".evaluate.lock"  # held by the one process that works in the folder
 KILLED = ("worker_killed", "worker_crashed", "worker_exited")  # errors of a job that say nothing of the job itself
 Place = tuple[str, str]  # weights, task key
 MOST_ATTEMPTS = 4  # of one job, before it counts as what kills its worker

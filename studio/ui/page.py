@@ -1,6 +1,6 @@
 """The page: header, tabs, the language switch and the pulse by which every open page follows the queue."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -9,6 +9,7 @@ from gradio.components import Component
 from studio.errors import StudioError
 from studio.queue.job import JobState
 from studio.service.backend import Backend
+from studio.service.endpoints import Tab
 from studio.service.uploads import Uploads
 from studio.ui import form, markup
 from studio.ui.create_tab import CreateTab
@@ -16,6 +17,7 @@ from studio.ui.examples_panel import ExamplesPanel
 from studio.ui.form_events import FormEvents
 from studio.ui.gallery_tab import GalleryTab
 from studio.ui.labels import Labels, Updates, html, merge, react
+from studio.ui.other_tabs import add_tabs
 from studio.ui.parts import choice
 from studio.ui.stage_panel import StagePanel
 from studio.ui.strings import LANGUAGES, say
@@ -29,10 +31,11 @@ LANGUAGE_OF_BROWSER = """(language, stored) =>
 Data = Mapping[Component, Any]
 
 
-def build_page(backend: Backend, uploads: Uploads, has_login: bool = False) -> gr.Blocks:
-    """The whole page. It holds no state of a job: every open page reads the queue. has_login: with a way out."""
+def build_page(backend: Backend, uploads: Uploads, has_login: bool = False, tabs: Sequence[Tab] = ()) -> gr.Blocks:
+    """The whole page. It holds no state of a job: every open page reads the queue. has_login: with a way out. tabs: of
+    other rooms."""
     with gr.Blocks(title=say("app.title", "en"), analytics_enabled=False, fill_width=True) as page:
-        Page(backend, uploads, has_login).wire(page)
+        Page(backend, uploads, has_login, tabs).wire(page)
     page.queue(api_open=False, default_concurrency_limit=None)
     return page
 
@@ -40,7 +43,7 @@ def build_page(backend: Backend, uploads: Uploads, has_login: bool = False) -> g
 class Page:
     """All components, and the events that concern more than one part."""
 
-    def __init__(self, backend: Backend, uploads: Uploads, has_login: bool = False) -> None:
+    def __init__(self, backend: Backend, uploads: Uploads, has_login: bool = False, tabs: Sequence[Tab] = ()) -> None:
         self.backend, self.labels, self.has_login = backend, Labels(), has_login
         self.kept_language = gr.BrowserState("", storage_key="studio-language", secret=STORE_KEY)
         self.kept_form = gr.BrowserState({}, storage_key="studio-form", secret=STORE_KEY)
@@ -64,6 +67,7 @@ class Page:
                     self.examples = ExamplesPanel(self.events)
             with self.labels.add(gr.Tab(id="gallery"), label="tab.gallery") as self.gallery_pane:
                 self.gallery = GalleryTab(self.events, self.labels, self.tabs)
+            add_tabs(tabs, self.labels)
         self.pulse = html(elem_id="pulse", js_on_load=script("pulse.js"))  # asks for looks while somebody watches
 
     def wire(self, page: gr.Blocks) -> None:

@@ -102,7 +102,7 @@ def serve(backend: Backend, options: ServeOptions, beside: Endpoints = NOTHING) 
     listener = listen(host, options.port if options.port is not None else backend.config.port)
     uploads.clear()
     os.environ["GRADIO_TEMP_DIR"] = str(uploads.folder)  # where gradio writes and looks for uploads
-    page = build_page(backend, uploads, login.required)
+    page = build_page(backend, uploads, login.required, beside.tabs)
     app = make_app(page, backend, hosts, login, uploads, beside)
     served = Served(app, page, uploads, listener)
     options.say(say("serve.local", options.language, url=served.url))

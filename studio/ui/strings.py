@@ -16,6 +16,8 @@ STRINGS: dict[str, tuple[str, str]] = RESULT_STRINGS | {
     ),
     "tab.create": ("Create", "创作"),
     "tab.gallery": ("Gallery", "作品"),
+    "tab.evaluate": ("Evaluate", "评测"),
+    "tab.blind": ("Blind test", "盲测"),
     "language": ("Language", "语言"),
     # the form
     "model": ("Model", "模型"),

@@ -121,17 +121,18 @@ def test_the_page_serves_clips_without_names_and_metadata(tmp_path: Path) -> Non
     choices = dict.fromkeys(told["criteria"], "left")
     for body in (
         {},
-        {"voter": "ann", "number": 0, "choices": {"overall": "left"}},
-        {"voter": "../x", "number": 0, "choices": choices},
+        {"voter": "ann", "number": 0, "left": told["left"], "choices": {"overall": "left"}},
+        {"voter": "../x", "number": 0, "left": told["left"], "choices": choices},
+        {"voter": "ann", "number": 1, "left": told["left"], "choices": choices},  # not the pair that was shown
     ):
         assert client.post("/vote", json=body).status_code == 400
     assert client.get("/clip/none.mp4").status_code == 404 and client.get("/pair?voter=a b").status_code == 400
     while "criteria" in told:
         one: Shown = shown[told["number"]]
         side = "left" if one.swapped else "right"
-        told = client.post(
-            "/vote", json={"voter": "ann", "number": told["number"], "choices": dict.fromkeys(told["criteria"], side)}
-        ).json()
+        choices = dict.fromkeys(told["criteria"], side)
+        body = {"voter": "ann", "number": told["number"], "left": told["left"], "choices": choices}
+        told = client.post("/vote", json=body).json()
     found = client.get("/result").json()
     assert (found["first"], found["second"], found["votes"]) == ("a", "b", 3)
     assert found["verdicts"]["overall"]["wins"] == 3 and found["agreement"]["mean"] == 1

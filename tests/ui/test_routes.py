@@ -16,6 +16,10 @@ import pytest
 from studio.api.keys import KEYS_FILE, Keys
 from studio.api.operations import OPERATIONS
 from studio.api.routes import api_endpoints
+from studio.evals.blind_tests import BlindTests
+from studio.evals.evaluate_routes import EvaluateRoutes
+from studio.evals.evaluations import Evaluations
+from studio.service.endpoints import joined
 from tests.ui.serving import finished_backend, member_of, serving
 
 # What is served; open: without a login. Keyed: for keys alone, which tests/api/test_rules.py tries.
@@ -38,6 +42,18 @@ SERVED = (
         ("GET", "/gradio_api/upload_progress"),
         ("POST", "/gradio_api/upload"),
         ("POST", "/gradio_api/run/{api_name}"),  # for the name "predict" alone
+        ("GET", "/studio/evaluations"),
+        ("POST", "/studio/evaluations"),
+        ("GET", "/studio/evaluations/choices"),
+        ("POST", "/studio/evaluations/{name}/{act}"),
+        ("POST", "/studio/evaluations/{name}/file/{file}"),
+        ("GET", "/studio/reports/{path:path}"),
+        ("GET", "/studio/blind"),
+        ("POST", "/studio/blind"),
+        ("GET", "/studio/blind/{test}/pair"),
+        ("GET", "/studio/blind/{test}/clip/{token}"),
+        ("POST", "/studio/blind/{test}/vote"),
+        ("GET", "/studio/blind/{test}/result"),
     }
 )
 # Routes that gradio has and the page does not need. Those with a slash at the end are the same routes again.
@@ -86,8 +102,11 @@ def routes(router, prefix=""):
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     fake, _ = finished_backend(tmp_path_factory.mktemp("routes"))
-    beside = api_endpoints(fake.backend, Keys(fake.backend.queue.folder / KEYS_FILE))
-    with serving(fake, beside, auth=(("ada", "lovelace"),)) as page:
+    api = api_endpoints(fake.backend, Keys(fake.backend.queue.folder / KEYS_FILE))
+    evaluations = Evaluations(tmp_path_factory.mktemp("runs"), list, len)
+    made = EvaluateRoutes(evaluations, fake.models, lambda: dict.fromkeys(fake.models, True)).endpoints()
+    tests = BlindTests(evaluations.folder, evaluations.folder).endpoints()
+    with serving(fake, joined(api, made, tests), auth=(("ada", "lovelace"),)) as page:
         yield page
 
 
@@ -107,7 +126,7 @@ def table(served):
 
 
 def test_every_route_is_listed(table):
-    assert sum(is_served for _, _, is_served, _ in table) < 48
+    assert sum(is_served for _, _, is_served, _ in table) < 66
 
 
 @dataclass(frozen=True)

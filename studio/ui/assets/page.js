@@ -85,6 +85,15 @@
     if (innerWidth >= 860 && document.activeElement === document.body) prompt.focus({ preventScroll: true });
   }, 100);
 
+  // A link may name a tab and what it is to show there: #blind-0123456789abcdef.
+  const named = location.hash.match(/^#([a-z]+)-/)?.[1];
+  const opening = named && setInterval(() => {
+    const tab = find(`#tabs [role="tab"][data-tab-id="${named}"]`);
+    if (!tab || !find(".system")) return;
+    clearInterval(opening);
+    tab.click();
+  }, 100);
+
   // The tab says how far the video is; the page says which language it is in.
   setInterval(() => {
     const done = find(".stage[data-title]")?.dataset.title;

@@ -11,6 +11,7 @@ import torch
 from models.clip_config import CLIP_TOKENS, ClipParams
 from models.geometry import CHUNK_LATENTS, PIXELS_PER_LATENT, VideoShape
 from models.step_llm import StepLLMParams
+from models.token_split import TokenSplit
 from models.transformer import TOKEN_CHUNK, TransformerParams
 from models.vae import VAEParams
 
@@ -46,14 +47,27 @@ class BlockWork:
     moved_bytes: float
 
 
-def block_work(params: TransformerParams, tokens: int, dtype: torch.dtype) -> BlockWork:
-    """Work of one transformer block over `tokens` tokens and the longest context."""
-    width = params.width
+def block_work(
+    params: TransformerParams, tokens: int, dtype: torch.dtype, split: TokenSplit | None = None
+) -> BlockWork:
+    """Work of one transformer block over `tokens` tokens and the longest context.
+
+    split: of the device that has most of the tokens, where several share them.
+    """
+    width, own, seen = params.width, tokens, tokens * tokens
+    if split is not None:
+        own, seen = max(split.counts), tokens * tokens // len(split.counts)
     return BlockWork(
-        linear_flop=2 * width**2 * (12 * tokens + 2 * (tokens + CONTEXT_TOKENS)),
-        attention_flop=4 * tokens * (tokens + CONTEXT_TOKENS) * width,
-        moved_bytes=(ELEMENT_PASSES * dtype.itemsize + FLOAT_PASSES * 4) * tokens * width,
+        linear_flop=2 * width**2 * (12 * own + 2 * (own + CONTEXT_TOKENS)),
+        attention_flop=4 * (seen + own * CONTEXT_TOKENS) * width,
+        moved_bytes=(ELEMENT_PASSES * dtype.itemsize + FLOAT_PASSES * 4) * own * width,
     )
+
+
+def exchanged_bytes(params: TransformerParams, dtype: torch.dtype, split: TokenSplit) -> float:
+    """What a device that shares tokens sends in one block for one condition: q, k, v, and the result of attention."""
+    devices = len(split.counts)
+    return 4 * max(split.counts) * params.width * dtype.itemsize * (devices - 1) / devices
 
 
 def dequantise_bytes(parameters: int, dtype: torch.dtype) -> int:
@@ -105,13 +119,19 @@ def encode_flop(params: VAEParams, frames: int, height: int, width: int) -> int:
 
 
 def denoise_bytes(
-    params: TransformerParams, video: VideoShape, dtype: torch.dtype, conditions: int, *, int8_products: bool = False
+    params: TransformerParams,
+    video: VideoShape,
+    dtype: torch.dtype,
+    conditions: int,
+    *,
+    int8_products: bool = False,
+    split: TokenSplit | None = None,
 ) -> int:
     """Activations of one denoising step: the tokens of every condition, and the most that a block adds to them.
 
-    int8_products: the blocks multiply in int8.
+    int8_products: the blocks multiply in int8. split: of the device that has most of the tokens.
     """
-    wide, tokens, width = dtype.itemsize, video.tokens, params.width
+    wide, tokens, width = dtype.itemsize, video.tokens if split is None else max(split.counts), params.width
     chunk = min(tokens, TOKEN_CHUNK)
     whole = tokens * width * wide
     log_sums = tokens * params.heads * 4  # attention keeps one float32 per query and head
@@ -121,12 +141,15 @@ def denoise_bytes(
         per_token = max(per_token, width * (INT8_INPUT + wide + 3 * (INT8_OUTPUT + 2 * wide)))
         feeding = chunk * width * (INT8_INPUT + wide + 4 * (INT8_OUTPUT + 2 * wide))
     making_qkv = chunk * per_token + (3 * whole if tokens > chunk else 0)
-    attending = 4 * whole + log_sums
-    rope = 2 * tokens * params.head_dim * 4
+    attending, embedding = 4 * whole + log_sums, 0
+    if split is not None:  # all tokens of some heads beside the q, k, v that they came from, and one copy to send
+        attending = 3 * whole + 5 * -(-video.tokens // len(split.counts)) * width * wide + log_sums
+        embedding = conditions * video.tokens * width * wide
+    rope = 2 * video.tokens * params.head_dim * 4
     context = CONTEXT_TOKENS * width * wide
-    latents = tokens * (params.in_channels + params.out_channels) * 4
+    latents = video.tokens * (params.in_channels + params.out_channels) * 4
     hidden = conditions * (whole + context + latents) + rope
-    return hidden + max(making_qkv, attending, feeding) + 2 * conditions * context + 4 * latents
+    return hidden + max(making_qkv, attending, feeding, embedding) + 2 * conditions * context + 4 * latents
 
 
 def text_kv_bytes(params: TransformerParams, dtype: torch.dtype) -> int:

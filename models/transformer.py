@@ -4,7 +4,7 @@ Attribute names are the keys of the public checkpoints. `embed`, the blocks and 
 caller can hold one block at a time on the device; `Transformer.forward` is the same three steps in a row.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,6 +32,8 @@ from models.rope import Rope, rope_split, rope_tables
 # Tokens that go through a projection or a feed-forward at once where no gradient is computed. One constant for every
 # plan and card: matrix products of another size may round differently, and a resumed video must keep its bits.
 TOKEN_CHUNK = 4096
+# q, k, v (b, n, heads, d) of a Hidden's tokens -> (b, n, heads, d).
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 BLOCK_NORM_EPS = 1e-5  # norm1 and norm2; the config's norm_eps serves the others
 QK_NORM_EPS = 1e-6
 
@@ -83,16 +85,23 @@ class TransformerParams:
 class Hidden:
     """What passes through the blocks. They update `tokens`, in place where no gradient is computed.
 
-    Everything has the weights' dtype, but for `rope`.
+    Everything has the weights' dtype, but for `rope`. n: all f*h*w tokens, or those of one device of several.
     """
 
-    tokens: Tensor  # (b, n, D), n = f*h*w in the order frame, row, column
+    tokens: Tensor  # (b, n, D) in the order frame, row, column
     timestep_emb: Tensor  # (b, D)
     modulation: Tensor  # (b, 6, D): shift, scale, gate of attention, then of the feed-forward
     context: Tensor | None  # (b, l, D): CLIP's 77 positions, padding included, then the LLM's; None: see Block.forward
     rope: Rope  # cos, sin (n, 1, head_dim) float32; equal for all conditions of one video
     grid: tuple[int, int, int]  # f, h, w
     context_lengths: tuple[int, ...] | None = None  # valid positions of each sample's context; None: all
+    attend: Attend = attention  # self-attention among all tokens of the video
+
+    def part(self, tokens: slice, attend: Attend) -> "Hidden":
+        """Some of the tokens, for a device that shares them with others; attend: what computes among all of them."""
+        cos, sin = self.rope
+        own = self.tokens[:, tokens].clone()
+        return replace(self, tokens=own, rope=(cos[tokens], sin[tokens]), attend=attend)
 
 
 class Block(nn.Module):
@@ -140,7 +149,7 @@ class Block(nn.Module):
             return self.attn1.qkv(normed, (cos[part], sin[part]), out)
 
         head_dim = hidden.tokens.shape[-1] // self.attn1.heads
-        mixed = attention(*collect(qkv, hidden.tokens, [(self.attn1.heads, head_dim)] * 3, token_chunk)).flatten(2)
+        mixed = hidden.attend(*collect(qkv, hidden.tokens, [(self.attn1.heads, head_dim)] * 3, token_chunk)).flatten(2)
         hidden.tokens = accumulate(hidden.tokens, gate, lambda part: self.attn1.wo(mixed[:, part]), token_chunk)
 
     def _attend_text(self, hidden: Hidden, text: TextKV, token_chunk: int) -> None:
@@ -281,6 +290,10 @@ class Transformer(nn.Module):
 
     def head(self, hidden: Hidden, *, token_chunk: int = TOKEN_CHUNK) -> Tensor:
         """Everything after the blocks: hidden.tokens (b, n, D) -> velocity (b, f, c, h, w) in the weights' dtype."""
+        return video_of_tokens(self.token_velocity(hidden, token_chunk=token_chunk), hidden.grid)
+
+    def token_velocity(self, hidden: Hidden, *, token_chunk: int = TOKEN_CHUNK) -> Tensor:
+        """As `head`, token by token: (b, n, c)."""
         shift, scale = (self.scale_shift_table + hidden.timestep_emb[:, None])[:, :, None].unbind(1)
 
         def velocity(part: slice, out: Outputs | None) -> Outputs:
@@ -288,7 +301,7 @@ class Transformer(nn.Module):
             return (values,) if out is None else (out[0].copy_(values),)
 
         (pixels,) = collect(velocity, hidden.tokens, [(self.proj_out.out_features,)], token_chunk)
-        return pixels.unflatten(1, hidden.grid).permute(0, 1, 4, 2, 3)
+        return pixels
 
     def forward(
         self,
@@ -315,6 +328,11 @@ class Transformer(nn.Module):
         for block in self.transformer_blocks:
             block(hidden)
         return self.head(hidden)
+
+
+def video_of_tokens(pixels: Tensor, grid: tuple[int, int, int]) -> Tensor:
+    """(b, f*h*w, c) in the order frame, row, column -> a view (b, f, c, h, w). grid: f, h, w."""
+    return pixels.unflatten(1, grid).permute(0, 1, 4, 2, 3)
 
 
 def _prefix_lengths(mask: Tensor) -> tuple[int, ...]:

@@ -43,8 +43,12 @@ class Cancelled(StudioError):
 
 
 class RankLost(StudioError):
-    """The process of one of several devices that share a video has ended; the latents of the last step are saved."""
+    """The process of one of several devices that share a video has ended; the latents of the last step are saved.
+
+    killed: by a signal, not by itself.
+    """
 
     def __init__(self, device: str, code: int | None) -> None:
-        how = f"signal {-code}" if code is not None and code < 0 else f"code {code}"
+        self.killed = code is not None and code < 0
+        how = f"signal {-code}" if code is not None and self.killed else f"code {code}"
         super().__init__("rank_lost", device=device, how=how)

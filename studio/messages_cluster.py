@@ -7,12 +7,23 @@ CLUSTER_MESSAGES: dict[str, tuple[str, str]] = {
         "--gpus 为 {value}：请给出数量（如 2）或编号（如 0,1）；--device cpu 只接受数量。",
     ),
     "gpus_count": (
-        "One video cannot use {count} GPUs: {usable} share it, one for each of the two passes of a guided step.",
-        "一个视频不能使用 {count} 块 GPU：可用 {usable} 块，引导步骤的两次计算各占一块。",
+        "One video cannot use {count} GPUs: half of an even number, or all of an odd one, must divide the model's {heads} "
+        "heads of attention. It can use {usable}.",
+        "一个视频不能使用 {count} 块 GPU：偶数的一半或整个奇数须能整除模型的 {heads} 个注意力头。可用数量：{usable}。",
     ),
     "gpus_unguided": (
-        "With cfg_scale {value} there is no second pass for a second GPU: raise it, or leave out --gpus.",
-        "cfg_scale 为 {value}，没有可交给第二块 GPU 的计算：请调大，或去掉 --gpus。",
+        "Without guidance (cfg_scale 1) two GPUs would divide the model's {heads} heads of attention, which cannot be "
+        "halved: raise cfg_scale, or leave out --gpus.",
+        "没有引导时（cfg_scale 为 1），两块 GPU 须平分模型的 {heads} 个注意力头，但无法平分：请调大 cfg_scale，或去掉 --gpus。",
+    ),
+    "rank_memory": (
+        "Memory ran out on {device} while several devices shared the video; the same request with a smaller --vram, "
+        "which plans with more room, goes on from its last steps.",
+        "多个设备共同生成视频时，{device} 内存不足；用更小的 --vram（方案会留更多余量）重复同一请求，会从最近的步骤继续。",
+    ),
+    "rank_failed": (
+        "The process on {device} failed ({said}), and with it the video; the same request goes on from its last step.",
+        "{device} 上的进程出错（{said}），视频随之中止；同一请求会从最后一步继续。",
     ),
     "rank_lost": (
         "The process on {device} ended ({how}), and with it the video; the same request goes on from its last step.",

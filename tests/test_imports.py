@@ -27,6 +27,7 @@ ROOMS = {
     "models.geometry": (FACTS, ()),
     "models.layout": (FACTS, ()),
     "models.regular_files": (FACTS, ()),
+    "models.token_split": (FACTS, ()),
     "studio": ("shared", ()),
     "studio.memory.allocator": ("memory base", ("models", "shared")),
     "studio.memory.oom": ("memory base", ("models", "shared")),

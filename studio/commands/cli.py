@@ -213,8 +213,8 @@ def _plan_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True)
     for name in ("num-frames", "height", "width"):
         parser.add_argument(f"--{name}", type=int)
-    parser.add_argument("--gpus", metavar="2", help="each of two GPUs that share the video; --ram is that of both")
-    for name in ("tflops", "link-gbps", "disk-gbps"):
+    parser.add_argument("--gpus", metavar="N", help="the plan of each of N GPUs that share the video; --ram is of all")
+    for name in ("tflops", "link-gbps", "disk-gbps", "peer-gbps"):
         parser.add_argument(f"--{name}", type=speed, help="instead of this machine's measured speed")
     parser.add_argument("--json", action="store_true", help="print json instead of a table")
 
@@ -275,7 +275,7 @@ def _generate_flags(parser: argparse.ArgumentParser) -> None:
         choices=[str(schedule) for schedule in GuidanceSchedule],
         help="constant (default); falling: guidance falls to 1 at a ninth of the time, as the paper has it for Turbo",
     )
-    parser.add_argument("--gpus", metavar="2|N,M", help="this video on two GPUs: 2, or which ones, as 0,1")
+    parser.add_argument("--gpus", metavar="N|A,B", help="this video on several GPUs: how many, or which, as 0,1")
     parser.add_argument("--output", type=Path, help="NAME.mp4, or a folder (default: OUTPUT_DIR/date-prompt-seed.mp4)")
     parser.add_argument("--keep-latents", action="store_true", help="keep NAME.latents.safetensors beside the video")
     parser.add_argument("--from-video", type=Path, help="make this program's video (or its json) again")

@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from studio.commands.flags import SETTING_FLAGS
-from studio.commands.gpus import gpu_devices, hold_devices, ranks_for, running, shared_config
+from studio.commands.gpus import gpu_devices, hold_devices, ranks_for, running, shared_config, sharing_of
 from studio.commands.machine import engine_options, find_model, notices, opened
 from studio.commands.signals import STOPPING, stopping
 from studio.commands.streams import tell
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     """Make one video."""
     devices = gpu_devices(options)
     config, moves, asked = shared_config(options, len(devices)), load_camera_moves(), engine_options(options)
-    asked = replace(asked, device=devices[0])
+    asked = replace(asked, device=devices[0], sharing=sharing_of(len(devices)))
     record = _read_record(options.from_video) if options.from_video else None
     wanted = wanted_settings(options, config, record)
     model = find_model(wanted.model, config)

@@ -1,4 +1,4 @@
-"""--gpus of `generate`: the devices that share one video, and the processes on them."""
+"""--gpus of `generate` and `plan`: the devices that share one video, and the processes on them."""
 
 import argparse
 import re
@@ -6,16 +6,20 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import cast
 
+from models.agreement import read_params
+from models.transformer import TransformerParams
 from studio.commands.devices import WorkerDevice, cpu_threads, ram_share_gb
 from studio.commands.machine import engine_options, hold_device, studio_config
 from studio.config import ModelConfig, StudioConfig, load_camera_moves
 from studio.errors import InputError
-from studio.pipeline.engine import EngineOptions, named_device, pick_device
+from studio.memory.plan import Sharing
+from studio.pipeline.engine import EngineOptions, named_device, part_folders, pick_device
 from studio.pipeline.rank_process import Opening
-from studio.pipeline.ranks import GUIDANCE_RANKS, Ranks
-
-MOST_GPUS = 64  # of a machine
+from studio.pipeline.rank_roles import MOST_RANKS, check_count
+from studio.pipeline.ranks import Ranks
+from studio.pipeline.run import file_errors
 
 
 def gpu_devices(options: argparse.Namespace) -> list[str]:
@@ -40,15 +44,20 @@ def gpu_devices(options: argparse.Namespace) -> list[str]:
     return [str(pick_device(name)) for name in names]
 
 
-def planned_ranks(options: argparse.Namespace) -> int:
-    """How many devices share a video by --gpus, here or not. Raises InputError for a number that cannot."""
+def planned_sharing(options: argparse.Namespace) -> Sharing | None:
+    """How many devices share a video by --gpus, here or not; None for one. Raises InputError for a bad value."""
     if (given := vars(options).get("gpus")) is None:
-        return 1
+        return None
     numbers = _numbers(given)
     count = numbers[0] if len(numbers) == 1 else len(numbers)
-    if count not in (1, GUIDANCE_RANKS):
-        raise InputError("gpus_count", count=count, usable=GUIDANCE_RANKS)
-    return count
+    return sharing_of(count, vars(options).get("peer_gbps"))
+
+
+def sharing_of(count: int, peer_gbps: float | None = None) -> Sharing | None:
+    """Of so many devices; None for one. peer_gbps: None: as is assumed."""
+    if count == 1:
+        return None
+    return Sharing(count) if peer_gbps is None else Sharing(count, peer_gbps)
 
 
 def shared_config(options: argparse.Namespace, count: int) -> StudioConfig:
@@ -62,7 +71,7 @@ def _numbers(given: str) -> list[int]:
     if not re.fullmatch(r"\d{1,2}(,\d{1,2})*", given):
         raise InputError("gpus_invalid", value=given)
     numbers = [int(number) for number in given.split(",")]
-    if len(numbers) == 1 and not 0 < numbers[0] <= MOST_GPUS:
+    if len(numbers) == 1 and not 0 < numbers[0] <= MOST_RANKS:
         raise InputError("gpus_invalid", value=given)
     return numbers
 
@@ -70,9 +79,16 @@ def _numbers(given: str) -> list[int]:
 def ranks_for(
     model: ModelConfig, has_image: bool, config: StudioConfig, options: EngineOptions, devices: list[str]
 ) -> Ranks | None:
-    """The processes that share a video, not started yet; None for one device. Raises InputError for too many."""
+    """The processes that share a video, not started yet; None for one device.
+
+    Raises InputError for a number that cannot share it, StudioError for a config that is none.
+    """
     if len(devices) == 1:
         return None
+    folders = part_folders(model, has_image, config.model_dir)
+    with file_errors():
+        params = cast(TransformerParams, read_params(folders["transformer"], "transformer"))
+    check_count(len(devices), params.heads)
     threads = cpu_threads([WorkerDevice(f"{name}:{rank}", name) for rank, name in enumerate(devices)])
     return Ranks(Opening(model, has_image, load_camera_moves(), config, options, tuple(devices), threads))
 

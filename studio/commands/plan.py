@@ -5,7 +5,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from studio.commands.gpus import planned_ranks, shared_config
+from studio.commands.gpus import planned_sharing, shared_config
 from studio.commands.machine import engine_options, find_model
 from studio.config import load_camera_moves
 from studio.pipeline.engine import EngineOptions
@@ -16,15 +16,15 @@ from studio.settings import GenerationSettings, ResolvedSettings, Speed
 
 def run(options: argparse.Namespace) -> int:
     """Print the plan; 1 when nothing fits."""
-    ranks = planned_ranks(options)
-    config = shared_config(options, ranks)
+    sharing = planned_sharing(options)
+    config = shared_config(options, 1 if sharing is None else sharing.devices)
     model = find_model(options.model, config)
     given = {name: getattr(options, name) for name in ("num_frames", "height", "width")}
     image = "given" if model.takes_image else None
     settings = GenerationSettings(model.name, "plan", first_image=image, **given).resolve(model)
     settings.check(model, load_camera_moves())
     speeds = {name: getattr(options, name) for name in ("tflops", "link_gbps", "disk_gbps")}
-    estimator = Estimator(config, _engine_options(options), ranks=ranks)
+    estimator = Estimator(config, replace(_engine_options(options), sharing=sharing))
     calibration = estimator.calibrations.of(model, model.takes_image)
     totals, passes = {}, {}
     for speed in (Speed.EXACT,) if model.turbo else Speed:
@@ -33,9 +33,18 @@ def run(options: argparse.Namespace) -> int:
         totals[str(speed)] = round(made.total, 1)
         passes[str(speed)] = sum(plan_of(asked, calibration).forwards.values())
     data = {**made.plan.summary(), "seconds_total": totals[Speed.EXACT], "seconds_by_speed": totals}
-    data |= {"passes_by_speed": passes, "calibrated": calibration is not None, "gpus": ranks}
+    data |= {"passes_by_speed": passes, "calibrated": calibration is not None, "gpus": 1}
+    if sharing is not None and made.gathered_step is not None:
+        data |= {"gpus": sharing.devices, "seconds_per_step_gathered": round(made.gathered_step, 4)}
     print(json.dumps(data, ensure_ascii=False) if options.json else "\n".join(_lines(settings, data)))
     return 0 if data["fits"] else 1
+
+
+def _gathered(data: dict[str, Any]) -> str:
+    """What loading each block in parts would change; no run does it."""
+    seconds, now = data["seconds_per_step_gathered"], data["seconds_per_step"]
+    verdict = "would be faster; not built" if seconds < 0.99 * now else "no faster"
+    return f"  with 1/{data['gpus']} each    {seconds:8.1f} if each GPU loaded 1/{data['gpus']} of a block: {verdict}"
 
 
 def _engine_options(options: argparse.Namespace) -> EngineOptions:
@@ -48,14 +57,17 @@ def _lines(settings: ResolvedSettings, data: dict[str, Any]) -> list[str]:
     video = f"{settings.num_frames} frames of {settings.height}x{settings.width}, {settings.infer_steps} steps"
     if not data["fits"]:
         return [f"{settings.model}, {video}: does not fit.", data["reason"]]
+    gpus = data["gpus"]
+    alone = gpus == 1
     sources = ", ".join(f"{count} {source}" for source, count in data["sources"].items())
     return [
-        f"{settings.model}, {video}: fits{'' if data['gpus'] == 1 else ' each of 2 GPUs'}.",
+        f"{settings.model}, {video}: fits{'' if alone else f' each of {gpus} GPUs'}.",
         f"  VRAM at most     {data['vram_peak_gb']:8.1f} GB",
-        f"  RAM at most      {data['ram_peak_gb']:8.1f} GB{'' if data['gpus'] == 1 else ' for each'}",
+        f"  RAM at most      {data['ram_peak_gb']:8.1f} GB{'' if alone else ' for each'}",
         f"  blocks           {sources}; {data['slots']} slots",
         *([f"  texts kept       {data['texts_kept_gb']:8.1f} GB"] if data["texts_kept_gb"] else []),
         f"  seconds per step {data['seconds_per_step']:8.1f}",
+        *([] if alone else [_gathered(data)]),
         *(f"  {speed:16s} {_time(seconds)}{_note(speed, data)}" for speed, seconds in data["seconds_by_speed"].items()),
         f"  assuming         {', '.join(f'{key} {_short(value)}' for key, value in data['assumptions'].items())}",
     ]

@@ -100,6 +100,11 @@ class MemoryManager:
         """c of the latents (1, f, c, h, w), as the VAE's config says."""
         return self._plans.request(STILL).sizes.architecture.vae.z_channels
 
+    @property
+    def attention_heads(self) -> int:
+        """Heads of the transformer's self-attention."""
+        return self._plans.request(STILL).sizes.architecture.transformer.heads
+
     def plan(self, video: VideoShape) -> Plan:
         """The current plan for a video. Its `fits` says whether it keeps the budgets."""
         return self._plans.plan(video)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from studio.memory.planning.speeds import Speeds
 
 SOURCES = ("resident", "pinned", "cached", "direct")
+PEER_GBPS = 12.0  # between two cards over PCIe 4 without P2P, assumed; NVLink has some 250
 OFFLOADS = ("auto", "none", "blocks", "disk")  # as the planner likes; all resident; blocks from RAM; blocks from disk
 
 
@@ -48,11 +49,23 @@ class WeightMode(StrEnum):
 
 
 @dataclass(frozen=True)
+class Sharing:
+    """Several devices share each video. peer_gbps: what each sends to the others, in 10^9 bytes a second."""
+
+    devices: int
+    peer_gbps: float = PEER_GBPS
+
+    def conditions(self, *, guided: bool) -> int:
+        """Passes of a node on one device."""
+        return 2 if guided and self.devices % 2 else 1
+
+
+@dataclass(frozen=True)
 class RuntimeConfig:
     """How a model runs on this machine.
 
     dtype: of transformer, Step-LLM and VAE; CLIP computes in float32. offload: one of OFFLOADS. speeds: what plans are
-    timed with; None: assumed ones.
+    timed with; None: assumed ones. sharing: None for one device.
     """
 
     device: "torch.device"
@@ -61,6 +74,7 @@ class RuntimeConfig:
     offload: str = "auto"
     weights: WeightMode = WeightMode.NONE
     speeds: "Speeds | None" = None
+    sharing: Sharing | None = None
 
 
 @dataclass(frozen=True)

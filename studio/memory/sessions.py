@@ -3,16 +3,16 @@
 from collections.abc import Callable, Iterator, Sequence
 from statistics import median, mode
 from time import monotonic
-from typing import TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from models.geometry import CHUNK_FRAMES, CHUNK_LATENTS
-from models.layers import Rope
-from models.transformer import Transformer
+from models.layers import Rope, TextKV
+from models.transformer import TOKEN_CHUNK, Transformer
 from models.vae import VAE
-from studio.errors import Cancelled
+from studio.errors import Cancelled, DoesNotFit
 from studio.memory.networks import StreamedNetwork
 from studio.memory.plan import ComponentPlan, Plan
 from studio.memory.texts import Condition
@@ -20,6 +20,25 @@ from studio.memory.texts import Condition
 Result = TypeVar("Result")
 # Runs work(plan) under the current plan; after an out-of-memory error again under a smaller one.
 Retry = Callable[[Callable[[Plan], Result]], Result]
+
+
+class TokenShare(Protocol):
+    """This device's part of a video's tokens, and the way to the others'."""
+
+    @property
+    def part(self) -> slice:
+        """The tokens of this device."""
+
+    @property
+    def chunk(self) -> int:
+        """Tokens that go through a matrix product at once."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q, k, v (1, n of this device, heads, d) -> attention among the tokens of all (1, n, heads, d)."""
+
+    @property
+    def settle(self) -> Callable[[], None]:
+        """Waits until the device has computed what it was given, or raises where another device is lost."""
 
 
 class TransformerSession:
@@ -35,6 +54,11 @@ class TransformerSession:
         self._contexts: list[tuple[Condition, Tensor]] = []
         self._image: tuple[Tensor, Tensor] | None = None
         self._rope: Rope | None = None
+        self._share: TokenShare | None = None
+
+    def divide(self, share: TokenShare) -> None:
+        """Compute this device's tokens alone from here on."""
+        self._share = share
 
     @property
     def timing(self) -> tuple[int, float] | None:
@@ -65,22 +89,22 @@ class TransformerSession:
         once and computes all conditions; from RAM nothing is copied within the pass but latents that lie there. Raises
         Cancelled between blocks, StudioError where a weight file cannot be read or memory runs out under the smallest
         plan.
+
+        After `divide` each velocity is that of this device's tokens, (1, n, c), and an out-of-memory error ends the
+        work: a step that is repeated here would not be repeated elsewhere.
         """
         attempts = 0
 
         def step(plan: Plan) -> list[Tensor]:
             nonlocal attempts
             attempts += 1
+            share = self._share
+            if share is not None and attempts > 1:
+                raise DoesNotFit("rank_memory", device=self._device)
             network = self._load(plan.transformer)
             body = cast(Transformer, network.body)
             given, moment = latents.to(self._device), torch.full((1,), time, dtype=torch.float32, device=self._device)
-            contexts: list[Tensor | None] = [None] * len(conditions)
-            kept = None
-            if network.texts is not None and plan.transformer.texts is not None:
-                network.texts.keep(conditions, body, plan.transformer.texts.source, cancelled=cancelled)
-                kept = network.texts.blocks(conditions)
-            else:
-                contexts = [self._context(body, condition) for condition in conditions]
+            contexts, kept = self._texts(network, plan.transformer, conditions, cancelled)
             hiddens = body.embed_video(
                 given,
                 moment,
@@ -89,17 +113,39 @@ class TransformerSession:
                 image_latents=self._image_on_device(image_latents),
                 motion_score=motion_score,
             )
+            chunk = TOKEN_CHUNK
+            if share is not None:
+                hiddens, chunk = [hidden.part(share.part, share.attend) for hidden in hiddens], share.chunk
             for index, block in network.blocks(last=last):
                 if cancelled():
                     raise Cancelled
-                block(*hiddens, texts=None if kept is None else [text[index] for text in kept])
-            return [body.head(hidden).to(latents.device, torch.float32) for hidden in hiddens]
+                block(*hiddens, texts=None if kept is None else [text[index] for text in kept], token_chunk=chunk)
+            head = body.head if share is None else body.token_velocity
+            computed = [head(hidden, token_chunk=chunk) for hidden in hiddens]
+            if share is not None:
+                share.settle()
+            return [velocity.to(latents.device, torch.float32) for velocity in computed]
 
         began = monotonic()
         with torch.no_grad():
             velocities = self._retry(step)
-        self._timed = [*self._timed, (len(conditions), monotonic() - began)] if attempts == 1 else []
+        timed = attempts == 1 and self._share is None  # plans are timed with all tokens
+        self._timed = [*self._timed, (len(conditions), monotonic() - began)] if timed else []
         return velocities
+
+    def _texts(
+        self,
+        network: StreamedNetwork,
+        plan: ComponentPlan,
+        conditions: Sequence[Condition],
+        cancelled: Callable[[], bool],
+    ) -> tuple[list[Tensor | None], list[list[TextKV]] | None]:
+        """The contexts of the texts, or their keys and values by block where the plan keeps those."""
+        body = cast(Transformer, network.body)
+        if network.texts is None or plan.texts is None:
+            return [self._context(body, condition) for condition in conditions], None
+        network.texts.keep(conditions, body, plan.texts.source, cancelled=cancelled)
+        return [None] * len(conditions), network.texts.blocks(conditions)
 
     def _context(self, body: Transformer, condition: Condition) -> Tensor:
         """The context (1, l, D) of a text, on the device."""

@@ -24,7 +24,7 @@ from studio.config import CameraMove, ModelConfig, StudioConfig, part_folder
 from studio.errors import InputError, ModelMissing
 from studio.memory.attention_choice import choose_attention
 from studio.memory.manager import MemoryManager
-from studio.memory.plan import RuntimeConfig, WeightMode
+from studio.memory.plan import RuntimeConfig, Sharing, WeightMode
 from studio.memory.planning.speeds import load_speeds
 from studio.memory.usage import budgets_for
 from studio.pipeline.calibration_file import load_calibration
@@ -36,11 +36,15 @@ CACHE_FOLDER = ".cache"  # inside the output folder: encoded prompts, colour map
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How a model is to run: device "auto", "cpu" or "cuda[:n]"; offload auto|none|blocks|disk."""
+    """How a model is to run: device "auto", "cpu" or "cuda[:n]"; offload auto|none|blocks|disk.
+
+    sharing: this device and others share each video; None: it makes videos alone.
+    """
 
     device: str = "auto"
     offload: str = "auto"
     weights: WeightMode = WeightMode.NONE
+    sharing: Sharing | None = None
 
 
 def named_device(name: str) -> torch.device:
@@ -159,6 +163,7 @@ def open_engine(
         offload=options.offload,
         weights=options.weights,
         speeds=load_speeds(cache, device, weights_file(folders), int8=int8_compute),
+        sharing=options.sharing,
     )
     return Engine(
         model=model,

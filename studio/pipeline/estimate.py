@@ -13,14 +13,15 @@ from models.quantized import int8_compute_available
 from studio.config import ModelConfig, StudioConfig, part_folder
 from studio.memory.plan import Budgets, Plan, RuntimeConfig, WeightMode
 from studio.memory.planning.plan_cache import PlanCache, SizeCache
-from studio.memory.planning.planner import phase_seconds, step_seconds
+from studio.memory.planning.planner import gathered_step_seconds, phase_seconds, step_seconds
 from studio.memory.planning.speeds import ASSUMED, Speeds, given_speeds, known_speeds, load_speeds, remember
 from studio.memory.usage import budgets_for
 from studio.pipeline.calibrated import Calibrations
 from studio.pipeline.engine import CACHE_FOLDER, EngineOptions, compute_dtype, named_device, weights_file
-from studio.pipeline.evaluation_plan import plan_of
+from studio.pipeline.evaluation_plan import Calibration, plan_of
 from studio.pipeline.job_times import JobTimes, load_job_times, store_job_times
 from studio.pipeline.preview import PICTURE_SIDE, PICTURES
+from studio.pipeline.rank_roles import check_count
 from studio.pipeline.run import Engine, file_errors
 from studio.settings import ResolvedSettings
 from studio.units import GB
@@ -31,10 +32,15 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Estimate:
-    """A plan, and the seconds of a job by phase (events.PHASES): of one with a new prompt that nothing interrupts."""
+    """A plan, and the seconds of a job by phase (events.PHASES): of one with a new prompt that nothing interrupts.
+
+    gathered_step: seconds of a step, were each block loaded in parts by several devices and gathered, which is not
+    built; None for one device.
+    """
 
     plan: Plan
     seconds: dict[str, float]
+    gathered_step: float | None = None
 
     @property
     def total(self) -> float:
@@ -50,16 +56,15 @@ class Estimator:
         config: StudioConfig,
         options: EngineOptions,
         *,
-        ranks: int = 1,
         free_vram_gb: Callable[[], float | None] = lambda: None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         """options.device need not be in this machine. free_vram_gb: asked for by `for_page` on a GPU; None: unknown.
 
-        ranks: 2 where two devices share each video; the plan is then that of each, with config.ram_gb for it alone.
+        Where options.sharing says that devices share each video, the plan is that of each, with config.ram_gb for it
+        alone.
         """
         self._config, self._options, self._device = config, options, named_device(options.device)
-        self._ranks = ranks
         self._cache = config.output_dir / CACHE_FOLDER
         self._free_vram_gb = Recent(free_vram_gb, FREE_VRAM_SECONDS, clock)
         self._sizes: dict[tuple[Any, ...], SizeCache] = {}
@@ -119,15 +124,18 @@ class Estimator:
         speeds: Speeds,
     ) -> "_Prediction":
         options, video = self._options, settings.video_shape
+        sharing = options.sharing
         runtime = RuntimeConfig(
-            self._device, compute_dtype(self._device), budgets, options.offload, options.weights, speeds
+            self._device, compute_dtype(self._device), budgets, options.offload, options.weights, speeds, sharing
         )
         plans = PlanCache(self._size_cache(model), runtime)
-        # A plan leaves room for guidance, so that it holds for every request; an unguided node is one pass, and so is a
-        # guided one on each of two ranks.
-        request, plan = plans.request(video), plans.plan(video)
-        nodes = plan_of(settings, self.calibrations.of(model, settings.first_image is not None)).nodes
-        passes = [-(-node.passes // self._ranks) for node in nodes]
+        if sharing is not None:
+            check_count(sharing.devices, plans.request(video).sizes.architecture.transformer.heads)
+        # A plan leaves room for guidance, so that it holds for every request; an unguided node is one pass.
+        plan, evaluated = plans.plan(video), plan_of(settings, self._calibration(model, settings))
+        request = plans.request(video, guided=evaluated.is_guided)
+        halves = sharing is not None and evaluated.is_guided and request.conditions == 1
+        passes = [1 if halves else node.passes for node in evaluated.nodes]
         steps = {n: step_seconds(replace(request, conditions=n), plan) for n in set(passes)}
         plan = replace(plan, seconds_per_step=max(steps.values()))
         first = step_seconds(replace(request, conditions=passes[0]), plan, cold=True)
@@ -140,7 +148,11 @@ class Estimator:
             "denoise": first + sum(steps[n] for n in passes[1:]),
             "decode": parts["decode"],
         }
-        return _Prediction(plan, predicted, times)
+        gathered = gathered_step_seconds(replace(request, conditions=max(passes)), plan)
+        return _Prediction(plan, predicted, times, gathered)
+
+    def _calibration(self, model: ModelConfig, settings: ResolvedSettings) -> Calibration | None:
+        return self.calibrations.of(model, settings.first_image is not None)
 
     def _size_cache(self, model: ModelConfig) -> SizeCache:
         """The model's sizes; computed again after it was installed or its config files changed."""
@@ -173,14 +185,15 @@ class Estimator:
 
 @dataclass(frozen=True)
 class _Prediction:
-    """A plan, the planner's seconds by phase, and the factors learned from finished jobs."""
+    """A plan, the planner's seconds by phase, the factors learned from finished jobs, Estimate.gathered_step."""
 
     plan: Plan
     seconds: dict[str, float]
     times: JobTimes
+    gathered: float | None
 
     def expected(self, *, first: bool) -> Estimate:
-        return Estimate(self.plan, self.times.expected(self.seconds, first=first))
+        return Estimate(self.plan, self.times.expected(self.seconds, first=first), self.gathered)
 
 
 class Recent(Generic[Value]):

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from models.geometry import VideoShape
-from studio.errors import Cancelled, InputError, RankLost
+from studio.errors import Cancelled, InputError, StudioError
 from studio.events import Finished
 from studio.memory.sessions import TransformerSession
 from studio.pipeline import output
@@ -21,6 +21,7 @@ from studio.pipeline.finite import refuse
 from studio.pipeline.latents_file import LatentsFile, resume_plan, resume_point
 from studio.pipeline.observers import LatentsSaver, PreviewWriter
 from studio.pipeline.preview import LatentColours
+from studio.pipeline.rank_roles import Roles
 from studio.pipeline.rerun import cropped_picture, provenance_of
 from studio.pipeline.run import Emit, Engine, IsCancelled, Request, Run, WantsFinish, file_errors, to_the_end
 from studio.pipeline.sampler import Passes, SamplerState, denoise, noise
@@ -44,12 +45,11 @@ def generate(
     engine.memory.require(settings.video_shape)
     text = compose(settings, engine.model, engine.moves)
     plan = request.plan or resume_plan(request.workdir, settings) or plan_of(settings, engine.calibration)
-    if engine.ranks is not None and not plan.is_guided:
-        raise InputError("gpus_unguided", value=settings.cfg_scale)
+    roles = roles_of(engine, settings.video_shape, plan)
 
     with run.phase("encode_text"):
         texts = encode_text(run, text, guided=plan.is_guided)
-        own = texts if engine.ranks is None else texts[:1]
+        own = texts if roles is None else texts[roles.texts(0)]
         engine.memory.keep_texts(settings.video_shape, own, cancelled=cancelled)
     with run.phase("encode_image"):
         picture = cropped_picture(request)
@@ -91,6 +91,7 @@ def _denoise(
     preview = PreviewWriter(request.workdir, colours, run.emit)
     saver = LatentsSaver(request.workdir, settings, provenance)
     state = resume_point(request.workdir, settings, provenance)
+    roles = roles_of(run.engine, settings.video_shape, plan)
     with _passes(run, settings.video_shape, conditioning, plan) as (transformer, passes):
         if state is None:
             state = SamplerState(noise(settings.video_shape, transformer.latent_channels, settings.seed), 0)
@@ -107,15 +108,16 @@ def _denoise(
                 if state.step < steps and run.finish():
                     estimate = step.clean_estimate()
                     break
-        except (Cancelled, RankLost):
-            saver.save(state)
+        except StudioError as error:
+            if isinstance(error, Cancelled) or roles is not None:  # what ends one of several devices ends the video
+                saver.save(state)
             raise
     saver.save(state)
     done = plan.passes(first, state.step)
     seconds = round((monotonic() - began) / done, 4) if done else None
     measured: dict[str, Any] = {"seconds_per_pass": seconds, "velocity_growths": state.growths}
-    if run.engine.ranks is not None:
-        measured["gpus"] = run.engine.ranks.count
+    if roles is not None:
+        measured |= roles.record()
     if estimate is None:
         return state.latents, measured
     run.notify("finished_early", step=state.step, steps=steps)
@@ -127,12 +129,20 @@ def _passes(
     run: Run, video: VideoShape, conditioning: Conditioning, plan: EvaluationPlan
 ) -> Iterator[tuple[TransformerSession, Passes]]:
     """The transformer on this device, and the passes, which other ranks share where there are any."""
+    ranks, roles = run.engine.ranks, roles_of(run.engine, video, plan)
     with run.engine.memory.transformer(video) as transformer:
-        if (ranks := run.engine.ranks) is None:
+        if ranks is None or roles is None:
             yield transformer, conditioning.passes(transformer, run.cancelled, last=plan.nodes[-1])
             return
-        with ranks.passes(transformer, conditioning, plan, video, run.cancelled) as passes:
+        with ranks.passes(transformer, conditioning, plan, (video, roles), run.cancelled) as passes:
             yield transformer, passes
+
+
+def roles_of(engine: Engine, video: VideoShape, plan: EvaluationPlan) -> Roles | None:
+    """Who computes what of a video, where several devices share it. Raises InputError where they cannot."""
+    if engine.ranks is None:
+        return None
+    return engine.ranks.roles(engine.memory.attention_heads, video, guided=plan.is_guided)
 
 
 def _finish(

@@ -1,12 +1,13 @@
-"""What the processes of one video say to each other: torch.distributed over gloo, on this machine's loopback.
+"""What the processes of one video say to each other: torch.distributed, the only file that knows it.
 
-Rank 0 has the sampler. Before each guided step it gives all ranks the word to go, or to stop, then the latents; the
-velocities are gathered at its place. gloo serves CUDA too: the sampler's latents lie in RAM.
+Rank 0 has the sampler. Before each step it gives all ranks the word to go, or to stop, then the latents; the velocities
+are gathered at its place. These go over gloo on this machine's loopback: they lie in RAM and are small. What a block
+exchanges stays on the devices: NCCL between GPUs, gloo where the devices are the CPU.
 """
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -26,57 +27,91 @@ Check = Callable[[], None]
 
 @dataclass(frozen=True)
 class Order:
-    """One pass that every rank computes at `time` (0..1). last: no pass follows it."""
+    """A node of the plan: its time (0..1) and its passes, 1 or 2. last: no node follows it."""
 
     time: float
+    passes: int
     last: bool
 
 
 class RankGroup:
     """This process's place among the ranks. Every call but `close` is made by all of them, in the same order."""
 
-    def __init__(self, rank: int, ranks: int, meeting: Path, check: Check | None = None) -> None:
-        """Join; returns when all have. meeting: a file in a folder of this job alone.
+    def __init__(self, rank: int, ranks: int, meeting: Path, check: Check | None = None, *, cuda: bool = False) -> None:
+        """Join; returns when all have. meeting: a file in a folder of this job alone. cuda: the devices are GPUs.
 
-        check: of rank 0, which must not wait for what another has ended. Raises RuntimeError where a rank is lost, here
-        and in every other call.
+        check: nobody must wait for what another has ended. Raises RuntimeError where a rank is lost, here and in every
+        other call.
         """
-        self._ranks, self._check = ranks, check
+        self.rank, self._ranks, self._check, self._cuda = rank, ranks, check, cuda
         if sys.platform == "linux":
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # else gloo listens on the network
         store = dist.FileStore(str(meeting), ranks)
-        dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks, timeout=PATIENCE)
+        backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=PATIENCE)
+        self._half: dist.ProcessGroup | None = None
+        if ranks % 2 == 0:
+            ordered = list(range(ranks))
+            groups = [dist.new_group(half, timeout=PATIENCE) for half in (ordered[: ranks // 2], ordered[ranks // 2 :])]
+            self._half = groups[rank // (ranks // 2)]
 
     def give(self, order: Order | None, latents: Tensor) -> None:
         """Rank 0: the word for the next step. None: there is none. latents (1, f, c, h, w) float32 in RAM."""
-        word = [STOP, 0.0, 0.0] if order is None else [GO, order.time, float(order.last)]
+        word = [STOP, 0.0, 0.0, 0.0] if order is None else [GO, order.time, float(order.passes), float(order.last)]
         self._wait(dist.broadcast(torch.tensor(word, dtype=torch.float64), 0, async_op=True))
         if order is not None:
             self._wait(dist.broadcast(latents.contiguous(), 0, async_op=True))
 
     def take(self, latents: Tensor) -> Order | None:
         """The others: the word for the next step; then `latents` (1, f, c, h, w) float32 are written."""
-        word = torch.empty(3, dtype=torch.float64)
+        word = torch.empty(4, dtype=torch.float64)
         self._wait(dist.broadcast(word, 0, async_op=True))
-        go, time, last = word.tolist()
+        go, time, passes, last = word.tolist()
         if go == STOP:
             return None
         self._wait(dist.broadcast(latents, 0, async_op=True))
-        return Order(time, bool(last))
+        return Order(time, int(passes), bool(last))
 
-    def gather(self, velocity: Tensor) -> list[Tensor]:
-        """Velocities (1, f, c, h, w) float32 of all ranks at rank 0, in memory as its own is; elsewhere nothing."""
-        places = [torch.empty_like(velocity, memory_format=torch.contiguous_format) for _ in range(self._ranks)]
-        found = places if dist.get_rank() == 0 else None
-        self._wait(dist.gather(velocity.contiguous(), found, 0, async_op=True))
-        return [velocity, *(torch.empty_like(velocity).copy_(place) for place in places[1:])] if found else []
+    def gather(self, numbers: Tensor, counts: Sequence[int]) -> list[Tensor]:
+        """Every rank's numbers (counts[rank],) in RAM, at rank 0; elsewhere nothing."""
+        here = self.rank == 0
+        received = list(counts) if here else [0] * self._ranks
+        found = numbers.new_empty(sum(received))
+        sent = [numbers.numel(), *[0] * (self._ranks - 1)]
+        self._wait(dist.all_to_all_single(found, numbers, received, sent, async_op=True))
+        return list(found.split(received)) if here else []
+
+    def exchange(self, sent: Tensor, given: Sequence[int], taken: Sequence[int], *, halves: bool) -> Tensor:
+        """Of the ranks of this half, or of all: `given[i]` numbers of `sent` go to the i-th, `taken[i]` come from it.
+
+        All flat, in the order of the ranks, on the ranks' devices.
+        """
+        found, group = sent.new_empty(sum(taken)), self._half if halves else None
+        self._wait(dist.all_to_all_single(found, sent, list(taken), list(given), group=group, async_op=True))
+        return found
+
+    def settle(self) -> None:
+        """Wait for what this GPU computes as for other ranks: what it waits for itself may never come."""
+        if self._cuda:
+            event = torch.cuda.current_stream().record_event()
+            while not event.query():
+                self._look()
 
     def close(self) -> None:
-        """Leave; whoever still waits for this rank gets a RuntimeError."""
+        """Leave, whatever is under way; whoever still waits for this rank gets a RuntimeError."""
+        for group in (self._half, dist.group.WORLD):
+            if group is not None and self._cuda:  # an orderly end would wait for kernels that wait for a lost rank
+                group.abort()
         dist.destroy_process_group()
 
-    def _wait(self, work: dist.Work) -> None:
-        while self._check is not None and not work.is_completed():
+    def _look(self) -> None:
+        if self._check is not None:
             self._check()
-            sleep(POLL_SECONDS)
+        sleep(POLL_SECONDS)
+
+    def _wait(self, work: dist.Work | None) -> None:
+        if work is None:
+            raise RuntimeError("torch.distributed gave no work: this process is not of the group.")
+        while self._check is not None and not work.is_completed():
+            self._look()
         work.wait()

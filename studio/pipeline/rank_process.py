@@ -7,22 +7,27 @@ whose OpenMP pool does not survive it.
 import multiprocessing
 import pickle
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from models.geometry import VideoShape
+from models.transformer import TOKEN_CHUNK
 from studio.config import CameraMove, ModelConfig, StudioConfig
 from studio.errors import Cancelled, StudioError
 from studio.pipeline.encode import Conditioning
 from studio.pipeline.engine import EngineOptions, open_engine
 from studio.pipeline.evaluation_plan import Node
 from studio.pipeline.rank_group import RankGroup
+from studio.pipeline.rank_roles import Roles
 from studio.pipeline.run import Engine
+from studio.pipeline.token_share import SharedTokens
 
 READY = "ready"
 
@@ -31,7 +36,8 @@ READY = "ready"
 class Opening:
     """How every rank opens the model: the arguments of `open_engine`. config.ram_gb is of one rank.
 
-    devices: of each rank. threads: of each where they share the CPU, else None.
+    devices: of each rank. threads: of each where they share the CPU, else None. token_chunk: of whose multiples the
+    borders between ranks are made.
     """
 
     model: ModelConfig
@@ -41,6 +47,12 @@ class Opening:
     options: EngineOptions
     devices: tuple[str, ...]
     threads: int | None = None
+    token_chunk: int = TOKEN_CHUNK
+
+    @property
+    def has_gpus(self) -> bool:
+        """Whether the devices are GPUs."""
+        return torch.device(self.devices[0]).type == "cuda"
 
     def open(self, rank: int) -> Engine:
         """The model on the device of a rank. Raises as `open_engine`."""
@@ -50,10 +62,19 @@ class Opening:
 
 @dataclass(frozen=True)
 class RankJob:
-    """What a rank computes of one video: its conditioning has one text."""
+    """What a rank computes of one video: its conditioning has the texts of its own passes."""
 
     video: VideoShape
     conditioning: Conditioning
+    roles: Roles
+
+
+def share_of(roles: Roles, group: RankGroup, chunk: int) -> SharedTokens | None:
+    """This rank's part of the tokens; None where it has all of them."""
+    if roles.size == 1:
+        return None
+    exchange = partial(group.exchange, halves=roles.halves)
+    return SharedTokens(roles.split, roles.place(group.rank), chunk, exchange, group.settle)
 
 
 def work(rank: int, opening: Opening, meeting: Path, control: Connection, stop: Event) -> None:
@@ -68,31 +89,52 @@ def work(rank: int, opening: Opening, meeting: Path, control: Connection, stop: 
     def ended() -> bool:
         return stop.is_set() or parent is None or not parent.is_alive()
 
+    def check() -> None:
+        if ended():
+            raise Cancelled
+
     if opening.threads is not None:
         torch.set_num_threads(opening.threads)
     try:
         engine = opening.open(rank)
         control.send(READY)
-        group = RankGroup(rank, len(opening.devices), meeting)
-        while (job := pickle.loads(control.recv_bytes())) is not None:
-            _compute(engine, job, group, ended)
+        group = RankGroup(rank, len(opening.devices), meeting, check, cuda=opening.has_gpus)
+        try:
+            while (job := pickle.loads(control.recv_bytes())) is not None:
+                _compute(engine, job, group, opening.token_chunk, ended)
+        finally:
+            group.close()
     except Cancelled:
         return
     except StudioError as error:
         control.send((error.code, error.values))
-    except (RuntimeError, EOFError, OSError):  # rank 0 has left
-        if not ended():
-            raise
+    except (RuntimeError, EOFError, OSError) as error:  # rank 0 or another one has left
+        if ended():
+            return
+        control.send(("rank_failed", {"device": opening.devices[rank], "said": str(error).partition("\n")[0]}))
+        raise
 
 
-def _compute(engine: Engine, job: RankJob, group: RankGroup, ended: Callable[[], bool]) -> None:
+def _compute(engine: Engine, job: RankJob, group: RankGroup, chunk: int, ended: Callable[[], bool]) -> None:
     """All steps of one video. Raises StudioError, Cancelled once `ended`, RuntimeError where a rank is lost."""
-    memory, conditioning = engine.memory, job.conditioning
+    memory, conditioning, roles = engine.memory, job.conditioning, job.roles
     memory.require(job.video)
     memory.keep_texts(job.video, conditioning.texts, cancelled=ended)
     with memory.transformer(job.video) as transformer:
-        latents = torch.empty(job.video.latent_shape(transformer.latent_channels))
+        channels = transformer.latent_channels
+        if (share := share_of(roles, group, chunk)) is not None:
+            transformer.divide(share)
+        latents = torch.empty(job.video.latent_shape(channels))
         while (order := group.take(latents)) is not None:
-            node = Node(order.time, 1.0)
-            passes = conditioning.passes(transformer, ended, last=node if order.last else None)
-            group.gather(passes(latents, node)[0])
+            rows = latents.new_empty(0)
+            if own := len(roles.conditions(group.rank, order.passes)):
+                node = Node(order.time, float(own))
+                passes = conditioning.passes(transformer, ended, last=node if order.last else None)
+                rows = flat(passes(latents, node))
+            group.gather(rows, [roles.elements(rank, order.passes, channels) for rank in range(roles.ranks)])
+
+
+def flat(velocities: Sequence[Tensor]) -> Tensor:
+    """Velocities (1, n, c) of some tokens, or (1, f, c, h, w) of all, as flat numbers, token by token."""
+    rows = [each if each.dim() == 3 else each.permute(0, 1, 3, 4, 2).flatten(1, 3) for each in velocities]
+    return torch.cat([row.reshape(-1) for row in rows])

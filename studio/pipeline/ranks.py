@@ -1,4 +1,4 @@
-"""One video on several devices, as rank 0 sees it: guidance in parallel, each rank one of the two passes of a step.
+"""One video on several devices, as rank 0 sees it: guidance in parallel, and Ulysses among those that share a pass.
 
 Rank 0 is the process that runs the recipe; the only sampler is its own, so that the ranks cannot drift apart. The
 others are processes of rank_process.py. Whatever ends one of them ends all, with one reason.
@@ -24,7 +24,8 @@ from torch import Tensor
 
 from studio.errors import Cancelled, InputError, RankLost, StudioError
 from studio.pipeline.rank_group import Order, RankGroup
-from studio.pipeline.rank_process import READY, Opening, RankJob, work
+from studio.pipeline.rank_process import READY, Opening, RankJob, flat, share_of, work
+from studio.pipeline.rank_roles import Roles, check_count
 
 if TYPE_CHECKING:
     from models.geometry import VideoShape
@@ -33,9 +34,10 @@ if TYPE_CHECKING:
     from studio.pipeline.evaluation_plan import EvaluationPlan, Node
     from studio.pipeline.sampler import Passes
 
-GUIDANCE_RANKS = 2  # the conditional pass, the unconditional pass
 END_SECONDS = 20.0  # in which a rank ends by itself: a block takes seconds at most
 POLL_SECONDS = 0.05
+GUIDANCE_RANKS = 2  # one for each of a guided step's passes
+REASON_SECONDS = 0.5  # in which the first reason of several arrives
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,18 @@ class _Peer:
         return False
 
 
+def _place(reason: StudioError) -> int:
+    """Where a reason stands among several: what a rank says of others that it has lost comes last."""
+    if isinstance(reason, RankLost):
+        return 0 if reason.killed else 2
+    return 3 if reason.code == "rank_failed" else 1
+
+
 class Ranks:
     """The other ranks of this process, which is rank 0; they run from `start` to `close`."""
 
     def __init__(self, opening: Opening) -> None:
-        """Raises InputError for a number of devices that cannot share a video."""
-        if len(opening.devices) != GUIDANCE_RANKS:
-            raise InputError("gpus_count", count=len(opening.devices), usable=GUIDANCE_RANKS)
+        """opening: of two devices or more; `check_count` says how many a model can use."""
         self.opening = opening
         self._context = multiprocessing.get_context("forkserver")
         self._stop = self._context.Event()
@@ -113,34 +120,45 @@ class Ranks:
         self._peers = []
         self._folder.cleanup()
 
+    def roles(self, heads: int, video: VideoShape, *, guided: bool) -> Roles:
+        """Who computes what of a video. Raises InputError where so many devices cannot share it."""
+        check_count(self.count, heads)
+        if not guided and self.count == GUIDANCE_RANKS and heads % self.count:
+            raise InputError("gpus_unguided", heads=heads)
+        grid = video.latent_frames, video.latent_height, video.latent_width
+        return Roles.of(self.count, heads, grid, self.opening.token_chunk, guided=guided)
+
     @contextmanager
     def passes(
         self,
         transformer: TransformerSession,
         conditioning: Conditioning,
         plan: EvaluationPlan,
-        video: VideoShape,
+        job: tuple[VideoShape, Roles],
         cancelled: Callable[[], bool],
     ) -> Iterator[Passes]:
-        """The passes of a guided plan: the conditional one here, the unconditional one on the other rank.
+        """The passes of a plan, each rank its part. job: the video, and the roles for it.
 
-        They raise Cancelled between blocks and while they wait, StudioError where the other rank fails, RankLost where
-        it ends. Nothing but `close` may follow an error.
+        They raise Cancelled between blocks and while they wait, StudioError where another rank fails, RankLost where it
+        ends. Nothing but `close` may follow an error.
         """
-        self._cancelled = cancelled
+        video, roles = job
+        self._cancelled, channels = cancelled, transformer.latent_channels
         group = self._join()
-        self._send(self._peers[0], RankJob(video, replace(conditioning, texts=conditioning.texts[1:])))
-        own = replace(conditioning, texts=conditioning.texts[:1])
+        for rank, peer in enumerate(self._peers, 1):
+            texts = conditioning.texts[roles.texts(rank)]
+            self._send(peer, RankJob(video, replace(conditioning, texts=texts), roles))
+        own = replace(conditioning, texts=conditioning.texts[roles.texts(0)])
         here = own.passes(transformer, cancelled, last=plan.nodes[-1])
+        if (share := share_of(roles, group, self.opening.token_chunk)) is not None:
+            transformer.divide(share)
 
         def run_passes(latents: Tensor, node: Node) -> list[Tensor]:
-            if node.passes == 1:
-                return list(here(latents, node))
             with self._losses():
-                group.give(Order(node.time, node is plan.nodes[-1]), latents)
-            (velocity,) = here(latents, node)
-            with self._losses():
-                return group.gather(velocity)
+                group.give(Order(node.time, node.passes, node is plan.nodes[-1]), latents)
+                rows = flat(here(latents, node))
+                counts = [roles.elements(rank, node.passes, channels) for rank in range(self.count)]
+                return roles.velocities(group.gather(rows, counts), node.passes, channels)
 
         with self._threads():
             yield run_passes
@@ -161,7 +179,10 @@ class Ranks:
             sleep(POLL_SECONDS)
         joined: list[RankGroup] = []
         thread = Thread(  # joining cannot be interrupted
-            target=lambda: joined.append(RankGroup(0, self.count, self._meeting, self._check)), daemon=True
+            target=lambda: joined.append(
+                RankGroup(0, self.count, self._meeting, self._check, cuda=self.opening.has_gpus)
+            ),
+            daemon=True,
         )
         thread.start()
         while thread.is_alive():
@@ -181,15 +202,29 @@ class Ranks:
 
     @contextmanager
     def _losses(self) -> Iterator[None]:
-        """A broken connection becomes the reason that the other rank had, within seconds."""
+        """A broken connection, or the first rank that was found to have ended, becomes the reason behind it."""
         try:
             yield
-        except RuntimeError:
-            began = monotonic()
-            while monotonic() - began < END_SECONDS:
-                self._check()
-                sleep(POLL_SECONDS)
-            raise
+        except (RankLost, RuntimeError) as error:
+            raise self._reason(error) from error
+        except StudioError as error:
+            raise (self._reason(error) if error.code == "rank_failed" else error) from None
+
+    def _reason(self, error: Exception) -> Exception:
+        """The first of all reasons that the ranks have; others have ended because of it."""
+        found, patience = [error] if isinstance(error, StudioError) else [], END_SECONDS
+        began = monotonic()
+        while monotonic() - began < (REASON_SECONDS if found else patience):
+            for peer in self._peers:
+                try:
+                    self._check_cancelled()
+                    peer.check()
+                except StudioError as reason:
+                    if isinstance(reason, Cancelled):
+                        return reason
+                    found.append(reason)
+            sleep(POLL_SECONDS)
+        return min(found, key=_place) if found else error
 
     @contextmanager
     def _threads(self) -> Iterator[None]:

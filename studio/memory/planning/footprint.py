@@ -13,6 +13,7 @@ from models.clip_config import ClipParams
 from models.geometry import VideoShape
 from models.quantized import int8_block, scratch_elements
 from models.step_llm import Layer, StepLLM, StepLLMParams
+from models.token_split import TokenSplit
 from models.transformer import Block, Transformer, TransformerParams
 from models.vae import VAE, VAEParams
 from studio.memory.plan import WeightMode
@@ -87,11 +88,11 @@ class ModelSizes:
             vae_bytes=layout_bytes(_vae(architecture.vae), dtype),
         )
 
-    def denoise_bytes(self, video: VideoShape, conditions: int) -> int:
-        """Activations of one denoising step."""
+    def denoise_bytes(self, video: VideoShape, conditions: int, split: TokenSplit | None = None) -> int:
+        """Activations of one denoising step. split: how several devices share the tokens."""
         int8_products = self.weights is WeightMode.INT8_COMPUTE
         params = self.architecture.transformer
-        return cost.denoise_bytes(params, video, self.dtype, conditions, int8_products=int8_products)
+        return cost.denoise_bytes(params, video, self.dtype, conditions, int8_products=int8_products, split=split)
 
     def kept_text_bytes(self, conditions: int) -> int:
         """Keys and values of the longest texts in all blocks."""

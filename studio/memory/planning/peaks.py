@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from models.geometry import VideoShape
-from studio.memory.plan import Budgets, ComponentPlan
+from models.token_split import TokenSplit, group_size
+from models.transformer import TOKEN_CHUNK
+from studio.memory.plan import Budgets, ComponentPlan, Sharing
 from studio.memory.planning.footprint import ModelSizes
 from studio.memory.planning.speeds import Speeds
 from studio.memory.streaming.reader import BOUNCE_BYTES
@@ -29,6 +31,9 @@ class PlanRequest:
 
     device: "cuda", or "cpu", where RAM is the only budget. conditions: 2 with guidance. int8_sizes: the same model with
     int8 weights, to tell whether they would fit where nothing else does; None: they are in use or not possible.
+
+    sharing: several devices share the video, and the plan is that of each; conditions are then of each too. guided:
+    whether the video has two passes a step.
     """
 
     sizes: ModelSizes
@@ -39,6 +44,15 @@ class PlanRequest:
     offload: str = "auto"
     conditions: int = 2
     int8_sizes: ModelSizes | None = None
+    sharing: Sharing | None = None
+    guided: bool = True
+
+    @property
+    def split(self) -> TokenSplit | None:
+        """How the devices that have the same pass share its tokens; None where each has all of them."""
+        if self.sharing is None or (group := group_size(self.sharing.devices, guided=self.guided)) == 1:
+            return None
+        return TokenSplit.of(self.video.tokens, min(group, self.video.tokens), TOKEN_CHUNK)
 
     @property
     def on_cpu(self) -> bool:
@@ -76,7 +90,7 @@ def phases(request: PlanRequest, transformer: ComponentPlan, llm: ComponentPlan,
         "encode_text": device_bytes(llm) + working(sizes.prompt_bytes()),
         "clip": sizes.clip_bytes + working(0),
         "texts": 0,
-        "denoise": device_bytes(transformer) + working(sizes.denoise_bytes(video, request.conditions)),
+        "denoise": device_bytes(transformer) + working(sizes.denoise_bytes(video, request.conditions, request.split)),
         "decode": convolving(sizes.decode_bytes(video, vae_slice), gaps),
     }
     if transformer.texts:

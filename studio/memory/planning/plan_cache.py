@@ -97,7 +97,12 @@ class PlanCache:
         return self._sizes.sizes(self._config.weights).architecture.transformer.in_channels
 
     def calibrate(self, video: VideoShape, conditions: int, seconds: float) -> None:
-        """Correct the speeds by the seconds that a step took in steady state; plans are made anew."""
+        """Correct the speeds by the seconds that a step took in steady state; plans are made anew.
+
+        Not where devices share videos: their steps wait for each other.
+        """
+        if self._config.sharing is not None:
+            return
         request = replace(self.request(video), conditions=conditions)
         self.speeds = planner.calibrate(request, self.plan(video), seconds)
         self._planned.clear()
@@ -107,15 +112,22 @@ class PlanCache:
         self._planned.clear()
         self._set.clear()
 
-    def request(self, video: VideoShape) -> PlanRequest:
-        """What the plan of a video depends on."""
-        config = self._config
+    def request(self, video: VideoShape, *, guided: bool = True) -> PlanRequest:
+        """What the plan of a video depends on. guided: a plan has room for two passes a step, so that it holds for one
+        too.
+        """
+        config, speeds, sharing = self._config, self.speeds, self._config.sharing
+        if sharing is not None:  # all of them read one disk
+            speeds = replace(speeds, disk_gbps=speeds.disk_gbps / sharing.devices)
         return PlanRequest(
             sizes=self._sizes.sizes(config.weights),
             video=video,
             budgets=config.budgets,
-            speeds=self.speeds,
+            speeds=speeds,
             device=config.device.type,
             offload=config.offload,
+            conditions=1 + guided if sharing is None else sharing.conditions(guided=guided),
             int8_sizes=None if config.weights.is_int8 else self._sizes.sizes(WeightMode.INT8),
+            sharing=sharing,
+            guided=guided,
         )

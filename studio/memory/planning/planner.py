@@ -60,7 +60,7 @@ def _fastest(request: PlanRequest, plans: Iterable[Plan]) -> Plan:
         return plan.seconds_per_step, -len(plan.transformer.resident), plan.vram_peak_bytes
 
     found: list[Plan] = []
-    compute = timing.block_seconds(request.sizes, request.video, request.conditions, request.speeds)
+    compute = _block_seconds(request)
     plans = [replace(plan, seconds_per_step=_least_seconds(request, plan, compute)) for plan in plans]
     for plan in sorted(plans, key=place):  # the first that takes no more than its longest queue is the best
         if found and plan.seconds_per_step > min(each.seconds_per_step for each in found):
@@ -103,7 +103,7 @@ def calibrate(request: PlanRequest, plan: Plan, measured_seconds: float) -> Spee
     The queue that takes longest is corrected: computation, link or disk. Where the measurement is below what the other
     queues take, the correction goes as far as it changes the prediction.
     """
-    compute = timing.block_seconds(request.sizes, request.video, request.conditions, request.speeds)
+    compute = _block_seconds(request)
     queue = timing.longest_queue(plan.transformer, compute, request.speeds, on_cpu=request.on_cpu)
     low, high = 1e-3, 1e3
     for _ in range(40):
@@ -119,9 +119,23 @@ def calibrate(request: PlanRequest, plan: Plan, measured_seconds: float) -> Spee
 
 def step_seconds(request: PlanRequest, plan: Plan, *, cold: bool = False) -> float:
     """Seconds of a denoising step in steady state; cold: of the first step, which reads every block from disk."""
-    compute = timing.block_seconds(request.sizes, request.video, request.conditions, request.speeds)
+    compute = _block_seconds(request)
     in_blocks = timing.pass_seconds(plan.transformer, compute, request.speeds, on_cpu=request.on_cpu, cold=cold)
     return in_blocks + timing.STEP_SECONDS * request.speeds.correction
+
+
+def gathered_step_seconds(request: PlanRequest, plan: Plan) -> float | None:
+    """As `step_seconds`, were each block loaded in parts, one by each device, and gathered; None for one device."""
+    if (sharing := request.sharing) is None:
+        return None
+    return step_seconds(replace(request, speeds=timing.gathering(request.speeds, sharing)), plan)
+
+
+def _block_seconds(request: PlanRequest) -> float:
+    """Computation of one block on each device."""
+    sharing = {} if request.sharing is None else {"peer_gbps": request.sharing.peer_gbps}
+    sizes, video = request.sizes, request.video
+    return timing.block_seconds(sizes, video, request.conditions, request.speeds, split=request.split, **sharing)
 
 
 def phase_bytes(request: PlanRequest, plan: Plan) -> dict[str, int]:
@@ -296,6 +310,8 @@ def _assumptions(request: PlanRequest) -> dict[str, Any]:
         "correction": speeds.correction,
         "process_ram_gb": HOST_BASE_BYTES[request.device] / GB,
     }
+    if request.sharing is not None:
+        stated["peer_gbps"] = request.sharing.peer_gbps
     if request.sizes.weights is WeightMode.INT8_COMPUTE:
         stated["int8_tflops"] = speeds.int8_tflops
     if not request.on_cpu:

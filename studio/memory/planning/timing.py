@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from models import cost
 from models.geometry import CHUNK_FRAMES, CHUNK_LATENTS, VideoShape
-from studio.memory.plan import ComponentPlan, WeightMode
+from models.token_split import TokenSplit
+from studio.memory.plan import PEER_GBPS, ComponentPlan, Sharing, WeightMode
 from studio.memory.planning.footprint import ModelSizes
 from studio.memory.planning.speeds import Speeds
 from studio.memory.streaming.streamer import STAGING_BUFFERS
@@ -17,16 +18,40 @@ from studio.memory.streaming.streamer import STAGING_BUFFERS
 STEP_SECONDS = 0.005  # embedding, head, guidance and kernel launches of one step
 
 
-def block_seconds(sizes: ModelSizes, video: VideoShape, conditions: int, speeds: Speeds) -> float:
-    """Computation of one transformer block for all conditions, texts projected (under 1 % from 17 frames on)."""
-    work = cost.block_work(sizes.architecture.transformer, video.tokens, sizes.dtype)
+def block_seconds(
+    sizes: ModelSizes,
+    video: VideoShape,
+    conditions: int,
+    speeds: Speeds,
+    *,
+    split: TokenSplit | None = None,
+    peer_gbps: float = PEER_GBPS,
+) -> float:
+    """Computation of one transformer block for all conditions, texts projected (under 1 % from 17 frames on).
+
+    split: of the device that has most of the tokens, what it sends to the others included; nothing is computed
+    meanwhile.
+    """
+    params = sizes.architecture.transformer
+    work = cost.block_work(params, video.tokens, sizes.dtype, split)
+    sent = 0.0 if split is None else conditions * cost.exchanged_bytes(params, sizes.dtype, split) / peer_gbps / 1e9
     dequantised = 0
     if sizes.weights is WeightMode.INT8:  # once for all conditions
         dequantised = cost.dequantise_bytes(sizes.transformer.unit_parameters, sizes.dtype)
     tflops = (speeds.int8_tflops if sizes.weights is WeightMode.INT8_COMPUTE else None) or speeds.tflops
     linear, attention = work.linear_flop / tflops / 1e12, work.attention_flop / speeds.attention_tflops / 1e12
     moved = (conditions * work.moved_bytes + dequantised) / speeds.memory_gbps / 1e9
-    return (conditions * (linear + attention) + moved) * speeds.correction
+    return (conditions * (linear + attention) + moved) * speeds.correction + sent
+
+
+def gathering(speeds: Speeds, sharing: Sharing) -> Speeds:
+    """Speeds of a plan in which each device loads its part of a block and gathers the others' over the peers' way.
+
+    From disk every byte is then read once for all devices, not once for each.
+    """
+    devices = sharing.devices
+    link = 1 / (1 / (devices * speeds.link_gbps) + (devices - 1) / (devices * sharing.peer_gbps))
+    return replace(speeds, link_gbps=link, disk_gbps=devices * speeds.disk_gbps)
 
 
 def layer_seconds(sizes: ModelSizes, speeds: Speeds) -> float:

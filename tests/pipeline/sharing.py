@@ -1,0 +1,84 @@
+"""What the tests of ranks share: a network of 12 heads, ranks that run, a request's latents, a deed inside a step."""
+
+import dataclasses
+import functools
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from studio.config import StudioConfig, load_camera_moves, load_models, load_studio
+from studio.events import Progress
+from studio.nano.checkpoint import write_checkpoint
+from studio.pipeline.engine import EngineOptions, open_engine
+from studio.pipeline.generate import generate
+from studio.pipeline.rank_process import Opening
+from studio.pipeline.ranks import Ranks
+from studio.pipeline.run import Engine, Request
+from tests.pipeline.test_generate import final_latents, make_request
+from tests.tiny import TINY
+
+LONG = {"infer_steps": 8, "height": 64, "width": 64}
+SMALL_CHUNK = 16  # tokens: a video of 17 frames has 48 here
+TWELVE = dataclasses.replace(TINY, heads=12, head_dim=8)
+
+
+@functools.cache
+def twelve_heads(folder: Path) -> Path:
+    """A folder with a T2V and a TI2V of random weights whose 12 heads divide by 2, 3, 4 and 6."""
+    write_checkpoint(folder / "step-video-t2v", TWELVE, 1)
+    write_checkpoint(folder / "step-video-ti2v", TWELVE, 2, use_additional_conditions=True)
+    return folder
+
+
+def opened(models: Path, outputs: Path, name: str, offload: str = "auto") -> tuple[Engine, StudioConfig]:
+    """A model on the CPU, and the config that it was opened under."""
+    config = load_studio(model_dir=str(models), output_dir=str(outputs), ram_gb=4)
+    model = load_models()[name]
+    options = EngineOptions("cpu", offload=offload)
+    return open_engine(model, name == "step-video-ti2v", load_camera_moves(), config, options), config
+
+
+@contextmanager
+def shared(engine: Engine, config: StudioConfig, count: int, offload: str = "auto", **opening: Any) -> Iterator[Engine]:
+    """The engine with further ranks on the CPU, which open the model under `config`."""
+    options, takes_image = EngineOptions("cpu", offload=offload), engine.model.name == "step-video-ti2v"
+    how = Opening(
+        engine.model, takes_image, load_camera_moves(), config, options, ("cpu",) * count, threads=1, **opening
+    )
+    ranks = Ranks(how)
+    try:
+        yield dataclasses.replace(engine, ranks=ranks.start())
+    finally:
+        ranks.close()
+
+
+def latents_of(request: Request, engine: Engine) -> torch.Tensor:
+    generate(request, engine, lambda event: None, lambda: False)
+    return final_latents(request)
+
+
+def run_until(request: Request, engine: Engine, step: int, act: Callable[[], bool]) -> None:
+    """Make the video; once `step` steps are done, `act()` says between two blocks whether it is cancelled."""
+    done = [0]
+
+    def emit(event: object) -> None:
+        if isinstance(event, Progress) and event.phase == "denoise":
+            done[0] = event.step
+
+    calls = [0]
+
+    def cancelled() -> bool:
+        calls[0] += done[0] >= step
+        return calls[0] > 1 and act()  # the first call lies before the first block of the next step
+
+    generate(request, engine, emit, cancelled)
+
+
+def request_of(engine: Engine, folder: Path, name: str, **fields: Any) -> Request:
+    """A request of 8 steps at 64x64; its work folder is new."""
+    shutil.rmtree(folder / f"{name}.work", ignore_errors=True)
+    return make_request(engine, folder, name, **{**LONG, **fields})

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 END_SECONDS = 20.0  # in which a rank ends by itself: a block takes seconds at most
 POLL_SECONDS = 0.05
 GUIDANCE_RANKS = 2  # one for each of a guided step's passes
-REASON_SECONDS = 0.5  # in which the first reason of several arrives
+REASON_SECONDS = 5.0  # in which the reason behind a lost connection arrives
 
 
 @dataclass(frozen=True)
@@ -206,15 +206,19 @@ class Ranks:
         try:
             yield
         except (RankLost, RuntimeError) as error:
-            raise self._reason(error) from error
+            if (reason := self._reason(error)) is error:
+                raise
+            raise reason from error
         except StudioError as error:
             raise (self._reason(error) if error.code == "rank_failed" else error) from None
 
     def _reason(self, error: Exception) -> Exception:
         """The first of all reasons that the ranks have; others have ended because of it."""
-        found, patience = [error] if isinstance(error, StudioError) else [], END_SECONDS
+        found: list[StudioError] = [error] if isinstance(error, StudioError) else []
         began = monotonic()
-        while monotonic() - began < (REASON_SECONDS if found else patience):
+        while monotonic() - began < (REASON_SECONDS if found else END_SECONDS):
+            if any(_place(reason) <= 1 for reason in found):
+                break
             for peer in self._peers:
                 try:
                     self._check_cancelled()

@@ -145,6 +145,7 @@ class StudioConfig:
     image_limit_megapixels: int
     key_rate: int
     picture_inside_mb: float
+    clip_dir: Path | None
 
 
 def load_models(folder: Path = ROOT / "configs" / "models") -> dict[str, ModelConfig]:
@@ -185,7 +186,9 @@ def load_calibrations(path: Path = ROOT / "configs" / "calibration.yaml") -> dic
 def load_studio(path: Path = ROOT / "configs" / "studio.yaml", **overrides: Any) -> StudioConfig:
     """The machine's config; `overrides` (None: keep) come from the command line."""
     data = _read(path) | {key: value for key, value in overrides.items() if value is not None}
-    for name in ("model_dir", "output_dir"):
+    for name in ("model_dir", "output_dir", "clip_dir"):
+        if name == "clip_dir" and data.get(name) is None:
+            continue
         if not isinstance(folder := data.get(name), str | Path):
             raise _unreadable(path, f"{name} is {folder!r}, it must name a folder")
         data[name] = resolved(Path(folder))

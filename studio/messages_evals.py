@@ -29,6 +29,10 @@ EVALS_MESSAGES: dict[str, tuple[str, str]] = {
         "Here --quantize {value} is part of a recipe: give one with weights: {value}, of configs/recipes.yaml or of --recipes FILE.",
         "此处 --quantize {value} 属于配方：请使用含 weights: {value} 的配方（configs/recipes.yaml 或 --recipes FILE）。",
     ),
+    "clip_unusable": (
+        "{folder} cannot be used for scores by CLIP: {reason} Give the folder of a CLIPModel of transformers, with config.json, model.safetensors, tokenizer.json and preprocessor_config.json, or leave --clip (clip_dir) out.",
+        "{folder} 无法用于 CLIP 评分：{reason} 请给出 transformers 的 CLIPModel 文件夹（含 config.json、model.safetensors、tokenizer.json 和 preprocessor_config.json），或不使用 --clip（clip_dir）。",
+    ),
     "evaluation_busy": (
         "{holder} works in {folder} already: wait for it.",
         "{holder} 正在使用 {folder}：请等待其结束。",

@@ -194,6 +194,7 @@ def _evaluate_flags(commands: Any, machine: argparse.ArgumentParser) -> None:
     evaluate.add_argument("--shuffle", action="store_true", help="choose them by lot, always the same ones")
     evaluate.add_argument("--no-scores", action="store_true", help="make the clips and the page alone")
 
+    evaluate.add_argument("--clip", type=Path, metavar="FOLDER", help="a CLIP in transformers' layout, for more scores")
     evaluate.add_argument("--until-stdin-ends", action="store_true", help=argparse.SUPPRESS)  # how the page starts it
 
     compare = commands.add_parser("compare", help="two recipes of evaluations, prompt by prompt, with intervals")

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from models.regular_files import CheckpointError
 from studio.commands.devices import WorkerDevice, ram_share_gb, worker_commands, worker_devices
 from studio.commands.machine import engine_options, studio_config
 from studio.commands.signals import STOPPING, end_with_stdin, stopping
@@ -25,6 +26,7 @@ from studio.evals.report import write_report
 from studio.evals.results import Row, make_row, make_run
 from studio.evals.run import CLIPS, LOCK, POSTERS, QUEUES, Evaluation, State, clip_of
 from studio.evals.score_list import Measured
+from studio.evals.scores_clip import Matcher
 from studio.evals.scores_text import TextReader, asked_texts, has_reader
 from studio.evals.suite import read_suite
 from studio.memory.plan import WeightMode
@@ -47,13 +49,14 @@ def run(options: argparse.Namespace) -> int:
     config, folder = studio_config(options), options.to.resolve()
     devices = worker_devices(engine_options(options).device)
     tasks = checked_tasks(options, config, devices[0].device)
+    matcher = None if options.no_scores else _matcher(config)
     with _held(folder), stopping(STOPPING) as stop, _told(folder):
         if options.until_stdin_ends:
             end_with_stdin()
         start_log(folder / QUEUES, "evaluate")
         evaluation = Evaluation(folder, tasks, config.image_limit_megapixels)
         evaluation.fill()
-        scorer = Scorer(evaluation, options.no_scores)
+        scorer = Scorer(evaluation, options.no_scores, matcher)
         teller = Teller(evaluation, scorer, len(devices))
         Workers(options, config, devices).make(evaluation, scorer, teller, stop.is_set)
         while not stop.is_set() and scorer.one_more():
@@ -89,6 +92,18 @@ def checked_tasks(options: argparse.Namespace, config: StudioConfig, device: str
         asked = replace(engine_options(options), weights=WeightMode(weights), device=device)
         usable_folders(models[model], has_image, config, asked)
     return tasks
+
+
+def _matcher(config: StudioConfig) -> Matcher | None:
+    """The CLIP of the config, None where it names none. Raises InputError for a folder that holds no such CLIP."""
+    if config.clip_dir is None:
+        return None
+    from models.clip_pair import ClipPair  # here: transformers takes seconds
+
+    try:
+        return ClipPair(config.clip_dir)
+    except CheckpointError as error:
+        raise InputError("clip_unusable", folder=config.clip_dir, reason=str(error)) from None
 
 
 @contextmanager
@@ -218,10 +233,10 @@ def _size(count: float) -> str:
 class Scorer:
     """Measures finished clips and draws their posters, one at a time; what was done is found again."""
 
-    def __init__(self, evaluation: Evaluation, without: bool) -> None:
+    def __init__(self, evaluation: Evaluation, without: bool, matcher: Matcher | None) -> None:
         self._evaluation, self._without = evaluation, without
         self._done: dict[str, Measured | None] = {}  # job id -> scores
-        self._reader = TextReader() if has_reader() and not without else None
+        self._reader, self._matcher = TextReader() if has_reader() and not without else None, matcher
 
     def one_more(self) -> bool:
         """Measure one finished clip that is not measured yet. False where there is none."""
@@ -254,8 +269,7 @@ class Scorer:
             self._done[job.id] = None
 
     def _scores(self, task: Task, clip: Path) -> Measured:
-        from studio.evals.clip_scores import known_scores, score_clip  # here: OpenCV is an extra
+        from studio.evals.clip_scores import Helpers, known_scores, score_clip  # here: OpenCV is an extra
 
-        reader = self._reader if asked_texts(task.settings.prompt) else None
-        known = known_scores(clip, reader is not None)
-        return known or score_clip(clip, task.settings, task.picture, reader)
+        helpers = Helpers(self._reader if asked_texts(task.settings.prompt) else None, self._matcher)
+        return known_scores(clip, helpers) or score_clip(clip, task.settings, task.picture, helpers)

@@ -22,6 +22,7 @@ _CONFIG_FLAGS = {
     "vram": "vram_gb",
     "ram": "ram_gb",
     "port": "port",
+    "clip": "clip_dir",
 }
 
 

@@ -188,5 +188,27 @@ SCORES: tuple[Score, ...] = (
         ),
         "rapidocr 3 (PP-OCR); edit distance by Levenshtein",
     ),
+    Score(
+        "clip_text",
+        ("Prompt and frames (CLIP)", "提示词与画面（CLIP）"),
+        "0..100",
+        +1,
+        (
+            "100 max(cosine of prompt and frame, 0), mean of 8 frames; English prompts alone",
+            "100 max(提示词与画面的余弦, 0)，8 帧平均；仅限英文提示词",
+        ),
+        "CLIPScore, Hessel et al., EMNLP 2021, without its factor 2.5; the user's own CLIP",
+    ),
+    Score(
+        "clip_frames",
+        ("Consistency (CLIP)", "一致性（CLIP）"),
+        "0..1",
+        +1,
+        (
+            "mean cosine of frames to the first and to the one before, 8 frames; a frozen clip has 1",
+            "8 帧与首帧、与前一帧余弦的平均；静止视频为 1",
+        ),
+        "VBench, background_consistency, on 8 frames; the user's own CLIP",
+    ),
 )
 BY_KEY: dict[str, Score] = {score.key: score for score in SCORES}

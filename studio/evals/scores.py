@@ -6,10 +6,11 @@ from functools import cached_property
 
 import numpy as np
 
-from studio.evals import scores_motion, scores_picture, scores_time, scores_words
+from studio.evals import scores_clip, scores_motion, scores_picture, scores_time, scores_words
 from studio.evals.pairs import Pair, compare_pairs
 from studio.evals.score_list import Measured
 from studio.evals.scores_camera import SEEN_AS, Camera, read_camera
+from studio.evals.scores_clip import Matcher
 from studio.evals.scores_text import TextReader, text_match
 
 VERSION = 2  # of the formulas: scores of another version are measured again
@@ -20,7 +21,7 @@ class Clip:
     """What is measured: uint8 frames (t, H, W, 3), their rate, and what was asked for.
 
     picture: the first image as the model got it, uint8 of the frames' size. camera_move: a key of
-    configs/camera_moves.yaml or "". reader: None leaves the text out.
+    configs/camera_moves.yaml or "". reader: None leaves the text out; matcher: None the scores by CLIP.
     """
 
     frames: np.ndarray
@@ -29,6 +30,7 @@ class Clip:
     picture: np.ndarray | None = None
     camera_move: str = ""
     reader: TextReader | None = None
+    matcher: Matcher | None = None
 
     @cached_property
     def pairs(self) -> list[Pair]:
@@ -45,6 +47,10 @@ class Clip:
     @cached_property
     def strength(self) -> float:
         return scores_motion.dynamic_strength(self.frames, self.fps)
+
+    @cached_property
+    def seen(self) -> np.ndarray | None:
+        return None if self.matcher is None else scores_clip.features(self.frames, self.matcher)
 
     @cached_property
     def fidelity(self) -> tuple[float, float] | None:
@@ -70,6 +76,12 @@ def _text(clip: Clip) -> float | None:
     return None if clip.reader is None else text_match(clip.prompt, clip.frames, clip.reader)
 
 
+def _clip_text(clip: Clip) -> float | None:
+    if clip.matcher is None or clip.seen is None:
+        return None
+    return scores_clip.prompt_match(clip.prompt, clip.seen, clip.matcher)
+
+
 TAKES: dict[str, Take] = {
     "flicker_vbench": lambda clip: scores_time.flicker(clip.frames),
     "flicker": lambda clip: scores_time.flicker_compensated(clip.pairs, clip.cuts),
@@ -88,4 +100,6 @@ TAKES: dict[str, Take] = {
     "colours": lambda clip: scores_words.colours_match(clip.prompt, clip.frames),
     "brightness": lambda clip: scores_words.brightness_match(clip.prompt, clip.frames),
     "text": _text,
+    "clip_text": _clip_text,
+    "clip_frames": lambda clip: None if clip.seen is None else scores_clip.consistency(clip.seen),
 }

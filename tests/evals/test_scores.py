@@ -148,6 +148,33 @@ def test_text_is_read_back() -> None:
     assert text_match("no sign", large, reader) is None
 
 
+class Colours:
+    """A CLIP by a rule: the mean colour of a frame, and the one that a text names."""
+
+    name = "colours"
+
+    def pictures(self, frames: list[np.ndarray]) -> np.ndarray:
+        found = np.stack([frame.mean((0, 1)) for frame in frames])
+        return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+    def text(self, words: str) -> np.ndarray:
+        return np.eye(3)[["red", "green", "blue"].index(words)]
+
+
+def test_prompt_and_frames_are_compared_where_the_user_has_a_clip() -> None:
+    turning = np.zeros((9, 16, 16, 3), np.uint8)
+    turning[:4, ..., 0] = turning[4:, ..., 1] = 200
+    red = turning[:1].repeat(9, 0)
+    assert value("clip_text", red, prompt="red", matcher=Colours()) == pytest.approx(100)
+    assert value("clip_text", red, prompt="blue", matcher=Colours()) == 0
+    assert value("clip_text", turning, prompt="red", matcher=Colours()) == pytest.approx(100 * 4 / 8)
+    assert value("clip_text", red, prompt="红色的球", matcher=Colours()) is None
+    assert value("clip_frames", red, matcher=Colours()) == pytest.approx(1)
+    # Of 7 pairs 3 are alike to the first, 6 to the one before.
+    assert value("clip_frames", turning, matcher=Colours()) == pytest.approx((3 + 6) / 14)
+    assert value("clip_frames", red[:1], matcher=Colours()) is None and value("clip_frames", red) is None
+
+
 def test_every_score_is_described_and_gives_a_number() -> None:
     keys = [score.key for score in SCORES]
     assert len(BY_KEY) == len(keys) and list(TAKES) == keys
@@ -159,5 +186,5 @@ def test_every_score_is_described_and_gives_a_number() -> None:
     clip = seen(MOVES["right"])
     found = measure(Clip(clip, 25.0, "a red room", clip[0], "right"))
     nothing = {key for key, number in found.scores.items() if number is None}
-    assert nothing == {"brightness", "text"} and found.camera == "right"
+    assert nothing == {"brightness", "text", "clip_text", "clip_frames"} and found.camera == "right"
     assert all(np.isfinite(number) for number in found.scores.values() if number is not None)

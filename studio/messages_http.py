@@ -117,4 +117,12 @@ HTTP_MESSAGES: dict[str, tuple[str, str]] = {
         "{folder} cannot be opened in a window ({reason}): open it by hand.",
         "无法在窗口中打开 {folder}（{reason}）：请手动打开。",
     ),
+    "download_busy": (
+        "{model} is being downloaded: one at a time. Stop it first, or wait.",
+        "正在下载 {model}：一次只能下载一个。请先停止或等待其完成。",
+    ),
+    "download_ended": (
+        "The download of {model} ended by itself (exit code {exit}). Start it again: it goes on where it stopped.",
+        "{model} 的下载自行结束（退出码 {exit}）。请重新开始，下载会从中断处继续。",
+    ),
 }

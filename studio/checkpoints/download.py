@@ -68,7 +68,9 @@ def download(
     _make_folder(to)
     _check_places(files, to)
     record.source, record.repo, record.revision = source, repo, found
-    size = _gb(sum(file.size for file in files))
+    record.total_bytes, record.whole = sum(file.size for file in files), False
+    record.write(to)  # what the page tells of a download under way
+    size = _gb(record.total_bytes)
     report(f"{repo} on {source}, revision {found}: {len(files)} files, {size}, into {to}")
     if known and not revision:
         report("That is the revision this folder was fetched at; --revision main fetches the newest.")
@@ -81,8 +83,9 @@ def download(
     for number, file in enumerate(missing, 1):
         report(f"[{number}/{len(missing)}] {file.path}, {_gb(file.size)}")
         _fetch(hub, file, to, record)
-    record.write(to)
     _check_result(to, report)
+    record.whole = True
+    record.write(to)
 
 
 def _needed(listed: list[HubFile], repo: str, source: str, components: tuple[str, ...]) -> list[HubFile]:

@@ -4,6 +4,7 @@ A file whose length and time are as recorded need not be read again to know its 
 """
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ class DownloadRecord:
     source: str = ""
     repo: str = ""
     revision: str = ""
+    total_bytes: int = 0  # of all files that the model needs, 0: not known
+    whole: bool = True  # False from the start of a download until its last check
     files: dict[str, Verified] = field(default_factory=dict)
 
     def checksum(self, folder: Path, path: str) -> str | None:
@@ -54,6 +57,18 @@ class DownloadRecord:
         write_whole(folder / NAME, json.dumps(asdict(self), indent=1).encode() + b"\n")
 
 
+def is_whole(folder: Path) -> bool:
+    """False for a folder that a download has begun to fill and not finished."""
+    record = read_download_record(folder)
+    return record is None or record.whole
+
+
+def progress(folder: Path) -> tuple[int, int]:
+    """How many bytes a download has brought into a folder, and of how many; (0, 0) where none was begun."""
+    record = read_download_record(folder)
+    return (_bytes_of(folder), record.total_bytes) if record else (0, 0)
+
+
 def read_download_record(folder: Path) -> DownloadRecord | None:
     """The record of a folder, or None where there is none that can be read."""
     try:
@@ -62,3 +77,19 @@ def read_download_record(folder: Path) -> DownloadRecord | None:
         return DownloadRecord(**data, files=files)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _bytes_of(folder: Path) -> int:
+    """What lies in a folder that is being filled: files come and go meanwhile."""
+    total, inside = 0, [folder]
+    while inside:
+        try:
+            with os.scandir(inside.pop()) as found:
+                for entry in found:
+                    if entry.is_dir(follow_symlinks=False):
+                        inside.append(Path(entry.path))
+                    elif entry.name != NAME:
+                        total += entry.stat().st_size
+        except OSError:
+            continue
+    return total

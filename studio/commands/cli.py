@@ -107,6 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
     download.add_argument("--source", choices=("hf", "modelscope"), default="hf")
     download.add_argument("--revision", help="a commit, tag or branch (default: what the folder has, else the newest)")
     download.add_argument("--to", type=Path, help="the folder (default: MODEL_DIR/MODEL)")
+    download.add_argument("--json", action="store_true", help="print a json object a line, for programs")
 
     quantize = commands.add_parser("quantize", help="write int8 weights beside a model's own", parents=[machine])
     quantize.add_argument("model")

@@ -1,19 +1,24 @@
 """The page, and the worker processes that it keeps beside it, one per device; they meet in the queue on disk."""
 
 import argparse
+import shutil
 import socket
 import time
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 from studio.api.keys import KEYS_FILE, Keys
 from studio.api.routes import api_endpoints
+from studio.checkpoints.download_record import progress
 from studio.commands.devices import ram_share_gb, worker_commands, worker_devices
 from studio.commands.evaluations import evaluation_endpoints
 from studio.commands.machine import engine_options, find_model, studio_config
 from studio.commands.serving import serve_options
 from studio.commands.signals import stopping
+from studio.commands.worker_process import START
 from studio.config import StudioConfig, load_camera_moves, load_examples, load_models, load_presets
 from studio.errors import StudioError
 from studio.filenames import QUEUE_FOLDER
@@ -33,7 +38,8 @@ from studio.queue.leftovers import remove_leftovers
 from studio.queue.log import start_log
 from studio.queue.supervisor import Supervisor
 from studio.queue.trash import Trash
-from studio.service.backend import Backend, TextReport
+from studio.service.backend import Backend, DiskNeed, TextReport
+from studio.service.downloads import Downloads
 from studio.service.endpoints import joined
 from studio.service.folder import folder_opener
 from studio.service.gauges import free_vram_gb, memory_gauges, worker_is_fresh
@@ -68,7 +74,8 @@ def run(options: argparse.Namespace) -> int:
     )
     reached = bool(options.share or options.listen or options.allowed_host)
     show_folder = folder_opener(config.host, reached_otherwise=reached)
-    backend = _backend(config, first.device, estimator, queue, supervisor)
+    downloads = Downloads(partial(_download_command, config), lambda name: progress(config.model_dir / name))
+    backend = _backend(config, first.device, estimator, queue, supervisor, downloads)
     backend = replace(backend, show_folder=show_folder, public=bool(options.share or options.allowed_host))
     with (
         stopping("Closing.") as stop,
@@ -81,8 +88,19 @@ def run(options: argparse.Namespace) -> int:
                 while not stop.is_set():
                     time.sleep(POLL_SECONDS)
         finally:
+            downloads.stop()
             supervisor.stop()
     return 0
+
+
+def _download_command(config: StudioConfig, model: str, source: str) -> list[str]:
+    """This program's `download` of a model into the folder of this page's models."""
+    return [*START, "download", model, "--source", source, "--model-dir", str(config.model_dir), "--json"]
+
+
+def _existing_parent(folder: Path) -> Path:
+    """The folder itself, or the nearest one above it that is there."""
+    return next(found for found in (folder, *folder.parents) if found.is_dir())
 
 
 def _check_port(config: StudioConfig) -> None:
@@ -98,7 +116,12 @@ def _check_port(config: StudioConfig) -> None:
 
 
 def _backend(
-    config: StudioConfig, device: str, estimator: Estimator, queue: JobQueue, supervisor: Supervisor
+    config: StudioConfig,
+    device: str,
+    estimator: Estimator,
+    queue: JobQueue,
+    supervisor: Supervisor,
+    downloads: Downloads,
 ) -> Backend:
     """Everything the page may ask for."""
     models, moves = load_models(), load_camera_moves()
@@ -123,8 +146,14 @@ def _backend(
         found = estimator.calibrations.of(models[name], has_image)
         return found.cfg_scale if found else 0.0
 
+    def disk(name: str) -> DiskNeed:
+        free = shutil.disk_usage(_existing_parent(config.model_dir)).free
+        return DiskNeed(estimator.missing_bytes(models[name]), free)
+
     return Backend(
         queue=queue,
+        downloads=downloads,
+        disk=disk,
         gallery=Gallery(queue, config.output_dir),
         config=config,
         models=models,

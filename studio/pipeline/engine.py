@@ -19,6 +19,7 @@ from models.layout import COMPONENTS, LAYOUT
 from models.quantized import int8_compute_available
 from models.tokenizers import ClipTokenizer, StepTokenizer
 from studio import __version__
+from studio.checkpoints.download_record import is_whole
 from studio.checkpoints.quantize import int8_folders
 from studio.config import CameraMove, ModelConfig, StudioConfig, part_folder
 from studio.errors import InputError, ModelMissing
@@ -88,9 +89,9 @@ def part_folders(model: ModelConfig, has_image: bool, model_dir: Path) -> dict[s
 
 
 def is_installed(model: ModelConfig, model_dir: Path) -> bool:
-    """Whether every part of every variant of the model is there."""
-    folders = [part_folder(variant, part, model_dir) for variant in model.variants for part in COMPONENTS]
-    return None not in folders
+    """Whether every part of every variant of the model is there, in folders that no download has left unfinished."""
+    folders = {part_folder(variant, part, model_dir) for variant in model.variants for part in COMPONENTS}
+    return all(folder is not None and is_whole(folder) for folder in folders)
 
 
 def check_weights(options: EngineOptions) -> None:

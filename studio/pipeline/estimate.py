@@ -12,6 +12,7 @@ from models.layout import COMPONENTS, LAYOUT
 from models.quantized import int8_compute_available
 from studio.config import ModelConfig, StudioConfig, part_folder
 from studio.memory.plan import Budgets, Plan, RuntimeConfig, WeightMode
+from studio.memory.planning.footprint import ModelSizes
 from studio.memory.planning.plan_cache import PlanCache, SizeCache
 from studio.memory.planning.planner import gathered_step_seconds, phase_seconds, step_seconds
 from studio.memory.planning.speeds import ASSUMED, Speeds, given_speeds, known_speeds, load_speeds, remember
@@ -68,6 +69,7 @@ class Estimator:
         self._cache = config.output_dir / CACHE_FOLDER
         self._free_vram_gb = Recent(free_vram_gb, FREE_VRAM_SECONDS, clock)
         self._sizes: dict[tuple[Any, ...], SizeCache] = {}
+        self._public: dict[bool, ModelSizes] = {}  # of the published model, by whether it takes a picture
         self.calibrations = Calibrations(config, options)
 
     @file_errors()
@@ -95,6 +97,21 @@ class Estimator:
             "seconds_total": made.total if made.plan.fits else None,
             "remedy": dict(made.plan.reason),
         }
+
+    @file_errors()
+    def missing_bytes(self, model: ModelConfig) -> int:
+        """Bytes on disk, about, of the parts of a model that no folder has: bfloat16 but for CLIP, as published."""
+        if model.takes_image not in self._public:
+            cache = SizeCache({}, torch.bfloat16, takes_image=model.takes_image)
+            self._public[model.takes_image] = cache.sizes(WeightMode.NONE)
+        sizes, folders = self._public[model.takes_image], self._folders(model)
+        parts = {
+            "transformer": sizes.transformer.units * sizes.transformer.unit_bytes + sizes.transformer.rest_bytes,
+            "step_llm": sizes.step_llm.units * sizes.step_llm.unit_bytes + sizes.step_llm.rest_bytes,
+            "clip": sizes.clip_bytes,
+            "vae": sizes.vae_bytes,
+        }
+        return sum(size for part, size in parts.items() if folders[part] is None)
 
     @file_errors()
     def learn(self, engine: Engine, settings: ResolvedSettings, seconds: Mapping[str, float], *, first: bool) -> None:

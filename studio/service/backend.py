@@ -10,6 +10,7 @@ from studio.events import Failed
 from studio.prompt import EncoderCount
 from studio.queue.gallery import Gallery
 from studio.queue.jobs import JobQueue
+from studio.service.downloads import Downloads
 from studio.service.workers import WorkerView
 from studio.settings import ResolvedSettings
 
@@ -29,6 +30,14 @@ class TextReport:
 
 
 @dataclass(frozen=True)
+class DiskNeed:
+    """About how many bytes a download would add, and how many are free where it would lie."""
+
+    need_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True)
 class Backend:
     """Everything behind the page.
 
@@ -38,7 +47,8 @@ class Backend:
     defects(): model name -> why the model's files cannot be used, for installed models that have such a fault.
     calibrated(model name, has_image): up to which cfg_scale `calibrate` chose what fast does; 0 where it did not.
     owner(): false where another process works on the queue, so that this page only shows. trouble(): why jobs cannot
-    run at all just now. workers(): who makes what. show_folder(folder): open it in a window of this machine; None where
+    run at all just now. workers(): who makes what. downloads: of
+    models; disk(model name): what one would take. show_folder(folder): open it in a window of this machine; None where
     who looks at the page may sit elsewhere. public: the page is reached through a public link or a name of its own, so
     that videos go out without the first image that they carry.
     """
@@ -54,6 +64,8 @@ class Backend:
     count_tokens: Callable[[ResolvedSettings, str], TextReport]
     plan: Callable[[ResolvedSettings], Mapping[str, Any]]
     usage: Callable[[], Mapping[str, float | None]]
+    downloads: Downloads
+    disk: Callable[[str], DiskNeed]
     defects: Callable[[], Mapping[str, str]] = dict
     calibrated: Callable[[str, bool], float] = lambda name, has_image: 0.0
     owner: Callable[[], bool] = lambda: True

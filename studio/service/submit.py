@@ -70,12 +70,12 @@ def submit(backend: Backend, asked: GenerationSettings, image: bytes | None = No
 
 
 def runnable(backend: Backend, asked: GenerationSettings) -> ResolvedSettings:
-    """The settings complete. Raises as `submit` for what cannot run here."""
+    """The settings complete. Raises as `submit` for what cannot run here: a missing model first, then what it lacks."""
+    if not backend.installed()[find_model(backend, asked.model).name]:
+        raise ModelMissing("model_absent", model=asked.model)
     settings = check(backend, asked)
     if not backend.owner():
         raise StudioError("queue_elsewhere")
-    if not backend.installed()[settings.model]:
-        raise ModelMissing("model_absent", model=settings.model)
     if reason := backend.defects().get(settings.model):
         raise StudioError("checkpoint", reason=reason)
     return settings

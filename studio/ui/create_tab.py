@@ -14,6 +14,7 @@ from studio.service.backend import Backend
 from studio.service.uploads import Uploads
 from studio.settings import GenerationSettings, ResolvedSettings, Speed
 from studio.ui import form, form_changes, form_panels, markup
+from studio.ui.absent_panel import AbsentPanel
 from studio.ui.difference import form_values
 from studio.ui.drawer import drawer_head, drawer_search
 from studio.ui.labels import PICKS, Labels, Updates, html, merge
@@ -51,6 +52,7 @@ class CreateTab:
         self.model_style = html(elem_classes="invisible")
         self.fields["model"] = label(choice(elem_id="model"), label="model")
         self.model_note = html()
+        self.absent = AbsentPanel(self.backend, self.language)
         self.fields["prompt"] = label(
             gr.Textbox(lines=4, max_lines=12, elem_id="prompt", interactive=True), label="prompt"
         )
@@ -211,6 +213,12 @@ class CreateTab:
         unfit = {name: "model.text_alone" for name, model in models.items() if has_image and not model.takes_image}
         unfit |= dict.fromkeys(self.backend.defects(), "model.broken")
         return {name: unfit.get(name, "") if installed[name] else "model.missing" for name in models}
+
+    def models_again(self, data: Mapping[Component, Any]) -> Updates:
+        """The choice of models, after one was fetched."""
+        chosen, language = self.model({"model": data[self.fields["model"]]}), data[self.language]
+        grey = self._grey(bool(data[self.picture_size]))
+        return {self.fields["model"]: gr.update(choices=self._models(chosen, grey, language))}
 
     def _models(self, chosen: ModelConfig, grey: Mapping[str, str], language: str) -> form.Choices:
         """The models that are here; a file may have brought settings of another one."""

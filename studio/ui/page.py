@@ -73,6 +73,7 @@ class Page:
     def wire(self, page: gr.Blocks) -> None:
         """Attach every handler."""
         self.events.wire()
+        self.create.absent.wire()
         self.stage.wire(self._then_look)
         self.examples.wire()
         self.gallery.wire(self._then_look)
@@ -89,12 +90,14 @@ class Page:
     @property
     def looking(self) -> set[Component]:
         """What a look at the queue reads of the page."""
-        return {self.seen, self.stage.focus, *self.gallery.inputs}
+        form_part = {self.create.fields["model"], self.create.picture_size}
+        return {self.seen, self.stage.focus, *form_part, *self.create.absent.inputs, *self.gallery.inputs}
 
     @property
     def looked(self) -> set[Component]:
         """What a look at the queue changes, the gallery apart."""
-        return {self.seen, *self.stage.outputs, self.system.bar, self.system.banner}
+        models = {self.create.fields["model"], *self.create.absent.outputs}
+        return {self.seen, *models, *self.stage.outputs, self.system.bar, self.system.banner}
 
     def open(self, language: object, stored: object) -> Updates:
         """A visitor comes (back): their language, their form as they left it, and the job that runs."""
@@ -106,6 +109,7 @@ class Page:
         updates = merge(
             self._words(language),
             self.create.show(values, False, language, words=True),
+            self.create.absent.show(False, language),
             self.examples.show(values["model"], language),
             self._look("", "", language),
             self.gallery.open(language),
@@ -118,6 +122,7 @@ class Page:
         return merge(
             self._words(language),
             self.create.show(values, bool(data[self.create.picture_size]), language),
+            self.create.absent.show(bool(data[self.create.absent.is_open]), language),
             self.examples.show(values["model"], language),
             self._look("", data[self.stage.focus], language),
             self.gallery.look(data),
@@ -130,7 +135,10 @@ class Page:
         """Look at the queue, and send only what changed; a queue that cannot be read says why."""
         language = data[self.language]
         try:
-            return self._look(str(data[self.seen]), data[self.stage.focus], language) | self._new_in_gallery(data)
+            absent = self.create.absent.follow(data)
+            models = self.create.models_again(data) if absent else {}
+            looked = self._look(str(data[self.seen]), data[self.stage.focus], language)
+            return looked | absent | models | self._new_in_gallery(data)
         except StudioError as error:
             return {self.system.banner: markup.alert([markup.sentence(error, language)])}
 

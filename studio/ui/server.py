@@ -126,7 +126,7 @@ def make_app(
         *login_routes(login, login_page.render, login_page.HEADERS),
         *media_routes(backend),
         *beside.routes,
-        Route("/studio/alive", lambda request: PlainTextResponse(str(backend.queue.version()))),
+        Route("/studio/alive", lambda request: PlainTextResponse(_stamp(backend))),
         Route("/robots.txt", lambda request: PlainTextResponse("User-agent: *\nDisallow: /\n")),
     ]
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None, routes=list(routes))
@@ -153,6 +153,11 @@ def make_app(
         Gate, rules=rules, hosts=hosts, login=login, uploads=uploads, keys=beside.keys, bodies=beside.bodies
     )
     return app
+
+
+def _stamp(backend: Backend) -> str:
+    """Changes whenever a page has something new to show."""
+    return f"{backend.queue.version()} {backend.downloads.stamp()}".strip()
 
 
 OWN_RULES = (

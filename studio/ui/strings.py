@@ -3,11 +3,13 @@
 Sentences of errors and names of phases are in studio.messages, names of models, presets and camera moves in configs/.
 """
 
+from studio.ui.strings_form import FORM_STRINGS
 from studio.ui.strings_result import RESULT_STRINGS
 
 LANGUAGES = {"en": "English", "zh": "中文"}
 
-STRINGS: dict[str, tuple[str, str]] = RESULT_STRINGS | {
+OTHERS = FORM_STRINGS | RESULT_STRINGS
+STRINGS: dict[str, tuple[str, str]] = OTHERS | {
     "app.title": ("Step-Video Studio", "Step-Video Studio"),
     "app.theme": ("Light or dark", "浅色或深色"),
     "app.lost": (

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from app import main
 from studio.checkpoints import download as module
 from studio.checkpoints.download import download
-from studio.checkpoints.download_record import read_download_record
+from studio.checkpoints.download_record import is_whole, read_download_record
 from studio.checkpoints.hubs import HubFile
 from studio.checkpoints.inspect import inspect
 from studio.config import ROOT, load_models
@@ -75,7 +75,7 @@ def _download(to: Path, name: str = "step-video-t2v", source: str = "hf", revisi
 @pytest.mark.parametrize("source", ["hf", "modelscope"])
 def test_a_model_arrives_whole_and_without_what_nobody_needs(server, content, to, source):
     told = _download(to, source=source)
-    assert inspect(to).ok
+    assert inspect(to).ok and is_whole(to)
     for path, data in content.items():
         assert (to / path).exists() == (path not in UNWANTED)
         assert path in UNWANTED or (to / path).read_bytes() == data
@@ -138,6 +138,7 @@ def test_wrong_content_is_fetched_once_more_then_refused_and_removed(server, con
     with pytest.raises(StudioError, match="checksum") as caught:
         _download(to)
     assert caught.value.code == "download_checksum" and path in str(caught.value)
+    assert not is_whole(to), "a model whose download is not finished is not installed"
     assert server.sent[path] == 2 * len(content[path]) and not (to / path).exists()
     del server.lies[path]
     _download(to)

@@ -16,7 +16,8 @@ from studio.prompt import EncoderCount, compose
 from studio.queue.gallery import Gallery
 from studio.queue.job import FINISHED_EARLY, Job, JobState, Request
 from studio.queue.jobs import JobQueue
-from studio.service.backend import Backend, TextReport
+from studio.service.backend import Backend, DiskNeed, TextReport
+from studio.service.downloads import Downloads
 from studio.service.uploads import Uploads
 from studio.settings import ResolvedSettings
 from studio.units import GB
@@ -163,6 +164,8 @@ class FakeBackend:
             camera_moves=self.moves,
             presets=load_presets(),
             examples=load_examples(),
+            downloads=Downloads(self.download_command, lambda name: (0, 0)),
+            disk=lambda name: DiskNeed(98 * GB, 512 * GB),
             installed=lambda: {name: name in self.names for name in self.models},
             count_tokens=self.count_tokens,
             plan=self.plan,
@@ -184,6 +187,9 @@ class FakeBackend:
         self.player = Player(self.backend.queue, self.folder, self.pace)
         self.player.start()
         return self.player
+
+    def download_command(self, model: str, source: str) -> list[str]:
+        return ["false"]
 
     def count_tokens(self, settings: ResolvedSettings, language: str) -> TextReport:
         if self.token_error:

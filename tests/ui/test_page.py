@@ -72,6 +72,8 @@ def test_wrong_input_is_a_sentence_and_nothing_is_lost(page):
 def test_a_missing_model_gives_the_command_that_fetches_it(page):
     data = filled(page, "step-video-t2v-turbo")
     assert "python app.py download step-video-t2v-turbo" in message(page, page.stage.generate(data))
+    wrong = filled(page, "step-video-t2v-turbo", image=picture(), infer_steps=0)
+    assert "download step-video-t2v-turbo" in message(page, page.stage.generate(wrong)), "before what it would refuse"
     assert "python app.py download step-video-t2v-turbo" in page.events.typed(data)[page.create.plan]
     assert page.backend.queue.list() == []
 
@@ -359,6 +361,8 @@ def test_every_handler_keeps_to_its_outputs(page, fake):
         made.seen: "",
         made.create.pending: "",
         made.create.pending_image: None,
+        made.create.absent.is_open: "",
+        made.create.absent.seen: "",
     }
     given |= {made.stage.focus: submit(made).id, **in_gallery(made, "")}
     events = {"tick_chosen": {"score": "5"}, "choose": {"id": "picture-lively"}, "pick": {"id": "x"}}

@@ -1,0 +1,33 @@
+"""Words of the form's first screen and its drawer; strings.py has all others."""
+
+FORM_STRINGS: dict[str, tuple[str, str]] = {
+    "absent": ("{count} big models: see what fits", "{count} 个大模型：看看哪个适合本机"),
+    "absent.one": ("{model}: see whether it fits", "{model}：看看是否适合本机"),
+    "absent.here": ("On this machine", "在本机上"),
+    "absent.video": ("{seconds} s of {width} × {height}", "{seconds} 秒，{width} × {height}"),
+    "absent.disk": (
+        "To download: about {need}; free on the disk: {free}.",
+        "需下载约 {need}；磁盘可用空间：{free}。",
+    ),
+    "absent.full": (
+        "The disk lacks about {lack}: make room, or start with --model-dir on another one.",
+        "磁盘还差约 {lack}：请清理空间，或用 --model-dir 指定其他磁盘。",
+    ),
+    "absent.source": ("Source", "下载来源"),
+    "absent.hf": ("Hugging Face", "Hugging Face（境外）"),
+    "absent.modelscope": ("ModelScope", "魔搭 ModelScope"),
+    "absent.get": ("Download", "下载"),
+    "absent.resume": ("Resume the download", "继续下载"),
+    "absent.stop": ("Stop", "停止"),
+    "absent.progress": ("{done} of {total}", "{done} / {total}"),
+    "absent.begins": ("Asking what is to be fetched", "正在查询文件列表"),
+    "absent.stopped": ("Stopped at {done} of {total}.", "已停在 {done} / {total}。"),
+    "absent.checks": (
+        "Each file is checked by its checksum, then the whole folder; a file that another model has is shared.",
+        "每个文件都按校验和检查，最后检查整个文件夹；其他模型已有的文件会共用。",
+    ),
+    "absent.licence": (
+        "The files under hunyuan_clip/ have Tencent's own licence (tencent-hunyuan-community): read it before use.",
+        "hunyuan_clip/ 下的文件适用腾讯的许可（tencent-hunyuan-community）：使用前请阅读。",
+    ),
+}

@@ -12,6 +12,7 @@ PICTURE_NAME = re.compile(rf"{FIRST_IMAGE}(?:-[0-9]{{1,9}})?")
 THUMBNAIL = "first_image.jpg"  # the picture as it is used, small
 LATENTS = "latents.safetensors"  # what a stopped job goes on from
 PREVIEW = "preview.webp"
+LAST_FRAME = "last_frame.png"  # of the video, as it was decoded: what the next clip begins with
 JOB_DIGITS = 6  # of a job's id, in the name of its result
 UNFINISHED = ".tmp"  # at the end of a file that is not whole yet
 RESULT_SUFFIXES = (".mp4", ".png", ".json", ".jpg", ".first.png", ".latents.safetensors")

@@ -116,6 +116,13 @@ def read_frame(path: Path, index: int) -> Image.Image:
         raise InputError("file_unreadable", file=path.name, reason=str(error).strip()[:200] or "?") from None
 
 
+def png_bytes(image: Image.Image) -> bytes:
+    """The picture as a lossless file, without metadata."""
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
 def write_png(path: Path, image: Image.Image, metadata: dict[str, Any] | None = None) -> None:
     """Lossless picture, with `metadata` as json inside."""
     info = PngInfo()

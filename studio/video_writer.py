@@ -5,7 +5,7 @@ import os
 import selectors
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -46,7 +46,7 @@ class VideoWriter:
         self.path, self._shape, self._clock, self._original = path, (height, width, 3), clock, original
         frames = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "pipe:0"]
         coding = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "16", "-preset", "medium"]
-        tags = ["-metadata", f"{SETTINGS_TAG}={json.dumps(metadata, ensure_ascii=False)}", "-movflags", "+faststart"]
+        tags = [*settings_tag(metadata), "-movflags", "+faststart"]
         self._program, self._said = find_ffmpeg(), b""
         try:
             self._ffmpeg = subprocess.Popen(
@@ -156,6 +156,11 @@ class VideoWriter:
             return StudioError("disk_full", folder=folder, free_gb=free / GB, need_gb=FULL_DISK_BYTES / GB)
         reason = said[-1] if said else f"ffmpeg ended with code {status}"
         return StudioError("write_failed", file=str(self.path), reason=reason)
+
+
+def settings_tag(record: Mapping[str, Any]) -> list[str]:
+    """The words of an ffmpeg command that put our record into the file."""
+    return ["-metadata", f"{SETTINGS_TAG}={json.dumps(dict(record), ensure_ascii=False)}"]
 
 
 def carry_picture(video: Path, original: bytes | None) -> None:

@@ -23,6 +23,8 @@ QUEUE_ACTS = {
     "pause": "hold a job at its place; a running one releases the GPU and keeps its latents",
     "resume": "let a paused, stopped or failed job run, from its latents",
     "skip": "let the others go first",
+    "extend": "more clips behind a finished one, each from the last frame of the one before",
+    "join": "a clip and those that go on from it as one file, without encoding them anew",
     "finish": "decode what a running job has after its present step",
     "decode": "decode the saved latents of a job that stopped",
     "whole": "do the steps that were left of a video that was finished early",
@@ -171,6 +173,12 @@ def _queue_flags(parser: argparse.ArgumentParser) -> None:
             one.add_argument("other", nargs="?", help="the job that it goes before or after")
         if name == "tag":
             one.add_argument("tags", nargs="*", help="each in quotes where it has spaces")
+        if name == "extend":
+            one.add_argument("count", type=count, nargs="?", default=1, help="how many (default 1)")
+            one.add_argument("--prompt", help="of the new clips (default: the clip's own)")
+            one.add_argument("--hard-cut", action="store_true", help="the first of them begins from its prompt alone")
+        if name == "join":
+            one.add_argument("--frames", metavar="A-B", help="these frames of the whole alone, the first being 1")
         if name == "copy":
             one.add_argument("count", type=int, nargs="?", default=1, help="how many more, each with a new seed")
 

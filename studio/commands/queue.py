@@ -5,15 +5,18 @@ import sys
 from collections.abc import Sequence
 
 from studio.commands.machine import studio_config
+from studio.config import load_camera_moves, load_models
 from studio.errors import InputError
 from studio.filenames import QUEUE_FOLDER
+from studio.pipeline.engine import is_installed
 from studio.queue.job import Job, JobState
 from studio.queue.jobs import HELD, JobQueue
 from studio.queue.order import Where
 from studio.queue.trash import Trash
 from studio.queue.worker import WORKER
 from studio.service.acts import WITHOUT_JOB, Act, Order, act
-from studio.settings import FPS
+from studio.service.project import Extension, extend, join_chain
+from studio.settings import FPS, GenerationSettings, ResolvedSettings
 
 PROMPT_LETTERS = 40
 SHORTEST = 4  # letters that name a job
@@ -27,6 +30,8 @@ def run(options: argparse.Namespace) -> int:
         for line in listed(queue, everything=options.all):
             print(line)
         return 0
+    if options.act in ("extend", "join"):
+        return _project(queue, options)
     wanted = Act(options.act)
     id = options.job or ""
     if wanted not in WITHOUT_JOB:
@@ -38,6 +43,37 @@ def run(options: argparse.Namespace) -> int:
         print("Nothing changed: the job is in no state for that.", file=sys.stderr)
         return 1
     return 0
+
+
+def _project(queue: JobQueue, options: argparse.Namespace) -> int:
+    """`extend` and `join`."""
+    config, id = studio_config(options), found(queue.list(), options.job)
+    if options.act == "join":
+        begin, end = _frames(options.frames)
+        print(join_chain(queue, id, config.output_dir, begin, end))
+        return 0
+    models, moves = load_models(), load_camera_moves()
+
+    def check(asked: GenerationSettings) -> ResolvedSettings:
+        settings = asked.resolve(models[asked.model])
+        settings.check(models[asked.model], moves)
+        return settings
+
+    installed = {name: is_installed(model, config.model_dir) for name, model in models.items()}
+    asked = Extension(options.count, options.prompt or "", options.hard_cut)
+    for job in extend(queue, id, asked, models, installed, check):
+        print(job.id)
+    return 0
+
+
+def _frames(text: str | None) -> tuple[int, int | None]:
+    """Where the frames "A-B" begin and end, from 0 and exclusive; all of them without a text. Raises InputError."""
+    if text is None:
+        return 0, None
+    first, _, last = text.partition("-")
+    if not (first.isdecimal() and last.isdecimal() and len(text) < 20):
+        raise InputError("number_invalid", field="frames", value=text[:40])
+    return int(first) - 1, int(last)
 
 
 def listed(queue: JobQueue, *, everything: bool = False) -> list[str]:

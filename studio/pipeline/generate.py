@@ -7,6 +7,7 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -25,6 +26,7 @@ from studio.pipeline.rank_roles import Roles
 from studio.pipeline.rerun import cropped_picture, provenance_of
 from studio.pipeline.run import Emit, Engine, IsCancelled, Request, Run, WantsFinish, file_errors, to_the_end
 from studio.pipeline.sampler import Passes, SamplerState, denoise, noise
+from studio.pipeline.seam import Seam
 from studio.prompt import compose
 
 
@@ -157,19 +159,23 @@ def _finish(
 
     measured: of the denoising, for the file.
     """
-    settings, began = request.settings, monotonic()
-    record = output.record(settings, {**provenance, **measured}, request.stem)
+    settings, began, decoded = request.settings, monotonic(), 0
+    seam = Seam(np.asarray(picture), settings.num_frames) if request.seam and picture is not None else None
+    told = {**provenance, **measured} | ({} if seam is None else {"seam": True})
+    record = output.record(settings, told, request.stem)
     with output.ResultWriter(request.stem, settings, record, picture, request.original) as writer:
         with run.phase("decode"), run.engine.memory.vae(settings.video_shape) as vae:
             # Bytes on the device already: a quarter of float32's to copy.
             for piece in vae.decode_chunks(latents, output.pixels, partial(refuse, "decode")):
                 run.check()
-                writer.add(piece.numpy())
-                work = writer.frames, settings.num_frames - writer.frames
-                run.progress("decode", writer.frames, settings.num_frames, monotonic() - began, work)
+                frames, decoded = piece.numpy(), decoded + len(piece)
+                writer.add(frames if seam is None else seam(frames))
+                work = decoded, settings.num_frames - decoded
+                run.progress("decode", decoded, settings.num_frames, monotonic() - began, work)
         with run.phase("write"):
             if request.keep_latents:
                 writer.keep(request.workdir)
             usage = run.engine.memory.usage()
+            writer.keep_last_frame(request.workdir)
             path = writer.finish(run.seconds, asdict(usage))
     return Finished(str(path), settings.seed, run.seconds, usage.vram_peak_bytes, usage.ram_peak_bytes)

@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from studio.errors import StudioError
-from studio.filenames import LATENTS, RESULT_SUFFIXES, UNFINISHED, sync_file, sync_folder
-from studio.media import write_png
+from studio.filenames import LAST_FRAME, LATENTS, RESULT_SUFFIXES, UNFINISHED, sync_file, sync_folder, write_whole
+from studio.media import png_bytes, write_png
 from studio.settings import FPS, ResolvedSettings
 from studio.units import GB
 from studio.video_writer import VideoWriter, find_ffmpeg
@@ -79,6 +79,7 @@ class ResultWriter:
         self._kept: Path | None = None
         self._video: VideoWriter | None = None
         self._poster: Image.Image | None = None
+        self._last: np.ndarray | None = None
 
     def __enter__(self) -> "ResultWriter":
         return self
@@ -93,8 +94,11 @@ class ResultWriter:
 
     def add(self, frames: np.ndarray) -> None:
         """Append uint8 frames (t, H, W, 3)."""
+        if not len(frames):
+            return
         if self._poster is None:
             self._poster = Image.fromarray(frames[0])
+        self._last = frames[-1]
         if not self._still:
             self._open_video().add(frames)
         self.frames += len(frames)
@@ -102,6 +106,11 @@ class ResultWriter:
     def keep(self, workdir: Path) -> None:
         """Keep the work folder's latents beside the result."""
         self._kept = workdir / LATENTS
+
+    def keep_last_frame(self, workdir: Path) -> None:
+        """Keep the last frame as it was decoded, for a clip that goes on from it."""
+        if self._last is not None:
+            write_whole(workdir / LAST_FRAME, png_bytes(Image.fromarray(self._last)))
 
     def finish(self, seconds: Mapping[str, float], usage: Mapping[str, Any]) -> Path:
         """Put everything in place and return the result's path, once all of it outlives a power cut.

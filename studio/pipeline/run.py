@@ -62,7 +62,8 @@ class Request:
 
     image: the upright first image at any size (media.read_image), or None. keep_latents: NAME.latents.safetensors stays
     beside the result (for `generate`). plan: None for the settings' own; a video that is made again brings the one in
-    its file. original: the first image's file, which the video is to carry; None: it carries none.
+    its file. original: the first image's file, which the video is to carry; None: it carries none. seam:
+    the first image is the last frame of another clip, behind which this one is to be seen.
     """
 
     settings: ResolvedSettings
@@ -72,6 +73,7 @@ class Request:
     keep_latents: bool = False
     plan: EvaluationPlan | None = None
     original: bytes | None = None
+    seam: bool = False
 
 
 @dataclass

@@ -61,8 +61,8 @@ class Gallery:
     """Ended jobs of `queue` and the other results in `output_dir` and its folders. Ids are arbitrary text here too."""
 
     def __init__(self, queue: JobQueue, output_dir: Path) -> None:
-        self._queue, self._folder = queue, Path(output_dir).resolve()
-        self._files = ResultFiles(self._folder)
+        self._queue, self.folder = queue, Path(output_dir).resolve()
+        self._files = ResultFiles(self.folder)
         self._known = _UntrackedResults()
 
     def list(
@@ -111,7 +111,7 @@ class Gallery:
     def delete(self, id: str) -> bool:
         """Remove a job or a result with all its files. Raises StudioError where a file cannot be removed."""
         if self._queue.delete(id):
-            for path in unfinished_results(self._folder, id):
+            for path in unfinished_results(self.folder, id):
                 path.unlink(missing_ok=True)
             return True
         entry = self.get(id)
@@ -141,7 +141,7 @@ class Gallery:
         return Entry(result.id, JobState.FINISHED, settings, result.file.changed, path, poster)
 
     def _token(self, path: Path) -> str:
-        return hashlib.blake2b(os.fsencode(path.relative_to(self._folder)), digest_size=8).hexdigest()
+        return hashlib.blake2b(os.fsencode(path.relative_to(self.folder)), digest_size=8).hexdigest()
 
 
 def _job_entry(job: Job) -> Entry:

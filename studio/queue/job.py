@@ -56,13 +56,25 @@ SETTINGS_OF = {JobKind.VIDEO: ResolvedSettings}
 
 
 @dataclass(frozen=True)
+class Link:
+    """How jobs that are asked for together belong together: see project, source and cut of Job. source and cut are of
+    the first of them; where it has a source, each other one goes on from the one before it."""
+
+    project: str = ""
+    source: str = ""
+    cut: bool = False
+
+
+@dataclass(frozen=True)
 class Job:
     """A job as it stood when read. Times in Unix seconds; `started` is the latest attempt's.
 
     settings.first_image is the picture's path inside `folder`, or None. `attempts` counts how often it ran,
     `version` grows with every change of it. Queued jobs run in the order of `position`, which is the time of
     submitting until somebody changes it. `request` is what is asked of it; `stopping`: a running one is asked to stop.
-    `worker`: who runs it or ran it last, "" for nobody. `project`, `tags` and `favourite` are a person's own.
+    `worker`: who runs it or ran it last, "" for nobody. `tags` and `favourite` are a person's own; of one `project` are
+    jobs that were asked for together, to be looked at together. `source`: the job whose video this one goes on from, ""
+    for none; unless `cut`, its first image is the last frame of that one, and it waits for it.
     """
 
     id: str
@@ -89,6 +101,19 @@ class Job:
     project: str = ""
     favourite: bool = False
     tags: tuple[str, ...] = ()
+    source: str = ""
+    cut: bool = False
+
+    @property
+    def result_path(self) -> Path | None:
+        """The video, None where there is none (any more)."""
+        path = Path(self.result.path) if self.result else None
+        return path if path is not None and path.is_file() else None
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it begins where another video ends."""
+        return bool(self.source) and not self.cut
 
     @property
     def finished_early(self) -> Notice | None:
@@ -137,6 +162,8 @@ def job_of_row(row: Row, folder: Path) -> Job:
         project=row["project"],
         favourite=bool(row["favourite"]),
         tags=tuple(json.loads(row["tags"])),
+        source=row["source"],
+        cut=bool(row["cut"]),
     )
 
 

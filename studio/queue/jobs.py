@@ -23,7 +23,7 @@ from studio.media import read_image
 from studio.queue import order, schema
 from studio.queue.clock import CLOCK, Clock
 from studio.queue.database import Database, unwritable
-from studio.queue.job import ID, RESUMABLE, STOPS, Job, JobKind, JobState, Request, job_of_row, key
+from studio.queue.job import ID, RESUMABLE, STOPS, Job, JobKind, JobState, Link, Request, job_of_row, key
 from studio.queue.job_files import write_picture
 from studio.queue.locks import OwnerLock
 from studio.queue.restore import INTERRUPT, restore
@@ -33,7 +33,9 @@ from studio.settings import ResolvedSettings
 HELD = "held"  # the option that is there while the whole queue is paused
 FIRST_TO_RUN = "ORDER BY state = 'running' DESC, position, number"
 UNFINISHED = "state IN ('running', 'queued', 'paused')"
-FIRST = "SELECT number FROM jobs WHERE state = 'queued' ORDER BY position, number LIMIT 1"
+READY = """NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.id = mine.source AND mine.cut = 0
+    AND other.state IN ('running', 'queued', 'paused'))"""  # what a clip goes on from has ended, in whatever way
+FIRST = f"SELECT number FROM jobs AS mine WHERE state = 'queued' AND {READY} ORDER BY position, number LIMIT 1"
 NOT_HELD = f"NOT EXISTS (SELECT 1 FROM options WHERE name = '{HELD}')"
 CANCEL = """
     request = CASE state WHEN 'running' THEN 'cancel' ELSE '' END,
@@ -48,6 +50,7 @@ STOPPED_AS = """
         ('queued', 'paused')), 0)) ELSE position END,
     request = ''
 """
+ALONE = Link()
 Rows = list[sqlite3.Row]  # JobQueue.list hides the builtin from the annotations after it
 Jobs = list[Job]
 Ids = list[str]
@@ -89,12 +92,14 @@ class JobQueue:
         behind: str = "",
         latents: Path | None = None,
         request: Request = Request.NONE,
+        link: Link = ALONE,
     ) -> Jobs:
         """Queue several that start from one picture, all or none. Raises as `submit`.
 
         behind: the waiting job that they follow, "" for the end of the queue. latents: the file that they go on from.
         """
-        settings = [self.storable(one, image is not None) for one in wanted]
+        goes_on = [bool(link.source) and not (link.cut and index == 0) for index in range(len(wanted))]
+        settings = [self.storable(one, image is not None or on) for one, on in zip(wanted, goes_on, strict=True)]
         picture = None if image is None else read_image(image, *self.limits)
         folders = [self.job_folder(secrets.token_hex(8)) for _ in wanted]
 
@@ -102,10 +107,13 @@ class JobQueue:
             now = self.clock.now()
             places, pushed = order.behind(db, key(behind), len(folders), now)
             rows: Rows = []
+            source, cut = key(link.source), link.cut
             for folder, one, place in zip(folders, settings, places, strict=True):
                 row: dict[str, Any] = {"id": folder.name, "kind": JobKind.VIDEO, "state": JobState.QUEUED}
                 row |= {"settings": one.to_json(), "created": now, "position": place, "request": request}
+                row |= {"project": link.project, "source": source, "cut": int(cut)}
                 rows += schema.insert(db, row | {"phase": "", "notices": "[]", "attempts": 0})
+                source, cut = folder.name if source else "", False
             for changed in (*rows, *pushed):
                 self.write_copy(changed)
             return rows
@@ -148,6 +156,12 @@ class JobQueue:
         """
         chosen, values = search.page("number", states, limit, offset)
         rows = self._db.read(f"SELECT * FROM jobs WHERE number IN ({chosen}) {ORDER[search.sort]}", values)
+        return [self.job(row) for row in rows]
+
+    def linked(self, *, project: str = "", source: str = "") -> Jobs:
+        """The jobs of one project, or those that follow one job; in the order of asking."""
+        where, value = ("project", project) if project else ("source", key(source))
+        rows = self._db.read(f"SELECT * FROM jobs WHERE {where} = ? AND {where} <> '' ORDER BY number", (value,))
         return [self.job(row) for row in rows]
 
     def in_order(self, limit: int | None = None, offset: int = 0) -> Jobs:

@@ -52,6 +52,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (  # 4: jobs may be paused, more may be asked of them, a picture's name may be another; options of the whole queue
         "CREATE TABLE options (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
     ),
+    (  # 5: a clip goes on from another one's last frame, or follows it with a cut
+        "ALTER TABLE jobs ADD COLUMN source TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE jobs ADD COLUMN cut INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX jobs_by_source ON jobs (source) WHERE source <> ''",
+        "CREATE INDEX jobs_by_project ON jobs (project) WHERE project <> ''",
+    ),
 )
 VERSION = len(MIGRATIONS)
 CHECKSUMS = {1007170124: 1}  # user_version of f100660, a checksum then: the version

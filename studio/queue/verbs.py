@@ -15,7 +15,7 @@ from studio.errors import InputError
 from studio.media import read_image
 from studio.queue import order
 from studio.queue.database import unwritable
-from studio.queue.job import STOPPED, WAITING, Job, JobState, Request, key
+from studio.queue.job import STOPPED, WAITING, Job, JobState, Link, Request, key
 from studio.queue.job_files import write_picture
 from studio.queue.jobs import CANCEL, HELD, UNFINISHED, JobQueue, Rows
 from studio.queue.order import Where
@@ -96,6 +96,8 @@ def duplicate(queue: JobQueue, id: str, seeds: Sequence[int]) -> list[Job]:
     if job is None or not seeds:
         return []
     wanted = [replace(job.settings, seed=seed) for seed in seeds[:MOST_COPIES]]
+    if job.goes_on:  # each from the same frame
+        return [queue.submit_all([one], link=Link(source=job.source))[0] for one in wanted]
     return queue.submit_all(wanted, _picture(job), behind=job.id if job.state in WAITING else "")
 
 
@@ -108,6 +110,9 @@ def go_on(queue: JobQueue, id: str, request: Request = Request.NONE) -> Job | No
     latents = None if job is None else saved_latents(job)
     if job is None or latents is None:
         return None
+    if job.goes_on:
+        link = Link(source=job.source)
+        return queue.submit_all([job.settings], latents=latents, request=request, link=link)[0]
     return queue.submit_all([job.settings], _picture(job), latents=latents, request=request)[0]
 
 
@@ -127,7 +132,9 @@ def put_back(queue: JobQueue, id: str, settings: ResolvedSettings, image: bytes 
     picture = None if image is None else read_image(image, *queue.limits)
     try:
         name = _next_name(job)
-        wanted = queue.storable(settings, image is not None, name)
+        if image is None and job.goes_on and job.settings.first_image is not None:
+            name = Path(job.settings.first_image).name  # written when its turn comes
+        wanted = queue.storable(settings, image is not None or job.goes_on, name)
         if image is not None and picture is not None:
             write_picture(job.folder, name, image, picture, wanted)
         rows = queue.turn(

@@ -18,6 +18,7 @@ from typing import Protocol, TypeVar
 from studio.errors import Cancelled, StudioError
 from studio.events import Event, Failed, Finished, Notice
 from studio.messages import message
+from studio.queue.chains import with_picture
 from studio.queue.clock import CLOCK, Clock
 from studio.queue.job import STOPS, Job, JobState, Request
 from studio.queue.jobs import JobQueue
@@ -224,7 +225,7 @@ class _Attempt:
     def _run(self, runner: Runner) -> Finished:
         if self._device is not None:
             self._device.wait(self._note_holder, self.stop)
-        return runner.run(self._job, self._emit, self)
+        return runner.run(with_picture(self._queue, self._job), self._emit, self)
 
     def stop(self) -> bool:
         """Orders.stop: also where this process is asked to end."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from studio.embedded import carried_picture
 from studio.examples import thumbnail
-from studio.filenames import THUMBNAIL, beside
+from studio.filenames import LAST_FRAME, THUMBNAIL, beside
 from studio.queue.gallery import Entry
 from studio.service.backend import Backend
 
@@ -42,3 +42,16 @@ def first_image(backend: Backend, id: str) -> bytes | None:
             return inside
     path = Path(found.settings.first_image) if found.settings.first_image else None
     return path.read_bytes() if path and path.is_file() else None
+
+
+def exact_frame(backend: Backend, id: str, frame: int) -> bytes | None:
+    """A frame of a job's video as a png of the decoded pixels, where they are kept: those of the last frame are.
+
+    frame: counted from 0 in the video as it is played.
+    """
+    job = backend.queue.get(id)
+    kept = job.folder / LAST_FRAME if job is not None else None
+    if job is None or kept is None or not kept.is_file():
+        return None
+    last = job.settings.num_frames - 1 - (job.goes_on and job.settings.num_frames > 1)  # its first one is not shown
+    return kept.read_bytes() if frame == last else None

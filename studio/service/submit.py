@@ -1,5 +1,6 @@
 """Checking a request and putting it into the queue, the same for the page and the HTTP API."""
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from studio.config import ModelConfig
 from studio.errors import InputError, ModelMissing, StudioError
 from studio.queue import verbs
-from studio.queue.job import Job
+from studio.queue.job import Job, Link
 from studio.service.backend import Backend
 from studio.service.media import first_image
 from studio.settings import GenerationSettings, ResolvedSettings
@@ -45,6 +46,8 @@ def put_back(backend: Backend, id: str, asked: GenerationSettings, image: bytes 
     job = backend.queue.get(id)
     if asked.seed is None and job is not None:
         asked = replace(asked, seed=job.settings.seed)
+    if job is not None and job.goes_on and image is None:
+        asked = replace(asked, first_image="picture")  # the last frame of the clip before, when its turn comes
     return verbs.put_back(backend.queue, id, runnable(backend, asked), image)
 
 
@@ -57,7 +60,7 @@ def vary(backend: Backend, id: str, changes: Sequence[Mapping[str, Any]]) -> lis
     if job is None or not changes:
         return []
     wanted = [runnable(backend, replace(job.settings, **change).asked()) for change in changes]
-    return backend.queue.submit_all(wanted, first_image(backend, id))
+    return backend.queue.submit_all(wanted, first_image(backend, id), link=Link(project=f"vary-{secrets.token_hex(4)}"))
 
 
 def submit(backend: Backend, asked: GenerationSettings, image: bytes | None = None) -> Job:

@@ -13,8 +13,8 @@ from PIL import Image
 
 from studio.embedded import embedded_picture
 from studio.errors import InputError, StudioError
-from studio.media import crop_box, read_frame, read_image, read_metadata
-from studio.service.media import find_media
+from studio.media import crop_box, png_bytes, read_frame, read_image, read_metadata
+from studio.service.media import exact_frame, find_media
 from studio.service.submit import check, find_model
 from studio.settings import GenerationSettings
 from studio.ui import form, form_changes, form_panels, markup
@@ -240,16 +240,17 @@ class FormEvents:
     def frame_given(self, data: Data, event: gr.EventData) -> Updates:
         """A frame of a finished video, which somebody saw in a player, becomes the first image."""
         language, number = data[self.create.language], clicked(event, "frame")
-        path = find_media(self.backend, clicked(event, "id"), "result")
+        id = clicked(event, "id")
+        path = find_media(self.backend, id, "result")
         if path is None or path.suffix != ".mp4" or not (number.isascii() and number.isdecimal() and len(number) < 5):
             return {self.create.message: markup.alert([say("gallery.gone", language)])}
         try:
-            frame = read_frame(path, int(number))
+            exact = exact_frame(self.backend, id, int(number))
+            picture = exact or png_bytes(read_frame(path, int(number)))
         except InputError as error:
             return self.create.complain([error], language)
-        file = io.BytesIO()
-        frame.save(file, "PNG")
-        return self.use_picture(data, file.getvalue(), say("player.used", language, frame=int(number) + 1))
+        said = say("frame.exact" if exact else "frame.from_mp4", language, frame=int(number) + 1)
+        return self.use_picture(data, picture, said)
 
     def use_picture(self, data: Data, picture: bytes, said: str) -> Updates:
         """Make the program's own picture the first image; words stay, a model without pictures makes way. said: key of

@@ -70,6 +70,7 @@ def _bar(language: str) -> str:
     acts = ((Act.STAR, "gallery.favourite"), (Act.UNSTAR, "gallery.unstar"), (Act.REMOVE, "gallery.delete"))
     label = text(say("gallery.tags", language))
     add, clear = text(say("gallery.tag", language)), text(say("gallery.clear", language))
+    compare = text(say("compare", language))
     buttons = "".join(
         f'<button type="button" data-act="{act}">{text(say(key, language))}</button>' for act, key in acts
     )
@@ -77,5 +78,6 @@ def _bar(language: str) -> str:
         f'<div class="picked" hidden><span>{text(say("gallery.chosen", language))} <output>0</output></span>{buttons}'
         f'<input type="text" placeholder="{label}" aria-label="{label}" autocomplete="off">'
         f'<button type="button" data-act="{Act.TAG}">{add}</button>'
+        f'<button type="button" data-act="compare">{compare}</button>'
         f'<button type="button" data-act="clear">{clear}</button></div>'
     )

@@ -62,9 +62,9 @@ def _screen(job: Job, language: str) -> str:
     kind = "" if inside else " blank"
     if job.state in (JobState.RUNNING, JobState.QUEUED):
         inside += "" if inside else '<i class="shimmer"></i>'
-        inside += f'<span class="phase">{_state(job, language)}</span>' if not _preview(job) else ""
+        inside += f'<span class="phase">{state_words(job, language)}</span>' if not _preview(job) else ""
     elif not inside:
-        inside = f"<span>{_state(job, language)}</span>"
+        inside = f"<span>{state_words(job, language)}</span>"
     return f'<div class="screen{kind}" style="{ratio(settings)}">{inside}{_mark(job, language)}</div>'
 
 
@@ -107,7 +107,7 @@ def _phases(job: Job, language: str) -> str:
 
 
 def _facts(job: Job, ahead: int, language: str) -> str:
-    facts = [f'<b class="state">{_state(job, language)}</b>']
+    facts = [f'<b class="state">{state_words(job, language)}</b>']
     progress = job.progress
     if job.state == JobState.QUEUED:
         facts.append(say("stage.waiting", language, count=ahead) if ahead else say("stage.next", language))
@@ -125,7 +125,8 @@ def _facts(job: Job, ahead: int, language: str) -> str:
     return "".join(f"<span>{fact}</span>" for fact in facts)
 
 
-def _state(job: Job, language: str) -> str:
+def state_words(job: Job, language: str) -> str:
+    """What the job does, or how it ended."""
     if job.stopping:
         return say("stage.stopping", language)
     if job.state == JobState.RUNNING:
@@ -168,7 +169,7 @@ def job_card(job: Job, chosen: str, language: str) -> str:
     done = job.state == JobState.FINISHED
     poster = job.result and filenames.beside(Path(job.result.path), ".jpg").is_file()
     picture = media_url(job.id, "poster") if poster else _preview(job)
-    badge = "" if done else f'<b class="{job.state}">{_state(job, language)}</b>'
+    badge = "" if done else f'<b class="{job.state}">{state_words(job, language)}</b>'
     plays = bool(poster and job.result and job.result.path.endswith(".mp4"))
     return card(job.id, picture, badge, job.settings.prompt, job.id == chosen, plays=plays)
 
@@ -189,10 +190,11 @@ def choice(family: str, value: str, language: str) -> str:
     return say(key, language) if key in STRINGS else value
 
 
-def settings_table(settings: ResolvedSettings, model_title: str, language: str) -> str:
-    """How a video was made, field by field."""
+def settings_words(settings: ResolvedSettings, model_title: str, language: str) -> dict[str, str]:
+    """Field -> how it is said, of all that says something; with the model first, then in the order of FIELDS."""
     frames = settings.num_frames or 0
     shown = {
+        "model": model_title,
         **{name: plain(getattr(settings, name)) for name in FIELDS if name != "size"},
         "num_frames": say("length.choice", language, seconds=seconds_words(frames), frames=frames),
         "size": f"{settings.width} × {settings.height}",
@@ -200,7 +202,13 @@ def settings_table(settings: ResolvedSettings, model_title: str, language: str) 
         "guidance_schedule": choice("guidance", settings.guidance_schedule, language),
         "camera_move": say_move(settings.camera_move, language) if settings.camera_move in MOVES else None,
     }
-    rows: list[tuple[str, object]] = [(say("model", language), model_title)]
-    rows += [(say(key, language), shown[name]) for name, key in FIELDS.items() if shown[name] not in (None, "")]
+    return {name: str(shown[name]) for name in ("model", *FIELDS) if shown[name] not in (None, "")}
+
+
+def settings_table(settings: ResolvedSettings, model_title: str, language: str) -> str:
+    """How a video was made, field by field."""
+    labels = {"model": "model"} | FIELDS
+    words = settings_words(settings, model_title, language)
+    rows = [(say(labels[name], language), said) for name, said in words.items()]
     cells = "".join(f"<dt>{text(label)}</dt><dd data-copy>{text(value)}</dd>" for label, value in rows)
     return f'<dl class="settings">{cells}</dl>'

@@ -12,6 +12,7 @@ from studio.service.backend import Backend
 from studio.service.endpoints import Tab
 from studio.service.uploads import Uploads
 from studio.ui import form, markup
+from studio.ui.compare import ComparePanel
 from studio.ui.create_tab import CreateTab
 from studio.ui.examples_panel import ExamplesPanel
 from studio.ui.form_events import FormEvents
@@ -68,6 +69,7 @@ class Page:
             with self.labels.add(gr.Tab(id="gallery"), label="tab.gallery") as self.gallery_pane:
                 self.gallery = GalleryTab(self.events, self.labels, self.tabs)
             add_tabs(tabs, self.labels)
+        self.compare = ComparePanel(backend, self.language)
         self.pulse = html(elem_id="pulse", js_on_load=script("pulse.js"))  # asks for looks while somebody watches
 
     def wire(self, page: gr.Blocks) -> None:
@@ -77,6 +79,7 @@ class Page:
         self.stage.wire(self._then_look)
         self.examples.wire()
         self.gallery.wire(self._then_look)
+        self.compare.wire(self._then_look, (self.gallery.grid, self.stage.series.grid))
         words = {*self.labels.components, *self.create.shown, self.switch, self.language, self.kept_language}
         words.add(self.examples.cards)
         everything = {*words, *self.looked, *self.gallery.outputs, *self.events.picture, self.create.message}

@@ -25,6 +25,7 @@ from studio.ui import form_panels, job_panels, markup
 from studio.ui.form_events import FormEvents
 from studio.ui.labels import PICKS, Labels, Updates, clicked, html, react
 from studio.ui.queue_panel import QueuePanel
+from studio.ui.series_panel import SeriesPanel
 from studio.ui.strings import say
 from studio.ui.theme import script
 
@@ -60,6 +61,7 @@ class StagePanel:
                 key: labels.add(gr.Button(size="sm", visible=False, min_width=90, elem_id=f"do-{key}"), value=word)
                 for key, word in BUTTONS.items()
             }
+        self.series = SeriesPanel(events, self.focus)
         self.queue = QueuePanel(events, self.focus)
         self.latest = html(elem_id="latest", js_on_load=PICKS)
 
@@ -67,7 +69,7 @@ class StagePanel:
     def outputs(self) -> set[Component]:
         """What `look` changes."""
         shown = {self.stage, self.download, self.latest, self.create.stop, self.focus, self.queue.rows}
-        return {*shown, *self.buttons.values()}
+        return {*shown, *self.buttons.values(), *self.series.outputs}
 
     def wire(self, refresh: Callable[[Any], Any]) -> None:
         """Attach every handler; `refresh(event)` lets the page look at the queue once the event is done."""
@@ -84,6 +86,7 @@ class StagePanel:
         for key, handler in ({"again": self.again, "seed": self.new_seed} | varied).items():
             refresh(react(self.buttons[key].click, handler, mine, {self.focus, create.message}))
         self.queue.wire(refresh)
+        self.series.wire(refresh)
         form_outputs = {*create.shown, *self.events.picture, create.message}
         refresh(react(self.buttons["reuse"].click, self.reuse, mine, form_outputs))
         react(self.stage.select, self.events.frame_given, create.inputs, form_outputs)
@@ -97,7 +100,13 @@ class StagePanel:
         chosen: Updates = {} if found == focus else {self.focus: found}
         shown = self._show(job, language) if job else self._show_none(language)
         rows = self.queue.look(found, language) if line else {}
-        return chosen | shown | rows | {self.latest: job_panels.strip(latest, found, language)}
+        return (
+            chosen
+            | shown
+            | rows
+            | self.series.look(job, language)
+            | {self.latest: job_panels.strip(latest, found, language)}
+        )
 
     def _show(self, job: Job, language: str) -> Updates:
         ahead = self.backend.queue.ahead(job.id) if job.state == JobState.QUEUED else 0

@@ -239,10 +239,6 @@ STRINGS: dict[str, tuple[str, str]] = OTHERS | {
     "player.speed": ("Speed", "播放速度"),
     "player.frame": ("Frame", "帧"),
     "player.use_frame": ("Use this frame", "使用此帧"),
-    "player.used": (
-        "Frame {frame} of the video, as its file shows it, is the first image now.",
-        "视频文件的第 {frame} 帧已设为首帧图片。",
-    ),
     # the gallery
     "gallery.empty": (
         "Nothing here yet. Videos you make stay here, also after a restart.",

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from studio.commands.cli import QUEUE_ACTS, main
+from studio.joining import packets_of
 from studio.queue.job import JobState, Request
 from studio.queue.jobs import HELD, JobQueue
 from studio.service.acts import Act
+from tests.queue.test_chains import FIRST, check, make
 from tests.queue.test_jobs import SETTINGS
 
 Call = Callable[..., tuple[int, str, str]]
@@ -44,8 +46,25 @@ def test_the_line_is_shown_and_moved(queue: JobQueue, call: Call) -> None:
     assert call("move", c, "last")[0] == 1, "what runs has no place among those that wait"
 
 
+def test_clips_are_extended_and_joined(queue: JobQueue, call: Call, tmp_path: Path) -> None:
+    first = queue.submit(check(FIRST))
+    code, out, _ = call("extend", first.id[:8], "2", "--prompt", "it stops")
+    one, two = (queue.get(id) for id in out.split())
+    assert (code, one.source, two.source, two.settings.prompt) == (0, first.id, one.id, "it stops")
+    code, out, _ = call("extend", two.id, "--hard-cut")
+    assert code == 0 and queue.get(out.strip()).cut
+    make(queue, tmp_path)
+    assert call("join", first.id)[0] == 2, "there is one clip alone"
+    make(queue, tmp_path)
+    for words, frames in (((), 34), (("--frames", "5-20"), 16)):
+        code, out, _ = call("join", first.id, *words)
+        assert code == 0 and packets_of(Path(out.strip())).frames == frames
+    for wrong in ("x", "0-5", "9-3", "1-99"):
+        assert call("join", first.id, "--frames", wrong)[0] == 2
+
+
 def test_every_act_does_to_the_queue_what_it_says(queue: JobQueue, call: Call, tmp_path: Path) -> None:
-    assert set(QUEUE_ACTS) == set(Act)
+    assert set(QUEUE_ACTS) == {*Act, "extend", "join"}
     runs, waits = queue.submit(SETTINGS).id, queue.submit(SETTINGS).id
     queue.claim()
     for words, request in (("finish", Request.FINISH), ("skip", Request.SKIP), ("pause", Request.PAUSE)):

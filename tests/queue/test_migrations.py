@@ -40,6 +40,7 @@ ADDED_IN_3 = {"speed": "exact", "guidance_schedule": "constant"}
 STORED[3] = STORED[2] | {ResolvedSettings: " ".join((STORED[2][ResolvedSettings], *ADDED_IN_3))}
 
 STORED[4] = STORED[3]
+STORED[5] = STORED[4]
 
 
 def test_what_is_stored_changes_with_the_version_alone() -> None:
@@ -83,6 +84,7 @@ def check_jobs(found: list[Job], *lost: str) -> None:
         }
         added = {name: value for name, value in now.items() if name not in before}
         blank = {"kind": JobKind.VIDEO, "worker": "", "project": "", "favourite": False, "tags": ()}
+        blank |= {"source": "", "cut": False}
         asked = Request.CANCEL if job.stopping else Request.NONE
         assert added == blank | {"position": job.created, "request": asked}
 
@@ -139,30 +141,41 @@ def test_a_lost_database_of_f100660_comes_back_from_its_folders(old: Path) -> No
     check_gallery(queue, old)
 
 
-def test_a_folder_of_version_2_opens_with_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its settings lack what version 3 added, in the table and in the copies that a lost table is made from."""
+def write_old(folder: Path, version: int, settings: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with one waiting job as a program of that version wrote it."""
     with monkeypatch.context() as patch:
-        patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:2])
-        patch.setattr(schema, "VERSION", 2)
-        queue = JobQueue(tmp_path)
-        job = queue.submit(SETTINGS)
-        queue.close()
-    plain = {name: value for name, value in asdict(SETTINGS).items() if name not in ADDED_IN_3}
-    with sqlite3.connect(tmp_path / "queue.sqlite") as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (2,)
-        db.execute("UPDATE jobs SET settings = ?", (json.dumps(plain),))
+        patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:version])
+        patch.setattr(schema, "VERSION", version)
+        JobQueue(folder).close()
+    row = {"id": "0123456789abcdef", "kind": "video", "state": "queued", "settings": settings, "created": 5.0}
+    row |= {"phase": "", "notices": "[]", "attempts": 0, "position": 5.0, "version": 1}
+    with sqlite3.connect(folder / "queue.sqlite") as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (version,)
+        db.execute(f"INSERT INTO jobs ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", tuple(row.values()))
+        db.row_factory = sqlite3.Row
+        stored = dict(db.execute("SELECT * FROM jobs").fetchone())
     db.close()
-    row = json.loads((job.folder / "job.json").read_bytes())
-    assert row["format"] == 2
-    (job.folder / "job.json").write_text(json.dumps(row | {"settings": json.dumps(plain)}))
-    for lose in (False, True):
-        if lose:
-            (tmp_path / "queue.sqlite").unlink()
-        queue = JobQueue(tmp_path)
-        (found,) = queue.list()
-        assert asdict(found.settings) == plain | ADDED_IN_3
-        assert found.state == (JobState.INTERRUPTED if lose else JobState.QUEUED)
-        queue.close()
+    copy = {name: value for name, value in stored.items() if name not in schema.NOT_COPIED}
+    (folder / "jobs" / row["id"]).mkdir(parents=True)
+    (folder / "jobs" / row["id"] / "job.json").write_text(json.dumps({"format": version, **copy}))
+
+
+def test_folders_of_later_versions_open_with_their_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they lack is added, in the table and in the copies that a lost table is made from: settings that version 3
+    added, what version 5 says of clips that go on from others."""
+    for version, lacking in ((2, ADDED_IN_3), (4, {})):
+        folder = tmp_path / str(version)
+        plain = {name: value for name, value in asdict(SETTINGS).items() if name not in lacking}
+        write_old(folder, version, json.dumps(plain), monkeypatch)
+        for lose in (False, True):
+            if lose:
+                (folder / "queue.sqlite").unlink()
+            queue = JobQueue(folder)
+            (found,) = queue.list()
+            assert asdict(found.settings) == plain | lacking
+            assert (found.source, found.cut, found.position) == ("", False, 5.0)
+            assert found.state == (JobState.INTERRUPTED if lose else JobState.QUEUED)
+            queue.close()
 
 
 def test_folders_of_two_versions_are_restored_together(old: Path) -> None:

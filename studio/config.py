@@ -145,6 +145,8 @@ class StudioConfig:
     image_limit_megapixels: int
     key_rate: int
     picture_inside_mb: float
+    latents_gb: float
+    originals_gb: float
     clip_dir: Path | None
 
 

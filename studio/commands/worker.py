@@ -15,14 +15,17 @@ from studio.pipeline.engine import EngineOptions, open_engine, pick_device, reca
 from studio.pipeline.estimate import Estimator
 from studio.pipeline.generate import generate
 from studio.pipeline.run import Engine, Request
+from studio.queue.disk import keep_within
 from studio.queue.job import Job
 from studio.queue.jobs import JobQueue
 from studio.queue.locks import DeviceLock, runtime_folder
 from studio.queue.log import start_log
 from studio.queue.trash import Trash
 from studio.queue.worker import FRESH_PROCESS, WORKER, Orders, Stop, work, worker_file
+from studio.units import GB
 
 TIDY_SECONDS = 60.0  # between two looks into the trash
+CAP_SECONDS = 600.0  # between two looks at what latents and first images take
 
 
 def run(options: argparse.Namespace) -> int:
@@ -54,6 +57,7 @@ class VideoRunner:
 
     def __init__(self, config: StudioConfig, options: EngineOptions, stop: Stop, trash: Trash, results: Path) -> None:
         self._trash, self._tidied_at, self._results = trash, -TIDY_SECONDS, results
+        self._capped_at = -CAP_SECONDS
         self._config, self._options, self._stop = config, options, stop
         self._estimator = Estimator(config, options)
         self._models, self._moves = load_models(), load_camera_moves()
@@ -85,11 +89,14 @@ class VideoRunner:
             self._estimator.learn(self._engine, job.settings, result.seconds, first=first)
 
     def idle(self) -> None:
-        """Once a minute, remove for good what was removed long ago."""
+        """Once a minute, remove for good what was removed long ago, and now and then what is beyond its limit."""
         now = time.monotonic()
         if now - self._tidied_at >= TIDY_SECONDS:
             self._tidied_at = now
             self._trash.purge()
+        if now - self._capped_at >= CAP_SECONDS:
+            self._capped_at = now
+            keep_within(self._trash.queue, self._config.latents_gb * GB, self._config.originals_gb * GB)
 
     def release(self) -> None:
         """Release the model's memory, and on a GPU end the process."""

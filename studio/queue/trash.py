@@ -43,6 +43,10 @@ class Trash:
     def __init__(self, queue: JobQueue) -> None:
         self._queue, self._folder = queue, queue.folder / "trash"
 
+    @property
+    def queue(self) -> JobQueue:
+        return self._queue
+
     def remove(self, id: str) -> bool:
         """Take a job out of the queue, with its folder and its result's files. Raises StudioError while it runs.
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from studio import filenames
+from studio.embedded import carried_picture
 from studio.errors import InputError
 from studio.media import read_image
 from studio.queue import order
@@ -22,6 +23,7 @@ from studio.queue.order import Where
 from studio.settings import ResolvedSettings
 
 MOST_COPIES = 100
+MOST_CARRIED = 512 * 2**20  # bytes
 
 
 def move(queue: JobQueue, id: str, where: Where, other: str = "") -> bool:
@@ -159,9 +161,12 @@ def saved_latents(job: Job) -> Path | None:
 
 
 def _picture(job: Job) -> bytes | None:
-    """The picture as it was uploaded. Raises InputError where it is gone."""
+    """The picture as it was uploaded, also where the video alone still has it. Raises InputError where it is gone."""
     if job.settings.first_image is None:
         return None
+    if not Path(job.settings.first_image).is_file() and job.result_path is not None:
+        if carried := carried_picture(job.result_path, MOST_CARRIED):
+            return carried
     try:
         return Path(job.settings.first_image).read_bytes()
     except OSError as error:

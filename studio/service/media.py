@@ -37,10 +37,11 @@ def first_image(backend: Backend, id: str) -> bytes | None:
     found = backend.queue.get(id) or backend.gallery.get(id)
     if found is None:
         return None
-    if isinstance(found, Entry) and found.path is not None:
-        if inside := carried_picture(found.path, backend.config.upload_limit_mb << 20):
-            return inside
     path = Path(found.settings.first_image) if found.settings.first_image else None
+    video = found.path if isinstance(found, Entry) else found.result_path
+    if video is not None and (isinstance(found, Entry) or not (path and path.is_file())):
+        if inside := carried_picture(video, backend.config.upload_limit_mb << 20):
+            return inside
     return path.read_bytes() if path and path.is_file() else None
 
 

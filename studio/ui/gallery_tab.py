@@ -13,6 +13,7 @@ from studio.queue.marks import add_tags, tags_of
 from studio.queue.search import Search, Sort
 from studio.queue.trash import Trash
 from studio.service.acts import Act, Order, act
+from studio.service.disk_gauge import DiskGauge
 from studio.service.media import first_image
 from studio.ui import gallery_tiles, job_panels, markup
 from studio.ui.form_events import FormEvents
@@ -58,7 +59,7 @@ class GalleryTab:
 
     def __init__(self, events: FormEvents, labels: Labels, tabs: gr.Tabs) -> None:
         self.events, self.backend, self.tabs = events, events.backend, tabs
-        self.language = events.create.language
+        self.language, self.gauge = events.create.language, DiskGauge()
         self.chosen = gr.Textbox(visible="hidden", elem_id="chosen")
         self.start = gr.Textbox("0", visible="hidden")  # how many newer entries come before the page
         self.filter = labels.add(
@@ -101,6 +102,13 @@ class GalleryTab:
                     self.newer = labels.add(gr.Button(elem_id="newer", **turn), value="gallery.newer")
                     self.place = html(elem_id="place")
                     self.older = labels.add(gr.Button(elem_id="older", **turn), value="gallery.older")
+                self.disk = html(elem_id="disk")
+
+    def opened(self, data: Data) -> Updates:
+        """The tab is shown: its tiles, and what all of it takes on disk."""
+        use = self.gauge.look(self.backend.queue, self.backend.gallery)
+        limits = self.backend.config.latents_gb, self.backend.config.originals_gb
+        return {**self.tiles(data), self.disk: gallery_tiles.disk(use, *limits, data[self.language])}
 
     @property
     def inputs(self) -> set[Component]:

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable
 
+from studio.queue.disk import Use
 from studio.queue.gallery import Entry
 from studio.queue.search import Sort
+from studio.queue.trash import MOST_BYTES
 from studio.service.acts import Act
 from studio.ui.job_panels import card, job_card
 from studio.ui.markup import media_url, text
 from studio.ui.strings import say
+from studio.units import GB
 
 
 def tiles(entries: Iterable[Entry], chosen: str, language: str, *, searched: bool = False, may_act: bool = True) -> str:
@@ -32,6 +35,18 @@ def place(start: int, shown: int, count: int, language: str) -> str:
     """Which entries of the gallery are on the page."""
     words = say("gallery.place", language, first=start + 1, last=start + shown, count=count)
     return f'<span class="place">{words}</span>'
+
+
+def disk(use: Use, latents_gb: float, originals_gb: float, language: str) -> str:
+    """What everything here takes on disk, and up to how much of it is kept."""
+    parts = (("disk.videos", use.videos, None), ("disk.originals", use.originals, originals_gb))
+    parts += (("disk.latents", use.latents, latents_gb), ("disk.trash", use.trash, MOST_BYTES / GB))
+    said = []
+    for key, size, limit in parts:
+        gb = f"{size / GB:.2f}" if size < GB else f"{size / GB:.1f}"
+        words = f"{say(key, language)} {gb} GB"
+        said.append(f"{words} {say('disk.limit', language, gb=f'{limit:g}')}" if limit is not None else words)
+    return f'<p class="disk">{text(" · ".join(said))}</p>'
 
 
 def marks(entry: Entry, language: str, may_act: bool) -> str:

@@ -87,7 +87,8 @@ class Page:
         form_now = {*self.create.inputs, self.create.first_image, self.create.pending, self.create.pending_image}
         everything.add(self.create.differs)
         react(self.language.input, self.translate, {*form_now, *self.looking}, everything)
-        react(self.gallery_pane.select, self.gallery.tiles, self.gallery.inputs, self.gallery.paged)
+        shown = {*self.gallery.paged, self.gallery.disk}
+        react(self.gallery_pane.select, self.gallery.opened, self.gallery.inputs, shown)
         react(self.pulse.select, self.tick, self.looking, {*self.looked, *self.gallery.paged})
 
     @property

@@ -35,6 +35,11 @@ RESULT_STRINGS: dict[str, tuple[str, str]] = {
     "compare.keep": ("Keep this one, delete the rest", "保留此项，删除其余"),
     "compare.same": ("Everything else is the same.", "其余设置相同。"),
     "compare.alike": ("All settings are the same.", "所有设置相同。"),
+    "disk.videos": ("On disk: videos", "磁盘占用：视频"),
+    "disk.originals": ("first images", "首帧原图"),
+    "disk.latents": ("latents", "潜变量"),
+    "disk.trash": ("trash", "回收站"),
+    "disk.limit": ("(at most {gb})", "（上限 {gb}）"),
     "frame.exact": (
         "Frame {frame} is the first image now, exactly as it was decoded.",
         "第 {frame} 帧已作为首帧图片，与解码结果完全一致。",

@@ -39,7 +39,8 @@ def first_image(backend: Backend, id: str) -> bytes | None:
         return None
     path = Path(found.settings.first_image) if found.settings.first_image else None
     video = found.path if isinstance(found, Entry) else found.result_path
-    if video is not None and (isinstance(found, Entry) or not (path and path.is_file())):
+    gone = path is not None and not path.is_file()  # of a result that no job knows the cropped one alone lies there
+    if video is not None and (isinstance(found, Entry) or gone):
         if inside := carried_picture(video, backend.config.upload_limit_mb << 20):
             return inside
     return path.read_bytes() if path and path.is_file() else None

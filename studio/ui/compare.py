@@ -27,7 +27,7 @@ Data = Mapping[Component, Any]
 class ComparePanel:
     """A dialog over the page. It holds nothing: its buttons say which videos they mean."""
 
-    def __init__(self, backend: Backend, language: gr.Radio) -> None:
+    def __init__(self, backend: Backend, language: gr.HTML) -> None:
         self.backend, self.language = backend, language
         self.dialog = html(elem_id="compare", js_on_load=script("compare.js"))
         self.undo = html(elem_id="compare-undo", js_on_load=script("queue.js"))

@@ -53,7 +53,7 @@ def bring(page: Any, settings: GenerationSettings, folder: Path) -> None:
     path = folder / "settings.json"
     path.write_text(json.dumps({"settings": asdict(settings)}), encoding="utf-8")
     if not page.is_visible("#seed"):
-        page.click("#advanced > button")
+        page.click("#drawer-toggle")
     page.fill("#prompt textarea", "another")
     page.set_input_files("#restore-file input[type=file]", path)
     page.click('#differs [data-id="apply"]')
@@ -110,7 +110,7 @@ def test_morning_an_example_own_words_and_a_picture(day: Studio, visit: Callable
     page = visit(size=WIDE)
     page.click("#examples [data-id='red-square-right']")
     page.wait_for_function("document.querySelector('#prompt textarea').value === 'A red square moves right.'")
-    page.click("#advanced > button")
+    page.click("#drawer-toggle")
     page.wait_for_function("document.querySelector('#seed textarea, #seed input')?.value === '7'")
     bring(page, replace(SMALL, prompt="A red square moves right.", seed=7), tmp_path)
     first = ended(day, generate(day, page), JobState.FINISHED)

@@ -39,8 +39,12 @@ def place(start: int, shown: int, count: int, language: str) -> str:
 
 def disk(use: Use, latents_gb: float, originals_gb: float, language: str) -> str:
     """What everything here takes on disk, and up to how much of it is kept."""
-    parts = (("disk.videos", use.videos, None), ("disk.originals", use.originals, originals_gb))
-    parts += (("disk.latents", use.latents, latents_gb), ("disk.trash", use.trash, MOST_BYTES / GB))
+    parts: list[tuple[str, int, float | None]] = [
+        ("disk.videos", use.videos, None),
+        ("disk.originals", use.originals, originals_gb),
+        ("disk.latents", use.latents, latents_gb),
+        ("disk.trash", use.trash, MOST_BYTES / GB),
+    ]
     said = []
     for key, size, limit in parts:
         gb = f"{size / GB:.2f}" if size < GB else f"{size / GB:.1f}"

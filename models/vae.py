@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from models.config_values import fixed, layer_count, product, whole, wholes
 from models.geometry import CHUNK_FRAMES, CHUNK_LATENTS, PIXELS_PER_LATENT, is_frame_count, is_latent_count
 from models.vae_layers import (
+    TAPS,
     CausalConv,
     CausalUpsample,
     ConvCache,
@@ -25,11 +26,13 @@ from models.vae_layers import (
     Inner,
     Mid,
     ResBlock,
+    Sized,
     average,
     conv,
     fold,
     repeat,
     unfold,
+    windows,
 )
 
 LEVELS = 4
@@ -167,22 +170,34 @@ class Decoder(nn.Module):
         frames = self._through(high, _doubled(frames))
         return self._to_pixels(frames)[:, DROPPED:]
 
-    def slices(self, latents: Tensor, slice_frames: int) -> Iterator[Tensor]:
-        """The frames of `forward` in order, (b, t_i, 3, 16h, 16w), in slices of at most `slice_frames` at every stage.
+    def frames(self, latents: Tensor, *, compact: bool) -> Iterator[Tensor]:
+        """The frames of `forward` in order, (b, 1, 3, 16h, 16w), one after the other at every stage.
 
-        Not differentiable.
+        compact: the windows of convolutions share memory. Not differentiable.
         """
         low, middle, high = self._stages()
-        cache: ConvCache = {}
-        dropped = 0
-        for first in self._middle(latents).split(slice_frames, dim=1):
-            for second in _doubled(self._through(low, first, cache)).split(slice_frames, dim=1):
-                for frames in _doubled(self._through(middle, second, cache)).split(slice_frames, dim=1):
-                    frames = self._to_pixels(self._through(high, frames, cache), cache)
-                    kept = frames[:, max(DROPPED - dropped, 0) :]
-                    dropped += frames.shape[1] - kept.shape[1]
-                    if kept.shape[1]:
-                        yield kept
+        clip, dropped = self._middle(latents), 0
+        cache = self._windows(clip, compact)
+        for first in clip.split(1, dim=1):
+            for second in _doubled(self._through(low, first, cache)).split(1, dim=1):
+                for frame in _doubled(self._through(middle, second, cache)).split(1, dim=1):
+                    frame = self._to_pixels(self._through(high, frame, cache), cache)
+                    if dropped == DROPPED:
+                        yield frame
+                    else:
+                        dropped += 1
+
+    def _windows(self, frames: Tensor, compact: bool) -> ConvCache:
+        """For frames of the middle part. Made at once and first: between the tensors of layers at work they would leave
+        gaps, 0.5 GB of what a CUDA allocator reserves at 544x992 (tests/memory/planning/test_reserved.py)."""
+        parts: list[Sized] = []
+        height, width = frames.shape[3:]
+        for level in reversed(_levels(self.up)):
+            parts.append((level.block, height, width))
+            if level.upsample is not None:
+                height, width = 2 * height, 2 * width
+                parts.append((level.upsample, height, width))
+        return windows([*parts, (self.conv_out, height, width)], frames, shared=compact)
 
     def _middle(self, latents: Tensor) -> Tensor:
         """(b, f, z, h, w) -> (b, 2f-1, c, 2h, 2w): the part whose attention sees the whole chunk."""
@@ -203,7 +218,7 @@ class Decoder(nn.Module):
         return frames
 
     def _to_pixels(self, frames: Tensor, cache: ConvCache | None = None) -> Tensor:
-        return self.conv_out(self.norm_out(frames, silu=True), cache)
+        return self.conv_out(self.norm_out(frames, silu=True, room=self.conv_out.room(frames, cache)), cache)
 
 
 def _levels(levels: nn.ModuleList) -> list[_Level]:
@@ -255,54 +270,53 @@ class VAE(nn.Module):
         return torch.cat(pieces, dim=1)
 
     @torch.no_grad()
-    def decode_chunks(self, latents: Tensor, *, slice_frames: int = 1) -> Iterator[Tensor]:
-        """latents (b, f, z, h, w) -> the frames of `decode` in order, in pieces (b, t_i, 3, 16h, 16w), t_i at most
-        slice_frames.
+    def decode_chunks(self, latents: Tensor, *, compact: bool = False) -> Iterator[Tensor]:
+        """latents (b, f, z, h, w) -> the frames of `decode` in order, each (b, 1, 3, 16h, 16w).
 
-        The values are those of `decode` but for rounding. One frame waits: the last frame of a chunk is final only
-        after it is blended with the first frame of the next.
+        The values are those of `decode` but for rounding. compact: with less memory, more copies and the same bits. One
+        frame waits: the last frame of a chunk is final only after it is blended with the first frame of the next.
         """
         waiting: Tensor | None = None
         for chunk in latents.split(_chunk_latents(latents), dim=1):
             at_seam = waiting is not None
-            for piece in self.decoder.slices(chunk, slice_frames):
-                if waiting is not None and at_seam:
-                    piece = torch.cat([*_blend(waiting, piece[:, :1]), piece[:, 1:]], dim=1)
-                elif waiting is not None:
-                    piece = torch.cat([waiting, piece], dim=1)
-                at_seam = False
-                if piece.shape[1] > 1:
-                    yield piece[:, :-1]
-                waiting = piece[:, -1:]
+            for frame in self.decoder.frames(chunk, compact=compact):
+                if waiting is not None:
+                    if at_seam:
+                        waiting, frame = _blend(waiting, frame)
+                    yield waiting
+                waiting, at_seam = frame, False
         if waiting is not None:
             yield waiting
 
-    def peak_decode_bytes(self, height: int, width: int, dtype: torch.dtype, slice_frames: int = 1) -> int:
+    def peak_decode_bytes(self, height: int, width: int, dtype: torch.dtype, *, compact: bool = False) -> int:
         """Most bytes that `decode_chunks` holds at once for one video of height x width pixels, weights not counted.
 
-        An estimate from sizes alone, any number of chunks. It is the sum of what convolutions keep for the next frames,
-        of the small frames that wait on the way up, and of the widest layer at work, where a norm may copy its input
-        once (on CUDA it does). Convolution workspaces inside cuDNN or oneDNN are not in it.
+        An estimate from sizes alone, any number of chunks, as on CUDA. It is the sum of what convolutions keep, of the
+        small frames that wait on the way up, and of the widest layer at work. Convolution workspaces inside cuDNN
+        or oneDNN are not in it.
         """
         widths = self.params.decoder_widths
         pixels = [(height >> level) * (width >> level) for level in range(LEVELS)]
-        first = min(slice_frames, 2 * CHUNK_LATENTS - 1)
-        second = min(slice_frames, 2 * first)
-        frames = [min(slice_frames, 2 * second)] * 2 + [second, first]  # at once, per level
-        kept = 2 * 3 * pixels[0]
-        waiting = (2 * CHUNK_LATENTS - 1 + 2 * first) * widths[3] * pixels[3] + 2 * second * widths[2] * pixels[2]
-        working = 0
+        waiting = (2 * CHUNK_LATENTS + 1) * widths[3] * pixels[3] + 2 * widths[2] * pixels[2]
+        owed = 2 * 3 * pixels[0]  # of the last convolution, which narrows
+        windows, working = [0], 0  # a frame of each window
         for level, out in enumerate(widths):
-            kept += 4 * (self.params.res_blocks + 1) * out * pixels[level]
             into = widths[min(level + 1, LEVELS - 1)]
-            taps = out if frames[level] > 1 else 0  # a lone frame's are kept; of more, all but the last are added up
-            widest = max(3 * into, 2 * into + out + taps, into + 3 * out)
-            working = max(working, frames[level] * widest * pixels[level])
+            if out < into:
+                owed += 2 * out * pixels[level]
+            else:
+                windows.append(into * pixels[level])
+            windows += [out * pixels[level]] * (2 * self.params.res_blocks + 1)
+            widest = max(2 * into, into + 2 * out, 2 * into + (2 * out if out < into else 0))
+            working = max(working, widest * pixels[level])
+            if level > 0:
+                at_once = 3 if level in TIME_LEVELS else 2
+                working = max(working, out * (pixels[level] + at_once * pixels[level - 1]))
             if level in TIME_LEVELS:
-                kept += 4 * out * pixels[level - 1]
-                working = max(working, frames[level - 1] * 4 * out * pixels[level - 1])
-        pictures = 4 * (slice_frames + 1) * 3 * pixels[0]
-        return (kept + waiting + working + pictures) * dtype.itemsize
+                windows += [out * pixels[level - 1]] * 2
+        kept = (TAPS - 1) * sum(windows) + TAPS * max(windows) if compact else TAPS * sum(windows)
+        pictures = 4 * 2 * 3 * pixels[0]
+        return (owed + kept + waiting + working + pictures) * dtype.itemsize
 
 
 def _chunk_latents(latents: Tensor) -> int:

@@ -5,20 +5,22 @@ a clip to 3D ones. Every convolution is causal: it sees a frame and the two befo
 
 A layer that is given a `cache` gets the next few frames of a clip and keeps in the cache what later frames need. The
 results are those of the whole clip, at the same number of operations. A cache belongs to one pass over one clip.
+
+Memory speed bounds everything here that is no convolution, so each frame is read and written as few times as PyTorch's
+operators allow: tests/models/test_vae_memory.py counts it.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.attention import attention
-
-# Streaming cache of the causal convolutions (kernel 3 in time): per convolution the partial outputs that the last two
-# input frames contribute to the next two output frames, each (b, c, h, w). The first of them is complete but for the
-# next frame's own contribution.
-ConvCache = dict[nn.Module, list[Tensor]]
+from models.kernels.moments import group_moments
+from models.kernels.scaled import residual, scaled
 
 
 def as_images(frames: Tensor) -> Tensor:
@@ -43,63 +45,170 @@ def add(frames: Tensor, more: Tensor) -> Tensor:
     return frames + more if torch.is_grad_enabled() else frames.add_(more)
 
 
+TAPS = 3  # frames that a causal convolution sees: this one and the two before it
+
+
+class Window:
+    """Streaming cache of a causal convolution: the last three frames that it reads, as one image of 3c channels.
+
+    A new frame overwrites the oldest third, so nothing is moved; the convolution orders its taps to match. Thus it is
+    one 2D convolution per frame whose sums never leave the kernel. Before the first frame everything is zero.
+
+    Where the image is shared with other convolutions, which takes less memory, the two frames before the newest are
+    kept beside it and copied in and out. The convolution reads the same: the bits are the same.
+    """
+
+    def __init__(self, like: Tensor, channels: int, height: int, width: int, shared: Tensor | None = None) -> None:
+        """For frames (b, 1, channels, height, width); b, dtype and device as of `like`. shared: flat, large enough."""
+        size = (len(like), height, width, TAPS * channels)
+        image = like.new_zeros(size) if shared is None else shared[: math.prod(size)].view(size)
+        self.image = image.permute(0, 3, 1, 2)  # (b, 3c, h, w), channels last
+        self.newest = TAPS - 1  # the third with the newest frame
+        self._before: list[Tensor] = []  # newest first; empty where the image is its own
+        if shared is not None:
+            frames = like.new_zeros(TAPS - 1, len(like), height, width, channels)
+            self._before = list(frames.permute(0, 1, 4, 2, 3))
+        self._offered: Tensor | None = None
+
+    def offer(self) -> Tensor:
+        """Room for the next frame, (b, 1, c, h, w), in the place of the oldest one."""
+        self.newest = (self.newest + 1) % TAPS
+        thirds = self.image.chunk(TAPS, dim=1)
+        for back, frame in enumerate(self._before, start=1):
+            thirds[(self.newest - back) % TAPS].copy_(frame)
+        self._offered = as_clips(thirds[self.newest], len(self.image))
+        return self._offered
+
+    def add(self, frame: Tensor) -> None:
+        """The next frame (b, 1, c, h, w): copied, unless it is what `offer` gave and others have written into."""
+        if frame is not self._offered:
+            self.offer().copy_(frame)
+        self._offered = None
+
+    def leave(self) -> None:
+        """The convolution has read the image, which others may use now."""
+        if self._before:
+            oldest = self._before.pop()
+            self._before.insert(0, oldest.copy_(self.image.chunk(TAPS, dim=1)[self.newest]))
+
+    def tap(self, third: int) -> int:
+        """Which of the convolution's taps in time belongs to a third."""
+        return TAPS - 1 - (self.newest - third) % TAPS
+
+
+@dataclass
+class Owed:
+    """The same for a convolution that narrows its frames, so that they would take more: what the frames so far add to
+    the next two results, each (b, c', h, w)."""
+
+    next: Tensor
+    after: Tensor
+
+
+ConvCache = dict[nn.Module, Window | Owed]
+
+
 class CausalConv(nn.Conv3d):
     """Convolution over (t, h, w) that never looks ahead. Kernel 3 or 1; height and width change by the stride alone."""
 
-    def __init__(self, channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1) -> None:
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1, *, leaves_bias: bool = False
+    ) -> None:
+        """leaves_bias: what follows adds the bias, where `lacking` says so."""
         super().__init__(channels_in, channels_out, kernel, stride, padding=(0, kernel // 2, kernel // 2))
+        self.leaves_bias = leaves_bias
 
     def forward(self, frames: Tensor, cache: ConvCache | None = None) -> Tensor:
         """(b, t, c, h, w) -> (b, t', c', h', w') in the weights' dtype, t' = ceil(t / stride); a cache: stride 1."""
         if self.kernel_size[0] == 1:
-            return self._contribution(frames)
-        if cache is not None:
+            return self._lone(frames, cache)
+        if cache is not None and frames.shape[1] == 1:
             return self._next(frames, cache)
+        if cache is not None:
+            return torch.cat([self._next(frame, cache) for frame in frames.split(1, dim=1)], dim=1)
         if frames.shape[1] == 1:
-            return self._contribution(frames)  # the frames before are zeros: a third of the work
+            return self._lone(frames, cache)  # the frames before are zeros: a third of the work
         clip = F.pad(frames.transpose(1, 2), (0, 0, 0, 0, 2, 0)).contiguous(memory_format=torch.channels_last_3d)
         return super().forward(clip).transpose(1, 2)
 
-    def _contribution(self, frames: Tensor, delay: int = 0) -> Tensor:
-        """What each input frame adds to the output frame `delay` frames later: one 2D slice of the kernel.
+    def room(self, frames: Tensor, cache: ConvCache | None) -> Tensor | None:
+        """Where the next frame of this size may be written, so that `forward` need not copy it; None: it has to."""
+        if cache is None or frames.shape[1] > 1 or self.narrows:
+            return None
+        return self._window(frames, cache).offer()
 
-        (b, t, c, h, w) -> (b, t, c', h', w'). The bias belongs to delay 0.
+    @property
+    def narrows(self) -> bool:
+        """Whether the cache is an `Owed`, not a `Window`."""
+        return self.out_channels < self.in_channels
+
+    def lacking(self, frames: Tensor, cache: ConvCache | None) -> Tensor | None:
+        """The bias (c',) where `forward` of such frames leaves it to the norm that follows, None where it adds it.
+
+        On CUDA the bias is a pass of its own over the output; in a norm it shifts the means.
         """
-        weight = self.weight[:, :, self.kernel_size[0] - 1 - delay]
-        bias = None if delay else self.bias
-        return per_frame(frames, lambda x: F.conv2d(x, weight, bias, self.stride[1:], self.padding[1:]))
+        return self.bias if self.leaves_bias and cache is not None and frames.is_cuda else None
 
-    def _next(self, frames: Tensor, cache: ConvCache) -> Tensor:
-        """`forward` of the next frames. Three conv2d are faster on a CPU than conv3d over so few frames, and need no
-        padded copy of them."""
-        count = frames.shape[1]
-        cached = cache.pop(self, [])  # partial outputs of the first two output frames; none at the start of a clip
-        out = self._contribution(frames)
-        for i in range(min(count, len(cached))):
-            out[:, i].add_(cached.pop(0))  # its memory is free after the addition
-        later = self._contribution(frames, 1)
-        out[:, 1:].add_(later[:, :-1])
-        first = _own_memory(later[:, -1])
-        if cached:
-            first.add_(cached.pop(0))
-        del later  # before the next one of the same size
-        later = self._contribution(frames, 2)
-        out[:, 2:].add_(later[:, :-2])
-        if count > 1:
-            first.add_(later[:, -2])
-        cache[self] = [first, _own_memory(later[:, -1])]
+    def _window(self, frame: Tensor, cache: ConvCache) -> Window:
+        known = cache.get(self)
+        if not isinstance(known, Window):
+            known = cache[self] = Window(frame, *frame.shape[2:])
+        return known
+
+    def _lone(self, frames: Tensor, cache: ConvCache | None) -> Tensor:
+        """What each frame alone contributes to its own output."""
+        bias = self.bias if self.lacking(frames, cache) is None else None
+        return per_frame(frames, lambda x: self._tap(x, 0, bias))
+
+    def _tap(self, images: Tensor, delay: int, bias: Tensor | None = None) -> Tensor:
+        """What images (n, c, h, w) add to the output `delay` frames later: one 2D slice of the kernel."""
+        return F.conv2d(images, self.weight[:, :, -1 - delay], bias, self.stride[1:], self.padding[1:])
+
+    def _next(self, frame: Tensor, cache: ConvCache) -> Tensor:
+        """`forward` of the next frame (b, 1, c, h, w)."""
+        bias = self.bias if self.lacking(frame, cache) is None else None
+        if self.narrows:
+            return as_clips(self._next_owed(as_images(frame), bias, cache), len(frame))
+        window = self._window(frame, cache)
+        window.add(frame)
+        taps = [self.weight[:, :, window.tap(third)].permute(0, 2, 3, 1) for third in range(TAPS)]
+        weight = torch.cat(taps, dim=3).permute(0, 3, 1, 2)  # (c', 3c, 3, 3), channels last
+        result = F.conv2d(window.image, weight, bias, self.stride[1:], self.padding[1:])
+        window.leave()
+        return as_clips(result, len(frame))
+
+    def _next_owed(self, image: Tensor, bias: Tensor | None, cache: ConvCache) -> Tensor:
+        """The same of a convolution that narrows; image (b, c, h, w). Each sum takes over the memory of its result."""
+        owed = cache.pop(self, None)
+        out, coming = self._tap(image, 0, bias), self._tap(image, 1)
+        if isinstance(owed, Owed):
+            out.add_(owed.next)
+            coming.add_(owed.after)
+        del owed  # before the next one of the same size
+        cache[self] = Owed(coming, self._tap(image, 2))
         return out
 
 
-def _own_memory(frame: Tensor) -> Tensor:
-    """The frame, copied where it is a view of several frames: the view would keep all of them alive."""
-    return frame if frame.untyped_storage().nbytes() == frame.nbytes else frame.clone()
+Sized = tuple[nn.Module, int, int]  # layers, and height and width of the frames that they read
+
+
+def windows(parts: Sequence[Sized], like: Tensor, *, shared: bool) -> ConvCache:
+    """Windows of the convolutions over time within the parts; b, dtype and device as of `like`. shared: one image."""
+    convs = [
+        (layer, layer.in_channels, height, width)
+        for part, height, width in parts
+        for layer in part.modules()
+        if isinstance(layer, CausalConv) and layer.kernel_size[0] > 1 and not layer.narrows
+    ]
+    widest = max((math.prod(size) for _, *size in convs), default=0)
+    image = like.new_empty(len(like) * TAPS * widest) if shared else None
+    return {layer: Window(like, *size, image) for layer, *size in convs}
 
 
 class Inner(nn.Module):
     """Holds a layer as `conv`: most convolutions have this further level in the public keys."""
 
-    def __init__(self, conv: nn.Module) -> None:
+    def __init__(self, conv: "CausalConv | Inner") -> None:
         super().__init__()
         self.conv = conv
 
@@ -107,48 +216,64 @@ class Inner(nn.Module):
         """(b, t, c, h, w) -> (b, t', c', h', w'), as the layer that it holds."""
         return self.conv(frames) if cache is None else self.conv(frames, cache)
 
+    def room(self, frames: Tensor, cache: ConvCache | None) -> Tensor | None:
+        """`CausalConv.room`."""
+        return self.conv.room(frames, cache)
 
-def conv(channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1) -> Inner:
+    def lacking(self, frames: Tensor, cache: ConvCache | None) -> Tensor | None:
+        """`CausalConv.lacking`."""
+        return self.conv.lacking(frames, cache)
+
+
+def conv(channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1, *, leaves_bias: bool = False) -> Inner:
     """A causal convolution under its public key."""
-    return Inner(CausalConv(channels_in, channels_out, kernel, stride))
+    return Inner(CausalConv(channels_in, channels_out, kernel, stride, leaves_bias=leaves_bias))
 
 
 class FrameNorm(nn.GroupNorm):
     """Group norm with statistics of each frame alone; those of all frames make it flicker (paper, section 4.1.3)."""
 
-    def forward(self, frames: Tensor, *, silu: bool = False) -> Tensor:
-        """(b, t, c, h, w) -> a new tensor of that shape and dtype; with `silu`, SiLU follows the norm."""
+    def forward(
+        self, frames: Tensor, *, silu: bool = False, more: Tensor | None = None, room: Tensor | None = None,
+        lacking: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """(b, t, c, h, w) -> that shape and dtype.
+
+        silu: SiLU follows the norm. more: frames that are added before and after SiLU. room: where the result may be
+        written, for one frame; it is returned where it was. lacking: a bias (c,) that the frames lack, as
+        `CausalConv.lacking` says; on CUDA only.
+        """
         images = as_images(frames)
         if images.is_cuda and not torch.is_grad_enabled():
-            return as_clips(self.channels_last(images, silu=silu), len(frames))
-        normed = super().forward(images)
-        if silu:
-            normed = F.silu(normed, inplace=not torch.is_grad_enabled())
-        return as_clips(normed.contiguous(memory_format=torch.channels_last), len(frames))
+            place = None if room is None or len(images) > 1 else room[0]
+            normed = self.channels_last(
+                images, lacking, silu=silu, more=None if more is None else as_images(more), room=place
+            )
+            return room if room is not None and normed is place else as_clips(normed, len(frames))
+        normed = as_clips(super().forward(images).contiguous(memory_format=torch.channels_last), len(frames))
+        normed = normed if more is None else add(normed, more)
+        if silu and room is not None and more is None:
+            return torch.ops.aten.silu.out(normed, out=room)
+        normed = F.silu(normed, inplace=not torch.is_grad_enabled()) if silu else normed
+        return normed if more is None else add(normed, more)
 
-    def channels_last(self, images: Tensor, *, silu: bool) -> Tensor:
-        """`forward` of images (n, c, h, w) that lie channels last, without copies to the other layout and back.
-
-        PyTorch's group norm makes them on CUDA; its batch norm has kernels for this layout, whose sums per channel
-        become sums per group. Not differentiable.
-        """
-        weight, bias = self.weight.detach(), self.bias.detach()
-        result = torch.empty_like(images)
-        for image, place in zip(images.split(1), result.split(1), strict=True):
-            moments = self._of_groups(*torch.batch_norm_update_stats(image, None, None, 0.0))
-            normed = torch.native_batch_norm(image, weight, bias, *moments, False, 0.0, self.eps)[0]
-            if silu:
-                torch.ops.aten.silu.out(normed, out=place)
-            else:
-                place.copy_(normed)
-        return result
-
-    def _of_groups(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and variances of channels (c,), each of equally many values -> those of each channel's group, (c,)."""
-        means, variances = (x.unflatten(0, (self.num_groups, -1)) for x in (mean, variance))
-        centre = means.mean(1, keepdim=True)
-        spread = variances.mean(1, keepdim=True) + (means - centre).square().mean(1, keepdim=True)
-        return centre.expand_as(means).flatten(), spread.expand_as(means).flatten()
+    def channels_last(
+        self, images: Tensor, lacking: Tensor | None = None, *, silu: bool = False, more: Tensor | None = None,
+        room: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """`forward` of images (n, c, h, w) that lie channels last, without copies to the other layout and back, which
+        PyTorch's group norm makes on CUDA. Not differentiable."""
+        done: list[Tensor] = []
+        for i, image in enumerate(images.split(1)):
+            mean, variance = group_moments(image, self.num_groups, lacking)
+            width = self.num_channels // self.num_groups
+            gain = (variance + self.eps).rsqrt().repeat_interleave(width) * self.weight.detach()
+            offset = -mean.repeat_interleave(width) if lacking is None else lacking - mean.repeat_interleave(width)
+            offset = offset * gain + self.bias.detach()
+            done.append(
+                scaled(image, gain, offset, silu=silu, more=None if more is None else more[i : i + 1], room=room)
+            )
+        return done[0] if len(done) == 1 else torch.cat(done)
 
 
 class ResBlock(nn.Module):
@@ -157,18 +282,26 @@ class ResBlock(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, groups: int) -> None:
         super().__init__()
         self.norm1 = FrameNorm(groups, channels_in)
-        self.conv1 = conv(channels_in, channels_out)
+        self.conv1 = conv(channels_in, channels_out, leaves_bias=True)
         self.norm2 = FrameNorm(groups, channels_out)
-        self.conv2 = conv(channels_out, channels_out)
-        self.nin_shortcut = conv(channels_in, channels_out, kernel=1) if channels_in != channels_out else None
+        self.conv2 = conv(channels_out, channels_out, leaves_bias=True)
+        self.nin_shortcut = None
+        if channels_in != channels_out:
+            self.nin_shortcut = conv(channels_in, channels_out, kernel=1, leaves_bias=True)
 
     def forward(self, frames: Tensor, cache: ConvCache | None = None) -> Tensor:
         """(b, t, c_in, h, w) -> (b, t, c_out, h, w). One variable for all steps, so that each result frees the last."""
-        h = self.norm1(frames, silu=True)
+        h = self.norm1(frames, silu=True, room=self.conv1.room(frames, cache))
         h = self.conv1(h, cache)
-        h = self.norm2(h, silu=True)
+        h = self.norm2(h, silu=True, room=self.conv2.room(h, cache), lacking=self.conv1.lacking(h, cache))
         h = self.conv2(h, cache)
-        return add(h, self.nin_shortcut(frames) if self.nin_shortcut else frames)
+        bias, more = self.conv2.lacking(h, cache), frames
+        if self.nin_shortcut is not None:
+            more = self.nin_shortcut(frames, cache)
+            bias = bias if bias is None else bias.float() + self.nin_shortcut.lacking(frames, cache)
+        if torch.is_grad_enabled():
+            return h + more
+        return as_clips(residual(as_images(h), bias, as_images(more)), len(h))
 
 
 class CausalAttention(nn.Module):
@@ -234,9 +367,9 @@ class FrameUpsample(nn.Module):
 class _Refine(nn.Module):
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
-        self.conv1 = conv(channels, channels)
+        self.conv1 = conv(channels, channels, leaves_bias=True)
         self.norm1 = FrameNorm(groups, channels)
-        self.conv2 = conv(channels, channels)
+        self.conv2 = conv(channels, channels, leaves_bias=True)
         self.norm2 = FrameNorm(groups, channels)
 
 
@@ -252,11 +385,9 @@ class CausalUpsample(nn.Module):
         refine = self.conv3d
         big = per_frame(frames, lambda x: F.interpolate(x, scale_factor=2.0))
         h = refine.conv1(big, cache)
-        h = refine.norm1(h, silu=True)
+        h = refine.norm1(h, silu=True, room=refine.conv2.room(h, cache), lacking=refine.conv1.lacking(h, cache))
         h = refine.conv2(h, cache)
-        h = refine.norm2(h)
-        h = F.silu(add(h, big), inplace=not torch.is_grad_enabled())
-        return add(h, big)
+        return refine.norm2(h, silu=True, more=big, lacking=refine.conv2.lacking(h, cache))
 
 
 def fold(frames: Tensor) -> Tensor:

@@ -332,9 +332,13 @@ MESSAGES: dict[str, tuple[str, str]] = OTHERS | {
     ),
     "plan_smaller": (
         "Memory ran out; going on with less in it: {resident} blocks kept there and {slots} slots, "
-        "{llm_slots} language model slots, {slice_frames} latent frames decoded at once. Nothing done so far is lost.",
-        "内存不足，改用更小的方案继续：常驻 {resident} 个块、{slots} 个槽位，语言模型 {llm_slots} 个槽位，"
-        "每次解码 {slice_frames} 个潜变量帧。已完成的部分不会丢失。",
+        "{llm_slots} language model slots. Nothing done so far is lost.",
+        "内存不足，改用更小的方案继续：常驻 {resident} 个块、{slots} 个槽位，语言模型 {llm_slots} 个槽位。"
+        "已完成的部分不会丢失。",
+    ),
+    "decode_smaller": (
+        "Memory ran out; decoding goes on with less of it, a little slower. Nothing done so far is lost.",
+        "内存不足，改用占用更少内存的方式继续解码，速度略慢。已完成的部分不会丢失。",
     ),
     "compute_speed": (
         "Computing in int8, as asked: {int8:.3g} TFLOP/s on this device, where the usual type has {usual:.3g}. "

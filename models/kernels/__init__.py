@@ -17,6 +17,15 @@ def served(*tensors: Tensor) -> bool:
     return all(aligned(x) for x in tensors)
 
 
+def serves_image(tile: int, *images: Tensor) -> bool:
+    """`served`, and each is one image (1, c, h, w), channels last, pixels evenly spaced, c a power of two within a tile
+    of so many elements."""
+    count, channels = images[0].shape[:2]
+    even = all(x.stride(2) == x.shape[3] * x.stride(3) for x in images)
+    fits = count == 1 and channels & (channels - 1) == 0 and channels <= tile
+    return fits and even and served(*(x.permute(0, 2, 3, 1) for x in images))
+
+
 def aligned(x: Tensor) -> bool:
     """Whether the last dimension is dense, every row begins at a multiple of 16 bytes, and strides are multiples of 16.
 

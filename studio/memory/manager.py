@@ -330,7 +330,10 @@ class MemoryManager:
             if offloaded:
                 return
             if (smaller := self._plans.step_down(video, phase)) is not None:
-                self.notify("plan_smaller", **_sizes(smaller))
+                if phase == "decode":
+                    self.notify("decode_smaller")
+                else:
+                    self.notify("plan_smaller", **_sizes(smaller))
             elif tried_again:
                 raise DoesNotFit("out_of_memory", said=message.partition("\n")[0] or "out of memory")
             else:
@@ -346,5 +349,4 @@ def _sizes(plan: Plan) -> dict[str, int]:
         "resident": len(plan.transformer.resident),
         "slots": plan.transformer.slots,
         "llm_slots": plan.step_llm.slots,
-        "slice_frames": plan.vae_slice_frames,
     }

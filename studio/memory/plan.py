@@ -127,12 +127,16 @@ class ComponentPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """How one video is made. fits: whether it keeps the budgets. reason: why not and what would fit, by language."""
+    """How one video is made.
+
+    compact_decode: the VAE's convolutions share memory, for more copies. fits: whether it keeps the budgets. reason:
+    why not and what would fit, by language.
+    """
 
     video: VideoShape
     transformer: ComponentPlan
     step_llm: ComponentPlan
-    vae_slice_frames: int
+    compact_decode: bool
     vram_peak_bytes: int
     ram_peak_bytes: int
     seconds_per_step: float
@@ -145,8 +149,8 @@ class Plan:
 
         Keys stay and keep their types from version to version: fits (bool), reason (English sentence, "" where it
         fits), vram_peak_gb, ram_peak_gb, seconds_per_step, resident_blocks, streamed_blocks, slots, sources (source ->
-        blocks), vae_slice_frames, texts_kept_gb (0.0: blocks project the texts in every pass), assumptions (name ->
-        value).
+        blocks), vae_slice_frames (1), compact_decode (bool), texts_kept_gb (0.0: blocks project the texts in every
+        pass), assumptions (name -> value).
         """
         sources, texts = self.transformer.source, self.transformer.texts
         return {
@@ -159,7 +163,8 @@ class Plan:
             "streamed_blocks": len(self.transformer.streamed),
             "slots": self.transformer.slots,
             "sources": {name: sources.count(name) for name in SOURCES if name in sources},
-            "vae_slice_frames": self.vae_slice_frames,
+            "vae_slice_frames": 1,  # always, since decoding goes frame by frame
+            "compact_decode": self.compact_decode,
             "texts_kept_gb": round(texts.nbytes / GB, 3) if texts else 0.0,
             "assumptions": dict(self.assumptions),
         }

@@ -227,14 +227,14 @@ class VAESession:
         The device computes the next piece while the caller uses one. convert: runs on the device before the copy, for
         results (t_i, ...) that are smaller there. refuse(frame): called with the first frame (from 1) of a piece whose
         numbers are not all finite, before it is yielded; raises. After an out-of-memory error decoding resumes at the
-        next frame with smaller slices.
+        next frame with less memory.
         """
         latents, launched, yielded = latents.to(self._device, self._dtype), 0, 0
         pieces: Iterator[Tensor] | None = None
 
         def launch(plan: Plan) -> HostCopy | None:
             nonlocal pieces
-            current, pieces = pieces or self._decode_from(latents, launched, plan.vae_slice_frames), None
+            current, pieces = pieces or self._decode_from(latents, launched, plan.compact_decode), None
             piece = next(current, None)
             copy = None
             if piece is not None:
@@ -257,11 +257,11 @@ class VAESession:
                 return
             waiting = following
 
-    def _decode_from(self, latents: Tensor, frame: int, slice_frames: int) -> Iterator[Tensor]:
+    def _decode_from(self, latents: Tensor, frame: int, compact: bool) -> Iterator[Tensor]:
         """The frames from `frame` on. Decoding starts one chunk earlier, whose last frame is blended into the next."""
         chunk = max(frame // CHUNK_FRAMES - 1, 0)
         drop = frame - chunk * CHUNK_FRAMES
-        for piece in self._load().decode_chunks(latents[:, chunk * CHUNK_LATENTS :], slice_frames=slice_frames):
+        for piece in self._load().decode_chunks(latents[:, chunk * CHUNK_LATENTS :], compact=compact):
             if drop < piece.shape[1]:
                 yield piece[0, drop:]
             drop = max(drop - piece.shape[1], 0)

@@ -50,7 +50,7 @@ def calls(frames: int, side: int) -> dict[str, Callable[[], object]]:
             transformer.head(hidden)
 
     def decode() -> None:
-        for _ in vae.decode_chunks(latents.to(dtype), slice_frames=2):
+        for _ in vae.decode_chunks(latents.to(dtype)):
             pass
 
     return {"step": step, "decode": decode}

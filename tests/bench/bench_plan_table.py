@@ -83,7 +83,7 @@ def main() -> None:
 
 def _row(plan: Plan) -> dict[str, object]:
     summary = plan.summary()
-    names = ("fits", "vram_peak_gb", "ram_peak_gb", "seconds_per_step", "sources", "vae_slice_frames")
+    names = ("fits", "vram_peak_gb", "ram_peak_gb", "seconds_per_step", "sources", "compact_decode")
     return {name: summary[name] for name in names}
 
 

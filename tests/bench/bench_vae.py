@@ -35,8 +35,8 @@ def vae_calls(vae: VAE) -> dict[str, Callable[[], object]]:
     video = torch.rand(1, FRAMES, 3, HEIGHT, WIDTH) * 2 - 1
     latents = torch.randn(1, FRAMES // 17 * 3, vae.params.z_channels, HEIGHT // 16, WIDTH // 16)
 
-    def sliced(frames: int) -> None:
-        for _ in vae.decode_chunks(latents, slice_frames=frames):
+    def sliced(compact: bool) -> None:
+        for _ in vae.decode_chunks(latents, compact=compact):
             pass
 
     return {
@@ -44,7 +44,8 @@ def vae_calls(vae: VAE) -> dict[str, Callable[[], object]]:
         f"encode_{FRAMES}": partial(vae.encode_moments, video),
         f"decode_{FRAMES}": partial(vae.decode, latents),
         "decode_17": partial(vae.decode, latents[:, :3]),
-        **{f"decode_{FRAMES}_slices_of_{frames}": partial(sliced, frames) for frames in (1, 2, 4)},
+        f"decode_{FRAMES}_by_frame": partial(sliced, False),
+        f"decode_{FRAMES}_by_frame_compact": partial(sliced, True),
     }
 
 

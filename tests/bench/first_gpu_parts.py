@@ -239,16 +239,16 @@ def vae(sizes: Sizes) -> Rows:
     for weight in network.parameters():
         weight.normal_(std=0.02)
     latents = sizes.numbers(*VideoShape(17, *sizes.size).latent_shape(sizes.vae.z_channels))
-    for frames in (1, 2):
-        decode = partial(lambda count: list(network.decode_chunks(latents, slice_frames=count)), frames)
+    for compact in (True, False):
+        decode = partial(lambda compact: list(network.decode_chunks(latents, compact=compact)), compact)
         if sizes.on_gpu:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         decode()
-        yield row(f"s to decode 17 frames, slices of {frames}", seconds_of(sizes.device, decode))
+        yield row(f"s to decode 17 frames{', compact' if compact else ''}", seconds_of(sizes.device, decode))
         if sizes.on_gpu:
-            planned = network.peak_decode_bytes(*sizes.size, torch.bfloat16, frames) * (1 + peaks.DECODE_GAPS[frames])
-            allowed = planned + peaks.WORKSPACE_BYTES["cuda"] + peaks.CONVOLUTION_BYTES
+            planned = network.peak_decode_bytes(*sizes.size, torch.bfloat16, compact=compact)
+            allowed = planned * (1 + peaks.DECODE_GAP) + peaks.WORKSPACE_BYTES["cuda"] + peaks.CONVOLUTION_BYTES
             took = torch.cuda.max_memory_reserved() - sum(weight.nbytes for weight in network.parameters())
             yield row("GB reserved beside weights", took / GB, f"at most {allowed / GB:.2f}", took <= allowed)
     top = kernels(sizes.device, decode, 8)

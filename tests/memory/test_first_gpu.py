@@ -24,9 +24,7 @@ def test_every_part_tells_its_rows_and_finds_what_it_expects():
     assert [check for check, row in rows.items() if row["ok"] is False] == []
     error = rows["error of the update against plain operators, 17 frames"]
     assert 0 < error["value"] and error["ok"], "the plain block is the program's, in other roundings"
-    assert {"s/GB to register", "s to decode 17 frames, slices of 2", "ms of it by rows of a matrix product"} <= set(
-        rows
-    )
+    assert {"s/GB to register", "s to decode 17 frames, compact", "ms of it by rows of a matrix product"} <= set(rows)
 
 
 def test_whole_parts_of_a_commit_are_known_and_the_table_tells_the_verdicts(tmp_path, monkeypatch, capsys):

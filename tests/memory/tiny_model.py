@@ -61,7 +61,7 @@ def noise(seed: int = 0) -> Tensor:
     return torch.randn(1, 3, 4, 2, 3, generator=torch.Generator().manual_seed(seed))
 
 
-def with_sources(plan: Plan, transformer: list[str], step_llm: list[str], slots: int, slice_frames: int = 1) -> Plan:
+def with_sources(plan: Plan, transformer: list[str], step_llm: list[str], slots: int, *, compact: bool = True) -> Plan:
     """The plan with these sources per unit."""
 
     def component(base: ComponentPlan, sources: list[str]) -> ComponentPlan:
@@ -72,7 +72,7 @@ def with_sources(plan: Plan, transformer: list[str], step_llm: list[str], slots:
         plan,
         transformer=component(plan.transformer, transformer),
         step_llm=component(plan.step_llm, step_llm),
-        vae_slice_frames=slice_frames,
+        compact_decode=compact,
     )
 
 
@@ -138,7 +138,7 @@ def slow_twin(
         first, second = velocities
         latents = latents + (second + 4.0 * (first - second)) / steps
     vae = load(folders["vae"], "vae", dtype)
-    return latents, torch.cat([piece[0] for piece in vae.decode_chunks(latents.to(dtype), slice_frames=1)])
+    return latents, torch.cat([piece[0] for piece in vae.decode_chunks(latents.to(dtype))])
 
 
 def load(folder: Path, component: str, dtype: torch.dtype) -> Any:

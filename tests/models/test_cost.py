@@ -67,12 +67,12 @@ def test_denoise_bytes_follow_a_step(monkeypatch, dtype):
 
 def test_decode_bytes_follow_the_decoder():
     vae, latents = VAE(SMALL_VAE).requires_grad_(False), torch.randn(1, 3, 4, 2, 3)
-    for slice_frames in (1, 2):
+    for compact in (False, True):
         with LiveBytes() as live:
-            for piece in vae.decode_chunks(latents, slice_frames=slice_frames):
+            for piece in vae.decode_chunks(latents, compact=compact):
                 del piece
-        predicted = vae.peak_decode_bytes(32, 48, torch.float32, slice_frames)
-        assert live.peak <= predicted <= 1.15 * live.peak, slice_frames
+        predicted = vae.peak_decode_bytes(32, 48, torch.float32, compact=compact)
+        assert live.peak <= predicted <= 1.15 * live.peak, compact
 
 
 def test_prompt_and_image_bytes_are_upper_bounds():
@@ -131,7 +131,7 @@ def test_the_work_of_a_vae_is_what_pytorch_counts():
             assert counted == cost.encode_flop(params, frames, 64, 96), (params, frames)
         for frames in (1, 3):
             counted = count_flop(
-                lambda latents, vae=vae: list(vae.decode_chunks(latents, slice_frames=20)),
+                lambda latents, vae=vae: list(vae.decode_chunks(latents)),
                 torch.empty(1, frames, params.z_channels, 4, 6, device="meta"),
             )
             assert counted == cost.decode_flop(params, 64, 96, frames), (params, frames)

@@ -65,14 +65,14 @@ def test_the_first_frame_is_the_first_latent_alone(exact):
         assert relative_error(vae.decode(latents)[:, :1], vae.decode(latents[:, :1])) <= rounding, dtype
 
 
-def test_slices_are_the_whole(exact):
+def test_frame_by_frame_is_the_whole_and_compact_the_same_bits(exact):
     for vae, dtype, rounding in exact:
         latents = normal("sliced", (2, 6, 2, 1, W)).to(dtype)
         whole = vae.decode(latents)
-        for slice_frames in (1, 2, 3, 4, 7, 100):
-            pieces = list(vae.decode_chunks(latents, slice_frames=slice_frames))
-            assert max(piece.shape[1] for piece in pieces) <= slice_frames, (dtype, slice_frames)
-            assert relative_error(torch.cat(pieces, dim=1), whole) <= rounding, (dtype, slice_frames)
+        frames, compact = list(vae.decode_chunks(latents)), list(vae.decode_chunks(latents, compact=True))
+        assert len(frames) == 34 and {frame.shape[1] for frame in frames} == {1}, dtype
+        assert relative_error(torch.cat(frames, dim=1), whole) <= rounding, dtype
+        assert all(torch.equal(*pair) for pair in zip(frames, compact, strict=True)), dtype
 
 
 @torch.no_grad()
@@ -83,16 +83,22 @@ def test_the_norm_of_cuda_is_the_group_norm():
     norm = FrameNorm(8, 32).double()
     norm.weight.copy_(1 + normal("weight", (32,)))
     norm.bias.copy_(normal("bias", (32,)))
-    for silu in (False, True):
-        found = norm.channels_last(images, silu=silu)
-        assert relative_error(found, norm(images[None], silu=silu)[0]) <= 1e-12
+    bias, more = normal("bias", (32,)).double(), normal("more", images.shape).double()
+    more = more.contiguous(memory_format=torch.channels_last)
+    for silu, lacking, around in itertools.product((False, True), (None, bias), (None, more)):
+        found = norm.channels_last(images, lacking, silu=silu, more=around)
+        given = images if lacking is None else images + bias[:, None, None]
+        wanted = norm(given[None], silu=silu, more=None if around is None else around[None])[0]
+        if not silu and around is not None:
+            continue  # added around SiLU alone
+        assert relative_error(found, wanted) <= 1e-12, (silu, lacking is None, around is None)
         assert found.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_single_latent_is_a_single_frame(exact):
     for vae, dtype, rounding in exact:
         latents = normal("single", (1, 1, 2, H, W)).to(dtype)
-        (piece,) = vae.decode_chunks(latents, slice_frames=2)
+        (piece,) = vae.decode_chunks(latents)
         assert relative_error(piece, vae.decode(latents)) <= rounding, dtype
 
 

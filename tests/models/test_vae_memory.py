@@ -1,5 +1,6 @@
 """What a decode holds at once: sliced against whole, and the planner's estimate against what is really alive."""
 
+from collections.abc import Callable
 from contextlib import contextmanager
 from time import process_time
 
@@ -8,8 +9,10 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from models.kernels import moments, scaled
 from models.vae import VAE, VAEParams
 from models.vae_layers import CausalAttention
+from tests.models.fake_cuda import Traffic, fake_cuda, on_fake_cuda
 from tests.models.live_bytes import LiveBytes
 
 GIB = 2**30
@@ -27,15 +30,14 @@ def pretending(dtype: torch.dtype):
     torch.set_default_dtype(before)
 
 
-def drain(vae: VAE, latents: Tensor, slice_frames: int) -> None:
-    for _ in vae.decode_chunks(latents, slice_frames=slice_frames):
+def drain(vae: VAE, latents: Tensor, *, compact: bool = False) -> None:
+    for _ in vae.decode_chunks(latents, compact=compact):
         pass
 
 
-def live_peak(vae: VAE, latents: Tensor, slice_frames: int | None) -> int:
-    """Peak bytes of a sliced decode, or of the whole one where slice_frames is None."""
+def live_peak(vae: VAE, latents: Tensor, run: Callable[[VAE, Tensor], object]) -> int:
     with LiveBytes() as live, torch.no_grad():
-        vae.decode(latents) if slice_frames is None else drain(vae, latents, slice_frames)
+        run(vae, latents)
     return live.peak
 
 
@@ -43,25 +45,53 @@ def latents_for(vae: VAE, height: int, width: int) -> Tensor:
     return torch.zeros(1, 3, vae.params.z_channels, height // 16, width // 16)
 
 
-def check_estimate(params: VAEParams, height: int, width: int, dtype: torch.dtype, slice_frames: int) -> None:
-    with pretending(dtype):
+def check_estimate(params: VAEParams, height: int, width: int, dtype: torch.dtype, *, compact: bool = False) -> Traffic:
+    """What a decode of 17 frames on CUDA moves."""
+    with torch.device("meta"):
         vae = VAE(params)
-        measured = live_peak(vae, latents_for(vae, height, width), slice_frames)
-    estimate = vae.peak_decode_bytes(height, width, dtype, slice_frames)
+    with fake_cuda():
+        on_fake_cuda(vae, dtype)
+        latents = torch.zeros(1, 3, params.z_channels, height // 16, width // 16, dtype=dtype)
+        with Traffic() as traffic, LiveBytes() as live:
+            drain(vae, latents, compact=compact)
+    measured, estimate = live.peak, vae.peak_decode_bytes(height, width, dtype, compact=compact)
     assert 1 <= estimate / measured <= 1.06, f"estimated {estimate / GIB:.3f}, measured {measured / GIB:.3f} GiB"
+    return traffic
 
 
-def test_the_estimate_is_what_is_alive():
-    check_estimate(VAEParams(), *FULL_SIZE, slice_frames=4)
-    check_estimate(NANO, 64, 96, torch.float32, slice_frames=4)
+def test_the_estimate_is_what_is_alive_and_a_decode_moves_half_of_what_it_did():
+    """17 frames of 544x992: 747 GB element-wise with group norms in the other layout, taps and biases added up."""
+    moved = check_estimate(VAEParams(), *FULL_SIZE)
+    assert 300e9 <= moved.elementwise() <= 370e9, moved.moved
+    for compact in (False, True):
+        check_estimate(NANO, 64, 96, torch.float32, compact=compact)
+
+
+def test_with_kernels_a_decode_moves_a_third_of_what_it_did(monkeypatch):
+    """Their bytes as declared, which tests/models/triton_proofs.py counts."""
+    by_kernels = []
+
+    def summed(image, groups, lacking):
+        by_kernels.append(moments.moved_bytes(image.shape[1], groups, image[0, 0].numel(), image.element_size()))
+        return image.new_empty(2, groups, dtype=torch.float32).unbind()
+
+    def written(image, gain, offset, silu, more, out):
+        size = image.shape[1], image[0, 0].numel(), image.element_size()
+        by_kernels.append(scaled.moved_bytes(*size, more=more is not None))
+        return out
+
+    for kernel, launch in ((moments, summed), (scaled, written)):
+        monkeypatch.setattr(kernel, "serves_image", lambda *given: True)
+        monkeypatch.setattr(kernel, "launch", launch)
+    plain = check_estimate(VAEParams(), *FULL_SIZE)
+    print(plain.elementwise() / 1e9, sum(by_kernels) / 1e9)
+    assert len(by_kernels) > 1000 and plain.elementwise() + sum(by_kernels) <= 250e9, plain.moved
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("slice_frames", [1, 2, 3, 8])
 @pytest.mark.parametrize(
     "params, height, width, dtype",
     [
-        (VAEParams(), *FULL_SIZE),
         (VAEParams(), 768, 768, torch.float32),
         (NANO, 128, 224, torch.float32),
         (VAEParams(16, (32, 32, 64, 64), (32, 32, 64, 64), res_blocks=1, norm_groups=8), 128, 224, torch.float32),
@@ -69,17 +99,18 @@ def test_the_estimate_is_what_is_alive():
     ],
     ids=str,
 )
-def test_the_estimate_holds_for_other_sizes(params, height, width, dtype, slice_frames):
-    check_estimate(params, height, width, dtype, slice_frames)
+def test_the_estimate_holds_for_other_sizes(params, height, width, dtype):
+    for compact in (False, True):
+        check_estimate(params, height, width, dtype, compact=compact)
 
 
-def test_full_size_fits_in_six_and_a_half_gib_with_its_weights():
+def test_full_size_fits_in_seven_gib_with_its_weights():
     with torch.device("meta"):
         vae = VAE()
     weights = sum(p.numel() for p in vae.decoder.parameters()) * 2
-    for slice_frames in (1, 2):
-        peak = vae.peak_decode_bytes(*FULL_SIZE, slice_frames) + weights
-        assert peak <= 6.5 * GIB, f"{slice_frames}: {peak / GIB:.2f} GiB"
+    for compact, most in ((False, 6.7), (True, 5.5)):
+        peak = vae.peak_decode_bytes(*FULL_SIZE, compact=compact) + weights
+        assert peak <= most * GIB, f"{peak / GIB:.2f} GiB"
 
 
 def test_attention_over_42160_tokens_builds_no_square():
@@ -91,15 +122,16 @@ def test_attention_over_42160_tokens_builds_no_square():
     assert live.peak <= 10 * frames.nbytes < 42_160**2 * 2 / 4, f"{live.peak / frames.nbytes:.1f} times the frames"
 
 
-def test_slices_hold_a_third_and_leave_nothing():
+def test_slices_hold_less_than_half_and_leave_nothing():
+    """A third before most convolutions kept the frames they read, instead of sums: half of what a GPU moves."""
     torch.manual_seed(0)
     vae = VAE(NANO).requires_grad_(False)
     latents = latents_for(vae, 32, 48)
     with LiveBytes() as live:
-        drain(vae, latents, 1)
+        drain(vae, latents)
     assert live.now == 0
-    whole = live_peak(vae, latents, None)
-    assert whole / live.peak >= 3, f"whole {whole / 2**20:.1f} MiB, sliced {live.peak / 2**20:.1f} MiB"
+    whole = live_peak(vae, latents, VAE.decode)
+    assert whole / live.peak >= 2, f"whole {whole / 2**20:.1f} MiB, sliced {live.peak / 2**20:.1f} MiB"
 
 
 @pytest.mark.slow
@@ -108,13 +140,13 @@ def test_slices_cost_little_time(record_property):
     34 frames), 3.6 times fewer bytes (82 against 291 MiB)."""
     vae = VAE(NANO).requires_grad_(False)
     latents = latents_for(vae, 128, 224)
-    ratio = live_peak(vae, latents, None) / live_peak(vae, latents, 1)
+    ratio = live_peak(vae, latents, VAE.decode) / live_peak(vae, latents, drain)
     seconds: dict[str, list[float]] = {"whole": [], "sliced": []}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # threads that wait for each other would count as work
     try:
         for _ in range(3):  # in turns, in seconds of this process: other work on the machine matters little
-            for name, run in (("whole", vae.decode), ("sliced", lambda x: drain(vae, x, 1))):
+            for name, run in (("whole", vae.decode), ("sliced", lambda x: drain(vae, x))):
                 start = process_time()
                 run(latents)
                 seconds[name].append(process_time() - start)
@@ -123,5 +155,5 @@ def test_slices_cost_little_time(record_property):
     slower = min(seconds["sliced"]) / min(seconds["whole"])
     record_property("peak_ratio", ratio)
     record_property("time_ratio", slower)
-    assert ratio >= 3, f"peak only {ratio:.2f} times lower"
+    assert ratio >= 2, f"peak only {ratio:.2f} times lower"
     assert slower <= 1.25, f"{slower:.2f} times the time"

@@ -22,7 +22,7 @@ import torch  # noqa: E402
 import triton  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from models.kernels import heads, modulated_norm  # noqa: E402
+from models.kernels import heads, modulated_norm, moments, scaled  # noqa: E402
 from models.rope import rope_tables  # noqa: E402
 
 CAPABILITIES = (80, 89, 90)
@@ -104,6 +104,35 @@ def interpreted_heads(count: int, head_dim: int) -> dict[str, float]:
     return {"error": worst, "counted": counter.nbytes, "declared": declared}
 
 
+def picture(channels: int, height: int, width: int, wider: int = 1) -> Tensor:
+    """(1, c, h, w), channels last, means of channels apart; wider: as a part of an image of so many times c."""
+    whole = random(1, height, width, channels * wider) + 3 * random(channels * wider)
+    return whole[..., -channels:].permute(0, 3, 1, 2)
+
+
+def interpreted_moments() -> dict[str, float]:
+    """Three tiles of pixels, of which the last is not whole; a bias that is still lacking."""
+    image, lacking, groups = picture(128, 9, 15), random(128), 32
+    with Counter() as counter:
+        found = moments.launch(image, groups, lacking)
+    grouped = (image + lacking[:, None, None]).double()[0].reshape(groups, -1)
+    wanted = grouped.mean(1), grouped.var(1, correction=0)
+    declared = moments.moved_bytes(128, groups, 9 * 15, 4)
+    return {"error": max(map(error, found, wanted)), "counted": counter.nbytes, "declared": declared}
+
+
+def interpreted_scaled(*, silu: bool, more: bool, wider: int) -> dict[str, float]:
+    """Written into a part of a wider image where wider is above 1."""
+    image, out = picture(128, 9, 15), torch.zeros(1, 9, 15, 128 * wider)[..., -128:].permute(0, 3, 1, 2)
+    gain, offset, added = random(128), random(129)[1:], picture(128, 9, 15) / 2 if more else None
+    with Counter() as counter:
+        found = scaled.launch(image, gain, offset, silu, added, out)
+    exact = [x.double() for x in (image, gain, offset)]
+    wanted = scaled.scaled(*exact, silu=silu, more=added.double() if added is not None else None)
+    declared = scaled.moved_bytes(128, 9 * 15, 4, more=more)
+    return {"error": error(found, wanted), "counted": counter.nbytes, "declared": declared}
+
+
 def launched(module: Any, kernel: str, launch: Any) -> SimpleNamespace:
     """What a launch of the program's own code gives to a kernel: positional and named arguments, the grid."""
     seen = SimpleNamespace()
@@ -163,7 +192,14 @@ def full_size() -> dict[str, tuple[Any, SimpleNamespace]]:
         lambda: modulated_norm.launch(norm.weight, norm.bias, 1e-5, tokens[:, chunk], shift, scale),
     )
     heads_launch = launched(heads, "heads_kernel", lambda: heads.launch(projected, scales, 1e-6, rope, tuple(wholes)))
+    frame = torch.empty(1, 544, 992, 128, dtype=torch.bfloat16).permute(0, 3, 1, 2)
+    window = torch.empty(1, 544, 992, 384, dtype=torch.bfloat16)[..., 128:256].permute(0, 3, 1, 2)
+    gain, bias = torch.empty(128), torch.empty(128, dtype=torch.bfloat16)
+    moments_launch = launched(moments, "moments_kernel", lambda: moments.launch(frame, 32, bias))
+    scaled_launch = launched(scaled, "scaled_kernel", lambda: scaled.launch(frame, gain, gain, True, frame, window))
     return {
+        "moments": (moments.moments_kernel, moments_launch),
+        "scaled": (scaled.scaled_kernel, scaled_launch),
         "modulated_norm": (modulated_norm.modulated_norm_kernel, norm_launch),
         "heads": (heads.heads_kernel, heads_launch),
     }
@@ -175,6 +211,10 @@ def main() -> None:
     if MODE == "interpret":
         told: dict[str, Any] = {"modulated_norm": interpreted_norm()}
         told |= {f"heads {count} x {width}": interpreted_heads(count, width) for count, width in ((3, 128), (20, 64))}
+        told["moments"] = interpreted_moments()
+        told["scaled"] = interpreted_scaled(silu=False, more=True, wider=1)
+        told["scaled silu"] = interpreted_scaled(silu=True, more=False, wider=3)
+        told["scaled silu more"] = interpreted_scaled(silu=True, more=True, wider=1)
     else:
         told = {
             f"{name} sm_{capability}": compiled(kernel, seen, capability)

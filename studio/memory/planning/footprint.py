@@ -112,9 +112,9 @@ class ModelSizes:
         """Activations of Step-LLM over the longest prompt."""
         return cost.prompt_bytes(self.architecture.step_llm, self.dtype)
 
-    def decode_bytes(self, video: VideoShape, slice_frames: int) -> int:
+    def decode_bytes(self, video: VideoShape, *, compact: bool) -> int:
         """Activations of the VAE's decoder."""
-        return _vae(self.architecture.vae).peak_decode_bytes(video.height, video.width, self.dtype, slice_frames)
+        return _vae(self.architecture.vae).peak_decode_bytes(video.height, video.width, self.dtype, compact=compact)
 
     def encode_image_bytes(self, video: VideoShape) -> int:
         """Activations of the VAE's encoder over the first image."""

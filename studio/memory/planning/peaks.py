@@ -17,12 +17,12 @@ SLOTS = 2  # one computes while the other is filled; a third slot gains more as 
 HOST_BASE_BYTES = {"cuda": 1536 << 20, "cpu": 384 << 20}
 WORKSPACE_BYTES = {"cuda": 96 << 20, "cpu": 32 << 20}  # of matrix libraries, assumed
 ALLOCATOR_SLACK = {"cuda": 0.04, "cpu": 0.02}  # rounding and gaps of the allocator, as a share of activations
-# The same for decoding on CUDA, by frames at once: the caches that convolutions keep for later frames leave gaps that
-# little else fits into (counted by tests/memory/planning/test_reserved.py).
-DECODE_GAPS = {1: 0.18, 2: 0.25}
+# The same on CUDA for decoding (counted by tests/memory/planning/test_reserved.py) and for encoding a first image: what
+# layers at work leave between each other.
+DECODE_GAP, ENCODE_GAP = 0.07, 0.18
 CONVOLUTION_BYTES = 128 << 20  # workspaces of cuDNN, assumed
 DRIVER_PAGE = 2 << 20  # PyTorch's allocator takes memory from the driver in multiples of this
-PIECES_IN_RAM = 6  # float32 copies of a decoded slice between the device and the file
+PIECES_IN_RAM = 6  # float32 copies of a decoded frame between the device and the file
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,13 @@ class PlanRequest:
         return self.device == "cpu"
 
 
-def peaks(request: PlanRequest, transformer: ComponentPlan, llm: ComponentPlan, vae_slice: int) -> tuple[int, int]:
+def peaks(
+    request: PlanRequest, transformer: ComponentPlan, llm: ComponentPlan, compact_decode: bool
+) -> tuple[int, int]:
     """Highest (VRAM, RAM) in bytes over the phases; on a CPU all of it is RAM."""
-    on_device = {name: whole_pages(number) for name, number in phases(request, transformer, llm, vae_slice).items()}
+    on_device = {
+        name: whole_pages(number) for name, number in phases(request, transformer, llm, compact_decode).items()
+    }
     worst = max(on_device.values())
     pinned = transformer.source.count("pinned") * transformer.unit_bytes
     host = HOST_BASE_BYTES[request.device] + pinned + BOUNCE_BYTES
@@ -69,11 +73,13 @@ def peaks(request: PlanRequest, transformer: ComponentPlan, llm: ComponentPlan, 
         return 0, host + worst
     frame = request.video.height * request.video.width * 3 * 4
     texts = STAGING_BUFFERS * request.sizes.text_layers.unit_bytes if transformer.texts else 0
-    transient = max(staging_bytes(transformer) + texts, staging_bytes(llm), PIECES_IN_RAM * vae_slice * frame)
+    transient = max(staging_bytes(transformer) + texts, staging_bytes(llm), PIECES_IN_RAM * frame)
     return CUDA_CONTEXT_BYTES + worst, host + transient
 
 
-def phases(request: PlanRequest, transformer: ComponentPlan, llm: ComponentPlan, vae_slice: int) -> dict[str, int]:
+def phases(
+    request: PlanRequest, transformer: ComponentPlan, llm: ComponentPlan, compact_decode: bool
+) -> dict[str, int]:
     """Phase -> bytes of its network and activations on the device, without the CUDA context; 0: does not take place."""
     sizes, video = request.sizes, request.video
 
@@ -85,19 +91,18 @@ def phases(request: PlanRequest, transformer: ComponentPlan, llm: ComponentPlan,
             return sizes.vae_bytes + working(activations)
         return sizes.vae_bytes + int(activations * (1 + gaps)) + WORKSPACE_BYTES["cuda"] + CONVOLUTION_BYTES
 
-    gaps = DECODE_GAPS[min(vae_slice, max(DECODE_GAPS))]
     phases = {
         "encode_text": device_bytes(llm) + working(sizes.prompt_bytes()),
         "clip": sizes.clip_bytes + working(0),
         "texts": 0,
         "denoise": device_bytes(transformer) + working(sizes.denoise_bytes(video, request.conditions, request.split)),
-        "decode": convolving(sizes.decode_bytes(video, vae_slice), gaps),
+        "decode": convolving(sizes.decode_bytes(video, compact=compact_decode), DECODE_GAP),
     }
     if transformer.texts:
         projecting = working(sizes.text_projection_bytes(request.conditions))
         phases["texts"] = device_bytes(transformer) + SLOTS * sizes.text_layers.unit_bytes + projecting
     if sizes.architecture.transformer.takes_image:
-        phases["encode_image"] = convolving(sizes.encode_image_bytes(video), DECODE_GAPS[1])
+        phases["encode_image"] = convolving(sizes.encode_image_bytes(video), ENCODE_GAP)
     return phases
 
 

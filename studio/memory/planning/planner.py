@@ -23,7 +23,6 @@ from studio.memory.planning.speeds import Speeds
 from studio.memory.usage import CAP_SLACK_BYTES, CUDA_CONTEXT_BYTES
 from studio.units import GB
 
-VAE_SLICES = (2, 1)  # frames decoded at once, largest first; with more the decoder needs over 6.5 GB at 544x992
 TIE = 1e-9
 CORRECTED = ", corrected by a run"
 
@@ -31,13 +30,13 @@ CORRECTED = ", corrected by a run"
 @dataclass(frozen=True)
 class _Choice:
     """The decisions of a plan: resident blocks, slots, whether the texts' keys and values are kept, slots of Step-LLM
-    (0: resident), frames decoded at once."""
+    (0: resident), whether decoding shares windows."""
 
     resident: int
     slots: int
     keeps_texts: bool
     llm_slots: int = SLOTS
-    vae_slice: int = VAE_SLICES[-1]
+    compact_decode: bool = True
 
 
 def plan_run(request: PlanRequest) -> Plan:
@@ -49,8 +48,8 @@ def plan_run(request: PlanRequest) -> Plan:
         return _timed(request, replace(smallest, reason=_what_would_fit(request, smallest)))
     fitting = [plan for choice in _choices(request) if (plan := _compose(request, choice)).fits]
     if fitting[0].transformer.streamed:
-        return _coarser_slices(request, _fastest(request, fitting))
-    return _coarser_slices(request, _timed(request, fitting[0]))
+        return _own_windows(request, _fastest(request, fitting))
+    return _own_windows(request, _timed(request, fitting[0]))
 
 
 def _fastest(request: PlanRequest, plans: Iterable[Plan]) -> Plan:
@@ -81,13 +80,12 @@ def _least_seconds(request: PlanRequest, plan: Plan, compute: float) -> float:
 def step_down(request: PlanRequest, plan: Plan, phase: str = "denoise") -> Plan | None:
     """The next smaller plan after memory ran out in a phase ("encode_text", "denoise", "decode"), or None.
 
-    denoise: fewer resident blocks, then fewer slots. decode: fewer frames at once. encode_text: fewer slots of
+    denoise: fewer resident blocks, then fewer slots. decode: shared windows. encode_text: fewer slots of
     Step-LLM. Results are bit-identical.
     """
     choice, before = _choice_of(plan), phase_bytes(request, plan)[phase]
     if phase == "decode":
-        finer = [size for size in VAE_SLICES if size < choice.vae_slice]
-        smaller = [replace(choice, vae_slice=size) for size in finer]
+        smaller = [] if choice.compact_decode else [replace(choice, compact_decode=True)]
     elif phase == "encode_text":
         smaller = [replace(choice, llm_slots=choice.llm_slots - 1)] if choice.llm_slots > 1 else []
     else:
@@ -140,7 +138,7 @@ def _block_seconds(request: PlanRequest) -> float:
 
 def phase_bytes(request: PlanRequest, plan: Plan) -> dict[str, int]:
     """Phase -> bytes of its network and activations on the device, without the CUDA context."""
-    return phases(request, plan.transformer, plan.step_llm, plan.vae_slice_frames)
+    return phases(request, plan.transformer, plan.step_llm, plan.compact_decode)
 
 
 def phase_seconds(request: PlanRequest, plan: Plan, colour_clips: tuple[int, int] = (0, 0)) -> dict[str, float]:
@@ -166,13 +164,10 @@ def evenly(count: int, total: int) -> tuple[int, ...]:
     return tuple(i * total // count for i in range(count))
 
 
-def _coarser_slices(request: PlanRequest, plan: Plan) -> Plan:
-    """The plan with the most frames decoded at once that raise no peak: memory that another phase needs anyway."""
-    for size in VAE_SLICES:
-        coarser = _compose(request, replace(_choice_of(plan), vae_slice=size))
-        if coarser.vram_peak_bytes <= plan.vram_peak_bytes and coarser.ram_peak_bytes <= plan.ram_peak_bytes:
-            return _timed(request, coarser)
-    return plan
+def _own_windows(request: PlanRequest, plan: Plan) -> Plan:
+    """The plan that decodes with a window per convolution, where it keeps the budgets."""
+    wider = _compose(request, replace(_choice_of(plan), compact_decode=False))
+    return _timed(request, wider) if wider.fits else plan
 
 
 def _choices(request: PlanRequest) -> Iterator[_Choice]:
@@ -207,7 +202,7 @@ def _llm_slots(request: PlanRequest) -> int:
 def _choice_of(plan: Plan) -> _Choice:
     blocks = plan.transformer
     return _Choice(
-        len(blocks.resident), blocks.slots, blocks.texts is not None, plan.step_llm.slots, plan.vae_slice_frames
+        len(blocks.resident), blocks.slots, blocks.texts is not None, plan.step_llm.slots, plan.compact_decode
     )
 
 
@@ -235,12 +230,12 @@ def _compose(request: PlanRequest, choice: _Choice) -> Plan:
     network = request.sizes.step_llm
     llm = _component(network, 0 if choice.llm_slots else network.units, choice.llm_slots, _llm_source(request))
     transformer = _transformer(request, choice, llm)
-    vram, ram = peaks(request, transformer, llm, choice.vae_slice)
+    vram, ram = peaks(request, transformer, llm, choice.compact_decode)
     return Plan(
         video=request.video,
         transformer=transformer,
         step_llm=llm,
-        vae_slice_frames=choice.vae_slice,
+        compact_decode=choice.compact_decode,
         vram_peak_bytes=vram,
         ram_peak_bytes=ram,
         seconds_per_step=0.0,

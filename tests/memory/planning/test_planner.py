@@ -16,7 +16,6 @@ from models.step_llm import StepLLMParams
 from models.transformer import TransformerParams
 from models.vae import VAEParams
 from studio.memory.plan import OFFLOADS, Budgets, WeightMode
-from studio.memory.planning import planner
 from studio.memory.planning.footprint import (
     Architecture,
     ModelSizes,
@@ -102,7 +101,8 @@ def test_full_size_needs_at_most():
     for weights, offload, most in ((NONE, "none", 67), (NONE, "blocks", 11), (INT8, "blocks", 8.5)):
         plan = plan_run(request(204, 80, 128, weights, offload=offload))
         assert plan.fits and plan.vram_peak_bytes - CUDA_CONTEXT_BYTES <= most * GB, (weights, offload)
-    assert all(public().decode_bytes(FULL[204], size) <= 6.5 * GB for size in planner.VAE_SLICES)
+    assert public().decode_bytes(FULL[204], compact=True) <= 4.7 * GB
+    assert public().decode_bytes(FULL[204], compact=False) <= 6.5 * GB
     assert plan_run(request(204, 80, 128, offload="disk")).ram_peak_bytes <= 10 * GB
 
 
@@ -264,7 +264,7 @@ def test_stepping_down_always_needs_less_and_ends(made, phase):
     if phase == "denoise":
         assert plan.transformer.slots + len(plan.transformer.resident) == 1
     elif phase == "decode":
-        assert plan.vae_slice_frames == 1
+        assert plan.compact_decode
 
 
 @settings(max_examples=40, deadline=None)
@@ -359,11 +359,9 @@ def test_phases_take_longer_cold():
     assert seconds["first_step"] > seconds["step"] and seconds["encode_text"] == pytest.approx(read / 3, rel=0.1)
 
 
-def test_coarser_slices_cost_no_memory():
-    made = request(204, 24, 64)
-    plan = plan_run(made)
-    assert plan.vae_slice_frames == max(planner.VAE_SLICES)
-    assert phase_bytes(made, plan)["decode"] <= phase_bytes(made, plan)["denoise"]
+def test_decoding_is_compact_where_there_is_no_room():
+    plans = [plan_run(request(17, vram, 64)) for vram in (7, 24)]
+    assert [(plan.fits, plan.compact_decode) for plan in plans] == [(True, True), (True, False)]
 
 
 def test_evenly_begins_with_the_first_and_repeats_none():

@@ -17,6 +17,10 @@ BEYOND_FLASH = (9, 0)
 OWN = "own"  # what is taken where no kernel was chosen
 # Packages of kernels: where their function lies. Each takes (b, n, heads, d) and `causal`.
 PACKAGES = {"flash-attn": "flash_attn", "flash-attn-3": "flash_attn_interface", "flash-attn-4": "flash_attn.cute"}
+# Multiplies queries and keys in int8, values in float8 or float16: not exact, so it serves only where asked for.
+SAGE = "sageattention"
+# What a kernel or its package raises where it does not serve a card, a dtype or a shape.
+REFUSED = (RuntimeError, ImportError, ValueError, AssertionError)
 CHOSEN_WIDTH = 128  # of a head: a chosen kernel serves the video transformer's attention alone
 _CHOSEN: dict[torch.device, str] = {}  # by `choose_kernel`, once per process and device
 # PyTorch's kernels under the names of PyTorch's own settings, and the number of tokens that stands for a long video
@@ -42,11 +46,21 @@ _FLASH_INSTALLED = _installed("flash-attn")  # flash-attn-4 has a folder of the 
 
 def installed_kernels() -> tuple[str, ...]:
     """What can be chosen on a GPU beside OWN: PyTorch's kernels that build no square, and installed packages."""
-    return (*(name for name in KERNELS if name != "math"), *filter(_installed, PACKAGES))
+    return (*(name for name in KERNELS if name != "math"), *installed_packages())
+
+
+def installed_packages() -> list[str]:
+    """The packages of exact kernels that are installed."""
+    return [name for name in PACKAGES if _installed(name)]
+
+
+def is_installed(name: str) -> bool:
+    """Whether a kernel of KERNELS, of PACKAGES or SAGE is there, on whatever card."""
+    return name in KERNELS or _installed(name)
 
 
 def choose_kernel(device: torch.device, name: str) -> None:
-    """From now on `name`, of `installed_kernels` or OWN, serves heads of CHOSEN_WIDTH in half precision there."""
+    """From now on `name`, of `installed_kernels`, OWN or SAGE, serves heads of CHOSEN_WIDTH in half precision there."""
     _CHOSEN[device] = name
 
 
@@ -56,7 +70,9 @@ def _chosen(device: torch.device, dtype: torch.dtype, head_dim: int) -> str:
 
 
 def run_kernel(name: str, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """`attention` without causal and bias by one kernel. RuntimeError or the package's error where it refuses."""
+    """`attention` without causal and bias by one kernel. Raises one of REFUSED where it does not serve."""
+    if name == SAGE:
+        return import_module(SAGE).sageattn(q, k, v, tensor_layout="NHD", is_causal=False)
     if name in PACKAGES:
         result = import_module(PACKAGES[name]).flash_attn_func(q, k, v, causal=False)
         return result[0] if isinstance(result, tuple) else result  # some versions add the sums of the softmax
@@ -78,7 +94,7 @@ def attention_kernel(device: torch.device | str, dtype: torch.dtype, head_dim: i
     "flash-attn 2.8.3", or one of KERNELS, as PyTorch chooses for such a card, dtype and width: "cudnn 91900", "flash".
     The bits of a result depend on it.
     """
-    if (name := _chosen(torch.device(device), dtype, head_dim)) in PACKAGES:
+    if (name := _chosen(torch.device(device), dtype, head_dim)) in (SAGE, *PACKAGES):
         return f"{name} {version(name)}"
     if name != OWN:
         return f"cudnn {torch.backends.cudnn.version()}" if name == "cudnn" else name

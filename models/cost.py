@@ -10,6 +10,7 @@ import torch
 
 from models.clip_config import CLIP_TOKENS, ClipParams
 from models.geometry import CHUNK_LATENTS, PIXELS_PER_LATENT, VideoShape
+from models.kernels import heads, modulated_norm
 from models.step_llm import StepLLMParams
 from models.token_split import TokenSplit
 from models.transformer import TOKEN_CHUNK, TransformerParams
@@ -36,6 +37,9 @@ ENCODE_IMAGE_TENSORS = 8  # full-size tensors of the encoder's first level, conv
 # parts of matrix products.
 ELEMENT_PASSES = 36
 FLOAT_PASSES = 4
+# Where models/kernels compute the norms with modulation and everything between the projection of q, k, v and the
+# attention: gates and residuals 6, norm of the cross-attention's queries 2, all in the compute dtype.
+PASSES_BESIDE_KERNELS = 8
 
 
 @dataclass(frozen=True)
@@ -48,19 +52,29 @@ class BlockWork:
 
 
 def block_work(
-    params: TransformerParams, tokens: int, dtype: torch.dtype, split: TokenSplit | None = None
+    params: TransformerParams,
+    tokens: int,
+    dtype: torch.dtype,
+    split: TokenSplit | None = None,
+    *,
+    kernels: bool = False,
 ) -> BlockWork:
     """Work of one transformer block over `tokens` tokens and the longest context.
 
-    split: of the device that has most of the tokens, where several share them.
+    split: of the device that has most of the tokens, where several share them. kernels: models/kernels compute it.
     """
-    width, own, seen = params.width, tokens, tokens * tokens
+    width, wide, own, seen = params.width, dtype.itemsize, tokens, tokens * tokens
     if split is not None:
         own, seen = max(split.counts), tokens * tokens // len(split.counts)
+    moved = (ELEMENT_PASSES * wide + FLOAT_PASSES * 4) * own * width
+    if kernels:
+        moved = PASSES_BESIDE_KERNELS * wide * own * width
+        moved += 2 * modulated_norm.moved_bytes(1, own, width, wide)
+        moved += heads.moved_bytes(1, own, params.heads, params.head_dim, wide)
     return BlockWork(
         linear_flop=2 * width**2 * (12 * own + 2 * (own + CONTEXT_TOKENS)),
         attention_flop=4 * (seen + own * CONTEXT_TOKENS) * width,
-        moved_bytes=(ELEMENT_PASSES * dtype.itemsize + FLOAT_PASSES * 4) * own * width,
+        moved_bytes=moved,
     )
 
 

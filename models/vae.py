@@ -15,24 +15,18 @@ from torch import Tensor, nn
 
 from models.config_values import fixed, layer_count, product, whole, wholes
 from models.geometry import CHUNK_FRAMES, CHUNK_LATENTS, PIXELS_PER_LATENT, is_frame_count, is_latent_count
+from models.vae_convs import TAPS, CausalConv, ConvCache, Inner, Sized, conv, windows
 from models.vae_layers import (
-    TAPS,
-    CausalConv,
     CausalUpsample,
-    ConvCache,
     FrameDownsample,
     FrameNorm,
     FrameUpsample,
-    Inner,
     Mid,
     ResBlock,
-    Sized,
     average,
-    conv,
     fold,
     repeat,
     unfold,
-    windows,
 )
 
 LEVELS = 4

@@ -12,6 +12,7 @@ from studio.messages_check import CHECK_MESSAGES
 from studio.messages_cluster import CLUSTER_MESSAGES
 from studio.messages_evals import EVALS_MESSAGES
 from studio.messages_http import HTTP_MESSAGES
+from studio.messages_memory import MEMORY_MESSAGES
 from studio.messages_result import RESULT_MESSAGES
 from studio.messages_sound import SOUND_MESSAGES, SOUND_PHASES
 
@@ -22,7 +23,15 @@ MOST_PLAIN = 10**30  # a whole number of more digits is a text
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _DIRECTION = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
-OTHERS = CHECK_MESSAGES | CLUSTER_MESSAGES | HTTP_MESSAGES | EVALS_MESSAGES | SOUND_MESSAGES | RESULT_MESSAGES
+OTHERS = (
+    CHECK_MESSAGES
+    | CLUSTER_MESSAGES
+    | HTTP_MESSAGES
+    | MEMORY_MESSAGES
+    | EVALS_MESSAGES
+    | SOUND_MESSAGES
+    | RESULT_MESSAGES
+)
 # code: (English, Chinese); {names} are the values given to the error, {program} how the user starts this one.
 MESSAGES: dict[str, tuple[str, str]] = OTHERS | {
     "prompt_empty": (
@@ -126,12 +135,6 @@ MESSAGES: dict[str, tuple[str, str]] = OTHERS | {
         "or install the PyTorch build for your GPU and its driver.",
         "本机没有 {value}（PyTorch 找到 {count} 块 GPU）：请用 --device cpu，或安装与 GPU 及其驱动匹配的 PyTorch。",
     ),
-    "no_plan": ("This video does not fit. {reason}", "该视频超出内存预算。{reason}"),
-    "out_of_memory": (
-        "Memory ran out though the plan was the smallest there is ({said}). "
-        "Close other programs, or choose fewer frames or a smaller size.",
-        "内存不足，且方案已缩到最小（{said}）。请关闭其他程序，或减少帧数、缩小尺寸。",
-    ),
     "disk_full": (
         "{folder} has {free_gb:.2f} GB free and {need_gb:.2f} GB are needed: free some space or choose another folder.",
         "{folder} 剩余 {free_gb:.2f} GB，需要 {need_gb:.2f} GB：请清理空间或换一个文件夹。",
@@ -215,21 +218,6 @@ MESSAGES: dict[str, tuple[str, str]] = OTHERS | {
     "file_unreadable": ("{file} cannot be read: {reason}.", "无法读取 {file}：{reason}。"),
     "write_failed": ("{file} could not be written: {reason}.", "无法写入 {file}：{reason}。"),
     "checkpoint": ("{reason}", "模型文件有问题：{reason}"),
-    "int8_missing": (
-        "{folder} has no int8 weights of its {part} yet: make them with {program} quantize MODEL, "
-        "or leave --quantize out.",
-        "{folder} 还没有 {part} 的 int8 权重：请执行 {program} quantize MODEL，或去掉 --quantize。",
-    ),
-    "int8_outdated": (
-        "The int8 weights in {folder} were made from another {part} than lies there now: "
-        "run {program} quantize MODEL again.",
-        "{folder} 中的 int8 权重来自另一份 {part}，与现有文件不符：请重新执行 {program} quantize MODEL。",
-    ),
-    "int8_compute_missing": (
-        "Computing in int8 needs bitsandbytes, which is not installed: pip install bitsandbytes, "
-        "or use --quantize int8, which needs it no more once the weights are written.",
-        "int8 计算需要 bitsandbytes，但未安装：请执行 pip install bitsandbytes，或改用 --quantize int8（权重生成后不再需要它）。",
-    ),
     "system_refused": (
         "The system refused what was asked of it ({reason}; {file}): free some space or close other programs, then try again.",
         "系统拒绝了操作（{reason}；{file}）：请清理空间或关闭其他程序，然后重试。",
@@ -330,29 +318,9 @@ MESSAGES: dict[str, tuple[str, str]] = OTHERS | {
         "Finished early, after step {step} of {steps}: the picture is the estimate of that step.",
         "提前完成于第 {step} 步（共 {steps} 步）：画面为该步的估计结果。",
     ),
-    "plan_smaller": (
-        "Memory ran out; going on with less in it: {resident} blocks kept there and {slots} slots, "
-        "{llm_slots} language model slots. Nothing done so far is lost.",
-        "内存不足，改用更小的方案继续：常驻 {resident} 个块、{slots} 个槽位，语言模型 {llm_slots} 个槽位。"
-        "已完成的部分不会丢失。",
-    ),
-    "decode_smaller": (
-        "Memory ran out; decoding goes on with less of it, a little slower. Nothing done so far is lost.",
-        "内存不足，改用占用更少内存的方式继续解码，速度略慢。已完成的部分不会丢失。",
-    ),
-    "compute_speed": (
-        "Computing in int8, as asked: {int8:.3g} TFLOP/s on this device, where the usual type has {usual:.3g}. "
-        "It rounds more than --quantize int8, which is the better choice unless the first number is clearly larger.",
-        "已按要求使用 int8 计算：本设备上为 {int8:.3g} TFLOP/s，常用精度为 {usual:.3g}。"
-        "其舍入误差大于 --quantize int8；除非前一个数字明显更大，否则建议使用后者。",
-    ),
     "velocity_growth": (
         "The velocity grew {ratio:.1f} times between two steps, {count} times so far; such steps are taken as Euler steps. --speed exact is safer for this prompt.",
         "相邻两步之间速度场增大了 {ratio:.1f} 倍（已发生 {count} 次），这些步已改用欧拉法。对此提示词，--speed exact 更稳妥。",
-    ),
-    "memory_again": (
-        "Memory was refused; trying once more after giving back what was free.",
-        "内存申请被拒绝；已归还空闲内存，正在重试。",
     ),
 }
 

@@ -43,9 +43,9 @@ CHECK_MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "check_speeds": (
         "TFLOP/s: products {tflops:.3g}, attention {attention_tflops:.3g}. GB/s: memory {memory_gbps:.3g}, RAM to "
-        "device {link_gbps:.3g}, disk {disk_gbps:.3g}",
+        "device {link_gbps:.3g}, disk {disk_gbps:.3g}, registering RAM {register_gbps:.3g}",
         "TFLOP/s：矩阵乘 {tflops:.3g}，注意力 {attention_tflops:.3g}。GB/s：显存 {memory_gbps:.3g}，内存到设备 "
-        "{link_gbps:.3g}，磁盘 {disk_gbps:.3g}",
+        "{link_gbps:.3g}，磁盘 {disk_gbps:.3g}，锁页 {register_gbps:.3g}",
     ),
     "check_kernel": ("PyTorch's kernel: {kernel}", "PyTorch 内核：{kernel}"),
     "check_kernel_speed": (
@@ -87,6 +87,44 @@ CHECK_MESSAGES: dict[str, tuple[str, str]] = {
     "check_peak_over": (
         "{peak_gb:.2f} GB of VRAM at most, only {promised_gb:.2f} were planned: lower --vram by the difference",
         "显存峰值 {peak_gb:.2f} GB，计划仅 {promised_gb:.2f} GB：请将 --vram 减去差值",
+    ),
+    "check_overhead": (
+        "{frames} frames of {height}x{width}: a step of {blocks} blocks takes {streamed:.3g} s streamed and {held:.3g} "
+        "s resident, {percent:+.1f} %; its copies take {copies:.3g} s",
+        "{frames} 帧 {height}x{width}：{blocks} 个模块的一步，流式 {streamed:.3g} 秒，常驻 {held:.3g} 秒，"
+        "{percent:+.1f} %；拷贝耗时 {copies:.3g} 秒",
+    ),
+    "check_overhead_high": (
+        "{frames} frames of {height}x{width}: a step of {blocks} blocks takes {streamed:.3g} s streamed, {held:.3g} s "
+        "resident, {copies:.3g} s of copies: they are not hidden. Stop what else copies to the GPU or uses the CPU, "
+        "then check again",
+        "{frames} 帧 {height}x{width}：{blocks} 个模块的一步，流式 {streamed:.3g} 秒，常驻 {held:.3g} 秒，"
+        "拷贝 {copies:.3g} 秒：拷贝未被计算掩盖。请停止其他占用 GPU 传输或 CPU 的程序后重新检查",
+    ),
+    "check_overhead_cpu": (
+        "{frames} frames of {height}x{width}, one head: a step of {blocks} blocks takes {streamed:.3g} s streamed and "
+        "{held:.3g} s resident, {percent:+.0f} %. On a CPU a copy is computation: this says nothing of a GPU",
+        "{frames} 帧 {height}x{width}，单头：{blocks} 个模块的一步，流式 {streamed:.3g} 秒，常驻 {held:.3g} 秒，"
+        "{percent:+.0f} %。CPU 上拷贝也占计算时间，不代表 GPU 的情况",
+    ),
+    "check_needs_room": (
+        "Not checked at {frames} frames: a few blocks and their activations do not fit in the free VRAM.",
+        "{frames} 帧未检查：空闲显存放不下几个模块及其激活值。",
+    ),
+    "check_no_time": (
+        "Not checked: the checks before it took {seconds:.0f} s.",
+        "未检查：之前的检查已用 {seconds:.0f} 秒。",
+    ),
+    "check_decode": (
+        "Decoding 17 frames of 544x992 takes {seconds:.2f} s and {peak_gb:.2f} GB of VRAM at most; {promised_gb:.2f} "
+        "were planned",
+        "解码 17 帧 544x992 用时 {seconds:.2f} 秒，显存峰值 {peak_gb:.2f} GB，计划 {promised_gb:.2f} GB",
+    ),
+    "check_decode_over": (
+        "Decoding 17 frames of 544x992 takes {seconds:.2f} s and {peak_gb:.2f} GB of VRAM at most; only "
+        "{promised_gb:.2f} were planned: lower --vram by the difference",
+        "解码 17 帧 544x992 用时 {seconds:.2f} 秒，显存峰值 {peak_gb:.2f} GB，计划仅 {promised_gb:.2f} GB："
+        "请将 --vram 减去差值",
     ),
     "check_step": (
         "About {seconds:.0f} s per step with {model}, {frames} frames of 544x992: {resident} of {units} blocks stay on "

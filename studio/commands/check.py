@@ -4,9 +4,10 @@ import argparse
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from studio.checkpoints.inspect import inspect
@@ -16,19 +17,24 @@ from studio.config import StudioConfig, load_models
 from studio.errors import StudioError
 from studio.filenames import write_whole
 from studio.host_memory import free_ram
+from studio.memory.attention_choice import choose_attention
 from studio.memory.check import (
     LOOK,
     OK,
     SKIPPED,
+    Check,
     Finding,
     attention_speeds,
     block_agrees,
     findings,
     int8_agrees,
+    make_current,
     plans_agree,
     vae_agrees,
     versions,
+    write_transformer,
 )
+from studio.memory.check_times import full_decode, streaming_overhead
 from studio.memory.planning.speeds import load_speeds
 from studio.memory.usage import budgets_for, free_vram
 from studio.messages import message
@@ -45,6 +51,8 @@ FILE_NAME = "check.json"
 MODEL_GB = 80  # a 30B model with its encoders and VAE
 STEP_MODEL, STEP_FRAMES = "step-video-t2v", 102
 STREAMED_GB = {"cuda": 6, "cpu": 1}  # random blocks on disk, for a moment
+LATEST = 100.0  # seconds, of the three minutes that all may take
+CAN_WAIT = {"decode", "streaming"}
 MARKS = {OK: "ok", LOOK: "LOOK", SKIPPED: "-"}
 
 
@@ -65,21 +73,31 @@ def run(options: argparse.Namespace) -> int:
     return 1 if counts[LOOK] else 0
 
 
-def everything(config: StudioConfig, asked: EngineOptions) -> Iterator[Finding]:
-    """Every finding, the quick ones first."""
+def everything(
+    config: StudioConfig, asked: EngineOptions, *, clock: Callable[[], float] = monotonic
+) -> Iterator[Finding]:
+    """Every finding, the quick ones first; after LATEST seconds no check begins that can wait."""
     device = pick_device(asked.device)
-    dtype = compute_dtype(device)
-    yield from findings("versions", lambda: versions(device))
-    yield from findings("memory", lambda: _free(device, config))
-    yield from findings("ffmpeg", _ffmpeg)
-    yield from findings("models", lambda: _models(config))
-    yield from findings("blocks", lambda: block_agrees(device, dtype))
-    yield from findings("decoder", lambda: vae_agrees(device, dtype))
-    yield from findings("int8", lambda: int8_agrees(device, dtype))
-    yield from findings("streaming", lambda: _streaming(device, dtype, config))
-    yield from findings("attention", lambda: attention_speeds(device, dtype))
-    yield from findings("speeds", lambda: _speeds(device, config))
-    yield from findings("a step", lambda: _step(device, config, asked))
+    dtype, began = compute_dtype(device), clock()
+    checks: dict[str, Check] = {
+        "versions": lambda: versions(device),
+        "memory": lambda: _free(device, config),
+        "ffmpeg": _ffmpeg,
+        "models": lambda: _models(config),
+        "speeds": lambda: _speeds(device, config),
+        "attention": lambda: _attention(device, dtype, config, asked),
+        "blocks": lambda: block_agrees(device, dtype),
+        "decoder": lambda: vae_agrees(device, dtype),
+        "int8": lambda: int8_agrees(device, dtype),
+        "decode": lambda: full_decode(device, dtype, budgets_for(device, config).vram_bytes),
+        "streaming": lambda: _streaming(device, dtype, config),
+        "a step": lambda: _step(device, config, asked),
+    }
+    for name, check in checks.items():
+        if name in CAN_WAIT and clock() - began > LATEST:
+            yield Finding(name, SKIPPED, "check_no_time", {"seconds": clock() - began})
+        else:
+            yield from findings(name, check)
 
 
 def line(finding: Finding, language: str) -> str:
@@ -129,6 +147,15 @@ def _models(config: StudioConfig) -> Iterator[Finding]:
         yield Finding("models", SKIPPED, "check_no_models")
 
 
+def _attention(
+    device: "torch.device", dtype: "torch.dtype", config: StudioConfig, asked: EngineOptions
+) -> Iterator[Finding]:
+    """What follows computes with the kernel that a video would be computed with."""
+    make_current(device)
+    choose_attention(config.output_dir / CACHE_FOLDER, device, dtype, asked.attention)
+    yield from attention_speeds(device, dtype)
+
+
 def _streaming(device: "torch.device", dtype: "torch.dtype", config: StudioConfig) -> Iterator[Finding]:
     """On the disk of the results."""
     need, free_gb = STREAMED_GB[device.type], _free_gb(config.output_dir)
@@ -139,7 +166,11 @@ def _streaming(device: "torch.device", dtype: "torch.dtype", config: StudioConfi
     cache = config.output_dir / CACHE_FOLDER
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="check.", dir=cache) as work:
-        yield from plans_agree(device, dtype, budgets_for(device, config), Path(work))
+        folder, budgets = Path(work), budgets_for(device, config)
+        params = write_transformer(folder, device, dtype)
+        yield from plans_agree(device, dtype, budgets, folder, params)
+        link_gbps = load_speeds(cache, device).link_gbps
+        yield from streaming_overhead(device, dtype, budgets, folder, params, link_gbps)
 
 
 def _speeds(device: "torch.device", config: StudioConfig) -> Iterator[Finding]:

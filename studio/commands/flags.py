@@ -4,7 +4,7 @@ import argparse
 import math
 from pathlib import Path
 
-from studio.memory.plan import OFFLOADS, WeightMode
+from studio.memory.plan import ATTENTIONS, OFFLOADS, WeightMode
 
 SETTING_FLAGS = {
     "negative_prompt": str,
@@ -39,6 +39,12 @@ def machine_flags() -> argparse.ArgumentParser:
         "--quantize",
         choices=[mode.value for mode in WeightMode],
         help="int8: weights that `quantize` wrote; int8-compute: multiply in int8 too (coarser; faster on some GPUs)",
+    )
+    group.add_argument(
+        "--attention",
+        choices=ATTENTIONS,
+        metavar="KERNEL",
+        help=f"{', '.join(ATTENTIONS)}; auto (default): the fastest exact one on this GPU. sageattention is not exact",
     )
     group.add_argument("--vram", type=gigabytes, metavar="GB", help="never use more GPU memory than this")
     group.add_argument("--ram", type=gigabytes, metavar="GB", help="never use more host memory than this")

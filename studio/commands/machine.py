@@ -36,10 +36,10 @@ def studio_config(options: argparse.Namespace) -> StudioConfig:
 
 
 def engine_options(options: argparse.Namespace) -> EngineOptions:
-    """--device, --offload and --quantize as given, else their defaults."""
+    """--device, --offload, --quantize and --attention as given, else their defaults."""
     given = vars(options)
     asked = EngineOptions(weights=WeightMode(given.get("quantize") or WeightMode.NONE))
-    return replace(asked, **{name: given[name] for name in ("device", "offload") if given.get(name)})
+    return replace(asked, **{name: given[name] for name in ("device", "offload", "attention") if given.get(name)})
 
 
 def find_model(name: str | None, config: StudioConfig) -> ModelConfig:

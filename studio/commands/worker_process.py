@@ -10,7 +10,7 @@ from studio.config import ROOT
 
 # Starts the worker. -P: the installed module, never one that lies in the working directory.
 START = [sys.executable, "-P", "-m", "studio"] if IS_INSTALLED else [sys.executable, str(ROOT / "app.py")]
-FLAGS = ("model_dir", "output_dir", "device", "offload", "quantize", "vram", "ram")
+FLAGS = ("model_dir", "output_dir", "device", "offload", "quantize", "attention", "vram", "ram")
 
 
 def worker_command(options: argparse.Namespace, queue: Path, **others: object) -> list[str]:

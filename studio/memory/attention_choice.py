@@ -1,4 +1,5 @@
-"""Which attention kernel a card uses: timed once, then fixed for card, driver and PyTorch, so that bits stay."""
+"""Which attention kernel a card uses: the one that is asked for, else the fastest, timed once and then fixed for card,
+driver and PyTorch, so that bits stay."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -8,13 +9,16 @@ from time import perf_counter
 
 import torch
 
-from models.attention import OWN, attention, choose_kernel, installed_kernels, run_kernel
+from models.attention import OWN, REFUSED, attention, choose_kernel, installed_kernels, is_installed, run_kernel
+from studio.errors import InputError
 from studio.filenames import write_whole
+from studio.memory.plan import AUTO
 from studio.stored_json import load_object
 
 FILE_NAME = "attention.json"
 # Queries, keys: the video's tokens at 17 and 51 frames, both reduced for time, and the cross-attention to a text.
 SHAPES = ((4096, 4096), (8192, 8192), (16384, 16384), (4096, 397))
+TRIED = (256, 397)  # whether a kernel that is asked for serves at all
 LIMIT_SECONDS = 2.0  # for the whole probe; kernels that were not timed by then are not chosen
 DRIVER_FILE = Path("/sys/module/nvidia/version")  # of Linux; PyTorch does not tell it
 WORTH = 0.97  # of the own choice's time: another kernel is taken from here on, so that noise chooses nothing
@@ -24,10 +28,29 @@ Timer = Callable[[str, Shape], float | None]  # seconds of a kernel for a shape;
 Clock = Callable[[], float]
 
 
-def choose_attention(cache: Path, device: torch.device, dtype: torch.dtype) -> None:
-    """Choose the kernel of a CUDA device for this process, as remembered in `cache` or timed now."""
-    timer = cuda_timer(device, dtype)
-    choose_kernel(device, chosen_kernel(cache, machine_key(device), installed_kernels(), timer, perf_counter))
+def choose_attention(cache: Path, device: torch.device, dtype: torch.dtype, asked: str = AUTO) -> None:
+    """Choose the device's kernel for this process.
+
+    asked: of ATTENTIONS; AUTO: on a CUDA device as remembered in `cache` or timed now, on a CPU PyTorch's own. Raises
+    InputError for a kernel that is not installed, needs a GPU, or does not serve this one.
+    """
+    if asked == AUTO and device.type == "cuda":
+        timer = cuda_timer(device, dtype)
+        choose_kernel(device, chosen_kernel(cache, machine_key(device), installed_kernels(), timer, perf_counter))
+        return
+    if asked not in (AUTO, OWN):
+        require(asked, device, lambda kernel, shape: cuda_timer(device, dtype)(kernel, shape))
+    choose_kernel(device, OWN if asked == AUTO else asked)
+
+
+def require(asked: str, device: torch.device, seconds: Timer) -> None:
+    """Raise InputError unless a kernel other than OWN serves this device."""
+    if not is_installed(asked):
+        raise InputError("attention_missing", value=asked)
+    if device.type != "cuda":
+        raise InputError("attention_needs_gpu", value=asked, device=str(device))
+    if seconds(asked, TRIED) is None:
+        raise InputError("attention_refused", value=asked, device=str(device))
 
 
 def chosen_kernel(cache: Path, key: str, kernels: Sequence[str], seconds: Timer, clock: Clock) -> str:
@@ -95,7 +118,7 @@ def cuda_timer(device: torch.device, dtype: torch.dtype, heads: int = 48, width:
                 end.record()
                 end.synchronize()
                 took.append(begin.elapsed_time(end) / 1e3)
-        except (RuntimeError, ImportError, ValueError, AssertionError):  # a kernel's words for what it does not serve
+        except REFUSED:
             return None
         return min(took[1:])
 

@@ -17,7 +17,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.attention import sdpa_kernel
 
-from models.attention import KERNELS, attention, attention_kernel
+from models.attention import (
+    CHOSEN_WIDTH,
+    KERNELS,
+    REFUSED,
+    attention,
+    attention_kernel,
+    installed_packages,
+    run_kernel,
+)
 from models.checkpoint import network
 from models.geometry import VideoShape
 from models.layout import LAYOUT
@@ -81,6 +89,12 @@ def versions(device: torch.device) -> Iterator[Finding]:
         yield Finding("GPU", LOOK, "check_old_cudnn", {"cudnn": cudnn})
 
 
+def make_current(device: torch.device) -> None:
+    """Triton starts its kernels on the current device, wherever the tensors lie."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+
+
 def block_agrees(device: torch.device, dtype: torch.dtype) -> Iterator[Finding]:
     """Two blocks and the head: on the device in its dtype, in chunks of tokens, against float32 on the CPU."""
     exact = _random(lambda: Transformer(SMALL))
@@ -120,19 +134,21 @@ def int8_agrees(device: torch.device, dtype: torch.dtype) -> Iterator[Finding]:
         yield Finding("int8 products", SKIPPED, "check_needs_bitsandbytes")
 
 
-def plans_agree(device: torch.device, dtype: torch.dtype, budgets: Budgets, work: Path) -> Iterator[Finding]:
-    """A transformer of full width on a GPU, of one head on a CPU: resident, from RAM, from disk and mixed; and its
-    peak against the plan. work: an empty folder on a disk with 6 GB free for a GPU."""
-    heads = HEADS[device.type]
-    params = write_transformer(work, heads, device, dtype)
+def plans_agree(
+    device: torch.device, dtype: torch.dtype, budgets: Budgets, work: Path, params: TransformerParams
+) -> Iterator[Finding]:
+    """A transformer of `write_transformer`: resident, from RAM, from disk and mixed; and its peak against the plan.
+
+    work: its folder; params: what that function returned.
+    """
     memory = MemoryManager({"transformer": work}, RuntimeConfig(device, dtype, budgets))
     try:
         base = memory.plan(VIDEO)
         reset_peaks(device)
         states = {"planned": _steps(memory, params)}
-        yield _peak(device, base)
+        yield peak_finding(device, base)
         for kinds in (["resident"], ["pinned"], ["direct"], ["resident", "direct", "pinned", "direct"]):
-            plan = replace(base, transformer=_sources(base.transformer, kinds))
+            plan = replace(base, transformer=with_sources(base.transformer, kinds))
             memory.set_plan(plan)
             states[" ".join(kinds)] = _steps(memory, params)
         first, *others = states.values()
@@ -151,9 +167,12 @@ def attention_speeds(device: torch.device, dtype: torch.dtype) -> Iterator[Findi
     if device.type != "cuda":
         yield Finding("attention", OK, "check_kernel", {"kernel": kernel})
         return
+    names = [name for name in KERNELS if name != "math"]  # which builds the whole square
     for tokens, width, causal in ATTENTION_SHAPES:
-        heads = 48 if width == 128 else 1
-        speeds = {name: _attention_speed(device, dtype, name, (tokens, heads, width, causal)) for name in KERNELS}
+        heads, others = (48, installed_packages()) if width == CHOSEN_WIDTH else (1, [])
+        speeds = {
+            name: _attention_speed(device, dtype, name, (tokens, heads, width, causal)) for name in names + others
+        }
         speeds = {name: speed for name, speed in speeds.items() if speed}
         taken = _attention_speed(device, dtype, None, (tokens, heads, width, causal))
         fastest = max(speeds, key=lambda name: speeds[name])
@@ -173,8 +192,9 @@ def relative_error(found: Tensor, wanted: Tensor) -> float:
     return error if error == error else float("inf")
 
 
-def write_transformer(folder: Path, heads: int, device: torch.device, dtype: torch.dtype) -> TransformerParams:
-    """BLOCKS random blocks in the public layout."""
+def write_transformer(folder: Path, device: torch.device, dtype: torch.dtype) -> TransformerParams:
+    """BLOCKS random blocks in the public layout, of full width for a GPU (4.8 GB), of one head for a CPU."""
+    heads = HEADS[device.type]
     config = {
         "attention_head_dim": 128, "num_attention_heads": heads, "num_layers": BLOCKS, "norm_eps": 1e-6,
         "in_channels": 4, "out_channels": 4, "caption_channels": [64, 32], "use_additional_conditions": False,
@@ -196,9 +216,7 @@ def write_transformer(folder: Path, heads: int, device: torch.device, dtype: tor
 def _steps(memory: MemoryManager, params: TransformerParams) -> Tensor:
     draw = torch.Generator().manual_seed(4)
     latents = torch.randn(VIDEO.latent_shape(params.in_channels), generator=draw)
-    prompt = torch.randn(1, 9, params.llm_width, generator=draw)
-    clip = torch.randn(1, 77, params.clip_width, generator=draw)
-    conditions = [Condition(prompt, clip), Condition(prompt[:, :4], clip)]
+    conditions = random_conditions(params)
     with memory.transformer(VIDEO) as transformer:
         for step in range(3):
             first, second = transformer.velocities(latents, step / 3, conditions)
@@ -206,13 +224,23 @@ def _steps(memory: MemoryManager, params: TransformerParams) -> Tensor:
     return latents
 
 
-def _sources(plan: ComponentPlan, kinds: list[str]) -> ComponentPlan:
+def random_conditions(params: TransformerParams) -> list[Condition]:
+    """Two texts, the same on every machine."""
+    draw = torch.Generator().manual_seed(5)
+    prompt = torch.randn(1, 9, params.llm_width, generator=draw)
+    clip = torch.randn(1, 77, params.clip_width, generator=draw)
+    return [Condition(prompt, clip), Condition(prompt[:, :4], clip)]
+
+
+def with_sources(plan: ComponentPlan, kinds: list[str]) -> ComponentPlan:
+    """The plan with these sources of its units, over and over."""
     source = tuple(kinds[unit % len(kinds)] for unit in range(plan.units))
     resident = tuple(unit for unit, kind in enumerate(source) if kind == "resident")
     return replace(plan, resident=resident, source=source, slots=0 if len(resident) == plan.units else 2)
 
 
-def _peak(device: torch.device, plan: Plan) -> Finding:
+def peak_finding(device: torch.device, plan: Plan) -> Finding:
+    """Whether the VRAM since `reset_peaks` stayed within what a plan promises."""
     if device.type != "cuda":
         return Finding("peak", SKIPPED, "check_needs_gpu")
     promised = plan.summary()["vram_peak_gb"]
@@ -226,8 +254,6 @@ def _attention_speed(
 ) -> float:
     """TFLOP/s of a kernel by the GPU's events, best of three; None: of the one that `attention` takes; 0.0: refused."""
     tokens, heads, width, causal = shape
-    if kernel == "math":
-        return 0.0  # it builds the whole square
     q = torch.randn(1, tokens, heads, width, device=device, dtype=dtype)
     swapped = q.transpose(1, 2)
 
@@ -235,12 +261,15 @@ def _attention_speed(
         if kernel is None:
             attention(q, q, q, causal=causal)
             return
+        if kernel not in KERNELS:
+            run_kernel(kernel, q, q, q)
+            return
         with sdpa_kernel(KERNELS[kernel]):
             torch.nn.functional.scaled_dot_product_attention(swapped, swapped, swapped, is_causal=causal)
 
     try:
         run()
-    except RuntimeError:  # PyTorch's word for "no kernel of this kind"
+    except REFUSED:
         return 0.0
     seconds = []
     for _ in range(3):

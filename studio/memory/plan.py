@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 SOURCES = ("resident", "pinned", "cached", "direct")
 PEER_GBPS = 12.0  # between two cards over PCIe 4 without P2P, assumed; NVLink has some 250
 OFFLOADS = ("auto", "none", "blocks", "disk")  # as the planner likes; all resident; blocks from RAM; blocks from disk
+AUTO = "auto"
+# What --attention takes: a kernel of models.attention; AUTO: the fastest exact one that is installed, timed once.
+ATTENTIONS = (
+    AUTO, "own", "cudnn", "flash", "efficient", "flash-attn", "flash-attn-3", "flash-attn-4", "sageattention",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

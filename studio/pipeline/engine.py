@@ -25,7 +25,7 @@ from studio.config import CameraMove, ModelConfig, StudioConfig, part_folder
 from studio.errors import InputError, ModelMissing
 from studio.memory.attention_choice import choose_attention
 from studio.memory.manager import MemoryManager
-from studio.memory.plan import RuntimeConfig, Sharing, WeightMode
+from studio.memory.plan import AUTO, RuntimeConfig, Sharing, WeightMode
 from studio.memory.planning.speeds import load_speeds
 from studio.memory.usage import budgets_for
 from studio.pipeline.calibration_file import load_calibration
@@ -37,7 +37,7 @@ CACHE_FOLDER = ".cache"  # inside the output folder: encoded prompts, colour map
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How a model is to run: device "auto", "cpu" or "cuda[:n]"; offload auto|none|blocks|disk.
+    """How a model is to run: device "auto", "cpu" or "cuda[:n]"; offload of OFFLOADS, attention of ATTENTIONS.
 
     sharing: this device and others share each video; None: it makes videos alone.
     """
@@ -46,6 +46,7 @@ class EngineOptions:
     offload: str = "auto"
     weights: WeightMode = WeightMode.NONE
     sharing: Sharing | None = None
+    attention: str = AUTO
 
 
 def named_device(name: str) -> torch.device:
@@ -151,8 +152,7 @@ def open_engine(
     if device.type == "cuda":
         torch.cuda.set_device(device)  # Triton starts its kernels on the current device, wherever the tensors lie
     dtype, tokenizers = compute_dtype(device), open_tokenizers(folders)
-    if device.type == "cuda":
-        choose_attention(config.output_dir / CACHE_FOLDER, device, dtype)
+    choose_attention(config.output_dir / CACHE_FOLDER, device, dtype, options.attention)
     check_agreement(folders, {part: len(tokenizer) for part, tokenizer in tokenizers.items()})
     prints = _fingerprints(folders, dtype)
     cache = config.output_dir / CACHE_FOLDER

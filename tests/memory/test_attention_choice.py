@@ -2,8 +2,22 @@
 
 import json
 
-from models.attention import OWN
-from studio.memory.attention_choice import FILE_NAME, SHAPES, chosen_kernel, driver_version, fastest
+import pytest
+import torch
+
+from models import attention as module
+from models.attention import KERNELS, OWN, PACKAGES, SAGE, attention, attention_kernel
+from studio.errors import InputError
+from studio.memory.attention_choice import (
+    FILE_NAME,
+    SHAPES,
+    choose_attention,
+    chosen_kernel,
+    driver_version,
+    fastest,
+    require,
+)
+from studio.memory.plan import ATTENTIONS, AUTO
 
 INSTALLED = ("cudnn", "flash-attn", "efficient")
 
@@ -57,3 +71,34 @@ def test_the_choice_stays_until_the_machine_is_another(tmp_path):
     for damaged in ("{", "[]", json.dumps({name: "gone" for name in json.loads((tmp_path / FILE_NAME).read_text())})):
         (tmp_path / FILE_NAME).write_text(damaged)
         assert choose(first) == "cudnn", damaged
+
+
+def test_a_kernel_that_is_asked_for_serves_or_is_refused_with_a_sentence(tmp_path, monkeypatch):
+    """SageAttention is not exact: it is never among those that are timed, and the record names it with its version."""
+    monkeypatch.setattr(module, "_CHOSEN", {})
+    assert set(ATTENTIONS) == {AUTO, OWN, SAGE, *PACKAGES, *KERNELS} - {"math"}
+    cpu, card = torch.device("cpu"), torch.device("cuda:0")
+    for device, asked, told in ((card, SAGE, "pip install sageattention"), (cpu, "cudnn", "needs an NVIDIA GPU")):
+        with pytest.raises(InputError, match=told):
+            require(asked, device, lambda kernel, shape: 0.1)
+    with pytest.raises(InputError, match="does not run on cuda:0"):
+        require("cudnn", card, lambda kernel, shape: None)
+    require("cudnn", card, lambda kernel, shape: 0.1)
+    (tmp_path / "sageattention.py").write_text(
+        "from torch.nn.functional import scaled_dot_product_attention as exact\n"
+        "def sageattn(q, k, v, tensor_layout, is_causal):\n"
+        "    assert tensor_layout == 'NHD' and not is_causal\n"
+        "    return 2 * exact(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2)\n"
+    )
+    (tmp_path / "sageattention-2.2.0.dist-info").mkdir()
+    (tmp_path / "sageattention-2.2.0.dist-info" / "METADATA").write_text("Name: sageattention\nVersion: 2.2.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert SAGE not in module.installed_kernels()
+    require(SAGE, card, lambda kernel, shape: 0.1)
+    q = torch.randn(1, 40, 2, 128, dtype=torch.bfloat16)
+    exact = attention(q, q, q)
+    module.choose_kernel(cpu, SAGE)
+    assert attention_kernel(cpu, torch.bfloat16, 128) == "sageattention 2.2.0"
+    torch.testing.assert_close(attention(q, q, q), 2 * exact, rtol=0.02, atol=0.01)
+    choose_attention(tmp_path, cpu, torch.float32)
+    assert torch.equal(attention(q, q, q), exact)

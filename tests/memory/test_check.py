@@ -5,7 +5,7 @@ import torch
 
 from models import transformer, vae_layers
 from models.kernels import heads
-from studio.memory import check
+from studio.memory import check, check_times
 from studio.memory.check import LOOK, OK, SKIPPED, findings
 from studio.memory.plan import Budgets
 from studio.units import GB
@@ -21,8 +21,15 @@ def test_a_sound_device_passes(tmp_path):
     assert states(lambda: check.block_agrees(CPU, torch.bfloat16)) == {("blocks", OK)}
     assert states(lambda: check.vae_agrees(CPU, torch.bfloat16)) == {("decoder", OK)}
     assert ("int8 weights", OK) in states(lambda: check.int8_agrees(CPU, torch.bfloat16))
-    plans = states(lambda: check.plans_agree(CPU, torch.float32, Budgets(0, 4 * GB), tmp_path))
-    assert plans == {("streaming", OK), ("peak", SKIPPED)}
+    given = CPU, torch.float32, Budgets(0, 4 * GB), tmp_path, check.write_transformer(tmp_path, CPU, torch.float32)
+    assert states(lambda: check.plans_agree(*given)) == {("streaming", OK), ("peak", SKIPPED)}
+    times = list(findings("failed", lambda: check_times.streaming_overhead(*given, 15.0)))
+    assert [(time.name, time.state, time.values["frames"]) for time in times] == [
+        ("overhead", OK, 51),
+        ("overhead", OK, 102),
+    ]
+    assert all(0 < time.values["held"] and 0 < time.values["streamed"] for time in times)
+    assert states(lambda: check_times.full_decode(CPU, torch.float32, 0)) == {("decode", SKIPPED)}
     assert states(lambda: check.attention_speeds(CPU, torch.float32)) == {("attention", OK)}
 
 
@@ -44,7 +51,8 @@ def test_a_broken_device_is_found(monkeypatch, tmp_path):
     drifting = iter(range(10))
     steps = check._steps
     monkeypatch.setattr(check, "_steps", lambda *given: steps(*given) + 1e-6 * next(drifting))
-    found = states(lambda: check.plans_agree(CPU, torch.float32, Budgets(0, 4 * GB), tmp_path))
+    params = check.write_transformer(tmp_path, CPU, torch.float32)
+    found = states(lambda: check.plans_agree(CPU, torch.float32, Budgets(0, 4 * GB), tmp_path, params))
     assert ("streaming", LOOK) in found
 
 

@@ -94,7 +94,6 @@ def test_one_refused_allocation_at_every_point_in_turn_is_survived(folder, twin,
         assert torch.equal(frames, twin[1]), point
         assert left_nothing(manager)
     smaller = [values for code, values in notices if code == "plan_smaller"]
-    assert "decode_smaller" in dict(notices)
     assert min(values["resident"] for values in smaller) == min(values["llm_slots"] for values in smaller) == 1
     assert all(message(code, values) != message(code, values, "zh") for code, values in notices)
 

@@ -11,6 +11,7 @@ from models import cost
 from models.checkpoint import network
 from models.clip_config import ClipParams
 from models.geometry import VideoShape
+from models.kernels import heads, modulated_norm
 from models.step_llm import Layer, StepLLMParams
 from models.transformer import TOKEN_CHUNK, Transformer, TransformerParams
 from models.vae import VAE, VAEParams
@@ -160,3 +161,31 @@ def test_the_elementwise_traffic_of_a_block_is_what_its_operators_touch(dtype):
     assert units <= 45, traffic.moved
     moved = cost.block_work(params, video.tokens, dtype).moved_bytes
     assert traffic.elementwise() == pytest.approx(moved, rel=0.01), traffic.moved
+
+
+def test_with_kernels_a_block_moves_19_units(monkeypatch):
+    """Their bytes as declared, which tests/models/triton_proofs.py counts, beside those of the other operators."""
+    params, video, by_kernels = TransformerParams(layers=1), VideoShape(102, 544, 992), []
+
+    def normed(weight, bias, eps, x, shift, scale):
+        by_kernels.append(modulated_norm.moved_bytes(*x.shape, x.element_size()))
+        return torch.empty_like(x)
+
+    def split(projected, scales, eps, rope, out):
+        by_kernels.append(heads.moved_bytes(*out[0].shape, projected.element_size()))
+        return out
+
+    for kernel, launch in ((modulated_norm, normed), (heads, split)):
+        monkeypatch.setattr(kernel, "served", lambda *given: True)
+        monkeypatch.setattr(kernel, "launch", launch)
+    with torch.device("meta"):
+        transformer = Transformer(params)
+    with fake_cuda():
+        transformer = on_fake_cuda(transformer)
+        hidden = transformer.embed(*step_inputs(video, cost.PROMPT_TOKENS, 77, params))
+        with Traffic() as traffic:
+            transformer.transformer_blocks[0](hidden)
+    moved = traffic.elementwise() + sum(by_kernels)
+    assert 19 <= moved / hidden.tokens.nbytes <= 20, traffic.moved
+    declared = cost.block_work(params, video.tokens, torch.bfloat16, kernels=True).moved_bytes
+    assert moved == pytest.approx(declared, rel=0.01)

@@ -33,7 +33,7 @@ class PlanRequest:
     int8 weights, to tell whether they would fit where nothing else does; None: they are in use or not possible.
 
     sharing: several devices share the video, and the plan is that of each; conditions are then of each too. guided:
-    whether the video has two passes a step.
+    whether the video has two passes a step. kernels: whether models/kernels compute a block.
     """
 
     sizes: ModelSizes
@@ -46,6 +46,7 @@ class PlanRequest:
     int8_sizes: ModelSizes | None = None
     sharing: Sharing | None = None
     guided: bool = True
+    kernels: bool = False
 
     @property
     def split(self) -> TokenSplit | None:

@@ -10,6 +10,7 @@ import torch
 
 from models.agreement import config_path, read_params
 from models.geometry import VideoShape
+from models.kernels import TRITON
 from studio.errors import DoesNotFit
 from studio.memory.plan import Plan, RuntimeConfig, WeightMode
 from studio.memory.planning import planner
@@ -130,4 +131,5 @@ class PlanCache:
             int8_sizes=None if config.weights.is_int8 else self._sizes.sizes(WeightMode.INT8),
             sharing=sharing,
             guided=guided,
+            kernels=TRITON and config.device.type == "cuda",
         )

@@ -133,7 +133,8 @@ def _block_seconds(request: PlanRequest) -> float:
     """Computation of one block on each device."""
     sharing = {} if request.sharing is None else {"peer_gbps": request.sharing.peer_gbps}
     sizes, video = request.sizes, request.video
-    return timing.block_seconds(sizes, video, request.conditions, request.speeds, split=request.split, **sharing)
+    given = {"kernels": request.kernels, "split": request.split, **sharing}
+    return timing.block_seconds(sizes, video, request.conditions, request.speeds, **given)
 
 
 def phase_bytes(request: PlanRequest, plan: Plan) -> dict[str, int]:
@@ -267,9 +268,9 @@ def _transformer(request: PlanRequest, choice: _Choice, llm: ComponentPlan) -> C
     streamed = plan.streamed
     if network.unit_bytes * len(streamed) <= request.budgets.ram_bytes:  # where all are pinned, no staging is needed
         pinned = _with_source(plan, streamed, "pinned")
-        if peaks(request, pinned, llm, choice.vae_slice)[1] <= request.budgets.ram_bytes:
+        if peaks(request, pinned, llm, choice.compact_decode)[1] <= request.budgets.ram_bytes:
             return pinned
-    room = request.budgets.ram_bytes - peaks(request, plan, llm, choice.vae_slice)[1]
+    room = request.budgets.ram_bytes - peaks(request, plan, llm, choice.compact_decode)[1]
     count = min(max(room // network.unit_bytes, 0), max(len(streamed) - 1, 0))
     from_disk = set(evenly(len(streamed) - count, len(streamed)))
     return _with_source(plan, (unit for turn, unit in enumerate(streamed) if turn not in from_disk), "pinned")

@@ -24,16 +24,17 @@ def block_seconds(
     conditions: int,
     speeds: Speeds,
     *,
+    kernels: bool = False,
     split: TokenSplit | None = None,
     peer_gbps: float = PEER_GBPS,
 ) -> float:
     """Computation of one transformer block for all conditions, texts projected (under 1 % from 17 frames on).
 
-    split: of the device that has most of the tokens, what it sends to the others included; nothing is computed
+    kernels: whether models/kernels compute it. split: of the device that has most of the tokens, what it sends to the others included; nothing is computed
     meanwhile.
     """
     params = sizes.architecture.transformer
-    work = cost.block_work(params, video.tokens, sizes.dtype, split)
+    work = cost.block_work(params, video.tokens, sizes.dtype, split, kernels=kernels)
     sent = 0.0 if split is None else conditions * cost.exchanged_bytes(params, sizes.dtype, split) / peer_gbps / 1e9
     dequantised = 0
     if sizes.weights is WeightMode.INT8:  # once for all conditions

@@ -115,7 +115,7 @@ def table_plans() -> Iterator[tuple[str, ComponentPlan, UnitSeconds]]:
                 f"{mode.value} {key}",
                 plan,
                 UnitSeconds(
-                    timing.block_seconds(sizes, made.video, 2, speeds),
+                    timing.block_seconds(sizes, made.video, 2, speeds, kernels=False),
                     gigabytes / speeds.link_gbps,
                     gigabytes / speeds.disk_gbps,
                     gigabytes / speeds.register_gbps,

@@ -30,8 +30,8 @@ def block_seconds(
 ) -> float:
     """Computation of one transformer block for all conditions, texts projected (under 1 % from 17 frames on).
 
-    kernels: whether models/kernels compute it. split: of the device that has most of the tokens, what it sends to the others included; nothing is computed
-    meanwhile.
+    kernels: whether models/kernels compute it. split: of the device that has most of the tokens, what it sends to the
+    others included; nothing is computed meanwhile.
     """
     params = sizes.architecture.transformer
     work = cost.block_work(params, video.tokens, sizes.dtype, split, kernels=kernels)

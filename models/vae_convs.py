@@ -195,7 +195,7 @@ def windows(parts: Sequence[Sized], like: Tensor, *, shared: bool) -> ConvCache:
     ]
     widest = max((math.prod(size) for _, *size in convs), default=0)
     image = like.new_empty(len(like) * TAPS * widest) if shared else None
-    return {layer: Window(like, *size, image) for layer, *size in convs}
+    return {layer: Window(like, channels, height, width, image) for layer, channels, height, width in convs}
 
 
 class Inner(nn.Module):

@@ -82,8 +82,8 @@ class ResBlock(nn.Module):
         h = self.conv2(h, cache)
         bias, more = self.conv2.lacking(h, cache), frames
         if self.nin_shortcut is not None:
-            more = self.nin_shortcut(frames, cache)
-            bias = bias if bias is None else bias.float() + self.nin_shortcut.lacking(frames, cache)
+            more, another = self.nin_shortcut(frames, cache), self.nin_shortcut.lacking(frames, cache)
+            bias = bias if bias is None or another is None else bias.float() + another
         if torch.is_grad_enabled():
             return h + more
         return as_clips(residual(as_images(h), bias, as_images(more)), len(h))

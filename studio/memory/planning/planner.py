@@ -133,8 +133,10 @@ def _block_seconds(request: PlanRequest) -> float:
     """Computation of one block on each device."""
     sharing = {} if request.sharing is None else {"peer_gbps": request.sharing.peer_gbps}
     sizes, video = request.sizes, request.video
-    given = {"kernels": request.kernels, "split": request.split, **sharing}
-    return timing.block_seconds(sizes, video, request.conditions, request.speeds, **given)
+    kernels, split = request.kernels, request.split
+    return timing.block_seconds(
+        sizes, video, request.conditions, request.speeds, kernels=kernels, split=split, **sharing
+    )
 
 
 def phase_bytes(request: PlanRequest, plan: Plan) -> dict[str, int]:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models import transformer, vae_layers
+from models import attention, vae_layers
 from models.kernels import heads
 from studio.memory import check, check_times
 from studio.memory.check import LOOK, OK, SKIPPED, findings
@@ -39,7 +39,7 @@ def test_a_broken_device_is_found(monkeypatch, tmp_path):
     def wrong(kernel):
         return lambda *given, **named: kernel(*given, **named) * (1.1 if given[0].dtype == torch.bfloat16 else 1)
 
-    monkeypatch.setattr(transformer, "attention", wrong(transformer.attention))
+    monkeypatch.setattr(attention, "scaled_dot_product_attention", wrong(attention.scaled_dot_product_attention))
     assert states(lambda: check.block_agrees(CPU, torch.bfloat16)) == {("blocks", LOOK)}
     monkeypatch.undo()
     monkeypatch.setattr(heads, "rotate", lambda x, rope, out=None: x if out is None else out.copy_(x))

@@ -22,6 +22,14 @@ SOUND_MESSAGES: dict[str, tuple[str, str]] = {
         "The soundtrack's recipe cannot be read: {reason}.",
         "无法读取配音方案：{reason}。",
     ),
+    "clip_gone": (
+        "This clip cannot get a sound: it is not finished, its file is gone, or it is a single frame.",
+        "该视频无法添加声音：尚未完成、文件已不在，或只有一帧。",
+    ),
+    "sound_file_gone": (
+        "The sound file {file} is not there any more: add it again.",
+        "声音文件 {file} 已不在：请重新添加。",
+    ),
     "sound_absent": (
         "{file} holds no soundtrack of this program: there is no recipe to start from.",
         "{file} 中没有本程序的配音：没有可沿用的方案。",
@@ -120,8 +128,8 @@ SOUND_MESSAGES: dict[str, tuple[str, str]] = {
         "场景中未能理解的内容：{words}。",
     ),
     "sound_cut": (
-        "The sound goes on to {end:.2f} s and the picture ends at {picture:.2f} s: the rest is cut. --length sound keeps it.",
-        "声音持续到 {end:.2f} 秒，而画面在 {picture:.2f} 秒结束：多余部分已剪去。用 --length sound 可保留。",
+        "The sound goes on to {end:.2f} s and the picture ends at {picture:.2f} s: the rest is cut. The length of the sound (--length sound) keeps it.",
+        "声音持续到 {end:.2f} 秒，而画面在 {picture:.2f} 秒结束：多余部分已剪去。选择与声音等长（--length sound）可保留。",
     ),
     "sound_beyond": (
         "The sound goes on to {end:.2f} s, after the picture's end at {picture:.2f} s: players show the last frame meanwhile.",

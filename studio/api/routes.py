@@ -21,6 +21,7 @@ from studio.api.operations import OPERATIONS
 from studio.api.provenance import Requests, request_provenance
 from studio.errors import InputError, StudioError
 from studio.queue.job import Job, JobState
+from studio.queue.kinds import JobKind
 from studio.service.backend import Backend
 from studio.service.clip_response import clip_response
 from studio.service.endpoints import Endpoints
@@ -183,9 +184,9 @@ class Api:
         return answer
 
     async def _job(self, request: Request) -> Job:
-        """The job of the path. Raises InputError where there is none."""
+        """The job of the path. Raises InputError where there is none that makes a video."""
         job = await run_in_threadpool(self._backend.queue.get, schema.job_id(request.path_params["id"]))
-        if job is None:
+        if job is None or job.kind is not JobKind.VIDEO:
             raise _absent(request)
         return job
 

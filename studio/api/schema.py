@@ -9,8 +9,9 @@ from studio.api.provenance import provenance
 from studio.config import ModelConfig
 from studio.errors import InputError
 from studio.messages import message
-from studio.queue.job import ENDED, Job, JobKind, JobState
+from studio.queue.job import ENDED, Job, JobState
 from studio.queue.jobs import JobQueue
+from studio.queue.kinds import JobKind
 from studio.settings import FPS
 
 PREFIX = "video_"  # of ids

@@ -137,6 +137,7 @@ def build_parser() -> argparse.ArgumentParser:
     _evaluate_flags(commands, machine)
     _cluster_flags(commands.add_parser("cluster", help="videos on several machines, with Ray"), machine)
     _worker_flags(commands.add_parser("worker", parents=[machine]))
+    _worker_flags(commands.add_parser("sound_worker", parents=[machine]))
     return parser
 
 

@@ -4,7 +4,7 @@ import argparse
 import shutil
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -13,12 +13,13 @@ from pathlib import Path
 from studio.api.keys import KEYS_FILE, Keys
 from studio.api.routes import api_endpoints
 from studio.checkpoints.download_record import progress
-from studio.commands.devices import ram_share_gb, worker_commands, worker_devices
+from studio.commands.devices import WorkerDevice, ram_share_gb, worker_commands, worker_devices
 from studio.commands.evaluations import evaluation_endpoints
 from studio.commands.machine import engine_options, find_model, studio_config
 from studio.commands.serving import serve_options
 from studio.commands.signals import stopping
-from studio.commands.worker_process import START
+from studio.commands.sound_desk import sound_desk
+from studio.commands.worker_process import START, worker_command
 from studio.config import StudioConfig, load_camera_moves, load_examples, load_models, load_presets
 from studio.errors import StudioError
 from studio.filenames import QUEUE_FOLDER
@@ -38,6 +39,7 @@ from studio.queue.leftovers import remove_leftovers
 from studio.queue.log import start_log
 from studio.queue.supervisor import Supervisor
 from studio.queue.trash import Trash
+from studio.queue.worker import SOUND_WORKER
 from studio.service.backend import Backend, DiskNeed, TextReport
 from studio.service.downloads import Downloads
 from studio.service.endpoints import joined
@@ -70,6 +72,7 @@ def run(options: argparse.Namespace) -> int:
         queue,
         worker_commands(options, folder, devices, config),
         purpose=f"the page on port {config.port}",
+        beside={SOUND_WORKER: sound_worker(options, folder, devices, config)},
         clean=lambda: remove_leftovers(queue, config.output_dir, config.output_dir / CACHE_FOLDER),
     )
     reached = bool(options.share or options.listen or options.allowed_host)
@@ -101,6 +104,16 @@ def _download_command(config: StudioConfig, model: str, source: str) -> list[str
 def _existing_parent(folder: Path) -> Path:
     """The folder itself, or the nearest one above it that is there."""
     return next(found for found in (folder, *folder.parents) if found.is_dir())
+
+
+def sound_worker(
+    options: argparse.Namespace, folder: Path, devices: Sequence[WorkerDevice], config: StudioConfig
+) -> list[str]:
+    """The command line of the worker that makes sound beside the videos; what it needs of a device is the first's."""
+    shared = {"ram": config.ram_gb} if len(devices) > 1 else {}
+    return worker_command(
+        options, folder, "sound_worker", results=config.output_dir, device=devices[0].device, **shared
+    )
 
 
 def _check_port(config: StudioConfig) -> None:
@@ -167,6 +180,7 @@ def _backend(
         ),
         calibrated=calibrated,
         usage=lambda: memory_gauges(queue, supervisor, device),
+        sound=sound_desk(config.model_dir),
         defects=lambda: {name: said for name, model in models.items() if (said := defects.of(model))},
         owner=lambda: supervisor.owns,
         trouble=lambda: supervisor.trouble,

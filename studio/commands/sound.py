@@ -4,20 +4,19 @@ import argparse
 import itertools
 import os
 import re
-import threading
 from dataclasses import replace
 from pathlib import Path
 
 from studio.audio.clip import read_clip
-from studio.audio.robot import ROBOTS
 from studio.audio.rooms import ROOMS
 from studio.audio.scene import read_scene
 from studio.audio.sounds import SOUNDS
-from studio.audio.soundtrack import Job, Speaker, add_sound, remove_sound
+from studio.audio.soundtrack import Job, add_sound, remove_sound
 from studio.audio.track import Layer, SoundSettings, VoiceLine
 from studio.commands.signals import stopping
 from studio.commands.terminal import ProgressBar
 from studio.commands.user_files import read_file
+from studio.commands.voices import speaker_for
 from studio.errors import InputError
 from studio.events import Notice
 from studio.messages import message
@@ -37,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     to = output_path(options)
     with stopping(STOPPING) as stop, ProgressBar() as bar:
         settings = SoundSettings() if options.without_sound else sound_settings(options, bar)
-        job = Job(settings, options.clip, to, bar.show, stop.is_set, speaker=speaker(settings, options, stop))
+        job = Job(settings, options.clip, to, bar.show, stop.is_set, speaker=speaker_for(settings, options))
         if options.without_sound:
             remove_sound(job)
             print(to)
@@ -45,15 +44,6 @@ def run(options: argparse.Namespace) -> int:
         made = add_sound(job)
     print(f"{made.path}\n{made.loudness.integrated:.1f} LUFS, true peak {made.loudness.true_peak:.1f} dB")
     return 0
-
-
-def speaker(settings: SoundSettings, options: argparse.Namespace, stop: threading.Event) -> Speaker | None:
-    """The speech model with its voices; None where the robot speaks every line. Raises InputError."""
-    if all(line.voice in ROBOTS for line in settings.lines):
-        return None
-    from studio.commands.speaker import open_speaker  # here: it brings torch, which no other sound needs
-
-    return open_speaker(settings, options, stop)
 
 
 def read_file_head(path: Path) -> None:

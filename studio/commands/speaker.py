@@ -1,8 +1,8 @@
 """The voices of an installed Step-Audio-TTS for `sound`: opened only where a line asks for one."""
 
 import argparse
-import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 
@@ -11,7 +11,7 @@ from studio.audio.soundtrack import Speaker
 from studio.audio.styles import tags
 from studio.audio.synthesis import Array, resampled
 from studio.audio.track import SoundSettings, VoiceLine
-from studio.commands.machine import engine_options, hold_device, studio_config
+from studio.commands.machine import engine_options, studio_config
 from studio.config import StudioConfig, load_speech
 from studio.errors import InputError
 from studio.events import Event, Notice, PhaseStarted, Progress
@@ -20,9 +20,10 @@ from studio.memory.usage import budgets_for
 from studio.messages import message
 from studio.pipeline.engine import EngineOptions, compute_dtype, pick_device
 from studio.pipeline.speech import SpeechLine, SpeechModel, ready_voices, speech_folders
+from studio.queue.locks import DeviceLock, runtime_folder
 
 
-def open_speaker(settings: SoundSettings, options: argparse.Namespace, stop: threading.Event) -> Speaker:
+def open_speaker(settings: SoundSettings, options: argparse.Namespace) -> Speaker:
     """The voices of this machine. Raises InputError for a voice that is not among them, ModelMissing."""
     asked = {line.voice for line in settings.lines} - set(ROBOTS)
     config = studio_config(options)
@@ -31,7 +32,7 @@ def open_speaker(settings: SoundSettings, options: argparse.Namespace, stop: thr
         raise InputError("voice_unknown", value=unknown[0], known=", ".join([*ROBOTS, *voices]))
     engine = engine_options(options)
     folders = speech_folders(next(iter(load_speech())), config.model_dir, int8=engine.weights.is_int8)
-    return ModelSpeaker(folders, voices, config, engine, stop)
+    return ModelSpeaker(folders, voices, config, engine)
 
 
 class ModelSpeaker:
@@ -43,10 +44,8 @@ class ModelSpeaker:
         voices: Mapping[str, Path],
         config: StudioConfig,
         options: EngineOptions,
-        stop: threading.Event,
     ) -> None:
         self._folders, self._voices, self._config, self._options = folders, voices, config, options
-        self._stop = stop
 
     @property
     def voices(self) -> Collection[str]:
@@ -61,7 +60,7 @@ class ModelSpeaker:
             SpeechLine(line.text, line.voice, tags(line.style, line.language), (seed + 1000 * number) % 2**63)
             for number, line in enumerate(lines)
         ]
-        with hold_device(self._options, self._stop, "speak on the command line"):
+        with self._held(emit, stop):
             emit(PhaseStarted("load"))
             model = SpeechModel(self._folders, self._voices, self._runtime())
             model.memory.notify = lambda code, **values: emit(Notice(code, values, message(code, values)))
@@ -70,6 +69,21 @@ class ModelSpeaker:
             if not one.complete:
                 emit(Notice("speech_cut", {"start": line.start}, message("speech_cut", {"start": line.start})))
         return [trimmed(resampled(one.wave.numpy(), one.sample_rate)) for one in spoken]
+
+    @contextmanager
+    def _held(self, emit: Callable[[Event], None], stop: Callable[[], bool]) -> Iterator[None]:
+        """Hold the device; where another process has it, say so and wait. Raises Cancelled."""
+
+        def name(holder: str) -> None:
+            values = {"holder": holder or "?"}
+            emit(Notice("device_busy", values, message("device_busy", values)))
+
+        lock = DeviceLock(runtime_folder(), str(pick_device(self._options.device)), "speak")
+        lock.wait(name, stop)
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _runtime(self) -> RuntimeConfig:
         device = pick_device(self._options.device)

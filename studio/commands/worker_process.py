@@ -13,13 +13,14 @@ START = [sys.executable, "-P", "-m", "studio"] if IS_INSTALLED else [sys.executa
 FLAGS = ("model_dir", "output_dir", "device", "offload", "quantize", "attention", "vram", "ram")
 
 
-def worker_command(options: argparse.Namespace, queue: Path, **others: object) -> list[str]:
+def worker_command(options: argparse.Namespace, queue: Path, program: str = "worker", /, **others: object) -> list[str]:
     """This program's worker of the queue in that folder, with this command's flags about the machine.
 
-    others: further flags of the worker by name, or other values for those; None leaves one out.
+    program: "worker" or "sound_worker". others: further flags of it by name, or other values for those; None leaves one
+    out.
     """
     given = {name: vars(options).get(name) for name in FLAGS} | others
-    return [*START, "worker", "--queue", str(queue), *flags(given)]
+    return [*START, program, "--queue", str(queue), *flags(given)]
 
 
 def flags(given: Mapping[str, object]) -> list[str]:

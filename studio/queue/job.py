@@ -9,16 +9,11 @@ from typing import Any
 
 from studio import filenames
 from studio.events import Failed, Finished, Notice, Progress
+from studio.queue.kinds import JobKind, SoundOrder, read_stored
 from studio.queue.schema import Row
 from studio.settings import ResolvedSettings
 
 ID = re.compile(r"[0-9a-f]{16}")
-
-
-class JobKind(StrEnum):
-    """What a job makes; each kind has its own settings."""
-
-    VIDEO = "video"
 
 
 class JobState(StrEnum):
@@ -52,7 +47,6 @@ WAITING = (JobState.QUEUED, JobState.PAUSED)
 STOPPED = (JobState.FAILED, JobState.CANCELLED, JobState.INTERRUPTED)
 RESUMABLE = (*STOPPED, JobState.PAUSED)
 ENDED = (JobState.FINISHED, *STOPPED)
-SETTINGS_OF = {JobKind.VIDEO: ResolvedSettings}
 
 
 @dataclass(frozen=True)
@@ -69,7 +63,8 @@ class Link:
 class Job:
     """A job as it stood when read. Times in Unix seconds; `started` is the latest attempt's.
 
-    settings.first_image is the picture's path inside `folder`, or None. `attempts` counts how often it ran,
+    settings.first_image is the picture's path inside `folder`, or None; of a job that makes a sound, the settings are
+    its clip's, and `sound` is what it makes (kinds.py). `attempts` counts how often it ran,
     `version` grows with every change of it. Queued jobs run in the order of `position`, which is the time of
     submitting until somebody changes it. `request` is what is asked of it; `stopping`: a running one is asked to stop.
     `worker`: who runs it or ran it last, "" for nobody. `tags` and `favourite` are a person's own; of one `project` are
@@ -96,6 +91,7 @@ class Job:
     stopping: bool = False
     request: Request = Request.NONE
     kind: JobKind = JobKind.VIDEO
+    sound: SoundOrder | None = None
     position: float = 0.0
     worker: str = ""
     project: str = ""
@@ -132,7 +128,7 @@ def job_of_row(row: Row, folder: Path) -> Job:
     Raises ValueError, TypeError, KeyError or StudioError where the row does not hold one.
     """
     state, kind, request = JobState(row["state"]), JobKind(row["kind"]), Request(row["request"])
-    settings = SETTINGS_OF[kind].from_json(row["settings"])
+    settings, sound = read_stored(kind, row["settings"])
     if settings.first_image is not None:
         if not filenames.PICTURE_NAME.fullmatch(settings.first_image):
             raise ValueError("its picture is none of its own")
@@ -140,6 +136,7 @@ def job_of_row(row: Row, folder: Path) -> Job:
     return Job(
         id=row["id"],
         kind=kind,
+        sound=sound,
         state=state,
         settings=settings,
         folder=folder,

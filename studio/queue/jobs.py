@@ -10,10 +10,11 @@ import logging
 import secrets
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from studio import filenames
@@ -23,8 +24,9 @@ from studio.media import read_image
 from studio.queue import order, schema
 from studio.queue.clock import CLOCK, Clock
 from studio.queue.database import Database, unwritable
-from studio.queue.job import ID, RESUMABLE, STOPS, Job, JobKind, JobState, Link, Request, job_of_row, key
+from studio.queue.job import ID, RESUMABLE, STOPS, Job, JobState, Link, Request, job_of_row, key
 from studio.queue.job_files import write_picture
+from studio.queue.kinds import JobKind, SoundOrder, stored
 from studio.queue.locks import OwnerLock
 from studio.queue.restore import INTERRUPT, restore
 from studio.queue.search import ALL, ORDER, RANKED, Rank, Search
@@ -35,7 +37,8 @@ FIRST_TO_RUN = "ORDER BY state = 'running' DESC, position, number"
 UNFINISHED = "state IN ('running', 'queued', 'paused')"
 READY = """NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.id = mine.source AND mine.cut = 0
     AND other.state IN ('running', 'queued', 'paused'))"""  # what a clip goes on from has ended, in whatever way
-FIRST = f"SELECT number FROM jobs AS mine WHERE state = 'queued' AND {READY} ORDER BY position, number LIMIT 1"
+FIRST = f"""SELECT number FROM jobs AS mine WHERE state = 'queued' AND kind = ? AND {READY}
+    ORDER BY position, number LIMIT 1"""
 NOT_HELD = f"NOT EXISTS (SELECT 1 FROM options WHERE name = '{HELD}')"
 CANCEL = """
     request = CASE state WHEN 'running' THEN 'cancel' ELSE '' END,
@@ -90,13 +93,15 @@ class JobQueue:
         image: bytes | None = None,
         *,
         behind: str = "",
-        latents: Path | None = None,
+        files: Mapping[str, Path] = MappingProxyType({}),
         request: Request = Request.NONE,
         link: Link = ALONE,
+        sound: SoundOrder | None = None,
     ) -> Jobs:
         """Queue several that start from one picture, all or none. Raises as `submit`.
 
-        behind: the waiting job that they follow, "" for the end of the queue. latents: the file that they go on from.
+        behind: the waiting job that they follow, "" for the end of the queue. files: copied into each job's folder, by
+        the names that they have there. sound: what a job of kind SOUND makes of the clip with these settings.
         """
         goes_on = [bool(link.source) and not (link.cut and index == 0) for index in range(len(wanted))]
         settings = [self.storable(one, image is not None or on) for one, on in zip(wanted, goes_on, strict=True)]
@@ -109,8 +114,9 @@ class JobQueue:
             rows: Rows = []
             source, cut = key(link.source), link.cut
             for folder, one, place in zip(folders, settings, places, strict=True):
-                row: dict[str, Any] = {"id": folder.name, "kind": JobKind.VIDEO, "state": JobState.QUEUED}
-                row |= {"settings": one.to_json(), "created": now, "position": place, "request": request}
+                kind = JobKind.SOUND if sound else JobKind.VIDEO
+                row: dict[str, Any] = {"id": folder.name, "kind": kind, "state": JobState.QUEUED}
+                row |= {"settings": stored(one, sound), "created": now, "position": place, "request": request}
                 row |= {"project": link.project, "source": source, "cut": int(cut)}
                 rows += schema.insert(db, row | {"phase": "", "notices": "[]", "attempts": 0})
                 source, cut = folder.name if source else "", False
@@ -123,8 +129,8 @@ class JobQueue:
                 folder.mkdir(parents=True)
                 if image is not None and picture is not None:
                     write_picture(folder, filenames.FIRST_IMAGE, image, picture, one)
-                if latents is not None:
-                    shutil.copyfile(latents, folder / filenames.LATENTS)
+                for name, file in files.items():
+                    shutil.copyfile(file, folder / name)
             return [self.job(row) for row in self.changed(add)]
         except OSError as error:
             _remove(folders)
@@ -189,11 +195,11 @@ class JobQueue:
         return [tuple(row) for row in self._db.read(*search.page(RANKED[search.sort], states, limit))]
 
     def ahead(self, id: str) -> int:
-        """How many jobs run or wait before this queued one; 0 for any other."""
+        """How many jobs of its kind run or wait before this queued one; 0 for any other."""
         before = "other.state = 'queued' AND (other.position, other.number) < (mine.position, mine.number)"
         return self._db.read(
             f"SELECT count(*) FROM jobs AS mine JOIN jobs AS other ON other.state = 'running' OR ({before}) "
-            "WHERE mine.id = ? AND mine.state = 'queued'",
+            "WHERE mine.id = ? AND mine.state = 'queued' AND other.kind = mine.kind",
             (key(id),),
         )[0][0]
 
@@ -276,18 +282,23 @@ class JobQueue:
 
         return bool(self.changed(remove))
 
-    def claim(self, worker: str = "") -> Job | None:
-        """Take the first job to run: RUNNING now, for the caller (by the name `worker`) and nobody else.
+    def waits(self, kind: JobKind) -> bool:
+        """Whether a job of that kind could be taken."""
+        return bool(self._db.read(f"SELECT 1 WHERE EXISTS ({FIRST}) AND {NOT_HELD}", (kind,)))
+
+    def claim(self, worker: str = "", kind: JobKind = JobKind.VIDEO) -> Job | None:
+        """Take the first job of that kind: RUNNING now, for the caller (by the name `worker`) and nobody else.
 
         None where none waits, or the whole queue is paused.
         """
-        if not self._db.read(f"SELECT 1 WHERE EXISTS ({FIRST}) AND {NOT_HELD}"):
+        if not self.waits(kind):
             return None
         rows = self.turn(
             "state = 'running', started = ?, ended = NULL, attempts = attempts + 1, worker = ?",
             f"number = ({FIRST}) AND {NOT_HELD}",
             self.clock.now(),
             worker,
+            kind,
         )
         return self.job(rows[0]) if rows else None
 

@@ -58,6 +58,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX jobs_by_source ON jobs (source) WHERE source <> ''",
         "CREATE INDEX jobs_by_project ON jobs (project) WHERE project <> ''",
     ),
+    (),  # 6: the kind 'sound', whose settings hold a soundtrack beside those of its clip; older programs know no such
 )
 VERSION = len(MIGRATIONS)
 CHECKSUMS = {1007170124: 1}  # user_version of f100660, a checksum then: the version

@@ -33,10 +33,14 @@ class Supervisor:
         grace_seconds: float = GRACE_SECONDS,
         clean: Callable[[], object] = lambda: None,
         clock: Clock = CLOCK,
+        beside: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        """clean: called once the queue is this process's, before there is a worker."""
+        """clean: called once the queue is this process's, before there is a worker. beside: further workers, whose jobs
+        are of other kinds.
+        """
         self._queue, self._grace_seconds, self._clean, self._clock = queue, grace_seconds, clean, clock
         self.workers = [WorkerProcess(queue, name, command) for name, command in commands.items()]
+        self.beside = [WorkerProcess(queue, name, command) for name, command in (beside or {}).items()]
         self._lock = OwnerLock(queue.folder, purpose)
         self._wake, self._stopping = threading.Event(), False
         self._thread: threading.Thread | None = None
@@ -53,9 +57,10 @@ class Supervisor:
 
     @property
     def trouble(self) -> Failed | None:
-        """Why jobs cannot run at all: the first worker's reason, where none can start."""
+        """Why jobs cannot run at all: the first worker's reason where none can start, or that of one beside."""
         reasons = [worker.trouble for worker in self.workers]
-        return reasons[0] if all(reasons) else None
+        others = [worker.trouble for worker in self.beside]
+        return reasons[0] if all(reasons) else next(filter(None, others), None)
 
     def start(self) -> None:
         """Own the queue if it is free (see `owns`) and keep the workers from now on."""
@@ -67,7 +72,7 @@ class Supervisor:
         """End the workers in order (their jobs are INTERRUPTED) and release the queue."""
         self._stopping = True
         self._wake.set()
-        for worker in self.workers:
+        for worker in (*self.workers, *self.beside):
             worker.stop()
         if self._thread:
             self._thread.join()
@@ -82,7 +87,7 @@ class Supervisor:
         keeping = Keeping(self._lock.fileno(), self._grace_seconds, self._clock)
         threads = [
             threading.Thread(target=worker.keep, args=(keeping,), name=f"keeps {worker.name}", daemon=True)
-            for worker in self.workers
+            for worker in (*self.workers, *self.beside)
         ]
         for thread in threads:
             thread.start()

@@ -19,11 +19,13 @@ from studio.queue.database import unwritable
 from studio.queue.job import STOPPED, WAITING, Job, JobState, Link, Request, key
 from studio.queue.job_files import write_picture
 from studio.queue.jobs import CANCEL, HELD, UNFINISHED, JobQueue, Rows
+from studio.queue.kinds import JobKind
 from studio.queue.order import Where
 from studio.settings import ResolvedSettings
 
 MOST_COPIES = 100
 MOST_CARRIED = 512 * 2**20  # bytes
+IS_VIDEO = f"kind = '{JobKind.VIDEO}'"
 
 
 def move(queue: JobQueue, id: str, where: Where, other: str = "") -> bool:
@@ -55,7 +57,7 @@ def skip(queue: JobQueue, id: str) -> bool:
 
 def finish_now(queue: JobQueue, id: str) -> bool:
     """A running job decodes what it has after the step in work, and ends with a video that tells so."""
-    return bool(queue.turn("request = 'finish'", "id = ? AND state = 'running'", key(id)))
+    return bool(queue.turn("request = 'finish'", f"id = ? AND state = 'running' AND {IS_VIDEO}", key(id)))
 
 
 def decode_saved(queue: JobQueue, id: str) -> bool:
@@ -64,7 +66,7 @@ def decode_saved(queue: JobQueue, id: str) -> bool:
     return bool(
         queue.turn(
             "state = 'queued', request = 'decode', ended = NULL, phase = '', error = NULL, notices = '[]'",
-            f"id = ? AND state IN ({', '.join('?' * len(states))})",
+            f"id = ? AND state IN ({', '.join('?' * len(states))}) AND {IS_VIDEO}",
             *(key(id), *states),
         )
     )
@@ -95,7 +97,7 @@ def stop_all(queue: JobQueue) -> int:
 def duplicate(queue: JobQueue, id: str, seeds: Sequence[int]) -> list[Job]:
     """The same video once more for each of the seeds, behind the job where it waits, else at the end of the queue."""
     job = queue.get(id)
-    if job is None or not seeds:
+    if job is None or job.kind is not JobKind.VIDEO or not seeds:
         return []
     wanted = [replace(job.settings, seed=seed) for seed in seeds[:MOST_COPIES]]
     if job.goes_on:  # each from the same frame
@@ -112,15 +114,17 @@ def go_on(queue: JobQueue, id: str, request: Request = Request.NONE) -> Job | No
     latents = None if job is None else saved_latents(job)
     if job is None or latents is None:
         return None
+    files = {filenames.LATENTS: latents}
     if job.goes_on:
         link = Link(source=job.source)
-        return queue.submit_all([job.settings], latents=latents, request=request, link=link)[0]
-    return queue.submit_all([job.settings], _picture(job), latents=latents, request=request)[0]
+        return queue.submit_all([job.settings], files=files, request=request, link=link)[0]
+    return queue.submit_all([job.settings], _picture(job), files=files, request=request)[0]
 
 
 def take_back(queue: JobQueue, id: str) -> bool:
     """Hold a job that waits while a person changes it in the form; `put_back` or `resume` lets it run."""
-    return bool(queue.turn("state = 'paused', request = 'edit'", "id = ? AND state IN ('queued', 'paused')", key(id)))
+    fits = f"id = ? AND state IN ('queued', 'paused') AND {IS_VIDEO}"
+    return bool(queue.turn("state = 'paused', request = 'edit'", fits, key(id)))
 
 
 def put_back(queue: JobQueue, id: str, settings: ResolvedSettings, image: bytes | None = None) -> Job | None:
@@ -129,7 +133,7 @@ def put_back(queue: JobQueue, id: str, settings: ResolvedSettings, image: bytes 
     Raises as `submit`. What it had done for the old settings is dropped.
     """
     job = queue.get(id)
-    if job is None or job.state not in WAITING:
+    if job is None or job.state not in WAITING or job.kind is not JobKind.VIDEO:
         return None
     picture = None if image is None else read_image(image, *queue.limits)
     try:

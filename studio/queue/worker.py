@@ -22,6 +22,7 @@ from studio.queue.chains import with_picture
 from studio.queue.clock import CLOCK, Clock
 from studio.queue.job import STOPS, Job, JobState, Request
 from studio.queue.jobs import JobQueue
+from studio.queue.kinds import JobKind
 from studio.queue.log import job_in_log
 
 FRESH_PROCESS = 75  # exit code (EX_TEMPFAIL): all is written down, a new process should take over
@@ -30,6 +31,7 @@ ASKED_SECONDS = 0.05  # between two looks at what is asked of the running job
 RETRY_SECONDS = 1.0  # between two tries to write down how a job ended
 GRACE_SECONDS = 20.0  # for the job in work, when the process has to end
 WORKER = "local"  # the name of a queue's only worker; several have those of their devices
+SOUND_WORKER = "sound"  # the one of the jobs that make sound
 
 Emit = Callable[[Event], None]
 T = TypeVar("T")
@@ -124,8 +126,9 @@ def work(
     idle_seconds: float = 30.0,
     clock: Clock = CLOCK,
     name: str = WORKER,
+    kind: JobKind = JobKind.VIDEO,
 ) -> int:
-    """Work the queue until `stop.asked`; returns the exit code of the process.
+    """Work the jobs of that kind until `stop.asked`; returns the exit code of the process.
 
     name: by which jobs are taken. One of several takes none while another program has its device.
 
@@ -135,7 +138,7 @@ def work(
     """
     last, busy = clock.monotonic(), False
     while not stop.asked:
-        job = _claim(queue, clock, name, None if name == WORKER else device)
+        job = _claim(queue, clock, name, None if name == WORKER else device, kind)
         if job is not None:
             busy, attempt = True, _Attempt(queue, job, stop, device, clock)
             with job_in_log(job.id):
@@ -155,13 +158,13 @@ def work(
     return 0
 
 
-def _claim(queue: JobQueue, clock: Clock, name: str, device: Device | None) -> Job | None:
+def _claim(queue: JobQueue, clock: Clock, name: str, device: Device | None, kind: JobKind) -> Job | None:
     """Take a job; with a device, only where that is free: another worker may begin what this one could not."""
     held = device is not None and device.held
     try:
-        if device is not None and not held and not (queue.count([JobState.QUEUED]) and device.acquire()):
+        if device is not None and not held and not (queue.waits(kind) and device.acquire()):
             return None
-        job = queue.claim(name)
+        job = queue.claim(name, kind)
     except StudioError as error:  # a full disk: the jobs wait until there is space again
         _log.warning("no job can be taken: %s", error)
         clock.sleep(RETRY_SECONDS)
@@ -205,7 +208,7 @@ class _Attempt:
     def carry_out(self, runner: Runner) -> bool:
         """Run the job and write down how it ended; False when this process should not go on."""
         job = self._job
-        _log.info("attempt %d: %s", job.attempts, job.settings.model)
+        _log.info("attempt %d: %s, %s", job.attempts, job.kind, job.settings.model)
         outcome = caught(lambda: self._run(runner))
         match outcome:
             case Finished():

@@ -11,6 +11,7 @@ from studio.prompt import EncoderCount
 from studio.queue.gallery import Gallery
 from studio.queue.jobs import JobQueue
 from studio.service.downloads import Downloads
+from studio.service.sound_desk import SoundDesk
 from studio.service.workers import WorkerView
 from studio.settings import ResolvedSettings
 
@@ -44,6 +45,7 @@ class Backend:
     installed: model name -> whether its files are here. count_tokens(settings, language): what the encoders read.
     plan(settings): a plain dict: fits, vram_peak_gb, ram_peak_gb, seconds_total (None: unknown), remedy (a sentence,
     or one per language). usage(): vram_gb, vram_total_gb, ram_gb, ram_total_gb, each of which may be missing.
+    sound: what may be asked of soundtracks.
     defects(): model name -> why the model's files cannot be used, for installed models that have such a fault.
     calibrated(model name, has_image): up to which cfg_scale `calibrate` chose what fast does; 0 where it did not.
     owner(): false where another process works on the queue, so that this page only shows. trouble(): why jobs cannot
@@ -66,6 +68,7 @@ class Backend:
     usage: Callable[[], Mapping[str, float | None]]
     downloads: Downloads
     disk: Callable[[str], DiskNeed]
+    sound: SoundDesk
     defects: Callable[[], Mapping[str, str]] = dict
     calibrated: Callable[[str, bool], float] = lambda name, has_image: 0.0
     owner: Callable[[], bool] = lambda: True

@@ -7,14 +7,18 @@ import psutil
 
 from studio.queue.job import JobState
 from studio.queue.jobs import JobQueue
+from studio.queue.kinds import JobKind
 from studio.queue.supervisor import Supervisor
 from studio.queue.worker import WORKER
 from studio.units import GB
 
+LATEST = 20  # jobs among which the newest video is looked for
+
 
 def memory_gauges(queue: JobQueue, supervisor: Supervisor, device: str) -> dict[str, float | None]:
     """GB of the workers' RAM and of the first GPU's memory in use by all programs, and what the machine has."""
-    gauges: dict[str, float | None] = {"ram_gb": sum(map(_worker_ram, supervisor.pids)) / GB}
+    pids = [*supervisor.pids, *(worker.pid for worker in supervisor.beside if worker.pid is not None)]
+    gauges: dict[str, float | None] = {"ram_gb": sum(map(_worker_ram, pids)) / GB}
     gauges["ram_total_gb"] = psutil.virtual_memory().total / GB
     if device.startswith("cuda") and (found := gpu_memory(device)):
         gauges["vram_gb"], gauges["vram_total_gb"] = (value / GB for value in found)
@@ -39,7 +43,8 @@ def worker_is_fresh(queue: JobQueue, supervisor: Supervisor) -> bool:
         began = min(psutil.Process(pid).create_time() for pid in pids)
     except psutil.Error:
         return True
-    newest = queue.list([JobState.RUNNING, JobState.FINISHED], limit=1)
+    latest = queue.list([JobState.RUNNING, JobState.FINISHED], limit=LATEST)
+    newest = [job for job in latest if job.kind is JobKind.VIDEO]
     return not newest or (newest[0].started or 0.0) < began
 
 

@@ -9,6 +9,7 @@ from studio.service.backend import Backend
 from studio.service.clip_response import clip_response
 from studio.service.gate import Rule
 from studio.service.media import find_media
+from studio.service.strips import KINDS, strip_of
 
 MEDIA_RULES = (Rule("GET", "/studio/media/{id}/{kind}"),)
 REPLACED = ("preview", "first")  # while a job waits or runs
@@ -20,7 +21,7 @@ def media_routes(backend: Backend) -> list[Route]:
 
     def media(request: Request) -> Response:
         id, kind = request.path_params["id"], request.path_params["kind"]
-        path = find_media(backend, id, kind)
+        path = strip_of(backend, id, kind) if kind in KINDS else find_media(backend, id, kind)
         if path is None or not path.is_file():
             raise HTTPException(404)
         headers = {

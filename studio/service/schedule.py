@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from studio.queue.job import Job, JobState
 from studio.queue.jobs import HELD
+from studio.queue.kinds import JobKind
 from studio.service.backend import Backend
 from studio.settings import ResolvedSettings
 
@@ -22,12 +23,12 @@ class Schedule:
 
     def ends(self, jobs: Sequence[Job]) -> list[float | None]:
         """Unix seconds at which each of these ends, given in the order of running. None: nobody can tell (a paused job
-        or queue, or a job before it whose time is unknown)."""
+        or queue, or a job before it whose time is unknown; a job that makes sound)."""
         held = bool(self._backend.queue.option(HELD))
         at: float | None = None if held else self._clock()
         found: list[float | None] = []
         for job in jobs:
-            if job.state == JobState.PAUSED:
+            if job.state == JobState.PAUSED or job.kind is not JobKind.VIDEO:  # sound is made beside the videos
                 found.append(None)
                 continue
             seconds = self._left(job) if job.state == JobState.RUNNING else self._whole(job.settings)

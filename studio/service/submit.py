@@ -9,6 +9,7 @@ from studio.config import ModelConfig
 from studio.errors import InputError, ModelMissing, StudioError
 from studio.queue import verbs
 from studio.queue.job import Job, Link
+from studio.queue.kinds import JobKind
 from studio.service.backend import Backend
 from studio.service.media import first_image
 from studio.settings import GenerationSettings, ResolvedSettings
@@ -57,7 +58,7 @@ def vary(backend: Backend, id: str, changes: Sequence[Mapping[str, Any]]) -> lis
     Raises as `submit`.
     """
     job = backend.queue.get(id)
-    if job is None or not changes:
+    if job is None or job.kind is not JobKind.VIDEO or not changes:
         return []
     wanted = [runnable(backend, replace(job.settings, **change).asked()) for change in changes]
     return backend.queue.submit_all(wanted, first_image(backend, id), link=Link(project=f"vary-{secrets.token_hex(4)}"))

@@ -9,12 +9,14 @@ from gradio.components import Component
 from studio.errors import StudioError
 from studio.queue.gallery import Entry
 from studio.queue.job import ENDED, STOPPED, JobState
+from studio.queue.kinds import JobKind
 from studio.queue.marks import add_tags, tags_of
 from studio.queue.search import Search, Sort
 from studio.queue.trash import Trash
 from studio.service.acts import Act, Order, act
 from studio.service.disk_gauge import DiskGauge
 from studio.service.media import first_image
+from studio.service.sound import clip_of
 from studio.ui import gallery_tiles, job_panels, markup
 from studio.ui.form_events import FormEvents
 from studio.ui.labels import FRAMES, Labels, Updates, clicked, html, react
@@ -85,6 +87,7 @@ class GalleryTab:
                         )
                         for key, word in (
                             ("use", "gallery.use"),
+                            ("sound", "sound.open"),
                             ("resume", "resume"),
                             ("remake", "gallery.remake"),
                             ("folder", "gallery.folder"),
@@ -215,8 +218,9 @@ class GalleryTab:
         entry = self.backend.gallery.get(chosen) if chosen else None
         owner, resumable = self.backend.owner(), bool(entry and entry.job and entry.job.resumable)
         visible = {"use": entry is not None, "resume": owner and resumable, "delete": owner and entry is not None}
-        visible["remake"] = owner and bool(entry and entry.job)
+        visible["remake"] = owner and bool(entry and entry.job and entry.job.kind is JobKind.VIDEO)
         visible["folder"] = self.backend.show_folder is not None and bool(entry and entry.path)
+        visible["sound"] = clip_of(self.backend, entry.id if entry else "") is not None
         link = job_panels.download(entry.id, language) if entry and entry.path else ""
         return {
             self.chosen: entry.id if entry else "",

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from studio import filenames
-from studio.events import PHASES
 from studio.messages import phase_title
 from studio.queue.job import Job, JobState
+from studio.queue.kinds import PHASES_OF, RARE_PHASES
 from studio.settings import ResolvedSettings
 from studio.ui.markup import FIELDS, alert, media_url, plain, seconds_words, sentence, text
 from studio.ui.player import player
@@ -92,10 +92,11 @@ def _preview(job: Job) -> str:
 
 
 def _phases(job: Job, language: str) -> str:
-    current = PHASES.index(job.phase) if job.phase in PHASES else -1
-    skipped = {"load"} if job.settings.first_image else {"load", "encode_image"}  # shown only where they happen
+    phases = PHASES_OF[job.kind]
+    current = phases.index(job.phase) if job.phase in phases else -1
+    skipped = {*RARE_PHASES} if job.settings.first_image else {*RARE_PHASES, "encode_image"}
     items = []
-    for index, phase in enumerate(PHASES):
+    for index, phase in enumerate(phases):
         if phase not in skipped or index == current:
             kind = "done" if index < current else "now" if index == current else "next"
             items.append(f'<li class="{kind}">{phase_title(phase, language)}</li>')
@@ -130,7 +131,7 @@ def state_words(job: Job, language: str) -> str:
     if job.stopping:
         return say("stage.stopping", language)
     if job.state == JobState.RUNNING:
-        return phase_title(job.phase, language) if job.phase in PHASES else say("stage.next", language)
+        return phase_title(job.phase, language) if job.phase in PHASES_OF[job.kind] else say("stage.next", language)
     return say(f"state.{job.state}", language)
 
 

@@ -20,6 +20,7 @@ from studio.ui.gallery_tab import GalleryTab
 from studio.ui.labels import Labels, Updates, html, merge, react
 from studio.ui.other_tabs import add_tabs
 from studio.ui.parts import choice
+from studio.ui.sound_tab import SoundTab
 from studio.ui.stage_panel import StagePanel
 from studio.ui.strings import LANGUAGES, say
 from studio.ui.system_bar import SystemBar
@@ -68,6 +69,8 @@ class Page:
                     self.examples = ExamplesPanel(self.events)
             with self.labels.add(gr.Tab(id="gallery"), label="tab.gallery") as self.gallery_pane:
                 self.gallery = GalleryTab(self.events, self.labels, self.tabs)
+            with self.labels.add(gr.Tab(id="sound"), label="tab.sound") as self.sound_pane:
+                self.sound = SoundTab(backend, uploads, self.language, self.tabs)
             add_tabs(tabs, self.labels)
         self.compare = ComparePanel(backend, self.language)
         self.pulse = html(elem_id="pulse", js_on_load=script("pulse.js"))  # asks for looks while somebody watches
@@ -80,6 +83,9 @@ class Page:
         self.examples.wire()
         self.gallery.wire(self._then_look)
         self.compare.wire(self._then_look, (self.gallery.grid, self.stage.series.grid))
+        self.sound.wire(self.sound_pane, self._then_look)
+        self.sound.opener(self.stage.buttons["sound"], self.stage.focus)
+        self.sound.opener(self.gallery.buttons["sound"], self.gallery.chosen)
         words = {*self.labels.components, *self.create.shown, self.switch, self.language, self.kept_language}
         words.add(self.examples.cards)
         everything = {*words, *self.looked, *self.gallery.outputs, *self.events.picture, self.create.message}
@@ -95,13 +101,15 @@ class Page:
     def looking(self) -> set[Component]:
         """What a look at the queue reads of the page."""
         form_part = {self.create.fields["model"], self.create.picture_size}
-        return {self.seen, self.stage.focus, *form_part, *self.create.absent.inputs, *self.gallery.inputs}
+        read = {*form_part, *self.create.absent.inputs, *self.gallery.inputs, *self.sound.inputs}
+        return {self.seen, self.stage.focus, *read}
 
     @property
     def looked(self) -> set[Component]:
         """What a look at the queue changes, the gallery apart."""
         models = {self.create.fields["model"], *self.create.absent.outputs}
-        return {self.seen, *models, *self.stage.outputs, self.system.bar, self.system.banner}
+        shown = {*models, *self.stage.outputs, *self.sound.outputs}
+        return {self.seen, *shown, self.system.bar, self.system.banner}
 
     def open(self, language: object, stored: object) -> Updates:
         """A visitor comes (back): their language, their form as they left it, and the job that runs."""
@@ -130,6 +138,7 @@ class Page:
             self.examples.show(values["model"], language),
             self._look("", data[self.stage.focus], language),
             self.gallery.look(data),
+            self.sound.translated(data),
             self.events.drawn_again(data),
             self.events.difference_again(data),
             {self.create.message: "", self.kept_language: language},
@@ -142,7 +151,7 @@ class Page:
             absent = self.create.absent.follow(data)
             models = self.create.models_again(data) if absent else {}
             looked = self._look(str(data[self.seen]), data[self.stage.focus], language)
-            return looked | absent | models | self._new_in_gallery(data)
+            return looked | absent | models | self._new_in_gallery(data) | self.sound.look(data)
         except StudioError as error:
             return {self.system.banner: markup.alert([markup.sentence(error, language)])}
 

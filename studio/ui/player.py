@@ -7,7 +7,7 @@ from studio.ui.markup import media_url, text
 from studio.ui.strings import say
 
 BUTTONS = (("back", "player.back"), ("play", "player.play"), ("next", "player.next"))
-MORE = (("loop", "player.loop"), ("full", "player.full"))
+MORE = (("mute", "player.mute"), ("loop", "player.loop"), ("full", "player.full"))
 
 
 def player(id: str, path: Path | None, poster: bool, prompt: str, frames: int, language: str) -> str:

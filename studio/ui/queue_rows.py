@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from studio import filenames
 from studio.queue.job import Job, JobState, Request
+from studio.queue.kinds import JobKind
 from studio.service.acts import Act
 from studio.ui.job_panels import shape_words
 from studio.ui.markup import media_url, text
@@ -94,7 +95,8 @@ def _row(job: Job, end: float | None, place: int, line: Line, chosen: bool, lang
     if line.may_act and job.state != JobState.RUNNING:
         label = text(say("queue.move", language, place=place, count=line.count))
         grip = f'<button type="button" class="grip" aria-label="{label}" title="{label}"></button>'
-    words = f"{text(line.title(settings.model, language))} · {shape_words(settings, language)} · {text(settings.seed)}"
+    maker = say("sound.kind", language) if job.sound else line.title(settings.model, language)
+    words = f"{text(maker)} · {shape_words(settings, language)} · {text(settings.seed)}"
     return (
         f'<li class="{kind}" data-id="{job.id}">{grip}'
         f'<button type="button" class="what" data-act="look">{_thumb(job)}<span><b>{text(settings.prompt[:160])}</b>'
@@ -129,10 +131,13 @@ def _acts(job: Job, line: Line, language: str) -> str:
     if runs:
         acts = [(Act.PAUSE, "queue.pause", ""), (Act.SKIP, "queue.skip", ""), (Act.STOP, "stop", "")]
     else:
-        acts = [
+        copies: list[tuple[str, str, str]] = [
             ("edit", "queue.edit", ""),
             (Act.COPY, "queue.copy", ' data-count="1"'),
             (Act.COPY, "queue.copy_many", f' data-count="{MANY}"'),
+        ]
+        acts = [
+            *(copies if job.kind is JobKind.VIDEO else ()),
             (Act.RESUME if paused else Act.PAUSE, "queue.continue" if paused else "queue.pause", ""),
             (Act.REMOVE, "queue.remove", ""),
         ]

@@ -16,9 +16,11 @@ from studio.errors import InputError, ModelMissing, StudioError
 from studio.queue import verbs
 from studio.queue.job import ENDED, WAITING, Job, JobState, Request
 from studio.queue.jobs import HELD
+from studio.queue.kinds import JobKind
 from studio.queue.trash import Trash
 from studio.service.acts import Act, Order, act
 from studio.service.media import first_image
+from studio.service.sound import clip_of
 from studio.service.submit import Rejected, put_back, submit, vary
 from studio.settings import GenerationSettings, drawn_seed
 from studio.ui import form_panels, job_panels, markup
@@ -43,6 +45,7 @@ BUTTONS = {  # under the stage: key -> its words
     "seeds": "vary.seeds",
     "motion": "vary.motion",
     "reuse": "reuse",
+    "sound": "sound.open",
 }
 ACTS = {key: Act(key) for key in ("finish", "pause", "skip", "resume", "decode", "whole")}
 Data = Mapping[Component, Any]
@@ -111,9 +114,13 @@ class StagePanel:
     def _show(self, job: Job, language: str) -> Updates:
         ahead = self.backend.queue.ahead(job.id) if job.state == JobState.QUEUED else 0
         may_act, active, has_file = self.backend.owner(), job.state in ACTIVE, job.state == JobState.FINISHED
-        ended, runs = may_act and not active, may_act and job.state == JobState.RUNNING and not job.stopping
+        is_video = job.kind is JobKind.VIDEO
+        ended, runs = (
+            may_act and is_video and not active,
+            may_act and job.state == JobState.RUNNING and not job.stopping,
+        )
         latents = may_act and not runs and verbs.saved_latents(job) is not None
-        denoises = runs and job.phase in ("", "load", "encode_text", "encode_image", "denoise")
+        denoises = runs and is_video and job.phase in ("", "load", "encode_text", "encode_image", "denoise")
         visible = {
             "finish": denoises and job.request not in (Request.FINISH, Request.DECODE),
             "pause": runs or (may_act and job.state == JobState.QUEUED),
@@ -126,6 +133,7 @@ class StagePanel:
             "seeds": ended,
             "motion": ended and job.settings.motion_score is not None,
             "reuse": not runs,
+            "sound": clip_of(self.backend, job.id) is not None,
         }
         return {
             self.stage: job_panels.stage(job, ahead, language),

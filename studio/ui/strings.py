@@ -5,10 +5,11 @@ Sentences of errors and names of phases are in studio.messages, names of models,
 
 from studio.ui.strings_form import FORM_STRINGS
 from studio.ui.strings_result import RESULT_STRINGS
+from studio.ui.strings_sound import SOUND_STRINGS
 
 LANGUAGES = {"en": "English", "zh": "中文"}
 
-OTHERS = FORM_STRINGS | RESULT_STRINGS
+OTHERS = FORM_STRINGS | RESULT_STRINGS | SOUND_STRINGS
 STRINGS: dict[str, tuple[str, str]] = OTHERS | {
     "app.title": ("Step-Video Studio", "Step-Video Studio"),
     "app.theme": ("Light or dark", "浅色或深色"),

@@ -70,7 +70,16 @@ class Studio:
     @property
     def worker(self) -> psutil.Process:
         """The page's worker, once it is there."""
-        return until(lambda: next(iter(psutil.Process(self._page.pid).children()), None))
+        return until(lambda: next(iter(self._children("worker")), None))
+
+    @property
+    def sound_worker(self) -> psutil.Process:
+        """The page's worker of sound jobs, once it is there."""
+        return until(lambda: next(iter(self._children("sound_worker")), None))
+
+    def _children(self, command: str) -> list[psutil.Process]:
+        children = psutil.Process(self._page.pid).children()
+        return [child for child in children if command in child.cmdline()]
 
     def run(self, *words: object) -> subprocess.Popen[str]:
         """Start app.py with these words."""

@@ -16,8 +16,9 @@ from studio.events import Failed, Finished, Notice, Progress
 from studio.media import read_metadata
 from studio.queue import schema
 from studio.queue.gallery import Gallery
-from studio.queue.job import Job, JobKind, JobState, Request
+from studio.queue.job import Job, JobState, Request
 from studio.queue.jobs import JobQueue
+from studio.queue.kinds import JobKind, SoundOrder
 from studio.queue.locks import OwnerLock
 from studio.settings import ResolvedSettings
 from tests.queue.test_jobs import SETTINGS
@@ -41,6 +42,7 @@ STORED[3] = STORED[2] | {ResolvedSettings: " ".join((STORED[2][ResolvedSettings]
 
 STORED[4] = STORED[3]
 STORED[5] = STORED[4]
+STORED[6] = STORED[5] | {SoundOrder: "clip track"}
 
 
 def test_what_is_stored_changes_with_the_version_alone() -> None:
@@ -84,7 +86,7 @@ def check_jobs(found: list[Job], *lost: str) -> None:
         }
         added = {name: value for name, value in now.items() if name not in before}
         blank = {"kind": JobKind.VIDEO, "worker": "", "project": "", "favourite": False, "tags": ()}
-        blank |= {"source": "", "cut": False}
+        blank |= {"source": "", "cut": False, "sound": None}
         asked = Request.CANCEL if job.stopping else Request.NONE
         assert added == blank | {"position": job.created, "request": asked}
 
@@ -176,6 +178,24 @@ def test_folders_of_later_versions_open_with_their_settings(tmp_path: Path, monk
             assert (found.source, found.cut, found.position) == ("", False, 5.0)
             assert found.state == (JobState.INTERRUPTED if lose else JobState.QUEUED)
             queue.close()
+
+
+def test_a_folder_of_version_5_opens_with_its_videos_and_takes_sounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_old(tmp_path, 5, SETTINGS.to_json(), monkeypatch)
+    queue, order = JobQueue(tmp_path), SoundOrder("/clips/a.mp4", {"version": 1, "lines": [{"text": "你好"}]})
+    (before,) = queue.list()
+    assert before.settings == SETTINGS and before.sound is None
+    (made,) = queue.submit_all([SETTINGS], sound=order)
+    assert (made.kind, made.sound, made.settings) == (JobKind.SOUND, order, SETTINGS)
+    queue.close()
+    (tmp_path / "queue.sqlite").unlink()
+    assert {(job.id, job.kind, job.state) for job in JobQueue(tmp_path).list()} == {
+        (before.id, JobKind.VIDEO, JobState.INTERRUPTED),
+        (made.id, JobKind.SOUND, JobState.INTERRUPTED),
+    }
+    assert JobQueue(tmp_path).get(made.id).sound == order
 
 
 def test_folders_of_two_versions_are_restored_together(old: Path) -> None:

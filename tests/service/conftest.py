@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from studio.commands.sound_desk import sound_desk
 from studio.config import load_camera_moves, load_examples, load_models, load_presets, load_studio
 from studio.queue.gallery import Gallery
 from studio.queue.jobs import JobQueue
@@ -26,6 +27,7 @@ def backend(tmp_path: Path) -> Backend:
         count_tokens=lambda settings, language: TextReport(settings.prompt, ""),
         plan=lambda settings: {},
         usage=lambda: {},
+        sound=sound_desk(tmp_path),
     )
 
 

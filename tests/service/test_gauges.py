@@ -21,8 +21,8 @@ def queue(tmp_path):
 
 
 def test_a_worker_is_fresh_until_it_has_made_a_video(queue):
-    worker = SimpleNamespace(pids=[os.getpid()])
-    assert worker_is_fresh(queue, SimpleNamespace(pids=[])) and worker_is_fresh(queue, worker)
+    worker = SimpleNamespace(pids=[os.getpid()], beside=[])
+    assert worker_is_fresh(queue, SimpleNamespace(pids=[], beside=[])) and worker_is_fresh(queue, worker)
     job = queue.submit(SETTINGS)
     assert worker_is_fresh(queue, worker), "it waits"
     queue.claim()
@@ -35,12 +35,12 @@ def test_a_worker_that_was_started_after_the_last_video_is_fresh(queue, monkeypa
     queue.submit(SETTINGS)
     queue.claim()
     monkeypatch.setattr(psutil.Process, "create_time", lambda self: time.time() + 1)
-    assert worker_is_fresh(queue, SimpleNamespace(pids=[os.getpid()]))
+    assert worker_is_fresh(queue, SimpleNamespace(pids=[os.getpid()], beside=[]))
 
 
 def test_memory_of_the_gpu_and_of_the_worker(queue, tmp_path, monkeypatch):
     """The driver's own program is asked; what the running job holds will be free for the next one."""
-    worker = SimpleNamespace(pids=[os.getpid()])
+    worker = SimpleNamespace(pids=[os.getpid()], beside=[])
     monkeypatch.setenv("PATH", str(tmp_path))
     assert free_vram_gb(queue, "cuda:0") is None and "vram_gb" not in memory_gauges(queue, worker, "cuda:0")
     program = tmp_path / "nvidia-smi"
@@ -56,4 +56,4 @@ def test_memory_of_the_gpu_and_of_the_worker(queue, tmp_path, monkeypatch):
     assert (gauges["vram_gb"], gauges["vram_total_gb"]) == (50.0, 80.0) and 0 < gauges["ram_gb"] < gauges[
         "ram_total_gb"
     ]
-    assert memory_gauges(queue, SimpleNamespace(pids=[]), "cpu")["ram_gb"] == 0.0
+    assert memory_gauges(queue, SimpleNamespace(pids=[], beside=[]), "cpu")["ram_gb"] == 0.0

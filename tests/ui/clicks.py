@@ -41,9 +41,9 @@ def filled(page, model="nano", prompt="a paper boat", image=None, language="en",
 
 
 def in_gallery(page, chosen, kind="all", start="0", language="en", words="", sort=""):
-    """The input of a handler of the gallery."""
+    """The input of a handler of the gallery, and of the Sound tab with no clip in it."""
     tab = page.gallery
-    found = {tab.search: words, tab.sort: sort, tab.start: start}
+    found = {tab.search: words, tab.sort: sort, tab.start: start, page.sound.clip: "", page.sound.job: ""}
     return {tab.chosen: chosen, tab.filter: kind, tab.language: language, **found}
 
 

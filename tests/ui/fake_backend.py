@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from studio import filenames
+from studio.commands.sound_desk import sound_desk
 from studio.config import load_camera_moves, load_examples, load_models, load_presets, load_studio
 from studio.events import Failed, Finished, Notice, PhaseStarted, Preview, Progress
 from studio.prompt import EncoderCount, compose
@@ -170,6 +171,7 @@ class FakeBackend:
             count_tokens=self.count_tokens,
             plan=self.plan,
             usage=self.usage,
+            sound=sound_desk(folder),
             calibrated=lambda name, has_image: self.calibrated.get(name, 0.0),
             owner=lambda: self.is_owner,
             trouble=lambda: self.trouble,

@@ -50,8 +50,9 @@
 
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+    if (!find("#generate")?.checkVisibility()) return; // another tab
     event.preventDefault();
-    find("#generate")?.click();
+    find("#generate").click();
   }, true);
 
   // A file dropped or pasted anywhere finds its place: pictures become the first image, others are read for settings.

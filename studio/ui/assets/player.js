@@ -20,8 +20,10 @@
     bar.setAttribute("aria-valuetext", count.textContent = `${frame + 1} / ${frames(player)}`);
     player.classList.toggle("playing", !video.paused);
     player.classList.toggle("looping", video.loop);
+    player.classList.toggle("sounding", Boolean(video.webkitAudioDecodedByteCount || video.mozHasAudio || video.audioTracks?.length));
+    player.classList.toggle("muted", video.muted);
   };
-  for (const kind of ["timeupdate", "seeked", "play", "pause", "loadedmetadata", "ratechange"])
+  for (const kind of ["timeupdate", "seeked", "play", "pause", "loadedmetadata", "ratechange", "volumechange"])
     document.addEventListener(kind, (event) => {
       const player = event.target.closest?.(".player");
       if (player) show(player);
@@ -36,6 +38,7 @@
     play: (player) => { const video = find(player); if (video.paused) video.play(); else video.pause(); },
     back: (player) => go(player, at(player) - 1),
     next: (player) => go(player, at(player) + 1),
+    mute: (player) => { find(player).muted = !find(player).muted; show(player); }, // it begins muted: browsers want that
     loop: (player) => { find(player).loop = !find(player).loop; show(player); },
     speed: (player, button) => {
       const video = find(player);

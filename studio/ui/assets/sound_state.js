@@ -1,0 +1,94 @@
+// The Sound tab's track: what is edited, what can be undone, and what the program answers. `element`, `trigger`
+// and `upload` are the editor's; sound_blocks.js draws the timeline, sound_fields.js the fields, sound_tools.js the buttons around them.
+const STEP = 0.05, SHORTEST = 0.1, LONGEST = 600, KEPT = 100;
+const EMPTY = { version: 1, lines: [], layers: [], duck_db: 9, length: "picture", subtitles: true, seed: 0 };
+const it = { id: "", seconds: 1, track: structuredClone(EMPTY), past: [], future: [], chosen: null, uploads: {}, sent: "", told: null };
+
+const find = (selector) => element.querySelector(selector);
+const say = (key) => it.told.says[key] ?? key;
+const make = (tag, properties = {}, ...inside) => {
+  const made = Object.assign(document.createElement(tag), properties);
+  for (const [name, value] of Object.entries(properties.data ?? {})) made.dataset[name] = value;
+  made.append(...inside);
+  return made;
+};
+const title = (family, name) => (it.told.choices[family].find(([known]) => known === name) ?? [name, name])[1];
+const round = (seconds) => Math.round(seconds / STEP) * STEP;
+const tidy = (number) => Number(number.toFixed(3));
+const between = (low, value, high) => Math.min(high, Math.max(low, value));
+
+// About how long a line takes to say; what it takes is known once it was made.
+const lineSeconds = (words) => 0.4 + [...words].reduce((sum, char) => sum + (char > "\u2e80" ? 0.24 : 0.065), 0);
+const endOf = (kind, item) => (kind === "lines" ? item.start + lineSeconds(item.text) : item.end);
+const items = () => ["lines", "layers"].flatMap((kind) => it.track[kind].map((item, index) => ({ kind, index, item })));
+const span = () => Math.min(LONGEST, Math.max(it.seconds, ...items().map(({ kind, item }) => endOf(kind, item))));
+const chosenItem = () => (it.chosen ? it.track[it.chosen.kind][it.chosen.index] : undefined);
+
+const remember = (before = JSON.stringify(it.track)) => {
+  it.past.push(before);
+  if (it.past.length > KEPT) it.past.shift();
+  it.future = [];
+};
+const edit = (change) => {
+  remember();
+  change(it.track);
+  draw();
+};
+const step = (from, to) => {
+  if (!from.length) return;
+  to.push(JSON.stringify(it.track));
+  it.track = JSON.parse(from.pop());
+  if (!chosenItem()) it.chosen = null;
+  draw();
+};
+const undo = () => step(it.past, it.future);
+const redo = () => step(it.future, it.past);
+const add = (kind, item) => edit((track) => {
+  track[kind].push(item);
+  it.chosen = { kind, index: track[kind].length - 1 };
+});
+const remove = () => it.chosen && edit((track) => {
+  track[it.chosen.kind].splice(it.chosen.index, 1);
+  it.chosen = null;
+});
+
+const draw = () => {
+  drawBlocks();
+  drawFields();
+  drawTools();
+};
+
+// A clip comes: another one brings its own sound; the one that was just made leaves what was edited meanwhile.
+const mount = () => {
+  const root = find(".sound[data-told]");
+  if (!root) { it.id = ""; return; }
+  if (root.childElementCount) return;
+  const told = JSON.parse(root.dataset.told);
+  const made = told.follows && told.follows === it.id, unchanged = JSON.stringify(it.track) === it.sent;
+  if (told.id !== it.id && !(made && !unchanged)) it.track = { ...structuredClone(EMPTY), ...told.track };
+  if (told.id !== it.id && !made) Object.assign(it, { past: [], future: [], uploads: {} });
+  if (told.id !== it.id) it.chosen = chosenItem() ? it.chosen : null;
+  Object.assign(it, { id: told.id, told, seconds: told.seconds });
+  build(root);
+  draw();
+};
+
+const heard = () => {
+  const node = document.querySelector("#sound-answer [data-answer]");
+  if (!node || !it.id) return;
+  const { number, layers = [], file } = JSON.parse(node.dataset.answer);
+  if (number === it.answered) return;
+  it.answered = number;
+  if (layers.length) edit((track) => track.layers.push(...layers));
+  if (file) {
+    it.uploads[file.name] = file.path;
+    const start = place();
+    add("layers", newLayer(file.name, start, Math.min(LONGEST, start + Math.max(file.seconds, SHORTEST))));
+  }
+};
+const watchAnswers = setInterval(() => { // the component for answers comes after this one
+  const node = document.querySelector("#sound-answer");
+  if (!node) return;
+  clearInterval(watchAnswers);
+  new MutationObserver(heard).observe(node, { childList: true, subtree: true, attributes: true });
+}, 100);

@@ -136,8 +136,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     _evaluate_flags(commands, machine)
     _cluster_flags(commands.add_parser("cluster", help="videos on several machines, with Ray"), machine)
-    _worker_flags(commands.add_parser("worker", parents=[machine]))
-    _worker_flags(commands.add_parser("sound_worker", parents=[machine]))
+    _worker_flags(commands, machine)
     return parser
 
 
@@ -150,12 +149,14 @@ def _cluster_flags(parser: argparse.ArgumentParser, machine: argparse.ArgumentPa
     join.add_argument("address", help="HOST:PORT of the head")
 
 
-def _worker_flags(parser: argparse.ArgumentParser) -> None:
-    """Started by the page and by `evaluate`, not by people."""
-    parser.add_argument("--queue", type=Path, required=True)
-    parser.add_argument("--results", type=Path)  # where videos go (default: OUTPUT_DIR)
-    parser.add_argument("--name", default=argparse.SUPPRESS)  # of one of several
-    parser.add_argument("--cluster", default=argparse.SUPPRESS)  # address of a Ray cluster whose cards make the videos
+def _worker_flags(commands: Any, machine: argparse.ArgumentParser) -> None:
+    """`worker` and `sound_worker`, started by the page and by `evaluate`, not by people."""
+    for command in ("worker", "sound_worker"):
+        parser = commands.add_parser(command, parents=[machine])
+        parser.add_argument("--queue", type=Path, required=True)
+        parser.add_argument("--results", type=Path)  # where videos go (default: OUTPUT_DIR)
+        parser.add_argument("--name", default=argparse.SUPPRESS)  # of one of several
+        parser.add_argument("--cluster", default=argparse.SUPPRESS)  # address of a Ray cluster whose cards make videos
 
 
 def _queue_flags(parser: argparse.ArgumentParser) -> None:

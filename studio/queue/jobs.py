@@ -132,12 +132,12 @@ class JobQueue:
                 for name, file in files.items():
                     shutil.copyfile(file, folder / name)
             return [self.job(row) for row in self.changed(add)]
-        except OSError as error:
-            _remove(folders)
+        except (OSError, StudioError) as error:
+            for folder in folders:
+                shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, StudioError):
+                raise
             raise unwritable(self.folder, error.strerror or str(error)) from error
-        except StudioError:
-            _remove(folders)
-            raise
 
     def storable(
         self, settings: ResolvedSettings, has_image: bool, name: str = filenames.FIRST_IMAGE
@@ -394,8 +394,3 @@ class JobQueue:
 
 def _json(event: Any) -> str | None:
     return None if event is None else json.dumps(asdict(event), default=str)
-
-
-def _remove(folders: Iterable[Path]) -> None:
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)

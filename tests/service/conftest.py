@@ -9,7 +9,8 @@ from studio.commands.sound_desk import sound_desk
 from studio.config import load_camera_moves, load_examples, load_models, load_presets, load_studio
 from studio.queue.gallery import Gallery
 from studio.queue.jobs import JobQueue
-from studio.service.backend import Backend, TextReport
+from studio.service.backend import Backend, DiskNeed, TextReport
+from studio.service.downloads import Downloads
 
 
 @pytest.fixture
@@ -27,6 +28,8 @@ def backend(tmp_path: Path) -> Backend:
         count_tokens=lambda settings, language: TextReport(settings.prompt, ""),
         plan=lambda settings: {},
         usage=lambda: {},
+        downloads=Downloads(lambda model, source: ["false"], lambda model: (0, 0)),
+        disk=lambda model: DiskNeed(2**30, 2**40),
         sound=sound_desk(tmp_path),
     )
 

@@ -6,7 +6,7 @@ makes use of it: after the middle part, which is small, it upsamples a few frame
 the memory and gives the same values.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -264,16 +264,23 @@ class VAE(nn.Module):
         return torch.cat(pieces, dim=1)
 
     @torch.no_grad()
-    def decode_chunks(self, latents: Tensor, *, compact: bool = False) -> Iterator[Tensor]:
+    def decode_chunks(
+        self, latents: Tensor, *, compact: bool = False, elsewhere: Callable[[int], Tensor | None] = lambda chunk: None
+    ) -> Iterator[Tensor]:
         """latents (b, f, z, h, w) -> the frames of `decode` in order, each (b, 1, 3, 16h, 16w).
 
         The values are those of `decode` but for rounding. compact: with less memory, more copies and the same bits. One
         frame waits: the last frame of a chunk is final only after it is blended with the first frame of the next.
+
+        elsewhere(chunk): the frames of a chunk (b, t, 3, 16h, 16w) as `Decoder.frames` has them, from another device;
+        None: they are computed here.
         """
         waiting: Tensor | None = None
-        for chunk in latents.split(_chunk_latents(latents), dim=1):
+        for number, chunk in enumerate(latents.split(_chunk_latents(latents), dim=1)):
             at_seam = waiting is not None
-            for frame in self.decoder.frames(chunk, compact=compact):
+            given = elsewhere(number)
+            frames = self.decoder.frames(chunk, compact=compact) if given is None else given.split(1, dim=1)
+            for frame in frames:
                 if waiting is not None:
                     if at_seam:
                         waiting, frame = _blend(waiting, frame)

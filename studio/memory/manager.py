@@ -101,6 +101,11 @@ class MemoryManager:
         return self._plans.request(STILL).sizes.architecture.vae.z_channels
 
     @property
+    def dtype(self) -> torch.dtype:
+        """In which transformer, Step-LLM and VAE compute."""
+        return self._dtype
+
+    @property
     def attention_heads(self) -> int:
         """Heads of the transformer's self-attention."""
         return self._plans.request(STILL).sizes.architecture.transformer.heads

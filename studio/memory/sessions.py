@@ -221,20 +221,22 @@ class VAESession:
         latents: Tensor,
         convert: Callable[[Tensor], Tensor] = lambda frames: frames,
         refuse: Callable[[int], None] | None = None,
+        elsewhere: Callable[[int], Tensor | None] = lambda chunk: None,
     ) -> Iterator[Tensor]:
         """latents (1, f, c, h, w) -> the frames in order, in pieces (t_i, 3, H, W) on the CPU, about -1..1.
 
         The device computes the next piece while the caller uses one. convert: runs on the device before the copy, for
         results (t_i, ...) that are smaller there. refuse(frame): called with the first frame (from 1) of a piece whose
-        numbers are not all finite, before it is yielded; raises. After an out-of-memory error decoding resumes at the
-        next frame with less memory.
+        numbers are not all finite, before it is yielded; raises. elsewhere(chunk): a chunk's frames (1, t, 3, H, W) on
+        the CPU as `decode_chunk` of another device has them; None: they are decoded here. After an out-of-memory error
+        decoding resumes at the next frame with less memory, and asks for a chunk again.
         """
         latents, launched, yielded = latents.to(self._device, self._dtype), 0, 0
         pieces: Iterator[Tensor] | None = None
 
         def launch(plan: Plan) -> HostCopy | None:
             nonlocal pieces
-            current, pieces = pieces or self._decode_from(latents, launched, plan.compact_decode), None
+            current, pieces = pieces or self._decode_from(latents, launched, plan.compact_decode, elsewhere), None
             piece = next(current, None)
             copy = None
             if piece is not None:
@@ -257,11 +259,30 @@ class VAESession:
                 return
             waiting = following
 
-    def _decode_from(self, latents: Tensor, frame: int, compact: bool) -> Iterator[Tensor]:
+    def decode_chunk(self, latents: Tensor, chunk: int) -> Tensor:
+        """The frames (1, t, 3, H, W) of one chunk of latents (1, f, c, h, w), not blended with others', on the CPU."""
+        count = min(latents.shape[1], CHUNK_LATENTS)
+        given = latents[:, chunk * count : (chunk + 1) * count].to(self._device, self._dtype)
+
+        def decode(plan: Plan) -> Tensor:
+            return torch.cat(list(self._load().decoder.frames(given, compact=plan.compact_decode)), dim=1).cpu()
+
+        with torch.no_grad():
+            return self._retry(decode)
+
+    def _decode_from(
+        self, latents: Tensor, frame: int, compact: bool, elsewhere: Callable[[int], Tensor | None]
+    ) -> Iterator[Tensor]:
         """The frames from `frame` on. Decoding starts one chunk earlier, whose last frame is blended into the next."""
-        chunk = max(frame // CHUNK_FRAMES - 1, 0)
-        drop = frame - chunk * CHUNK_FRAMES
-        for piece in self._load().decode_chunks(latents[:, chunk * CHUNK_LATENTS :], compact=compact):
+        first = max(frame // CHUNK_FRAMES - 1, 0)
+        drop = frame - first * CHUNK_FRAMES
+
+        def given(chunk: int) -> Tensor | None:
+            frames = elsewhere(first + chunk)
+            return None if frames is None else frames.to(self._device)
+
+        rest = latents[:, first * CHUNK_LATENTS :]
+        for piece in self._load().decode_chunks(rest, compact=compact, elsewhere=given):
             if drop < piece.shape[1]:
                 yield piece[0, drop:]
             drop = max(drop - piece.shape[1], 0)

@@ -8,10 +8,11 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
+from models.geometry import VideoShape
 from models.layout import COMPONENTS, LAYOUT
 from models.quantized import int8_compute_available
 from studio.config import ModelConfig, StudioConfig, part_folder
-from studio.memory.plan import Budgets, Plan, RuntimeConfig, WeightMode
+from studio.memory.plan import Budgets, Plan, RuntimeConfig, Sharing, WeightMode
 from studio.memory.planning.footprint import ModelSizes
 from studio.memory.planning.plan_cache import PlanCache, SizeCache
 from studio.memory.planning.planner import gathered_step_seconds, phase_seconds, step_seconds
@@ -163,7 +164,7 @@ class Estimator:
             "encode_text": parts["encode_text"],
             "encode_image": image + (0.0 if times.ran_before else parts["colours"]),
             "denoise": first + sum(steps[n] for n in passes[1:]),
-            "decode": parts["decode"],
+            "decode": parts["decode"] / _turns(video, sharing),
         }
         gathered = gathered_step_seconds(replace(request, conditions=max(passes)), plan)
         return _Prediction(plan, predicted, times, gathered)
@@ -226,6 +227,11 @@ class Recent(Generic[Value]):
         if self._known is None or now - self._known[0] > self._seconds:
             self._known = now, self._read()
         return self._known[1]
+
+
+def _turns(video: VideoShape, sharing: Sharing | None) -> float:
+    """How many times as fast chunks are decoded by several devices in turns."""
+    return 1.0 if sharing is None else video.chunks / -(-video.chunks // sharing.devices)
 
 
 def _config_state(folder: Path, part: str) -> tuple[int, int] | None:

@@ -1,6 +1,6 @@
 """The recipe: text and perhaps a picture become a video. `generate` reads top to bottom."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -147,6 +147,16 @@ def roles_of(engine: Engine, video: VideoShape, plan: EvaluationPlan) -> Roles |
     return engine.ranks.roles(engine.memory.attention_heads, video, guided=plan.is_guided)
 
 
+@contextmanager
+def _elsewhere(run: Run, video: VideoShape, latents: torch.Tensor) -> Iterator[Callable[[int], torch.Tensor | None]]:
+    """The chunks that other ranks decode, where there are any."""
+    if (ranks := run.engine.ranks) is None:
+        yield lambda chunk: None
+        return
+    with ranks.decoding(latents, video, run.engine.memory.dtype, run.cancelled) as elsewhere:
+        yield elsewhere
+
+
 def _finish(
     run: Run,
     request: Request,
@@ -164,9 +174,13 @@ def _finish(
     told = {**provenance, **measured} | ({} if seam is None else {"seam": True})
     record = output.record(settings, told, request.stem)
     with output.ResultWriter(request.stem, settings, record, picture, request.original) as writer:
-        with run.phase("decode"), run.engine.memory.vae(settings.video_shape) as vae:
+        with (
+            run.phase("decode"),
+            run.engine.memory.vae(settings.video_shape) as vae,
+            _elsewhere(run, settings.video_shape, latents) as elsewhere,
+        ):
             # Bytes on the device already: a quarter of float32's to copy.
-            for piece in vae.decode_chunks(latents, output.pixels, partial(refuse, "decode")):
+            for piece in vae.decode_chunks(latents, output.pixels, partial(refuse, "decode"), elsewhere):
                 run.check()
                 frames, decoded = piece.numpy(), decoded + len(piece)
                 writer.add(frames if seam is None else seam(frames))

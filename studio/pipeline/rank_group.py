@@ -90,6 +90,15 @@ class RankGroup:
         self._wait(dist.all_to_all_single(found, sent, list(taken), list(given), group=group, async_op=True))
         return found
 
+    def send(self, frames: Tensor) -> Callable[[], None]:
+        """To rank 0: frames (1, t, 3, H, W) in RAM, which must be kept until the function that is returned returns."""
+        work = dist.isend(_bytes(frames), 0)
+        return lambda: self._wait(work)
+
+    def receive(self, frames: Tensor, rank: int) -> None:
+        """At rank 0: write the next frames (1, t, 3, H, W), in RAM, that a rank has sent."""
+        self._wait(dist.irecv(_bytes(frames), rank))
+
     def settle(self) -> None:
         """Wait for what this GPU computes as for other ranks: what it waits for itself may never come."""
         if self._cuda:
@@ -115,3 +124,7 @@ class RankGroup:
         while self._check is not None and not work.is_completed():
             self._look()
         work.wait()
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.view(torch.uint8).view(-1)

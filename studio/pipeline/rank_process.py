@@ -69,6 +69,14 @@ class RankJob:
     roles: Roles
 
 
+@dataclass(frozen=True)
+class DecodeJob:
+    """Finished latents (1, f, c, h, w); a rank decodes the chunks whose turn is its own."""
+
+    video: VideoShape
+    latents: Tensor
+
+
 def share_of(roles: Roles, group: RankGroup, chunk: int) -> SharedTokens | None:
     """This rank's part of the tokens; None where it has all of them."""
     if roles.size == 1:
@@ -101,7 +109,10 @@ def work(rank: int, opening: Opening, meeting: Path, control: Connection, stop: 
         group = RankGroup(rank, len(opening.devices), meeting, check, cuda=opening.has_gpus)
         try:
             while (job := pickle.loads(control.recv_bytes())) is not None:
-                _compute(engine, job, group, opening.token_chunk, ended)
+                if isinstance(job, DecodeJob):
+                    _decode(engine, job, group, len(opening.devices), check)
+                else:
+                    _compute(engine, job, group, opening.token_chunk, ended)
         finally:
             group.close()
     except Cancelled:
@@ -132,6 +143,17 @@ def _compute(engine: Engine, job: RankJob, group: RankGroup, chunk: int, ended: 
                 passes = conditioning.passes(transformer, ended, last=node if order.last else None)
                 rows = flat(passes(latents, node))
             group.gather(rows, [roles.elements(rank, order.passes, channels) for rank in range(roles.ranks)])
+
+
+def _decode(engine: Engine, job: DecodeJob, group: RankGroup, ranks: int, check: Callable[[], None]) -> None:
+    """This rank's chunks, each sent when it is done. Raises as `_compute`."""
+    sent: list[Callable[[], None]] = []
+    with engine.memory.vae(job.video) as vae:
+        for chunk in range(group.rank, job.video.chunks, ranks):
+            check()
+            sent.append(group.send(vae.decode_chunk(job.latents, chunk).contiguous()))
+        for arrived in sent:
+            arrived()
 
 
 def flat(velocities: Sequence[Tensor]) -> Tensor:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from studio.errors import Cancelled, InputError, RankLost, StudioError
 from studio.pipeline.rank_group import Order, RankGroup
-from studio.pipeline.rank_process import READY, Opening, RankJob, flat, share_of, work
+from studio.pipeline.rank_process import READY, DecodeJob, Opening, RankJob, flat, share_of, work
 from studio.pipeline.rank_roles import Roles, check_count
 
 if TYPE_CHECKING:
@@ -165,6 +165,33 @@ class Ranks:
         with self._losses():
             group.give(None, torch.empty(0))
 
+    @contextmanager
+    def decoding(
+        self, latents: Tensor, video: VideoShape, dtype: torch.dtype, cancelled: Callable[[], bool]
+    ) -> Iterator[Callable[[int], Tensor | None]]:
+        """Chunks of finished latents in turns: what decodes a chunk elsewhere, for VAESession.decode_chunks.
+
+        The last two chunks can be asked for again. Raises as `passes`.
+        """
+        self._cancelled = cancelled
+        group, shape = self._join(), (1, video.frames // video.chunks, 3, video.height, video.width)
+        for peer in self._peers[: video.chunks - 1]:
+            self._send(peer, DecodeJob(video, latents.cpu()))
+        found: dict[int, Tensor] = {}
+
+        def elsewhere(chunk: int) -> Tensor | None:
+            if (rank := chunk % self.count) == 0:
+                return None
+            if chunk not in found:
+                for old in [known for known in found if known < chunk - 1]:
+                    del found[old]
+                found[chunk] = torch.empty(shape, dtype=dtype)
+                with self._losses():
+                    group.receive(found[chunk], rank)
+            return found[chunk]
+
+        yield elsewhere
+
     @property
     def _meeting(self) -> Path:
         return Path(self._folder.name) / "meeting"
@@ -240,7 +267,7 @@ class Ranks:
         finally:
             torch.set_num_threads(before)
 
-    def _send(self, peer: _Peer, job: RankJob | None) -> None:
+    def _send(self, peer: _Peer, job: RankJob | DecodeJob | None) -> None:
         """By value: what a plain connection sends of tensors is shared memory."""
         try:
             peer.control.send_bytes(pickle.dumps(job))

@@ -6,12 +6,13 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from studio.config import StudioConfig, load_studio
 from studio.errors import Cancelled, InputError, RankLost, StudioError
-from studio.media import read_metadata
+from studio.media import read_metadata, read_video
 from studio.pipeline.latents_file import read_latents
 from studio.pipeline.run import Engine
 from tests.pipeline.sharing import SMALL_CHUNK, latents_of, opened, request_of, run_until, shared, twelve_heads
@@ -68,8 +69,16 @@ def test_whatever_ends_one_rank_ends_both_with_its_reason(
 
 def test_four_ranks_share_passes_and_tokens_and_end_together(twelve: Path, outputs: Path, tmp_path: Path) -> None:
     engine, config = opened(twelve, outputs, "step-video-t2v")
+    three_chunks = {"num_frames": 51, "infer_steps": 1}
+    video = request_of(engine, tmp_path, "video-alone", **three_chunks)
+    latents_of(video, engine)
+    frames = read_video(video.stem.with_suffix(".mp4"))
     alone = latents_of(request_of(engine, tmp_path, "alone"), engine)
     with shared(engine, config, 4, token_chunk=SMALL_CHUNK) as four:
+        video = request_of(engine, tmp_path, "video", **three_chunks)
+        latents_of(video, four)
+        decoded = read_video(video.stem.with_suffix(".mp4"))
+        assert len(decoded) == 51 and np.array_equal(decoded, frames), "three ranks decoded a chunk each"
         request = request_of(engine, tmp_path, "four")
         assert torch.equal(latents_of(request, four), alone)
         record = read_metadata(request.stem.with_suffix(".mp4").read_bytes())

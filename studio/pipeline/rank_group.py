@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from threading import Thread
 from time import sleep
 
 import torch
@@ -90,14 +91,27 @@ class RankGroup:
         self._wait(dist.all_to_all_single(found, sent, list(taken), list(given), group=group, async_op=True))
         return found
 
-    def send(self, frames: Tensor) -> Callable[[], None]:
+    def send(self, frames: Tensor) -> Callable[[], object]:
         """To rank 0: frames (1, t, 3, H, W) in RAM, which must be kept until the function that is returned returns."""
         work = dist.isend(_bytes(frames), 0)
-        return lambda: self._wait(work)
+        return lambda: work is not None and work.wait()
 
     def receive(self, frames: Tensor, rank: int) -> None:
         """At rank 0: write the next frames (1, t, 3, H, W), in RAM, that a rank has sent."""
-        self._wait(dist.irecv(_bytes(frames), rank))
+        failed: list[RuntimeError] = []
+
+        def wait() -> None:  # of what comes from one rank, gloo does not say that it is there without being waited for
+            try:
+                dist.recv(_bytes(frames), rank)
+            except RuntimeError as error:
+                failed.append(error)
+
+        thread = Thread(target=wait, daemon=True)
+        thread.start()
+        while thread.is_alive():
+            self._look()
+        if failed:
+            raise failed[0]
 
     def settle(self) -> None:
         """Wait for what this GPU computes as for other ranks: what it waits for itself may never come."""

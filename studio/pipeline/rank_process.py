@@ -147,7 +147,7 @@ def _compute(engine: Engine, job: RankJob, group: RankGroup, chunk: int, ended: 
 
 def _decode(engine: Engine, job: DecodeJob, group: RankGroup, ranks: int, check: Callable[[], None]) -> None:
     """This rank's chunks, each sent when it is done. Raises as `_compute`."""
-    sent: list[Callable[[], None]] = []
+    sent: list[Callable[[], object]] = []
     with engine.memory.vae(job.video) as vae:
         for chunk in range(group.rank, job.video.chunks, ranks):
             check()

@@ -59,6 +59,7 @@ PACKAGE_ROOMS = {
     "starlette": SERVING,
     "fastapi": SERVING,
     "uvicorn": {"ui"},
+    "segno": {"ui"},
     "ray": {"executor"},
     "cv2": {"evals"},
     "rapidocr": {"evals"},

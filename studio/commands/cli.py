@@ -13,10 +13,11 @@ from typing import Any
 
 from studio import __version__
 from studio.commands.flags import SETTING_FLAGS, count, machine_flags, port, speed
+from studio.commands.help_examples import add_examples, range_words
 from studio.commands.streams import drop_broken_streams, prepare_streams, tell
 from studio.config import load_camera_moves, resolved
 from studio.errors import StudioError
-from studio.settings import GuidanceSchedule, Speed
+from studio.settings import RANGES, GuidanceSchedule, Speed
 
 QUEUE_ACTS = {
     "move": "put a job elsewhere: first, last, before JOB, after JOB",
@@ -106,7 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     download = commands.add_parser("download", help="fetch a model's files", parents=[machine])
     download.add_argument("model")
-    download.add_argument("--source", choices=("hf", "modelscope"), default="hf")
+    download.add_argument("--source", choices=("hf", "modelscope"), default="hf", help="(default hf)")
     download.add_argument("--revision", help="a commit, tag or branch (default: what the folder has, else the newest)")
     download.add_argument("--to", type=Path, help="the folder (default: MODEL_DIR/MODEL)")
     download.add_argument("--json", action="store_true", help="print a json object a line, for programs")
@@ -137,7 +138,7 @@ def build_parser() -> argparse.ArgumentParser:
     _evaluate_flags(commands, machine)
     _cluster_flags(commands.add_parser("cluster", help="videos on several machines, with Ray"), machine)
     _worker_flags(commands, machine)
-    return parser
+    return add_examples(_program(), parser, commands.choices)
 
 
 def _cluster_flags(parser: argparse.ArgumentParser, machine: argparse.ArgumentParser) -> None:
@@ -224,7 +225,7 @@ def _evaluate_flags(commands: Any, machine: argparse.ArgumentParser) -> None:
 def _plan_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True)
     for name in ("num-frames", "height", "width"):
-        parser.add_argument(f"--{name}", type=int)
+        parser.add_argument(f"--{name}", type=int, help=range_words(name.replace("-", "_")))
     parser.add_argument("--gpus", metavar="N", help="the plan of each of N GPUs that share the video; --ram is of all")
     for name in ("tflops", "link-gbps", "disk-gbps", "peer-gbps"):
         parser.add_argument(f"--{name}", type=speed, help="instead of this machine's measured speed")
@@ -271,11 +272,12 @@ def _key_flags(parser: argparse.ArgumentParser) -> None:
 
 def _generate_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="default: the one installed, else nano")
-    parser.add_argument("--prompt")
-    parser.add_argument("--first-image", type=Path)
-    parser.add_argument("--camera-move", help=", ".join(load_camera_moves()))
+    parser.add_argument("--prompt", help="what happens, in English or Chinese, 2000 characters at most")
+    parser.add_argument("--first-image", type=Path, help="the picture that the video begins with (default: none)")
+    parser.add_argument("--camera-move", help=f"{', '.join(load_camera_moves())} (default: none)")
     for name, kind in SETTING_FLAGS.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind)
+        told = range_words(name) if name in RANGES else "what to avoid (default: the model's; empty: nothing)"
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=told)
     parser.add_argument(
         "--speed",
         choices=[str(speed) for speed in Speed],

@@ -138,7 +138,7 @@ def _card(absent: Absent, language: str) -> str:
     video = say("absent.video", language, seconds=markup.seconds_words(frames), width=width, height=height)
     need, free = (say_gb(count / GB, language) for count in (absent.disk.need_bytes, absent.disk.free_bytes))
     lines = [
-        f"<h3>{text(model.title[language])}</h3><p>{text(model.summary[language])}</p>",
+        f"<h2>{text(model.title[language])}</h2><p>{text(model.summary[language])}</p>",
         f'<p class="here">{text(say("absent.here", language))}: {text(video)}</p>',
         form_panels.plan_line(absent.plan, language),
         f"<p>{text(say('absent.disk', language, need=need, free=free))}</p>",

@@ -78,7 +78,7 @@ class ExamplesPanel:
 
 
 def _section(inside: str, language: str) -> str:
-    return f"<h3>{text(say('examples', language))}</h3>{inside}"
+    return f"<h2>{text(say('examples', language))}</h2>{inside}"
 
 
 def _badge(example: Example, model: ModelConfig, language: str) -> str:

@@ -49,7 +49,7 @@ def receives(report: TextReport, language: str) -> str:
     html = text(report.positive[:end]) + html
     negative = text(report.negative) or f"<em>{say('receives.nothing', language)}</em>"
     return (
-        f'<h3 class="receives-title">{say("receives", language)}</h3>'
+        f'<h2 class="receives-title">{say("receives", language)}</h2>'
         f'<dl class="receives"><dt>{say("receives.positive", language)}</dt><dd>{html}</dd>'
         f"<dt>{say('receives.negative', language)}</dt><dd>{negative}</dd></dl>"
     )
@@ -120,7 +120,7 @@ def model_words(model: ModelConfig, reason: str, language: str) -> str:
 def model_style(grey: Iterable[str]) -> str:
     """Greys models by name; a radio cannot say so itself."""
     labels = ", ".join(f'#model label:has(input[value="{name}"])' for name in grey)
-    return f"<style>{labels} {{ opacity: 0.5; }}</style>" if labels else ""
+    return f"<style>{labels} {{ --ink: var(--faint); border-style: dashed; }}</style>" if labels else ""
 
 
 def zone_title(title: str, hint: str) -> str:

@@ -162,7 +162,7 @@ def download(id: str, language: str) -> str:
 def strip(jobs: Iterable[Job], chosen: str, language: str) -> str:
     """The latest jobs in a row under the stage."""
     row = "".join(job_card(job, chosen, language) for job in jobs)
-    return f'<h3>{text(say("recent", language))}</h3><div class="strip">{row}</div>' if row else ""
+    return f'<h2>{text(say("recent", language))}</h2><div class="strip">{row}</div>' if row else ""
 
 
 def job_card(job: Job, chosen: str, language: str) -> str:

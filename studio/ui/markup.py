@@ -71,13 +71,14 @@ def seconds_words(frames: int) -> str:
     return f"{frames / FPS:.1f}"
 
 
-def brand() -> str:
-    """The name of the program, with its mark: a frame, and the step into it."""
+def brand(language: str) -> str:
+    """The name of the program, with its mark: a frame, and the step into it; before it a way past the header."""
+    skip = f'<a class="skip" href="#prompt">{text(say("app.skip", language))}</a>'
     mark = (
         '<svg viewBox="0 0 32 32" aria-hidden="true"><rect x="3" y="6" width="26" height="20" rx="5"/>'
         '<path d="M8 21h5v-4h5v-4h5"/></svg>'
     )
-    return f'<h1 class="brand">{mark}<span>Step-Video</span> Studio</h1>'
+    return f'{skip}<h1 class="brand">{mark}<span>Step-Video</span> Studio</h1>'
 
 
 def page_switches(language: str, has_login: bool) -> str:

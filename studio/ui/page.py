@@ -51,7 +51,7 @@ class Page:
         self.kept_form = gr.BrowserState({}, storage_key="studio-form", secret=STORE_KEY)
         self.seen = gr.Textbox(visible="hidden")  # what this page last showed
         with gr.Row(elem_id="top"):
-            html(markup.brand())
+            self.brand = html(markup.brand("en"))
             self.system = SystemBar(backend)
             choices = [(title, key) for key, title in LANGUAGES.items()]
             self.language = self.labels.add(
@@ -87,7 +87,7 @@ class Page:
         self.sound.opener(self.stage.buttons["sound"], self.stage.focus)
         self.sound.opener(self.gallery.buttons["sound"], self.gallery.chosen)
         words = {*self.labels.components, *self.create.shown, self.switch, self.language, self.kept_language}
-        words.add(self.examples.cards)
+        words |= {self.brand, self.examples.cards}
         everything = {*words, *self.looked, *self.gallery.outputs, *self.events.picture, self.create.message}
         react(page.load, self.open, [self.kept_language, self.kept_form], everything, js=LANGUAGE_OF_BROWSER)
         form_now = {*self.create.inputs, self.create.first_image, self.create.pending, self.create.pending_image}
@@ -181,7 +181,11 @@ class Page:
         return " ".join(job.id for job in self.backend.queue.list(states=(JobState.RUNNING,)))
 
     def _words(self, language: str) -> Updates:
-        return {**self.labels.updates(language), self.switch: markup.page_switches(language, self.has_login)}
+        shown: Updates = {
+            self.brand: markup.brand(language),
+            self.switch: markup.page_switches(language, self.has_login),
+        }
+        return {**self.labels.updates(language), **shown}
 
     def _then_look(self, event: Any) -> Any:
         return react(event.then, self.tick, self.looking, {*self.looked, *self.gallery.paged})

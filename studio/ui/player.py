@@ -31,7 +31,7 @@ def _controls(frames: int, language: str) -> str:
     scrub = f'<input type="range" min="0" max="{max(frames - 1, 0)}" value="0" step="1" aria-label="{label}">'
     count = f"<output>1 / {frames}</output>"
     speed = text(say("player.speed", language))
-    rate = f'<button type="button" data-do="speed" class="said" title="{speed}" aria-label="{speed}">1×</button>'
+    rate = f'<button type="button" data-do="speed" class="said" title="{speed}">1×</button>'
     use = text(say("player.use_frame", language))
     frame = f'<button type="button" data-do="frame" class="said use">{use}</button>'
     left = "".join(_button(do, key, language) for do, key in BUTTONS)

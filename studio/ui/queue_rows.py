@@ -75,7 +75,7 @@ def _head(line: Line, language: str) -> str:
         until = say("queue.held", language)
     elif last is not None and len(line.jobs) == line.count:
         until = say("queue.until", language, time=clock(max(known)))
-    title = f"<h3>{text(say('queue', language))} <b>{line.count}</b><small>{text(until)}</small></h3>"
+    title = f"<h2>{text(say('queue', language))} <b>{line.count}</b><small>{text(until)}</small></h2>"
     if not line.may_act:
         return f"<header>{title}</header>"
     turn = _button(Act.GO_ON, "queue.go_on", language) if line.held else _button(Act.PAUSE_ALL, "queue.hold", language)

@@ -43,7 +43,7 @@ def _chain(jobs: Sequence[Job], finished: int, id: str, language: str) -> str:
             f'<button type="button" data-act="part">{part}</button></span></div>'
         )
     title = text(say("extend.chain", language, count=len(jobs)))
-    return f'<section class="chain"><h3>{title}</h3><ol>{cards}</ol>{join}</section>'
+    return f'<section class="chain"><h2>{title}</h2><ol>{cards}</ol>{join}</section>'
 
 
 def moves_part(moves: Sequence[str], own: str, language: str) -> str:
@@ -73,7 +73,7 @@ def grid(jobs: Sequence[Job], id: str, language: str) -> str:
     title = text(say("vary.title", language, done=len(done), count=len(jobs)))
     columns = 2 if len(jobs) in (2, 4) else 3
     return (
-        f'<section class="variations"><h3>{title}{compare}</h3>'
+        f'<section class="variations"><h2>{title}{compare}</h2>'
         f'<div class="tiles" style="--columns:{columns}">{tiles}</div></section>'
     )
 

@@ -30,6 +30,7 @@ from studio.service.uploads import Uploads
 from studio.ui import login_page, theme
 from studio.ui.calls import call_check
 from studio.ui.page import build_page
+from studio.ui.phone import network_address, qr_code
 from studio.ui.strings import say
 
 USER = "studio"  # of a generated login
@@ -106,6 +107,9 @@ def serve(backend: Backend, options: ServeOptions, beside: Endpoints = NOTHING) 
     app = make_app(page, backend, hosts, login, uploads, beside)
     served = Served(app, page, uploads, listener)
     options.say(say("serve.local", options.language, url=served.url))
+    if host in ANY_ADDRESS and (address := network_address()):
+        url = f"http://{address}:{served.port}"
+        options.say(f"{say('serve.phone', options.language, url=url)}\n{qr_code(url)}".rstrip("\n"))
     if options.share:
         served.public_url = open_tunnel(served.host, served.port, hosts, options)
     if options.inbrowser:

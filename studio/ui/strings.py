@@ -312,6 +312,7 @@ STRINGS: dict[str, tuple[str, str]] = OTHERS | {
         "页面登录：用户名 {user}，密码 {password}",
     ),
     "serve.local": ("The page: {url}", "页面地址：{url}"),
+    "serve.phone": ("For a phone in the same network: {url}", "同一网络中的手机请打开：{url}"),
     "serve.public": ("Public link, for a week at most: {url}", "公开链接（最长一周）：{url}"),
     "serve.share_failed": (
         "No public link could be made ({reason}). The page itself runs on.",

@@ -1,6 +1,7 @@
 """Words of the form's first screen and its drawer; strings.py has all others."""
 
 FORM_STRINGS: dict[str, tuple[str, str]] = {
+    "app.skip": ("Skip to the prompt", "跳到提示词"),
     "absent": ("{count} big models: see what fits", "{count} 个大模型：看看哪个适合本机"),
     "absent.one": ("{model}: see whether it fits", "{model}：看看是否适合本机"),
     "absent.here": ("On this machine", "在本机上"),

@@ -24,6 +24,10 @@
   };
 
   document.addEventListener("click", (event) => {
+    if (event.target.closest(".skip")) {
+      event.preventDefault();
+      find("#prompt textarea")?.focus();
+    }
     if (event.target.closest("#theme-switch")) {
       localStorage.setItem("studio-theme", document.body.classList.contains("dark") ? "light" : "dark");
       paint();
@@ -66,11 +70,18 @@
     input.dispatchEvent(new Event("change", { bubbles: true }));
   };
   const holdsFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
-  addEventListener("dragover", (event) => holdsFiles(event) && event.preventDefault());
+  const light = (on) => document.body.classList.toggle("dragging", on); // while a file is over the page
+  addEventListener("dragover", (event) => {
+    if (!holdsFiles(event)) return;
+    event.preventDefault();
+    light(true);
+  });
+  addEventListener("dragleave", (event) => { if (!event.relatedTarget) light(false); });
   addEventListener("drop", (event) => {
     if (!holdsFiles(event)) return;
     event.preventDefault();
     event.stopPropagation();
+    light(false);
     if (event.dataTransfer.files.length) deliver(event.dataTransfer.files[0], event.target);
   }, true);
   addEventListener("paste", (event) => {

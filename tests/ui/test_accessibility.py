@@ -1,0 +1,94 @@
+"""axe-core finds nothing: on every tab, with the drawer and every list open, while a job runs, in both themes and
+languages, and on the login page. axe comes from npm (.ci/run); AXE names a copy elsewhere."""
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio.settings import GenerationSettings
+from studio.ui.server import ServeOptions, serve
+from tests.ui.fake_backend import FAIL_WORD, FakeBackend, Pace
+from tests.ui.serving import LOGIN, serving
+from tests.ui.test_browser import picture_file
+from tests.ui.visitor import DESKTOP, PHONE, launched, visitors
+
+pytestmark = pytest.mark.browser
+
+AXE = Path(os.environ.get("AXE") or Path(__file__).parents[2] / ".venv" / "node_modules" / "axe-core" / "axe.min.js")
+RUN = """async () => (await axe.run(document, { resultTypes: ["violations"] })).violations.map(({ id, nodes }) =>
+    `${id}: ` + nodes.slice(0, 4).map((one) => one.html.slice(0, 160)).join(" | "))"""
+SECONDS = 30
+
+
+@pytest.fixture(scope="module")
+def browser() -> Any:
+    if not AXE.is_file():
+        pytest.skip(f"no axe-core at {AXE}: npm install --no-save --prefix .venv axe-core")
+    with launched() as made:
+        yield made
+
+
+def found(page: Any, where: str) -> list[str]:
+    """What axe finds on the page as it now is."""
+    if not page.evaluate("Boolean(window.axe)"):
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+    return [f"{where}: {violation}" for violation in page.evaluate(RUN)]
+
+
+@pytest.mark.parametrize(
+    ("language", "dark", "size"), [("en-US", False, DESKTOP), ("zh-CN", True, PHONE)], ids=["desktop", "phone"]
+)
+def test_nothing_is_found_on_the_page(
+    browser: Any, tmp_path: Path, language: str, dark: bool, size: dict[str, int]
+) -> None:
+    fake = FakeBackend(tmp_path, Pace(0.3, 400), installed=("nano", "nano-turbo", "step-video-ti2v"))
+    for prompt in ("a boat", FAIL_WORD, "a kite"):
+        settings = GenerationSettings("nano", prompt, num_frames=17, height=64, width=64)
+        fake.backend.queue.submit(settings.resolve(fake.models["nano"]))
+    served = serve(fake.backend, ServeOptions(port=0))
+    try:
+        with visitors(browser, SECONDS) as visit:
+            page = partial(visit, served.url)(language, dark=dark, size=size)
+            wrong = found(page, "waiting")
+            fake.play()
+            page.wait_for_selector(".stage.running img")
+            wrong += found(page, "running")
+            page.set_input_files("#first-image input[type=file]", picture_file(tmp_path))
+            page.wait_for_selector(".crop img")
+            page.click("#drawer-toggle")
+            page.click(".absent-line")
+            page.wait_for_selector("#absent-list section")
+            page.fill("#steps input", "3")
+            page.wait_for_selector(".changes")
+            wrong += found(page, "drawer")
+            fake.pace.step_seconds = 0.0
+            page.wait_for_selector(".strip .card:nth-child(3)")
+            wrong += found(page, "finished")
+            page.click('#tabs [role=tab][data-tab-id="gallery"]')
+            page.click(".grid .card >> nth=0")
+            page.wait_for_selector("#detail dl.settings")
+            wrong += found(page, "gallery")
+            assert wrong == [], "\n".join(wrong)
+    finally:
+        if fake.player:
+            fake.player.end()
+        served.close()
+
+
+def test_nothing_is_found_on_the_login_page(browser: Any, tmp_path: Path) -> None:
+    with serving(FakeBackend(tmp_path), auth=(LOGIN,)) as served:
+        wrong = []
+        for light in ("light", "dark"):
+            context = browser.new_context(color_scheme=light, bypass_csp=True)
+            page = context.new_page()
+            page.goto(served.url)
+            page.fill("#user", "ada")
+            page.fill("#password", "wrong")
+            page.click("main button")
+            page.wait_for_selector(".alert")
+            wrong += found(page, light)
+            context.close()
+        assert wrong == [], "\n".join(wrong)

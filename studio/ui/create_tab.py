@@ -262,7 +262,7 @@ class CreateTab:
             return {self.plan: form_panels.plan_problem([message("checkpoint", {"reason": reason}, language)])}
         problems = settings.problems(model, self.backend.camera_moves)
         wrong = [problem for problem in problems if problem.code != "prompt_empty"]
-        told = {self.plan: form_panels.plan_problem([markup.sentence(problem, language) for problem in wrong])}
+        told: Updates = {self.plan: form_panels.plan_problem([markup.sentence(problem, language) for problem in wrong])}
         if {problem.code for problem in wrong} - {"image_needed"}:
             return told
         plan = self.backend.plan(settings)

@@ -12,9 +12,15 @@ import pytest
 
 import app
 from models.voice import write_voice
+from studio.audio.track import SoundSettings, VoiceLine
+from studio.commands.cli import build_parser
+from studio.commands.voices import speaker_for
 from studio.config import ROOT
+from studio.errors import Cancelled
+from studio.events import Event
 from studio.media import read_metadata
 from studio.pipeline import speech
+from studio.queue.locks import DeviceLock
 from studio.video_writer import find_ffmpeg
 from tests.audio.clips import RECORD, decoded, level_db, make_clip, stream_hash, tone, write_sound
 from tests.tiny_speech import tiny_voice, write_speech_folder
@@ -190,3 +196,17 @@ def test_a_voice_of_the_speech_model_speaks_whole_streamed_and_int8(
     ):
         assert app.main(["sound", str(clip), "--say", "hello", *models, *wrong]) == 2
         assert sentence in capsys.readouterr().err
+
+
+def test_a_voice_of_the_speech_model_waits_for_the_device_of_a_video(
+    models: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has the device has the budgets: nothing of the speech model is loaded meanwhile, and Stop is heard."""
+    monkeypatch.setattr("studio.commands.speaker.runtime_folder", lambda: tmp_path)
+    track, told = SoundSettings((VoiceLine("hello", voice="anna"),)), list[Event]()
+    speaker = speaker_for(track, build_parser().parse_args(["sound", "clip.mp4", *models]))
+    with DeviceLock(tmp_path, "cpu", "the worker of videos"), pytest.raises(Cancelled):
+        speaker.speak(track.lines, 0, told.append, lambda: bool(told))
+    assert [event.code for event in told] == ["device_busy"] and "the worker of videos" in told[0].text
+    (wave,) = speaker.speak(track.lines, 0, told.append, lambda: False)
+    assert level_db(wave) > -60 and DeviceLock(tmp_path, "cpu").acquire(), "and the device is free again"

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from studio.checkpoints.inspect import inspect
 from studio.commands.machine import engine_options, hold_device, studio_config
-from studio.commands.signals import STOPPING, stopping
+from studio.commands.signals import STOPPING, end_with_stdin, stopping
 from studio.config import StudioConfig, load_models
 from studio.errors import StudioError
 from studio.filenames import write_whole
@@ -40,6 +40,7 @@ from studio.memory.usage import budgets_for, free_vram
 from studio.messages import message
 from studio.pipeline.engine import CACHE_FOLDER, EngineOptions, compute_dtype, is_installed, pick_device
 from studio.pipeline.estimate import Estimator
+from studio.service.machine_check import FILE as FILE_NAME
 from studio.settings import GenerationSettings
 from studio.units import GB
 from studio.video_writer import find_ffmpeg
@@ -47,7 +48,6 @@ from studio.video_writer import find_ffmpeg
 if TYPE_CHECKING:
     import torch
 
-FILE_NAME = "check.json"
 MODEL_GB = 80  # a 30B model with its encoders and VAE
 STEP_MODEL, STEP_FRAMES = "step-video-t2v", 102
 STREAMED_GB = {"cuda": 6, "cpu": 1}  # random blocks on disk, for a moment
@@ -60,16 +60,19 @@ def run(options: argparse.Namespace) -> int:
     """Check, print a row per finding, keep check.json; 1 where something is to be looked at."""
     config, asked = studio_config(options), engine_options(options)
     found: list[Finding] = []
-    with stopping(STOPPING) as stop, hold_device(asked, stop, "check on the command line"):
+    if options.until_stdin_ends:
+        end_with_stdin()
+    with stopping(STOPPING) as stop, hold_device(asked, stop, "check"):
         for finding in everything(config, asked):
             found.append(finding)
-            print(line(finding, options.language), flush=True)
+            print(json.dumps(row(finding)) if options.json else line(finding, options.language), flush=True)
             if stop.is_set():
                 return 130
     file = config.output_dir / CACHE_FOLDER / FILE_NAME
     store(file, found)
     counts = {state: sum(finding.state == state for finding in found) for state in MARKS}
-    print("\n" + message("check_sum", {**counts, "file": str(file)}, options.language))
+    if not options.json:
+        print("\n" + message("check_sum", {**counts, "file": str(file)}, options.language))
     return 1 if counts[LOOK] else 0
 
 
@@ -105,12 +108,14 @@ def line(finding: Finding, language: str) -> str:
     return f"{MARKS[finding.state]:4}  {finding.name:14} {message(finding.code, finding.values, language)}"
 
 
+def row(finding: Finding) -> dict[str, Any]:
+    """The finding and its sentence by language, as plain data."""
+    return asdict(finding) | {language: message(finding.code, finding.values, language) for language in ("en", "zh")}
+
+
 def store(file: Path, found: list[Finding]) -> None:
     """The findings with their sentences. Raises StudioError where the file cannot be written."""
-    rows = [
-        asdict(finding) | {language: message(finding.code, finding.values, language) for language in ("en", "zh")}
-        for finding in found
-    ]
+    rows = [row(finding) for finding in found]
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, json.dumps(rows, ensure_ascii=False, indent=1).encode())

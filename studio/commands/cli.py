@@ -101,6 +101,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     check = commands.add_parser("check", help="prove on this machine what the program relies on", parents=[machine])
     check.add_argument("--language", choices=("en", "zh"), default="en", help="of the table (default en)")
+    check.add_argument("--json", action="store_true", help="a JSON object per finding instead of the table")
+    check.add_argument("--until-stdin-ends", action="store_true", help=argparse.SUPPRESS)  # how the page starts it
 
     inspect = commands.add_parser("inspect", help="say what a checkpoint folder holds")
     inspect.add_argument("folder", type=Path)

@@ -19,7 +19,7 @@ from studio.commands.machine import engine_options, find_model, studio_config
 from studio.commands.serving import serve_options
 from studio.commands.signals import stopping
 from studio.commands.sound_desk import sound_desk
-from studio.commands.worker_process import START, worker_command
+from studio.commands.worker_process import FLAGS, START, flags, worker_command
 from studio.config import StudioConfig, load_camera_moves, load_examples, load_models, load_presets
 from studio.errors import StudioError
 from studio.filenames import QUEUE_FOLDER
@@ -45,6 +45,8 @@ from studio.service.downloads import Downloads
 from studio.service.endpoints import joined
 from studio.service.folder import folder_opener
 from studio.service.gauges import free_vram_gb, memory_gauges, worker_is_fresh
+from studio.service.machine_check import FILE as CHECK_FILE
+from studio.service.machine_check import MachineCheck
 from studio.service.workers import worker_views
 from studio.settings import ResolvedSettings
 from studio.ui.server import serve
@@ -79,7 +81,9 @@ def run(options: argparse.Namespace) -> int:
     show_folder = folder_opener(config.host, reached_otherwise=reached)
     downloads = Downloads(partial(_download_command, config), lambda name: progress(config.model_dir / name))
     backend = _backend(config, first.device, estimator, queue, supervisor, downloads)
-    backend = replace(backend, show_folder=show_folder, public=bool(options.share or options.allowed_host))
+    check = _machine_check(options, config, first.device)
+    public = bool(options.share or options.allowed_host)
+    backend = replace(backend, show_folder=show_folder, check=check, public=public)
     with (
         stopping("Closing.") as stop,
         evaluation_endpoints(options, config, backend.models, backend.installed) as evaluations,
@@ -91,9 +95,17 @@ def run(options: argparse.Namespace) -> int:
                 while not stop.is_set():
                     time.sleep(POLL_SECONDS)
         finally:
+            check.close()
             downloads.stop()
             supervisor.stop()
     return 0
+
+
+def _machine_check(options: argparse.Namespace, config: StudioConfig, device: str) -> MachineCheck:
+    """This program's `check` of the page's first device, with the page's flags about the machine."""
+    machine = flags({name: vars(options).get(name) for name in FLAGS} | {"device": device})
+    command = [*START, "check", "--json", "--until-stdin-ends", *machine]
+    return MachineCheck(config.output_dir / CACHE_FOLDER / CHECK_FILE, command, has_gpu=device.startswith("cuda"))
 
 
 def _download_command(config: StudioConfig, model: str, source: str) -> list[str]:

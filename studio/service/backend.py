@@ -11,6 +11,7 @@ from studio.prompt import EncoderCount
 from studio.queue.gallery import Gallery
 from studio.queue.jobs import JobQueue
 from studio.service.downloads import Downloads
+from studio.service.machine_check import MachineCheck
 from studio.service.sound_desk import SoundDesk
 from studio.service.workers import WorkerView
 from studio.settings import ResolvedSettings
@@ -49,7 +50,7 @@ class Backend:
     defects(): model name -> why the model's files cannot be used, for installed models that have such a fault.
     calibrated(model name, has_image): up to which cfg_scale `calibrate` chose what fast does; 0 where it did not.
     owner(): false where another process works on the queue, so that this page only shows. trouble(): why jobs cannot
-    run at all just now. workers(): who makes what. downloads: of
+    run at all just now. workers(): who makes what. check: of this machine. downloads: of
     models; disk(model name): what one would take. show_folder(folder): open it in a window of this machine; None where
     who looks at the page may sit elsewhere. public: the page is reached through a public link or a name of its own, so
     that videos go out without the first image that they carry.
@@ -75,6 +76,7 @@ class Backend:
     trouble: Callable[[], Failed | None] = lambda: None
     workers: Callable[[], Sequence[WorkerView]] = tuple
     show_folder: Callable[[Path], None] | None = None
+    check: MachineCheck | None = None
     public: bool = False
 
     def menu(self) -> list[ModelConfig]:

@@ -15,6 +15,7 @@ from studio.service.uploads import Uploads
 from studio.settings import GenerationSettings, ResolvedSettings, Speed
 from studio.ui import form, form_changes, form_panels, markup
 from studio.ui.absent_panel import AbsentPanel
+from studio.ui.check_panel import CheckPanel
 from studio.ui.difference import form_values
 from studio.ui.drawer import drawer_head, drawer_search
 from studio.ui.labels import PICKS, Labels, Updates, html, merge
@@ -41,6 +42,7 @@ class CreateTab:
     ) -> None:
         self.backend, self.uploads, self.labels, self.language, self.store = backend, uploads, labels, language, store
         self.fields: dict[str, Field] = {}
+        self.check = CheckPanel(backend, language)
         self._build_words()
         self._build_picture()
         self._build_presets()
@@ -103,6 +105,7 @@ class CreateTab:
                 self.restore = label(file_place(SETTINGS, elem_id="restore-file"), label="restore")
             with gr.Column(elem_id="row-receives"):
                 self.receives = html(elem_id="receives")
+            self.check.build_row()
 
     def _build_motion(self) -> None:
         label = self.labels.add

@@ -20,6 +20,7 @@ ROWS = {
     "negative": ("negative_prompt", ("negative",)),
     "row-restore": ("", ("restore", "mp4 png json --from-video")),
     "row-receives": ("", ("receives", "receives.tokens", "receives.clip", "receives.step_llm")),
+    "row-check": ("", ("check", "check.info")),
 }
 LONGEST = 28  # letters of a value on a chip
 

@@ -79,6 +79,7 @@ class Page:
         """Attach every handler."""
         self.events.wire()
         self.create.absent.wire()
+        self.create.check.wire()
         self.stage.wire(self._then_look)
         self.examples.wire()
         self.gallery.wire(self._then_look)
@@ -109,7 +110,7 @@ class Page:
         """What a look at the queue changes, the gallery apart."""
         models = {self.create.fields["model"], *self.create.absent.outputs}
         shown = {*models, *self.stage.outputs, *self.sound.outputs}
-        return {self.seen, *shown, self.system.bar, self.system.banner}
+        return {self.seen, *shown, *self.create.check.outputs, self.system.bar, self.system.banner}
 
     def open(self, language: object, stored: object) -> Updates:
         """A visitor comes (back): their language, their form as they left it, and the job that runs."""
@@ -156,7 +157,7 @@ class Page:
             return {self.system.banner: markup.alert([markup.sentence(error, language)])}
 
     def _look(self, seen: str, focus: str, language: str) -> Updates:
-        updates = self.system.look(language)
+        updates = self.system.look(language) | self.create.check.look(language)
         now = self._stamp(focus, language)
         if now == seen and not self._running():
             return updates

@@ -2,6 +2,24 @@
 
 FORM_STRINGS: dict[str, tuple[str, str]] = {
     "app.skip": ("Skip to the prompt", "跳到提示词"),
+    "check": ("Check this machine", "检查本机"),
+    "check.info": (
+        "Proves on the GPU what the program relies on, and times it: three minutes at most, no model needed.",
+        "在 GPU 上验证本程序所依赖的计算并测速：最多三分钟，无需模型。",
+    ),
+    "check.offer": (
+        "A GPU is here for the first time. A check of at most three minutes shows whether it computes rightly and how "
+        "fast, and makes the estimates its own.",
+        "首次发现 GPU。检查最多三分钟，可确认其计算是否正确、速度如何，并使时间估计符合本机。",
+    ),
+    "check.start": ("Check", "检查"),
+    "check.again": ("Check again", "重新检查"),
+    "check.stop": ("Stop", "停止"),
+    "check.later": ("Not now", "暂不"),
+    "check.running": ("Checking; jobs of the queue wait.", "正在检查；队列中的任务会等待。"),
+    "check.ok": ("ok", "正常"),
+    "check.look": ("look", "需处理"),
+    "check.skipped": ("–", "未检查"),
     "absent": ("{count} big models: see what fits", "{count} 个大模型：看看哪个适合本机"),
     "absent.one": ("{model}: see whether it fits", "{model}：看看是否适合本机"),
     "absent.here": ("On this machine", "在本机上"),

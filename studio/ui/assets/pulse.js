@@ -15,7 +15,7 @@ const ask = async () => {
 };
 
 const look = async () => {
-  const busy = Boolean(document.querySelector(".work.on"));
+  const busy = Boolean(document.querySelector(".work.on, .checking"));
   turns += 1;
   if (busy && silent === 0 && turns % 3) trigger("select", {});
   else if (!busy && silent === 0 && turns % GAUGES_EVERY === 0) trigger("select", {});

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from models.config_values import fixed, layer_count, product, whole, wholes
 from models.geometry import CHUNK_FRAMES, CHUNK_LATENTS, PIXELS_PER_LATENT, is_frame_count, is_latent_count
-from models.vae_convs import TAPS, CausalConv, ConvCache, Inner, Sized, conv, windows
+from models.vae_convs import TAPS, CausalConv, ConvCache, Inner, Keep, Sized, conv, windows
 from models.vae_layers import (
     CausalUpsample,
     FrameDownsample,
@@ -164,24 +164,24 @@ class Decoder(nn.Module):
         frames = self._through(high, _doubled(frames))
         return self._to_pixels(frames)[:, DROPPED:]
 
-    def frames(self, latents: Tensor, *, compact: bool) -> Iterator[Tensor]:
-        """The frames of `forward` in order, (b, 1, 3, 16h, 16w), one after the other at every stage.
+    def slices(self, latents: Tensor, keep: Keep) -> Iterator[Tensor]:
+        """The frames of `forward` in order, (b, t_i, 3, 16h, 16w): two at every stage for SUMS, else one.
 
-        compact: the windows of convolutions share memory. Not differentiable.
+        Not differentiable.
         """
         low, middle, high = self._stages()
-        clip, dropped = self._middle(latents), 0
-        cache = self._windows(clip, compact)
-        for first in clip.split(1, dim=1):
-            for second in _doubled(self._through(low, first, cache)).split(1, dim=1):
-                for frame in _doubled(self._through(middle, second, cache)).split(1, dim=1):
-                    frame = self._to_pixels(self._through(high, frame, cache), cache)
-                    if dropped == DROPPED:
-                        yield frame
-                    else:
-                        dropped += 1
+        clip, dropped, count = self._middle(latents), 0, 2 if keep is Keep.SUMS else 1
+        cache = self._windows(clip, keep)
+        for first in clip.split(count, dim=1):
+            for second in _doubled(self._through(low, first, cache)).split(count, dim=1):
+                for frames in _doubled(self._through(middle, second, cache)).split(count, dim=1):
+                    frames = self._to_pixels(self._through(high, frames, cache), cache)
+                    kept = frames[:, max(DROPPED - dropped, 0) :]
+                    dropped += frames.shape[1] - kept.shape[1]
+                    if kept.shape[1]:
+                        yield kept
 
-    def _windows(self, frames: Tensor, compact: bool) -> ConvCache:
+    def _windows(self, frames: Tensor, keep: Keep) -> ConvCache:
         """For frames of the middle part. Made at once and first: between the tensors of layers at work they would leave
         gaps, 0.5 GB of what a CUDA allocator reserves at 544x992 (tests/memory/planning/test_reserved.py)."""
         parts: list[Sized] = []
@@ -191,7 +191,7 @@ class Decoder(nn.Module):
             if level.upsample is not None:
                 height, width = 2 * height, 2 * width
                 parts.append((level.upsample, height, width))
-        return windows([*parts, (self.conv_out, height, width)], frames, shared=compact)
+        return windows([*parts, (self.conv_out, height, width)], frames, keep)
 
     def _middle(self, latents: Tensor) -> Tensor:
         """(b, f, z, h, w) -> (b, 2f-1, c, 2h, 2w): the part whose attention sees the whole chunk."""
@@ -212,7 +212,7 @@ class Decoder(nn.Module):
         return frames
 
     def _to_pixels(self, frames: Tensor, cache: ConvCache | None = None) -> Tensor:
-        return self.conv_out(self.norm_out(frames, silu=True, room=self.conv_out.room(frames, cache)), cache)
+        return self.conv_out(self.norm_out(frames, silu=True, room=self.conv_out.room(cache)), cache)
 
 
 def _levels(levels: nn.ModuleList) -> list[_Level]:
@@ -265,34 +265,41 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def decode_chunks(
-        self, latents: Tensor, *, compact: bool = False, elsewhere: Callable[[int], Tensor | None] = lambda chunk: None
+        self,
+        latents: Tensor,
+        *,
+        keep: Keep = Keep.SUMS,
+        elsewhere: Callable[[int], Tensor | None] = lambda chunk: None,
     ) -> Iterator[Tensor]:
-        """latents (b, f, z, h, w) -> the frames of `decode` in order, each (b, 1, 3, 16h, 16w).
+        """latents (b, f, z, h, w) -> the frames of `decode` in order, in pieces (b, t_i, 3, 16h, 16w), t_i at most 2.
 
-        The values are those of `decode` but for rounding. compact: with less memory, more copies and the same bits. One
-        frame waits: the last frame of a chunk is final only after it is blended with the first frame of the next.
+        The values are those of `decode` but for rounding; WINDOWS and SHARED give the same bits. One frame waits: the
+        last frame of a chunk is final only after it is blended with the first frame of the next.
 
-        elsewhere(chunk): the frames of a chunk (b, t, 3, 16h, 16w) as `Decoder.frames` has them, from another device;
+        elsewhere(chunk): the frames of a chunk (b, t, 3, 16h, 16w) as `Decoder.slices` has them, from another device;
         None: they are computed here.
         """
         waiting: Tensor | None = None
         for number, chunk in enumerate(latents.split(_chunk_latents(latents), dim=1)):
             at_seam = waiting is not None
             given = elsewhere(number)
-            frames = self.decoder.frames(chunk, compact=compact) if given is None else given.split(1, dim=1)
-            for frame in frames:
-                if waiting is not None:
-                    if at_seam:
-                        waiting, frame = _blend(waiting, frame)
-                    yield waiting
-                waiting, at_seam = frame, False
+            for piece in self.decoder.slices(chunk, keep) if given is None else given.split(1, dim=1):
+                if waiting is not None and at_seam:
+                    piece = torch.cat([*_blend(waiting, piece[:, :1]), piece[:, 1:]], dim=1)
+                elif waiting is not None:
+                    piece = torch.cat([waiting, piece], dim=1)
+                at_seam = False
+                if piece.shape[1] > 1:
+                    yield piece[:, :-1]
+                waiting = piece[:, -1:]
         if waiting is not None:
             yield waiting
 
     def peak_decode_bytes(self, height: int, width: int, dtype: torch.dtype, *, compact: bool = False) -> int:
         """Most bytes that `decode_chunks` holds at once for one video of height x width pixels, weights not counted.
 
-        An estimate from sizes alone, any number of chunks, as on CUDA. It is the sum of what convolutions keep, of the
+        An estimate from sizes alone, any number of chunks, for WINDOWS, compact: for SHARED; SUMS take less than the
+        first. It is the sum of what convolutions keep, of the
         small frames that wait on the way up, and of the widest layer at work. Convolution workspaces inside cuDNN
         or oneDNN are not in it.
         """

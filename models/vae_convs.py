@@ -9,7 +9,7 @@ results are those of the whole clip, at the same number of operations. A cache b
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from enum import StrEnum
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +36,18 @@ def per_frame(frames: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
 def add(frames: Tensor, more: Tensor) -> Tensor:
     """frames + more. Without gradients the result is written into `frames`, which must be the caller's own."""
     return frames + more if torch.is_grad_enabled() else frames.add_(more)
+
+
+class Keep(StrEnum):
+    """What convolutions keep of a clip for its next frames.
+
+    WINDOWS: the frames that they read, in an image each; one frame at a time. SHARED: the same bits with less memory
+    and more copies. SUMS: what the frames owe to the next results, two frames at a time: fastest on a CPU.
+    """
+
+    WINDOWS = "windows"
+    SHARED = "shared"
+    SUMS = "sums"
 
 
 TAPS = 3  # frames that a causal convolution sees: this one and the two before it
@@ -89,16 +101,9 @@ class Window:
         return TAPS - 1 - (self.newest - third) % TAPS
 
 
-@dataclass
-class Owed:
-    """The same for a convolution that narrows its frames, so that they would take more: what the frames so far add to
-    the next two results, each (b, c', h, w)."""
-
-    next: Tensor
-    after: Tensor
-
-
-ConvCache = dict[nn.Module, Window | Owed]
+# What a convolution keeps: a window, or the sums that the frames so far owe to the next two results, each (b, c, h, w).
+# The first of them is complete but for the next frame's own contribution.
+ConvCache = dict[nn.Module, Window | list[Tensor]]
 
 
 class CausalConv(nn.Conv3d):
@@ -113,26 +118,27 @@ class CausalConv(nn.Conv3d):
 
     def forward(self, frames: Tensor, cache: ConvCache | None = None) -> Tensor:
         """(b, t, c, h, w) -> (b, t', c', h', w') in the weights' dtype, t' = ceil(t / stride); a cache: stride 1."""
+        bias = self.bias if self.lacking(frames, cache) is None else None
         if self.kernel_size[0] == 1:
-            return self._lone(frames, cache)
-        if cache is not None and frames.shape[1] == 1:
-            return self._next(frames, cache)
+            return self._contribution(frames, 0, bias)
         if cache is not None:
-            return torch.cat([self._next(frame, cache) for frame in frames.split(1, dim=1)], dim=1)
+            window = cache.get(self)
+            return (
+                self._through(window, frames, bias) if isinstance(window, Window) else self._sums(frames, bias, cache)
+            )
         if frames.shape[1] == 1:
-            return self._lone(frames, cache)  # the frames before are zeros: a third of the work
+            return self._contribution(frames, 0, bias)  # the frames before are zeros: a third of the work
         clip = F.pad(frames.transpose(1, 2), (0, 0, 0, 0, 2, 0)).contiguous(memory_format=torch.channels_last_3d)
         return super().forward(clip).transpose(1, 2)
 
-    def room(self, frames: Tensor, cache: ConvCache | None) -> Tensor | None:
-        """Where the next frame of this size may be written, so that `forward` need not copy it; None: it has to."""
-        if cache is None or frames.shape[1] > 1 or self.narrows:
-            return None
-        return self._window(frames, cache).offer()
+    def room(self, cache: ConvCache | None) -> Tensor | None:
+        """Where the next frame may be written, so that `forward` need not copy it; None: it takes any."""
+        window = None if cache is None else cache.get(self)
+        return window.offer() if isinstance(window, Window) else None
 
     @property
     def narrows(self) -> bool:
-        """Whether the cache is an `Owed`, not a `Window`."""
+        """Whether it gives fewer channels than it reads, so that sums take less than the frames."""
         return self.out_channels < self.in_channels
 
     def lacking(self, frames: Tensor, cache: ConvCache | None) -> Tensor | None:
@@ -142,27 +148,13 @@ class CausalConv(nn.Conv3d):
         """
         return self.bias if self.leaves_bias and cache is not None and frames.is_cuda else None
 
-    def _window(self, frame: Tensor, cache: ConvCache) -> Window:
-        known = cache.get(self)
-        if not isinstance(known, Window):
-            known = cache[self] = Window(frame, *frame.shape[2:])
-        return known
+    def _contribution(self, frames: Tensor, delay: int, bias: Tensor | None = None) -> Tensor:
+        """What each frame (b, t, c, h, w) adds to the output `delay` frames later: one 2D slice of the kernel."""
+        weight = self.weight[:, :, -1 - delay]
+        return per_frame(frames, lambda x: F.conv2d(x, weight, bias, self.stride[1:], self.padding[1:]))
 
-    def _lone(self, frames: Tensor, cache: ConvCache | None) -> Tensor:
-        """What each frame alone contributes to its own output."""
-        bias = self.bias if self.lacking(frames, cache) is None else None
-        return per_frame(frames, lambda x: self._tap(x, 0, bias))
-
-    def _tap(self, images: Tensor, delay: int, bias: Tensor | None = None) -> Tensor:
-        """What images (n, c, h, w) add to the output `delay` frames later: one 2D slice of the kernel."""
-        return F.conv2d(images, self.weight[:, :, -1 - delay], bias, self.stride[1:], self.padding[1:])
-
-    def _next(self, frame: Tensor, cache: ConvCache) -> Tensor:
+    def _through(self, window: Window, frame: Tensor, bias: Tensor | None) -> Tensor:
         """`forward` of the next frame (b, 1, c, h, w)."""
-        bias = self.bias if self.lacking(frame, cache) is None else None
-        if self.narrows:
-            return as_clips(self._next_owed(as_images(frame), bias, cache), len(frame))
-        window = self._window(frame, cache)
         window.add(frame)
         taps = [self.weight[:, :, window.tap(third)].permute(0, 2, 3, 1) for third in range(TAPS)]
         weight = torch.cat(taps, dim=3).permute(0, 3, 1, 2)  # (c', 3c, 3, 3), channels last
@@ -170,23 +162,41 @@ class CausalConv(nn.Conv3d):
         window.leave()
         return as_clips(result, len(frame))
 
-    def _next_owed(self, image: Tensor, bias: Tensor | None, cache: ConvCache) -> Tensor:
-        """The same of a convolution that narrows; image (b, c, h, w). Each sum takes over the memory of its result."""
-        owed = cache.pop(self, None)
-        out, coming = self._tap(image, 0, bias), self._tap(image, 1)
-        if isinstance(owed, Owed):
-            out.add_(owed.next)
-            coming.add_(owed.after)
-        del owed  # before the next one of the same size
-        cache[self] = Owed(coming, self._tap(image, 2))
+    def _sums(self, frames: Tensor, bias: Tensor | None, cache: ConvCache) -> Tensor:
+        """`forward` of the next frames. Three conv2d are faster on a CPU than conv3d over so few frames, and need no
+        padded copy of them."""
+        count, cached = frames.shape[1], cache.pop(self, [])
+        owed = cached if isinstance(cached, list) else []
+        out = self._contribution(frames, 0, bias)
+        for i in range(min(count, len(owed))):
+            out[:, i].add_(owed.pop(0))  # its memory is free after the addition
+        later = self._contribution(frames, 1)
+        out[:, 1:].add_(later[:, :-1])
+        first = _own_memory(later[:, -1])
+        if owed:
+            first.add_(owed.pop(0))
+        del later  # before the next one of the same size
+        later = self._contribution(frames, 2)
+        out[:, 2:].add_(later[:, :-2])
+        if count > 1:
+            first.add_(later[:, -2])
+        cache[self] = [first, _own_memory(later[:, -1])]
         return out
+
+
+def _own_memory(frame: Tensor) -> Tensor:
+    """The frame, copied where it is a view of several frames: the view would keep all of them alive."""
+    return frame if frame.untyped_storage().nbytes() == frame.nbytes else frame.clone()
 
 
 Sized = tuple[nn.Module, int, int]  # layers, and height and width of the frames that they read
 
 
-def windows(parts: Sequence[Sized], like: Tensor, *, shared: bool) -> ConvCache:
-    """Windows of the convolutions over time within the parts; b, dtype and device as of `like`. shared: one image."""
+def windows(parts: Sequence[Sized], like: Tensor, keep: Keep) -> ConvCache:
+    """Windows of the convolutions over time within the parts; b, dtype and device as of `like`. None for SUMS, and for
+    convolutions that narrow their frames."""
+    if keep is Keep.SUMS:
+        return {}
     convs = [
         (layer, layer.in_channels, height, width)
         for part, height, width in parts
@@ -194,7 +204,7 @@ def windows(parts: Sequence[Sized], like: Tensor, *, shared: bool) -> ConvCache:
         if isinstance(layer, CausalConv) and layer.kernel_size[0] > 1 and not layer.narrows
     ]
     widest = max((math.prod(size) for _, *size in convs), default=0)
-    image = like.new_empty(len(like) * TAPS * widest) if shared else None
+    image = like.new_empty(len(like) * TAPS * widest) if keep is Keep.SHARED else None
     return {layer: Window(like, channels, height, width, image) for layer, channels, height, width in convs}
 
 
@@ -209,9 +219,9 @@ class Inner(nn.Module):
         """(b, t, c, h, w) -> (b, t', c', h', w'), as the layer that it holds."""
         return self.conv(frames) if cache is None else self.conv(frames, cache)
 
-    def room(self, frames: Tensor, cache: ConvCache | None) -> Tensor | None:
+    def room(self, cache: ConvCache | None) -> Tensor | None:
         """`CausalConv.room`."""
-        return self.conv.room(frames, cache)
+        return self.conv.room(cache)
 
     def lacking(self, frames: Tensor, cache: ConvCache | None) -> Tensor | None:
         """`CausalConv.lacking`."""

@@ -76,9 +76,9 @@ class ResBlock(nn.Module):
 
     def forward(self, frames: Tensor, cache: ConvCache | None = None) -> Tensor:
         """(b, t, c_in, h, w) -> (b, t, c_out, h, w). One variable for all steps, so that each result frees the last."""
-        h = self.norm1(frames, silu=True, room=self.conv1.room(frames, cache))
+        h = self.norm1(frames, silu=True, room=self.conv1.room(cache))
         h = self.conv1(h, cache)
-        h = self.norm2(h, silu=True, room=self.conv2.room(h, cache), lacking=self.conv1.lacking(h, cache))
+        h = self.norm2(h, silu=True, room=self.conv2.room(cache), lacking=self.conv1.lacking(h, cache))
         h = self.conv2(h, cache)
         bias, more = self.conv2.lacking(h, cache), frames
         if self.nin_shortcut is not None:
@@ -170,7 +170,7 @@ class CausalUpsample(nn.Module):
         refine = self.conv3d
         big = per_frame(frames, lambda x: F.interpolate(x, scale_factor=2.0))
         h = refine.conv1(big, cache)
-        h = refine.norm1(h, silu=True, room=refine.conv2.room(h, cache), lacking=refine.conv1.lacking(h, cache))
+        h = refine.norm1(h, silu=True, room=refine.conv2.room(cache), lacking=refine.conv1.lacking(h, cache))
         h = refine.conv2(h, cache)
         return refine.norm2(h, silu=True, more=big, lacking=refine.conv2.lacking(h, cache))
 

@@ -10,6 +10,7 @@ import torch
 from models.geometry import VideoShape
 from models.transformer import TransformerParams
 from models.vae import VAE, VAEParams
+from models.vae_convs import Keep
 from studio.memory.check import (
     BLOCKS,
     LOOK,
@@ -99,7 +100,7 @@ def full_decode(device: torch.device, dtype: torch.dtype, vram_bytes: int) -> It
     reset_peaks(device)
 
     def decode() -> None:
-        for _ in vae.decode_chunks(latents, compact=compact):
+        for _ in vae.decode_chunks(latents, keep=Keep.SHARED if compact else Keep.WINDOWS):
             pass
 
     decode()

@@ -134,8 +134,8 @@ class ComponentPlan:
 class Plan:
     """How one video is made.
 
-    compact_decode: the VAE's convolutions share memory, for more copies. fits: whether it keeps the budgets. reason:
-    why not and what would fit, by language.
+    compact_decode: on a GPU the VAE's convolutions share memory, for more copies. fits: whether it keeps the
+    budgets. reason: why not and what would fit, by language.
     """
 
     video: VideoShape

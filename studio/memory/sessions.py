@@ -12,6 +12,7 @@ from models.geometry import CHUNK_FRAMES, CHUNK_LATENTS
 from models.layers import Rope, TextKV
 from models.transformer import TOKEN_CHUNK, Transformer
 from models.vae import VAE
+from models.vae_convs import Keep
 from studio.errors import Cancelled, DoesNotFit
 from studio.memory.networks import StreamedNetwork
 from studio.memory.plan import ComponentPlan, Plan
@@ -236,7 +237,7 @@ class VAESession:
 
         def launch(plan: Plan) -> HostCopy | None:
             nonlocal pieces
-            current, pieces = pieces or self._decode_from(latents, launched, plan.compact_decode, elsewhere), None
+            current, pieces = pieces or self._decode_from(latents, launched, self._keep(plan), elsewhere), None
             piece = next(current, None)
             copy = None
             if piece is not None:
@@ -265,13 +266,18 @@ class VAESession:
         given = latents[:, chunk * count : (chunk + 1) * count].to(self._device, self._dtype)
 
         def decode(plan: Plan) -> Tensor:
-            return torch.cat(list(self._load().decoder.frames(given, compact=plan.compact_decode)), dim=1).cpu()
+            return torch.cat(list(self._load().decoder.slices(given, self._keep(plan))), dim=1).cpu()
 
         with torch.no_grad():
             return self._retry(decode)
 
+    def _keep(self, plan: Plan) -> Keep:
+        if self._device.type == "cpu":
+            return Keep.SUMS
+        return Keep.SHARED if plan.compact_decode else Keep.WINDOWS
+
     def _decode_from(
-        self, latents: Tensor, frame: int, compact: bool, elsewhere: Callable[[int], Tensor | None]
+        self, latents: Tensor, frame: int, keep: Keep, elsewhere: Callable[[int], Tensor | None]
     ) -> Iterator[Tensor]:
         """The frames from `frame` on. Decoding starts one chunk earlier, whose last frame is blended into the next."""
         first = max(frame // CHUNK_FRAMES - 1, 0)
@@ -282,7 +288,7 @@ class VAESession:
             return None if frames is None else frames.to(self._device)
 
         rest = latents[:, first * CHUNK_LATENTS :]
-        for piece in self._load().decode_chunks(rest, compact=compact, elsewhere=given):
+        for piece in self._load().decode_chunks(rest, keep=keep, elsewhere=given):
             if drop < piece.shape[1]:
                 yield piece[0, drop:]
             drop = max(drop - piece.shape[1], 0)

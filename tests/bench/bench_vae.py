@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from models.vae import VAE, VAEParams  # noqa: E402
+from models.vae_convs import Keep  # noqa: E402
 from tests.bench.bench_networks import MATRIX, flops_of, keep_line, machine  # noqa: E402
 from tests.models.live_bytes import LiveBytes  # noqa: E402
 
@@ -35,8 +36,8 @@ def vae_calls(vae: VAE) -> dict[str, Callable[[], object]]:
     video = torch.rand(1, FRAMES, 3, HEIGHT, WIDTH) * 2 - 1
     latents = torch.randn(1, FRAMES // 17 * 3, vae.params.z_channels, HEIGHT // 16, WIDTH // 16)
 
-    def sliced(compact: bool) -> None:
-        for _ in vae.decode_chunks(latents, compact=compact):
+    def sliced(keep: Keep) -> None:
+        for _ in vae.decode_chunks(latents, keep=keep):
             pass
 
     return {
@@ -44,8 +45,7 @@ def vae_calls(vae: VAE) -> dict[str, Callable[[], object]]:
         f"encode_{FRAMES}": partial(vae.encode_moments, video),
         f"decode_{FRAMES}": partial(vae.decode, latents),
         "decode_17": partial(vae.decode, latents[:, :3]),
-        f"decode_{FRAMES}_by_frame": partial(sliced, False),
-        f"decode_{FRAMES}_by_frame_compact": partial(sliced, True),
+        **{f"decode_{FRAMES}_{keep}": partial(sliced, keep) for keep in Keep},
     }
 
 

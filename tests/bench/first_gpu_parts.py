@@ -16,6 +16,7 @@ from models.attention import attention
 from models.geometry import VideoShape
 from models.transformer import Block, Transformer, TransformerParams
 from models.vae import VAE, VAEParams
+from models.vae_convs import Keep
 from studio.memory.allocator import Machine
 from studio.memory.planning import peaks
 from studio.memory.usage import CUDA_CONTEXT_BYTES
@@ -240,7 +241,8 @@ def vae(sizes: Sizes) -> Rows:
         weight.normal_(std=0.02)
     latents = sizes.numbers(*VideoShape(17, *sizes.size).latent_shape(sizes.vae.z_channels))
     for compact in (True, False):
-        decode = partial(lambda compact: list(network.decode_chunks(latents, compact=compact)), compact)
+        keep = Keep.SHARED if compact else Keep.WINDOWS
+        decode = partial(lambda keep: list(network.decode_chunks(latents, keep=keep)), keep)
         if sizes.on_gpu:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from models.vae import VAE, VAEParams
+from models.vae_convs import Keep
 from models.vae_layers import FrameNorm
 from tests.golden.rule import GOLDEN, PARITY, fill, golden, normal, relative_error
 
@@ -47,9 +48,11 @@ def test_decodes_as_the_public_vae(vae):
     """In slices that compute the first chunk; whole, chunks are one batch."""
     latents = normal("latents", (1, 6, C, H, W))
     assert relative_error(vae.decode(latents), RECORDED["decoded_34"]) <= 1e-5
-    assert relative_error(torch.cat([*vae.decode_chunks(latents)], dim=1), RECORDED["decoded_34"]) <= 1e-5
     assert relative_error(vae.decode(latents[:, :3]), RECORDED["decoded_17"]) <= 1e-5
-    assert relative_error(torch.cat([*vae.decode_chunks(latents[:, :3])], dim=1), RECORDED["decoded_17"]) <= 1e-5
+    for keep in (Keep.SUMS, Keep.WINDOWS):
+        for frames in (17, 34):
+            pieces = [*vae.decode_chunks(latents[:, : frames * 3 // 17], keep=keep)]
+            assert relative_error(torch.cat(pieces, dim=1), RECORDED[f"decoded_{frames}"]) <= 1e-5, (keep, frames)
 
 
 def test_the_first_latent_is_the_first_frame_alone(exact):
@@ -65,14 +68,16 @@ def test_the_first_frame_is_the_first_latent_alone(exact):
         assert relative_error(vae.decode(latents)[:, :1], vae.decode(latents[:, :1])) <= rounding, dtype
 
 
-def test_frame_by_frame_is_the_whole_and_compact_the_same_bits(exact):
+def test_pieces_are_the_whole_and_shared_windows_the_same_bits(exact):
     for vae, dtype, rounding in exact:
         latents = normal("sliced", (2, 6, 2, 1, W)).to(dtype)
         whole = vae.decode(latents)
-        frames, compact = list(vae.decode_chunks(latents)), list(vae.decode_chunks(latents, compact=True))
-        assert len(frames) == 34 and {frame.shape[1] for frame in frames} == {1}, dtype
-        assert relative_error(torch.cat(frames, dim=1), whole) <= rounding, dtype
-        assert all(torch.equal(*pair) for pair in zip(frames, compact, strict=True)), dtype
+        pieces = {keep: list(vae.decode_chunks(latents, keep=keep)) for keep in Keep}
+        assert max(piece.shape[1] for piece in pieces[Keep.SUMS]) == 2, dtype
+        assert {piece.shape[1] for piece in pieces[Keep.WINDOWS]} == {1}, dtype
+        found = {keep: torch.cat(frames, dim=1) for keep, frames in pieces.items()}
+        assert all(relative_error(frames, whole) <= rounding for frames in found.values()), dtype
+        assert torch.equal(found[Keep.SHARED], found[Keep.WINDOWS]), dtype
 
 
 @torch.no_grad()

@@ -97,7 +97,7 @@ def phases(
         "clip": sizes.clip_bytes + working(0),
         "texts": 0,
         "denoise": device_bytes(transformer) + working(sizes.denoise_bytes(video, request.conditions, request.split)),
-        "decode": convolving(sizes.decode_bytes(video, compact=compact_decode), DECODE_GAP),
+        "decode": convolving(sizes.decode_bytes(video, compact=compact_decode and not request.on_cpu), DECODE_GAP),
     }
     if transformer.texts:
         projecting = working(sizes.text_projection_bytes(request.conditions))

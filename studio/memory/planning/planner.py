@@ -85,7 +85,7 @@ def step_down(request: PlanRequest, plan: Plan, phase: str = "denoise") -> Plan 
     """
     choice, before = _choice_of(plan), phase_bytes(request, plan)[phase]
     if phase == "decode":
-        smaller = [] if choice.compact_decode else [replace(choice, compact_decode=True)]
+        smaller = [] if choice.compact_decode or request.on_cpu else [replace(choice, compact_decode=True)]
     elif phase == "encode_text":
         smaller = [replace(choice, llm_slots=choice.llm_slots - 1)] if choice.llm_slots > 1 else []
     else:
@@ -230,15 +230,16 @@ def _fewer_blocks(sizes: ModelSizes, choice: _Choice) -> Iterator[_Choice]:
 
 def _compose(request: PlanRequest, choice: _Choice) -> Plan:
     """The plan of a choice with its peaks, not timed yet."""
+    compact = choice.compact_decode and not request.on_cpu
     network = request.sizes.step_llm
     llm = _component(network, 0 if choice.llm_slots else network.units, choice.llm_slots, _llm_source(request))
     transformer = _transformer(request, choice, llm)
-    vram, ram = peaks(request, transformer, llm, choice.compact_decode)
+    vram, ram = peaks(request, transformer, llm, compact)
     return Plan(
         video=request.video,
         transformer=transformer,
         step_llm=llm,
-        compact_decode=choice.compact_decode,
+        compact_decode=compact,
         vram_peak_bytes=vram,
         ram_peak_bytes=ram,
         seconds_per_step=0.0,

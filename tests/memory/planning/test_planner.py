@@ -264,7 +264,7 @@ def test_stepping_down_always_needs_less_and_ends(made, phase):
     if phase == "denoise":
         assert plan.transformer.slots + len(plan.transformer.resident) == 1
     elif phase == "decode":
-        assert plan.compact_decode
+        assert plan.compact_decode or made.on_cpu
 
 
 @settings(max_examples=40, deadline=None)

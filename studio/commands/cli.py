@@ -99,10 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
         commands.add_parser("plan", help="say how a video would fit a card, without owning it", parents=[machine])
     )
 
-    check = commands.add_parser("check", help="prove on this machine what the program relies on", parents=[machine])
-    check.add_argument("--language", choices=("en", "zh"), default="en", help="of the table (default en)")
-    check.add_argument("--json", action="store_true", help="a JSON object per finding instead of the table")
-    check.add_argument("--until-stdin-ends", action="store_true", help=argparse.SUPPRESS)  # how the page starts it
+    _check_flags(commands.add_parser("check", help="prove what the program relies on, here", parents=[machine]))
 
     inspect = commands.add_parser("inspect", help="say what a checkpoint folder holds")
     inspect.add_argument("folder", type=Path)
@@ -255,6 +252,12 @@ def _page_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--cluster", metavar="HOST:PORT", help="videos are made by the cards of this Ray cluster")
     group.add_argument("--inbrowser", action="store_true", help="open the browser")
+
+
+def _check_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--language", choices=("en", "zh"), default="en", help="of the table (default en)")
+    parser.add_argument("--json", action="store_true", help="a JSON object per finding instead of the table")
+    parser.add_argument("--until-stdin-ends", action="store_true", help=argparse.SUPPRESS)  # how the page starts it
 
 
 def _key_flags(parser: argparse.ArgumentParser) -> None:

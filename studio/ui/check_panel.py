@@ -35,9 +35,9 @@ class CheckPanel:
     def wire(self) -> None:
         """Attach every handler."""
         for part in (self.row, self.offer):
-            react(part.select, self.act, {self.language}, self.outputs)
+            react(part.select, self.acted, {self.language}, self.outputs)
 
-    def act(self, data: Data, event: gr.EventData) -> Updates:
+    def acted(self, data: Data, event: gr.EventData) -> Updates:
         """A button of the row or of the offer."""
         language, check = data[self.language], self.backend.check
         if check is None or not self.backend.owner():

@@ -43,7 +43,6 @@ def test_the_first_start_with_a_gpu_offers_it_and_its_lines_come_one_by_one(brow
         with serving(fake) as served, visitors(browser, 90) as open_page:
             page = open_page(served.url)
             page.click("#check-offer [data-id=start]")
-            page.click("#drawer-toggle")
             page.wait_for_selector("#row-check tr.ok:has-text('A card <b>of</b> 24 GB.')")
             page.wait_for_selector("#row-check .checking")
             assert page.locator("#check-offer button").count() == 0

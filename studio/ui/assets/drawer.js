@@ -26,6 +26,12 @@ element.addEventListener("click", (event) => {
   const reset = event.target.closest("[data-reset]");
   if (reset) trigger("select", { id: reset.dataset.reset });
 });
+document.addEventListener("click", (event) => { // the check that is offered shows its lines in the drawer
+  if (!event.target.closest('#check-offer [data-id="start"]')) return;
+  localStorage.setItem(KEY, "open");
+  show();
+  document.querySelector("#row-check")?.scrollIntoView();
+});
 document.addEventListener("input", (event) => { if (event.target.id === "setting-search") find(event.target.value); });
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape" || event.target.id !== "setting-search" || !event.target.value) return;

@@ -93,6 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
     decode = commands.add_parser("decode", help="finish a video from saved latents", parents=[machine])
     decode.add_argument("latents", type=Path, help="a NAME.latents.safetensors or a job's latents.safetensors")
     decode.add_argument("--first-image", type=Path, help="the picture the latents were made from, to keep it beside")
+    decode.add_argument("--frame", type=count, metavar="N", help="this frame alone, as a png exactly as it is decoded")
     decode.add_argument("--output", type=Path)
 
     _plan_flags(

@@ -77,7 +77,7 @@ class VideoRunner:
         for notice in notices(engine, self._options):
             emit(notice)
         original = original_inside(settings.first_image, self._config, emit)
-        request = Request(settings, stem, job.folder, image, original=original, seam=job.goes_on)
+        request = Request(settings, stem, job.folder, image, original=original, seam=job.goes_on, keep_last_frame=True)
         finished = generate(request, engine, emit, orders.stop, orders.finish)
         finished = replace(finished, seconds=seconds | finished.seconds)
         return finished

@@ -68,12 +68,32 @@ def decode(request: Request, saved: LatentsFile, engine: Engine, emit: Emit, can
     """Finish from saved latents: the last two phases of `generate` alone. Settings must be checked."""
     run = Run(engine, emit, cancelled)
     output.check_place(request.stem.parent, request.settings)
-    found, known = saved.state.latents.shape[2], engine.memory.latent_channels
-    if found != known:
-        raise InputError("latents_channels", found=found, known=known, model=request.settings.model)
+    _check_channels(saved, engine)
     picture = cropped_picture(request)
     plan = {name: saved.provenance[name] for name in ("plan", "forwards") if name in saved.provenance}
     return _finish(run, request, saved.state.latents, picture, provenance_of(engine, picture) | plan, {})
+
+
+@file_errors()
+def decode_frame(saved: LatentsFile, number: int, engine: Engine, emit: Emit, cancelled: IsCancelled) -> np.ndarray:
+    """Frame `number`, counted from 1, of saved latents: uint8 (H, W, 3). Raises InputError where there is none."""
+    run, shape, first = Run(engine, emit, cancelled), saved.settings.video_shape, 0
+    _check_channels(saved, engine)
+    if not 1 <= number <= shape.frames:
+        raise InputError("part_empty", first=number, last=number, frames=shape.frames)
+    with run.phase("decode"), engine.memory.vae(shape) as vae:
+        for piece in vae.decode_chunks(saved.state.latents, output.pixels, partial(refuse, "decode")):
+            run.check()
+            if number <= first + len(piece):
+                return np.asarray(piece[number - 1 - first])
+            first += len(piece)
+    raise ValueError("the latents have fewer frames than their settings say")
+
+
+def _check_channels(saved: LatentsFile, engine: Engine) -> None:
+    found, known = saved.state.latents.shape[2], engine.memory.latent_channels
+    if found != known:
+        raise InputError("latents_channels", found=found, known=known, model=saved.settings.model)
 
 
 def _denoise(
@@ -190,6 +210,7 @@ def _finish(
             if request.keep_latents:
                 writer.keep(request.workdir)
             usage = run.engine.memory.usage()
-            writer.keep_last_frame(request.workdir)
+            if request.keep_last_frame:
+                writer.keep_last_frame(request.workdir)
             path = writer.finish(run.seconds, asdict(usage))
     return Finished(str(path), settings.seed, run.seconds, usage.vram_peak_bytes, usage.ram_peak_bytes)

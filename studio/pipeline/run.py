@@ -63,7 +63,8 @@ class Request:
     image: the upright first image at any size (media.read_image), or None. keep_latents: NAME.latents.safetensors stays
     beside the result (for `generate`). plan: None for the settings' own; a video that is made again brings the one in
     its file. original: the first image's file, which the video is to carry; None: it carries none. seam:
-    the first image is the last frame of another clip, behind which this one is to be seen.
+    the first image is the last frame of another clip, behind which this one is to be seen. keep_last_frame: it stays
+    in the workdir as it was decoded, for a clip that goes on from it.
     """
 
     settings: ResolvedSettings
@@ -74,6 +75,7 @@ class Request:
     plan: EvaluationPlan | None = None
     original: bytes | None = None
     seam: bool = False
+    keep_last_frame: bool = False
 
 
 @dataclass

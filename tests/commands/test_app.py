@@ -17,6 +17,8 @@ from PIL import Image
 
 from studio.commands.cli import main
 from studio.config import ROOT
+from studio.filenames import LAST_FRAME
+from studio.media import read_video
 from studio.pipeline.engine import CACHE_FOLDER, open_engine
 from studio.pipeline.latents_file import read_latents
 from studio.pipeline.run import Engine
@@ -129,19 +131,20 @@ def test_generate_then_again_from_the_video(call, picture, tmp_path):
     words = ["--model", "step-video-ti2v", "--prompt", "一只猫", "--first-image", picture, "--camera-move", "orbit"]
     code, out, _ = call("generate", *words, *SIZE, "--seed", 3, "--output", first, "--keep-latents")
     assert code == 0 and str(first) in out and "seed 3" in out
+    (tmp_path / "first.first.png").unlink()
     code, _, err = call("generate", "--from-video", first, "--output", second, "--keep-latents")
-    assert code == 0, err
+    assert code == 0, f"the video brings its first image: {err}"
     assert torch.equal(latents(tmp_path / "first"), latents(tmp_path / "second"))
     assert not list((tmp_path / "outputs" / ".work").iterdir()), "a finished job leaves no working files"
 
     code, _, err = call("generate", *words, *SIZE, "--output", first)
     assert code == 2 and "exists already" in err
     Image.new("RGB", (96, 64)).save(tmp_path / "first.first.png")
-    code, _, err = call("generate", "--from-video", first, "--output", tmp_path / "third.mp4")
+    code, _, err = call("generate", "--from-video", tmp_path / "first.json", "--output", tmp_path / "third.mp4")
     assert code == 2 and "not the one this video was made from" in err
 
     (tmp_path / "first.first.png").unlink()
-    code, _, err = call("generate", "--from-video", first, "--output", tmp_path / "third.mp4")
+    code, _, err = call("generate", "--from-video", tmp_path / "first.json", "--output", tmp_path / "third.mp4")
     assert code == 2 and "first.first.png is not there" in err
 
 
@@ -186,6 +189,14 @@ def test_decode_finishes_from_latents(call, tmp_path):
     assert code == 0 and str(tmp_path / "b.mp4") in out and (tmp_path / "b.mp4").stat().st_size > 0
     code, _, err = call("decode", tmp_path / "a.mp4", "--output", tmp_path / "c.mp4")
     assert code == 2 and "holds no latents" in err
+    video, still = read_video(tmp_path / "b.mp4"), tmp_path / "still.png"
+    code, out, _ = call("decode", tmp_path / "a.latents.safetensors", "--frame", len(video), "--output", still)
+    assert code == 0 and str(still) in out
+    off = np.abs(np.asarray(Image.open(still)).astype(int) - video).mean((1, 2, 3))
+    assert off.argmin() == len(video) - 1 and off.min() < 8, "the mp4 is compressed"
+    assert not (tmp_path / LAST_FRAME).exists()
+    code, _, err = call("decode", tmp_path / "a.latents.safetensors", "--frame", len(video) + 1, "--output", still)
+    assert code == 2 and "no part" in err
 
 
 def test_the_device_is_held_before_its_memory_is_read(call, tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from studio.queue.job import Job, JobState
 from studio.queue.jobs import HELD
 from studio.service.project import clips
 from studio.settings import GenerationSettings
-from tests.commands.real_studio import Studio, browser, generate, plays, until
+from tests.commands.real_studio import Studio, browser, generate, plays, saved_step, until
 from tests.ui.visitor import PHONE, visitors
 
 pytestmark = pytest.mark.browser
@@ -28,7 +28,7 @@ WAIT = 150.0  # seconds that a page may take on a loaded machine
 RED, BLUE = (ROOT / "assets" / "examples" / f"{colour}-square.png" for colour in ("red", "blue"))
 PROMPT = "红色的正方形向右移动。"
 SMALL = GenerationSettings("nano", PROMPT, num_frames=17, infer_steps=8, seed=5)
-LONG = replace(SMALL, num_frames=34, infer_steps=60, prompt="A red square moves right.")
+LONG = replace(SMALL, num_frames=34, infer_steps=200, prompt="A red square moves right.")
 __all__ = ["browser"]
 
 
@@ -67,6 +67,18 @@ def waiting(day: Studio) -> list[str]:
 
 def shown(page: Any) -> list[str]:
     return page.evaluate("[...document.querySelectorAll('#queue .entry:not(.running)')].map((row) => row.dataset.id)")
+
+
+def drag_by_grip(page: Any, id: str, to: str) -> None:
+    """A row to above another one, as a mouse does."""
+    page.locator(f".entry[data-id='{id}'] .grip").scroll_into_view_if_needed()
+    grip = page.locator(f".entry[data-id='{id}'] .grip").bounding_box()
+    target = page.locator(f".entry[data-id='{to}']").bounding_box()
+    page.mouse.move(grip["x"] + 8, grip["y"] + 12)
+    page.mouse.down()
+    for height in (30, 6):
+        page.mouse.move(grip["x"] + 8, target["y"] + height, steps=4)
+    page.mouse.up()
 
 
 def agree(day: Studio, page: Any, wanted: list[str]) -> None:
@@ -138,19 +150,25 @@ def test_noon_ten_jobs_a_pause_a_kill_and_finish_now(day: Studio, visit: Callabl
     page = visit()
     bring(page, LONG, tmp_path)
     running = generate(day, page)
+    page.click("#queue header [data-act=pause-all]")
+    page.wait_for_selector("#queue header [data-act=go-on]")
+    until(lambda: day.queue.get(running.id).state == JobState.QUEUED, WAIT)
+    assert day.queue.option(HELD) and 0 < saved_step(day.queue.get(running.id)) < LONG.infer_steps
     bring(page, replace(SMALL, prompt="two"), tmp_path)
     generate(day, page)
     for count in (4, 4, 1):
         before = len(waiting(day))
-        page.click(f"#queue .entry:not(.running) [data-act=copy][data-count='{count}'] >> nth=0")
+        page.click(f"#queue .entry:has-text('two') [data-act=copy][data-count='{count}'] >> nth=0")
         until(lambda before=before, count=count: len(waiting(day)) == before + count)
     order = waiting(day)
-    assert len(order) == 10
+    assert len(order) == 11 and order[0] == running.id
     agree(day, page, order)
-    third, ninth = order[2], order[8]
+    third, ninth, first = order[2], order[8], order[1]
     page.locator(f".entry[data-id='{ninth}'] .grip").focus()
     page.keyboard.press("ArrowUp")
-    agree(day, page, order := [*order[:7], ninth, order[7], order[9]])
+    agree(day, page, order := [*order[:7], ninth, order[7], *order[9:]])
+    drag_by_grip(page, ninth, first)
+    agree(day, page, order := [running.id, ninth, *[id for id in order[1:] if id != ninth]])
     page.click(f".entry[data-id='{third}'] [data-act=edit]")
     page.wait_for_selector("#edit-bar .editing")
     page.wait_for_function("document.querySelector('#prompt textarea').value === 'two'")
@@ -159,13 +177,6 @@ def test_noon_ten_jobs_a_pause_a_kill_and_finish_now(day: Studio, visit: Callabl
     until(lambda: day.queue.get(third).settings.prompt == "A blue square, edited.")
     agree(day, page, order)
     page.screenshot(path=str(tmp_path / "3-ten-jobs-1440-light-en.png"))
-    assert day.queue.get(running.id).state == JobState.RUNNING
-
-    page.click("#queue header [data-act=pause-all]")
-    page.wait_for_selector("#queue header [data-act=go-on]")
-    until(lambda: day.queue.get(running.id).state == JobState.QUEUED, WAIT)
-    assert day.queue.option(HELD)
-    order = waiting(day)
     day.kill()
     page.wait_for_selector(".lost:visible")
     page.screenshot(path=str(tmp_path / "4-lost-1440-light-en.png"))

@@ -150,6 +150,7 @@ def test_noon_ten_jobs_a_pause_a_kill_and_finish_now(day: Studio, visit: Callabl
     page = visit()
     bring(page, LONG, tmp_path)
     running = generate(day, page)
+    reached(day, running, 3)
     page.click("#queue header [data-act=pause-all]")
     page.wait_for_selector("#queue header [data-act=go-on]")
     until(lambda: day.queue.get(running.id).state == JobState.QUEUED, WAIT)

@@ -17,6 +17,7 @@ from studio.embedded import carried_picture
 from studio.media import read_metadata_file, read_video
 from studio.queue.job import Job, JobState
 from studio.queue.jobs import HELD
+from studio.queue.trash import Trash
 from studio.service.project import clips
 from studio.settings import GenerationSettings
 from tests.commands.real_studio import Studio, browser, generate, plays, saved_step, until
@@ -200,6 +201,8 @@ def test_noon_ten_jobs_a_pause_a_kill_and_finish_now(day: Studio, visit: Callabl
     page.click("#queue header .sure")
     page.wait_for_selector("#queue .queue", state="detached")
     assert waiting(day) == []
+    for job in day.queue.list([JobState.CANCELLED]):  # the strip of the latest is for the afternoon's
+        Trash(day.queue).remove(job.id)
 
 
 def test_afternoon_a_clip_is_extended_twice_and_joined(day: Studio, visit: Callable[..., Any], tmp_path: Path) -> None:

@@ -308,8 +308,8 @@ def test_night_one_file_brings_a_job_back_and_the_phone_finds_it(
     again = generate(day, page)
     assert again.settings == replace(own.settings, first_image=again.settings.first_image)
     assert (again.folder / "first_image").read_bytes() == BLUE.read_bytes()
-    ended(day, again, JobState.FINISHED)
-    assert (read_video(Path(again.result_path)) == read_video(file)).all(), "the same bits"
+    again = ended(day, again, JobState.FINISHED)
+    assert (read_video(Path(again.result.path)) == read_video(file)).all(), "the same bits"
 
     bring(page, replace(LONG, infer_steps=200), tmp_path)
     job = generate(day, page)

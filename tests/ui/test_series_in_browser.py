@@ -68,7 +68,7 @@ def look(page: Any, clip: str, variation: str, stem: Path, size: dict[str, int])
     page.locator("#extend").scroll_into_view_if_needed()
     page.screenshot(path=f"{stem}-chain.png")
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
-    low = page.evaluate(LOW, "#extend button, #extend select, #extend summary, .variations h3 button")
+    low = page.evaluate(LOW, "#extend button, #extend select, #extend summary, .variations h2 button")
     page.click(f"#latest .card[data-id='{variation}']")
     page.click(".variations [data-compare]")
     page.wait_for_selector("dialog[open] figure >> nth=1")

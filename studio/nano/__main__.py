@@ -32,6 +32,7 @@ from studio.nano.train_turbo import TurboSettings, train_turbo
 from studio.nano.train_vae import VAESettings, load_trained_vae, polish_decoder, train_vae
 from studio.nano.vocabulary import read_vocabulary
 from studio.nano.world import WORLDS
+from studio.pipeline.preview import LatentColours
 from studio.settings import Speed
 
 # What two shared CPU cores can train in an hour; a GPU can take NanoSizes' own. See assets/nano/README.md.
@@ -98,6 +99,8 @@ def export(args: argparse.Namespace) -> None:
     for name, modules in folders.items():
         configs = SIZES.configs(vocabulary, use_additional_conditions=name == "ti2v")
         save_checkpoint(args.to / name, modules, configs, vocabulary, dtype=torch.bfloat16, file_bytes=FILE_BYTES)
+    with torch.no_grad():
+        LatentColours.fit(vae.encode_moments).ship(args.to / "t2v")
 
 
 def judge(args: argparse.Namespace) -> None:

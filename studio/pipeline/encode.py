@@ -105,9 +105,9 @@ def encode_image(run: Run, picture: Image.Image | None, video: VideoShape) -> to
 
 
 def latent_colours(run: Run, video: VideoShape) -> LatentColours:
-    """The colours of previews: fitted once per VAE, then read from the cache folder."""
+    """The colours of previews: those that came with the VAE, else fitted once and then read from the cache folder."""
     path, channels = run.engine.colours_path, run.engine.memory.latent_channels
-    if found := LatentColours.load(path, channels):
+    if found := run.engine.shipped_colours or LatentColours.load(path, channels):
         return found
 
     def encode(clip: torch.Tensor) -> torch.Tensor:

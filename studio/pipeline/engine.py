@@ -30,6 +30,7 @@ from studio.memory.planning.speeds import load_speeds
 from studio.memory.usage import budgets_for
 from studio.pipeline.calibration_file import load_calibration
 from studio.pipeline.embeddings import EmbeddingCache
+from studio.pipeline.preview import LatentColours
 from studio.pipeline.run import Engine, file_errors
 
 CACHE_FOLDER = ".cache"  # inside the output folder: encoded prompts, colour maps, measured speeds
@@ -166,10 +167,12 @@ def open_engine(
         speeds=load_speeds(cache, device, weights_file(folders), int8=int8_compute),
         sharing=options.sharing,
     )
+    memory = MemoryManager(folders, runtime)
     return Engine(
         model=model,
         moves=moves,
-        memory=MemoryManager(folders, runtime),
+        memory=memory,
+        shipped_colours=LatentColours.shipped(folders["vae"], memory.latent_channels),
         tokenizers=tokenizers,
         embeddings=EmbeddingCache(cache / "embeddings", config.embedding_cache_gb),
         colours_path=cache / "colours" / f"{prints['vae'][:32]}.safetensors",

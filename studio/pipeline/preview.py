@@ -16,11 +16,13 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import save
 
+from models.checkpoint import fingerprint
 from models.geometry import CHUNK_FRAMES, CHUNK_LATENTS, PIXELS_PER_LATENT
 from models.regular_files import SMALL_FILE, CheckpointError
 from models.weight_files import read_tensors
 from studio.filenames import write_whole
 
+SHIPPED = "preview_colours.safetensors"  # in a checkpoint folder whose maker fitted the map already
 PICTURES, PICTURE_SIDE = 6, 64
 LONG_SIDE = 512  # pixels of the preview
 FRAME_MS = 160  # a latent frame stands for about six frames at 25 per second
@@ -49,10 +51,14 @@ class LatentColours:
         return cls(torch.stack([_solve(torch.cat(part).double(), target) for part in samples]).float())
 
     @classmethod
-    def load(cls, path: Path, channels: int) -> "LatentColours | None":
-        """The map of so many latent channels stored at `path`; None where there is none."""
+    def load(cls, path: Path, channels: int, vae: str | None = None) -> "LatentColours | None":
+        """The map of so many latent channels stored at `path`; None where there is none. vae: the fingerprint that the
+        file must name, so that no map of other weights is taken."""
         try:
-            maps = read_tensors(path, SMALL_FILE)["maps"]
+            tensors = read_tensors(path, SMALL_FILE)
+            maps = tensors["maps"]
+            if vae is not None and bytes(tensors["vae"].to(torch.uint8).tolist()).hex() != vae:
+                return None
         except (CheckpointError, KeyError):
             return None
         fits = maps.shape == (CHUNK_LATENTS, channels + 1, 3) and maps.is_floating_point()
@@ -62,6 +68,17 @@ class LatentColours:
         """Write the map; a failed write is no error, it is fitted again next time."""
         with suppress(OSError):
             write_whole(path, save({"maps": self.maps}))
+
+    def ship(self, folder: Path) -> None:
+        """Write the map of the VAE in a checkpoint folder beside it, so that nobody fits it again. Raises OSError."""
+        vae = torch.tensor(list(bytes.fromhex(fingerprint(folder, "vae", SHIPPED))), dtype=torch.uint8)
+        write_whole(folder / SHIPPED, save({"maps": self.maps, "vae": vae}))
+
+    @classmethod
+    def shipped(cls, folder: Path, channels: int) -> "LatentColours | None":
+        """The map that lies beside the VAE in its checkpoint folder; None where none of these weights does."""
+        path = folder / SHIPPED
+        return cls.load(path, channels, fingerprint(folder, "vae", SHIPPED)) if path.is_file() else None
 
     def frames(self, latents: torch.Tensor) -> np.ndarray:
         """Latents (1, f, c, h, w) -> uint8 (f, h, w, 3)."""

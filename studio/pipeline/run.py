@@ -18,6 +18,7 @@ from studio.memory.manager import MemoryManager
 from studio.messages import message
 from studio.pipeline.embeddings import EmbeddingCache
 from studio.pipeline.evaluation_plan import Calibration, EvaluationPlan
+from studio.pipeline.preview import LatentColours
 from studio.prompt import Tokenizer
 from studio.settings import ResolvedSettings
 
@@ -52,6 +53,7 @@ class Engine:
     colours_path: Path
     text_fingerprint: str
     provenance: Mapping[str, Any]
+    shipped_colours: LatentColours | None = None  # of previews, where they came with the VAE
     calibration: Calibration | None = None
     ranks: Ranks | None = None
 

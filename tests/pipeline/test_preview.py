@@ -1,11 +1,18 @@
 """Previews: a linear map from latents to colour."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from studio.pipeline.preview import LatentColours, write_preview
+from models.layout import LAYOUT
+from studio.checkpoints.inspect import inspect
+from studio.nano.checkpoint import write_checkpoint
+from studio.pipeline.encode import latent_colours
+from studio.pipeline.preview import SHIPPED, LatentColours, write_preview
+from tests.tiny import TINY
 
 
 def linear_encoder(channels: int):
@@ -45,6 +52,25 @@ def test_no_map_or_one_of_another_shape_is_none(tmp_path):
     ):
         LatentColours(maps).store(tmp_path / "other")
         assert LatentColours.load(tmp_path / "other", 8) is None, maps.shape
+
+
+def test_a_map_that_came_with_the_vae_is_used_and_never_one_of_other_weights(tmp_path):
+    folder = write_checkpoint(tmp_path / "model", TINY)
+    assert LatentColours.shipped(folder, 8) is None
+    colours = LatentColours.fit(linear_encoder(8)[0])
+    colours.ship(folder)
+    assert inspect(folder).ok, "the map is no part of the public layout, and no fault of the folder"
+    found = LatentColours.shipped(folder, 8)
+    assert found is not None and torch.equal(found.maps, colours.maps)
+    engine = SimpleNamespace(shipped_colours=found, colours_path=None, memory=SimpleNamespace(latent_channels=8))
+    assert latent_colours(SimpleNamespace(engine=engine), None) is found
+    weights = folder / LAYOUT["vae"].folder / LAYOUT["vae"].weights[0]
+    changed = bytearray(weights.read_bytes())
+    changed[-1] ^= 1
+    weights.write_bytes(changed)
+    assert LatentColours.shipped(folder, 8) is None
+    colours.store(folder / SHIPPED)
+    assert LatentColours.shipped(folder, 8) is None, "it does not say whose it is"
 
 
 def test_preview_file_is_a_looping_picture_of_its_frames(tmp_path):

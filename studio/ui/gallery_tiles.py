@@ -47,9 +47,8 @@ def disk(use: Use, latents_gb: float, originals_gb: float, language: str) -> str
     ]
     said = []
     for key, size, limit in parts:
-        gb = f"{size / GB:.2f}" if size < GB else f"{size / GB:.1f}"
-        words = f"{say(key, language)} {gb} GB"
-        said.append(f"{words} {say('disk.limit', language, gb=f'{limit:g}')}" if limit is not None else words)
+        words = f"{say(key, language)} {f'{size / GB:.1f} GB' if size >= GB / 10 else f'{size / 2**20:.1f} MB'}"
+        said.append(f"{words} {say('disk.limit', language, gb=f'{limit:g} GB')}" if limit is not None else words)
     return f'<p class="disk">{text(" · ".join(said))}</p>'
 
 

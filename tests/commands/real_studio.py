@@ -68,6 +68,10 @@ class Studio:
         return JobQueue(self.folder / QUEUE_FOLDER)
 
     @property
+    def page_pid(self) -> int:
+        return self._page.pid
+
+    @property
     def worker(self) -> psutil.Process:
         """The page's worker, once it is there."""
         return until(lambda: next(iter(self._children("worker")), None))

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -64,3 +65,36 @@ def test_a_run_goes_on_after_two_kills_and_ends_with_its_report(
 
     seen = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert list(seen["recipes"]) == ["short", "shorter"]
+
+
+@pytest.mark.slow
+def test_an_evaluation_of_the_page_ends_with_it_and_goes_on_later(
+    model_dir: Path, measured: Path, tmp_path: Path
+) -> None:
+    """kill -9 of the page: the command and its worker end by themselves; another page goes on where they were."""
+    pytest.importorskip("cv2", reason="needs the extra `evaluate`: opencv-python-headless")
+    studio = Studio(model_dir, tmp_path / "outputs")
+    shutil.copytree(measured, studio.folder / CACHE_FOLDER)
+    own = {"few": {"model": "step-video-t2v", "infer_steps": 4, "num_frames": 17, "height": 64, "width": 64}}
+    asked = {"name": "mine", "source": "text", "prompts": ".txt", "text": "A red ball\nA cat\n", "recipes": ["few"]}
+    studio.open()
+    answer = httpx.post(f"{studio.url}/studio/evaluations", json=asked | {"own": own}, timeout=SECONDS)
+    assert answer.json() == {"name": "mine"}, answer.text
+
+    def now() -> dict:
+        return httpx.get(f"{studio.url}/studio/evaluations", timeout=SECONDS).json()["evaluations"][0]
+
+    until(lambda: now()["made"] >= 1, SECONDS)
+    below = psutil.Process(studio.page_pid).children(recursive=True)
+    assert len(below) >= 3  # the page's worker, the command, its worker
+    studio.kill()
+    _, alive = psutil.wait_procs(below, SECONDS)
+    assert not alive
+    studio.open()
+    assert now()["stage"] in ("stopped", "ended")  # with two clips it may have been quick
+    httpx.post(f"{studio.url}/studio/evaluations/mine/start", timeout=SECONDS)
+    until(lambda: now()["stage"] == "ended", SECONDS)
+    assert (now()["made"], now()["measured"], now()["failed"]) == (2, 2, 0)
+    page = httpx.get(f"{studio.url}/{now()['report']}")
+    assert page.status_code == 200 and "A red ball" in page.text
+    assert studio.close() == 0

@@ -26,7 +26,9 @@ Kind = Callable[[Any], bool]
 def call_check(page: gr.Blocks, uploads: Uploads) -> Callable[[bytes], str | None]:
     """The check for the body of a call: why it is none of this page's, None for a sound one."""
     kinds = {
-        index: [_kind(component, uploads) for component in function.inputs] for index, function in page.fns.items()
+        index: [_kind(component, uploads) for component in function.inputs]
+        for index, function in page.fns.items()
+        if function.api_visibility == "private"  # the named ones have a way of their own: client_api.py
     }
 
     def check(body: bytes) -> str | None:
@@ -58,18 +60,18 @@ def _kind(component: Block, uploads: Uploads) -> Kind:
     if component.elem_id == "language":
         return lambda value: isinstance(value, str) and value in LANGUAGES
     if kind_of(component) == "file":
-        return lambda value: value in (None, "") or (_is_text(value) and uploads.contains(value))
+        return lambda value: value in (None, "") or (is_text(value) and uploads.contains(value))
     if kind_of(component) == "number":
         return lambda value: value in (None, "") or _is_number(value)
     if kind_of(component) == "choice":  # of a length, a number
-        return lambda value: value is None or _is_number(value) or _is_text(value)
+        return lambda value: value is None or _is_number(value) or is_text(value)
     if isinstance(component, gr.BrowserState):  # whatever a browser kept: form.restored takes nothing on trust
         return lambda value: _is_kept(value)
-    return lambda value: value is None or _is_text(value)
+    return lambda value: value is None or is_text(value)
 
 
 def _is_kept(value: Any) -> bool:
-    plain = value is None or isinstance(value, bool) or _is_number(value) or _is_text(value)
+    plain = value is None or isinstance(value, bool) or _is_number(value) or is_text(value)
     return plain or (isinstance(value, dict) and all(_is_kept(kept) for kept in value.values()))
 
 
@@ -84,7 +86,7 @@ def _is_number(value: Any) -> bool:
     return abs(value) < LARGEST if isinstance(value, int) else math.isfinite(value)
 
 
-def _is_text(value: Any) -> bool:
+def is_text(value: Any) -> bool:
     """Text that can be stored: json may hold halves of characters."""
     try:
         return isinstance(value, str) and bool(value.encode() or True)

@@ -12,6 +12,7 @@ from studio.service.backend import Backend
 from studio.service.endpoints import Tab
 from studio.service.uploads import Uploads
 from studio.ui import form, markup
+from studio.ui.client_api import ClientApi
 from studio.ui.compare import ComparePanel
 from studio.ui.create_tab import CreateTab
 from studio.ui.examples_panel import ExamplesPanel
@@ -38,6 +39,7 @@ def build_page(backend: Backend, uploads: Uploads, has_login: bool = False, tabs
     other rooms."""
     with gr.Blocks(title=say("app.title", "en"), analytics_enabled=False, fill_width=True) as page:
         Page(backend, uploads, has_login, tabs).wire(page)
+        ClientApi(backend).add()
     page.queue(api_open=False, default_concurrency_limit=None)
     return page
 

@@ -29,6 +29,7 @@ from studio.service.origin import ANY_ADDRESS, LOOPBACK, ServedHosts, machine_na
 from studio.service.uploads import Uploads
 from studio.ui import login_page, theme
 from studio.ui.calls import call_check
+from studio.ui.client_api import client_check
 from studio.ui.page import build_page
 from studio.ui.phone import network_address, qr_code
 from studio.ui.strings import say
@@ -184,6 +185,11 @@ def gradio_rules(page: gr.Blocks, uploads: Uploads) -> tuple[Rule, ...]:
         Rule("GET", "/gradio_api/upload_progress", query=("upload_id",)),
         Rule("POST", "/gradio_api/upload", upload=True, query=("upload_id",)),
         Rule("POST", "/gradio_api/run/predict", check=call_check(page, uploads)),
+        # Of gradio_client, which comes with a key where a login is needed: client_api.py.
+        Rule("GET", "/config", key="read"),
+        Rule("GET", "/gradio_api/info", key="read"),
+        Rule("POST", "/gradio_api/queue/join", key="write", check=client_check(page)),
+        Rule("GET", "/gradio_api/queue/data", key="read", query=("session_hash",)),
     )
 
 

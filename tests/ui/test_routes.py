@@ -42,6 +42,11 @@ SERVED = (
         ("GET", "/gradio_api/upload_progress"),
         ("POST", "/gradio_api/upload"),
         ("POST", "/gradio_api/run/{api_name}"),  # for the name "predict" alone
+        # Of gradio_client; calls of the three endpoints with names alone pass (test_gradio_client.py).
+        ("GET", "/config"),
+        ("GET", "/gradio_api/info"),
+        ("GET", "/gradio_api/queue/data"),
+        ("POST", "/gradio_api/queue/join"),
         ("GET", "/studio/evaluations"),
         ("POST", "/studio/evaluations"),
         ("GET", "/studio/evaluations/choices"),
@@ -58,19 +63,19 @@ SERVED = (
 )
 # Routes that gradio has and the page does not need. Those with a slash at the end are the same routes again.
 CLOSED = {
-    "GET": """/config /openapi.json /manifest.json /monitoring /monitoring/summary /monitoring/{key} /pwa_icon
+    "GET": """/openapi.json /manifest.json /monitoring /monitoring/summary /monitoring/{key} /pwa_icon
         /pwa_icon/{size} /logout /svelte/{path:path} /gradio_api/deep_link /gradio_api/dev/reload
         /gradio_api/call/{api_name}/{event_id} /gradio_api/call/v2/{api_name}/{event_id}
         /gradio_api/custom_component/{id}/{environment}/{type}/{file_name} /gradio_api/file/{path:path}
-        /gradio_api/file={path_or_url:path} /gradio_api/heartbeat/{session_hash} /gradio_api/info
-        /gradio_api/login_check /gradio_api/openapi.json /gradio_api/proxy={url_path:path} /gradio_api/queue/data
+        /gradio_api/file={path_or_url:path} /gradio_api/heartbeat/{session_hash}
+        /gradio_api/login_check /gradio_api/openapi.json /gradio_api/proxy={url_path:path}
         /gradio_api/queue/status /gradio_api/runs /gradio_api/startup-events
         /gradio_api/stream/{session_hash}/{run}/{component_id}/playlist-file
         /gradio_api/stream/{session_hash}/{run}/{component_id}/playlist.m3u8
         /gradio_api/stream/{session_hash}/{run}/{component_id}/{segment_id}.{ext} /gradio_api/theme.css
         /gradio_api/token /gradio_api/user /gradio_api/vibe-code""",
     "POST": """/gradio_api/api/{api_name} /gradio_api/call/{api_name} /gradio_api/call/v2/{api_name}
-        /gradio_api/cancel /gradio_api/component_server /gradio_api/process_recording /gradio_api/queue/join
+        /gradio_api/cancel /gradio_api/component_server /gradio_api/process_recording
         /gradio_api/reset /gradio_api/stream/{event_id} /gradio_api/stream/{event_id}/close
         /gradio_api/undo-vibe-edit /gradio_api/vibe-code /gradio_api/vibe-edit /gradio_api/vibe-starter-queries""",
 }

@@ -98,9 +98,10 @@ def test_results_are_served_by_id(member, finished):
     assert set(found.values()) == {404}, found
 
 
-def test_no_endpoint_is_offered_to_programs_and_no_job_lies_in_the_session(guarded):
+def test_three_endpoints_are_offered_to_programs_and_no_job_lies_in_the_session(guarded):
     config = guarded.page.config
-    assert {dependency["api_visibility"] for dependency in config["dependencies"]} == {"private"}
+    offered = [each["api_name"] for each in config["dependencies"] if each["api_visibility"] != "private"]
+    assert offered == ["submit", "status", "cancel"]
     assert config["analytics_enabled"] is False and not config.get("footer_links")
     kinds = {component["type"] for component in config["components"]}
     assert "state" not in kinds and "browserstate" in kinds

@@ -131,7 +131,7 @@ def table(served):
 
 
 def test_every_route_is_listed(table):
-    assert sum(is_served for _, _, is_served, _ in table) < 66
+    assert sum(is_served for _, _, is_served, _ in table) < 70  # four of them for gradio_client
 
 
 @dataclass(frozen=True)

@@ -228,17 +228,17 @@ def test_the_page_says_that_int8_products_cannot_be_made_before_it_opens(tmp_pat
     assert "pip install bitsandbytes" in capsys.readouterr().err
 
 
-def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(model_dir, tmp_path):
+def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(model_dir, cache, tmp_path):
+    (tmp_path / CACHE_FOLDER).symlink_to(cache)  # nothing is measured, which takes long on a crowded machine
     command = [sys.executable, str(ROOT / "app.py"), "generate", "--model-dir", str(model_dir), "--device", "cpu"]
     command += ["--output-dir", str(tmp_path), "--ram", "4", "--model", "step-video-t2v", "--prompt", "x"]
-    command += ["--num-frames", "68", "--height", "128", "--width", "128", "--infer-steps", "200", "--seed", "4"]
+    command += ["--num-frames", "136", "--height", "128", "--width", "128", "--infer-steps", "200", "--seed", "4"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     work = tmp_path / ".work"
-    deadline = time.monotonic() + 180  # patience for a crowded machine
-    while not list(work.glob("*/preview.webp")) and time.monotonic() < deadline:
+    while not list(work.glob("*/preview.webp")) and process.poll() is None:  # pytest's own limit ends what hangs
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate()
     assert process.returncode == 130 and "--seed 4 goes on" in err, err
     assert list(work.glob("*/latents.safetensors"))
 

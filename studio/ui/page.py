@@ -95,7 +95,7 @@ class Page:
         react(page.load, self.open, [self.kept_language, self.kept_form], everything, js=LANGUAGE_OF_BROWSER)
         form_now = {*self.create.inputs, self.create.first_image, self.create.pending, self.create.pending_image}
         everything.add(self.create.differs)
-        react(self.language.input, self.translate, {*form_now, *self.looking}, everything)
+        react(self.language.input, self.translate, {*form_now, *self.looking}, {*everything, self.gallery.disk})
         shown = {*self.gallery.paged, self.gallery.disk}
         react(self.gallery_pane.select, self.gallery.opened, self.gallery.inputs, shown)
         react(self.pulse.select, self.tick, self.looking, {*self.looked, *self.gallery.paged})
@@ -141,6 +141,7 @@ class Page:
             self.examples.show(values["model"], language),
             self._look("", data[self.stage.focus], language),
             self.gallery.look(data),
+            self.gallery.opened(data),  # what it takes on disk, in the other language
             self.sound.translated(data),
             self.events.drawn_again(data),
             self.events.difference_again(data),

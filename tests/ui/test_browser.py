@@ -27,7 +27,9 @@ pytestmark = pytest.mark.browser
 EVIL = "<img src=x onerror=alert(1)>${alert(2)}{{7*7}}`"
 # Names, units and what stands in files or at the command line.
 LATIN_IN_CHINESE = "Step-Video|Studio|English|nano|Turbo|CLIP|Step LLM|CFG|GB|VRAM|mp4|png|json|fail|num_frames|--vram"
-LATIN_IN_CHINESE += "|Hugging Face|ModelScope|hunyuan_clip|tencent-hunyuan-community|TI2V|T2V|--cfg-scale"
+LATIN_IN_CHINESE += (
+    "|Hugging Face|ModelScope|hunyuan_clip|tencent-hunyuan-community|TI2V|T2V|--cfg-scale|GPU|float32|flash|MB"
+)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import MagicMock, patch
 
 import torch
 from torch import Tensor, nn
@@ -225,7 +225,8 @@ def decode(compact: bool) -> dict[str, Any]:
     """Two chunks of a video by VAESession, of which every frame goes to RAM."""
     video, sizes = VideoShape(34, HEIGHT, WIDTH), ModelSizes.of(Architecture(), torch.bfloat16)
     plan = planner.plan_run(peaks.PlanRequest(sizes, video, Budgets(1 << 40, 1 << 40), ASSUMED["cuda"]))
-    with FakeTensorMode(), torch.no_grad(), patch.object(kernels, "TRITON", False):
+    no_streams = patch.multiple(torch.cuda, Event=MagicMock, current_stream=lambda device: None)
+    with FakeTensorMode(), torch.no_grad(), patch.object(kernels, "TRITON", False), no_streams:
         session = _vae_session(replace(plan, compact_decode=compact))
         latents = torch.empty(video.latent_shape(64))
 

@@ -57,7 +57,7 @@ def test_the_metadata_names_what_requirements_txt_pins(wheel: Any) -> None:
     needed = metadata.get_all("Requires-Dist", [])
     assert {line for line in needed if "extra ==" not in line} == pinned(ROOT / "requirements.txt")
     extras = {line.split("==")[0] for line in needed if "extra ==" in line}
-    assert extras == {"flash-attn", "opencv-python-headless", "rapidocr", "onnxruntime", "ray"}
+    assert extras == {"flash-attn", "triton", "opencv-python-headless", "rapidocr", "onnxruntime", "ray"}
     assert metadata["Requires-Python"] == ">=3.11" and metadata["Name"] == "step-video-studio"
     assert set(wheel.metadata.build.requires) <= pinned(ROOT / "requirements-test.txt"), "the tests build as pip does"
 

@@ -41,7 +41,7 @@ class CheckPanel:
         """A button of the row or of the offer."""
         language, check = data[self.language], self.backend.check
         if check is None or not self.backend.owner():
-            return {}
+            return dict.fromkeys(self.outputs, gr.skip())  # gradio takes an empty answer for a broken one
         acts = {"start": check.start, "stop": check.stop, "later": check.decline}
         try:
             if act := acts.get(clicked(event, "id")):

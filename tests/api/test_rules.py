@@ -65,7 +65,8 @@ def test_where_nobody_needs_a_login_nobody_needs_a_key(tmp_path: Path) -> None:
         assert foreign.status_code == 403
 
 
-def test_what_cannot_be_read_or_made_is_a_sentence(api: Api) -> None:
+def test_what_cannot_be_read_or_made_is_a_sentence(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api.fake, "names", ("nano", "nano-turbo"))  # installed
     big = (api.fake.backend.config.upload_limit_mb << 20) + 2**20
     form = {"Content-Type": "multipart/form-data; boundary=x"}
     begin = b'--x\r\nContent-Disposition: form-data; name="input_reference"; filename="a"\r\n\r\n'

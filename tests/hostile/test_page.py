@@ -15,6 +15,7 @@ from studio.pipeline.engine import EngineOptions
 from studio.pipeline.estimate import Estimator
 from studio.queue.jobs import JobQueue
 from studio.queue.supervisor import Supervisor
+from studio.service.downloads import Downloads
 from studio.service.submit import submit
 from studio.service.uploads import Uploads
 from studio.settings import GenerationSettings
@@ -37,6 +38,8 @@ NAMES = (  # a cut download, a pointer, sizes that are none, what is no file, wh
     "a wider step_llm",
 )
 
+NO_DOWNLOADS = Downloads(lambda model, source: ["false"], lambda model: (0, 0))
+
 
 @pytest.fixture(scope="module")
 def page(model_dir: Path, measured: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
@@ -47,7 +50,7 @@ def page(model_dir: Path, measured: Path, tmp_path_factory: pytest.TempPathFacto
     queue = JobQueue(outputs / QUEUE_FOLDER)
     supervisor = Supervisor(queue, {"local": ["false"]})
     assert supervisor._lock.acquire()  # owns the queue, starts no worker
-    backend = _backend(config, "cpu", Estimator(config, options), queue, supervisor)
+    backend = _backend(config, "cpu", Estimator(config, options), queue, supervisor, NO_DOWNLOADS)
     with gr.Blocks():
         yield Page(backend, Uploads(outputs / "uploads", 2**20, 2**20))
     supervisor.stop()

@@ -9,6 +9,7 @@ from studio.errors import Cancelled, StudioError
 from studio.events import Finished, Notice, PhaseStarted
 from studio.queue.job import Job, JobState
 from studio.queue.jobs import JobQueue
+from studio.queue.kinds import JobKind
 from studio.queue.locks import DeviceLock
 from studio.queue.worker import ASKED_SECONDS, FRESH_PROCESS, POLL_SECONDS, Emit, Orders, Stop, work
 from tests.queue.fake_clock import START, FakeClock
@@ -235,7 +236,7 @@ def test_a_queue_that_cannot_be_read_is_asked_again(
 ) -> None:
     claim, asked = queue.claim, []
 
-    def refuse(worker: str) -> Job | None:
+    def refuse(worker: str, kind: JobKind) -> Job | None:
         asked.append(clock.seconds)
         raise StudioError("queue_unwritable", folder="/q", reason="full", free_gb=0.0)
 

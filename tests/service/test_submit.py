@@ -53,7 +53,8 @@ def test_what_cannot_run_here_is_a_sentence_and_queues_nothing(backend: Backend,
     for where, asked, code in (
         (backend, GenerationSettings("nono", "x"), "model_unknown"),
         (backend, GenerationSettings("step-video-t2v", "x"), "model_absent"),
-        (backend, GenerationSettings("step-video-t2v", ""), "prompt_empty"),
+        (backend, GenerationSettings("step-video-t2v", ""), "model_absent"),
+        (backend, GenerationSettings("nano", ""), "prompt_empty"),
         (watching, ASKED, "queue_elsewhere"),
     ):
         with pytest.raises(StudioError) as caught:

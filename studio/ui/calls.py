@@ -32,14 +32,11 @@ def call_check(page: gr.Blocks, uploads: Uploads) -> Callable[[bytes], str | Non
     }
 
     def check(body: bytes) -> str | None:
-        try:
-            call = json.loads(body)
-        except (ValueError, RecursionError):
-            return "it is no json"
-        if not isinstance(call, dict) or set(call) - KEYS:
-            return "it is no call, or holds more than one"
+        call = read_call(body, KEYS)
+        if isinstance(call, str):
+            return call
         index, values = call.get("fn_index"), call.get("data")
-        if not _is_int(index) or index not in kinds:
+        if not is_int(index) or index not in kinds:
             return "there is no such handler"
         if not isinstance(values, list) or len(values) != len(kinds[index]):
             return "it has another number of values"
@@ -48,11 +45,22 @@ def call_check(page: gr.Blocks, uploads: Uploads) -> Callable[[bytes], str | Non
         session, event, trigger = (call.get(key) for key in ("session_hash", "event_data", "trigger_id"))
         if session is not None and not (isinstance(session, str) and SESSION.fullmatch(session)):
             return "the session is none"
-        if not (event is None or isinstance(event, dict)) or not (trigger is None or _is_int(trigger)):
+        if not (event is None or isinstance(event, dict)) or not (trigger is None or is_int(trigger)):
             return "the event is none"
         return None
 
     return check
+
+
+def read_call(body: bytes, keys: set[str]) -> dict[str, Any] | str:
+    """The call in a body, an object of these keys alone; or why there is none."""
+    try:
+        call = json.loads(body)
+    except (ValueError, RecursionError):
+        return "it is no json"
+    if not isinstance(call, dict) or set(call) - keys:
+        return "it is no call, or holds more than one"
+    return call
 
 
 def _kind(component: Block, uploads: Uploads) -> Kind:
@@ -75,7 +83,8 @@ def _is_kept(value: Any) -> bool:
     return plain or (isinstance(value, dict) and all(_is_kept(kept) for kept in value.values()))
 
 
-def _is_int(value: Any) -> bool:
+def is_int(value: Any) -> bool:
+    """A whole number; True and False are none."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 

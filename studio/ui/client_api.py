@@ -3,8 +3,6 @@
 The calls go through gradio's own queue, which the page does not use: the gate lets calls of these three pass alone.
 """
 
-import json
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -16,11 +14,10 @@ from studio.queue.job import Job, key
 from studio.service.backend import Backend
 from studio.service.submit import submit
 from studio.settings import GenerationSettings
-from studio.ui.calls import is_text
+from studio.ui.calls import SESSION, is_int, is_text, read_call
 
 NAMES = ("submit", "status", "cancel")
 KEYS = {"data", "fn_index", "session_hash"}
-SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 LONGEST = 10_000  # characters of a prompt
 MOST = 2**63
 Call = Callable[[bytes], str | None]
@@ -91,14 +88,11 @@ def client_check(page: gr.Blocks) -> Call:
     counts = {index: len(function.inputs) for index, function in page.fns.items() if function.api_name in NAMES}
 
     def check(body: bytes) -> str | None:
-        try:
-            call = json.loads(body)
-        except (ValueError, RecursionError):
-            return "it is no json"
-        if not isinstance(call, dict) or set(call) - KEYS:
-            return "it is no call, or holds more than one"
+        call = read_call(body, KEYS)
+        if isinstance(call, str):
+            return call
         index, values, session = call.get("fn_index"), call.get("data"), call.get("session_hash")
-        if not isinstance(index, int) or isinstance(index, bool) or index not in counts:
+        if not is_int(index) or index not in counts:
             return "there is no such endpoint"
         if not isinstance(values, list) or len(values) != counts[index] or not all(map(_is_plain, values)):
             return "it has other values"
@@ -110,4 +104,4 @@ def client_check(page: gr.Blocks) -> Call:
 def _is_plain(value: Any) -> bool:
     if isinstance(value, str):
         return len(value) <= LONGEST and is_text(value)
-    return value is None or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < MOST)
+    return value is None or (is_int(value) and abs(value) < MOST)

@@ -101,6 +101,11 @@ def _seconds(call: Call) -> float:
     return time.perf_counter() - start
 
 
+def _place(word: str) -> str:
+    """A word of a command; a path is told from the repository on, since nobody else has this machine's folders."""
+    return os.path.relpath(word, ROOT) if os.path.isabs(word) else word
+
+
 def machine() -> dict[str, Any]:
     """What the numbers depend on."""
     cpu = platform.processor() or platform.machine()
@@ -115,7 +120,7 @@ def machine() -> dict[str, Any]:
         "load": os.getloadavg()[0],
         "commit": _git("rev-parse", "HEAD"),
         "uncommitted_models": bool(_git("status", "--porcelain", "models")),
-        "command": " ".join(["python", *sys.argv]),
+        "command": " ".join(["python", *map(_place, sys.argv)]),
     }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from studio.errors import Cancelled, StudioError
 from studio.events import Finished, PhaseStarted, Progress
-from studio.filenames import LATENTS
+from studio.filenames import LATENTS, write_whole
 from studio.queue import worker
 from studio.queue.job import Job
 from studio.queue.jobs import JobQueue
@@ -50,7 +50,7 @@ def _count(job: Job, orders: worker.Orders, blocks: int, emit: worker.Emit) -> i
         if orders.stop():
             raise Cancelled
         done += 1
-        path.write_text(str(done))
+        write_whole(path, str(done).encode())  # a kill may come at any moment: never half a file
         emit(Progress("denoise", done, blocks, 0.0))
         time.sleep(0.005)
     return done

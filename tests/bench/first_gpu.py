@@ -44,7 +44,7 @@ PROGRAMS = {
     "stream": ["tests/bench/bench_stream.py", "--frames", "51", "102"]
     + ["--variants", "ours_resident", "ours_pinned", "ours_mixed"],
 }
-ORDER = ("context", "register", "tests", "attention", "block", "gemm", "stream", "vae")
+ORDER = ("context", "register", "tests", "triton", "attention", "block", "gemm", "stream", "vae")
 PLAN_WITHIN = 0.05
 LEAST_SECONDS = 20  # a part is not begun with less
 

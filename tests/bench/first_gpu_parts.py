@@ -21,6 +21,7 @@ from studio.memory.allocator import Machine
 from studio.memory.planning import peaks
 from studio.memory.usage import CUDA_CONTEXT_BYTES
 from studio.units import GB
+from tests.bench import gpu_kernels
 from tests.bench.eager_block import eager_block
 from tests.bench.gpu_facts import best_of, clocks, kernels, outside_bytes, seconds_of
 
@@ -196,6 +197,12 @@ def gemm(sizes: Sizes) -> Rows:
         yield row(f"TFLOP/s {into}->{out} by tokens", values, "4096 at least 0.97 of 16384", _if(sizes, share >= 0.97))
 
 
+def triton(sizes: Sizes) -> Rows:
+    """The kernels of models/kernels; they need a GPU and Triton."""
+    if sizes.on_gpu:
+        yield from gpu_kernels.measured(sizes.device)
+
+
 def block(sizes: Sizes) -> Rows:
     """A block of the program's against the same block in plain operators, and its peak against the plan."""
     with torch.device("meta"):
@@ -286,6 +293,7 @@ PARTS: dict[str, Callable[[Sizes], Rows]] = {
     "register": register,
     "attention": attentions,
     "gemm": gemm,
+    "triton": triton,
     "block": block,
     "vae": vae,
 }

@@ -16,6 +16,14 @@ CLUSTER_MESSAGES: dict[str, tuple[str, str]] = {
         "halved: raise cfg_scale, or leave out --gpus.",
         "没有引导时（cfg_scale 为 1），两块 GPU 须平分模型的 {heads} 个注意力头，但无法平分：请调大 cfg_scale，或去掉 --gpus。",
     ),
+    "gpus_cluster": (
+        "--gpus and --cluster exclude each other: each card of a cluster makes a video of its own. Leave one out.",
+        "--gpus 与 --cluster 不能同时使用：集群的每块显卡各自生成一个视频。请去掉其中一个。",
+    ),
+    "gpus_shared": (
+        "{count} devices share this video. Planned at most for each: {cards}.",
+        "{count} 个设备共同生成此视频。每个的计划上限：{cards}。",
+    ),
     "rank_memory": (
         "Memory ran out on {device} while several devices shared the video; the same request with a smaller --vram, "
         "which plans with more room, goes on from its last steps.",

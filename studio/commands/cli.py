@@ -87,6 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     _page_flags(parser)
+    _gpus_flag(parser, "each video on several GPUs: how many, or which, as 0,1")
     commands = parser.add_subparsers(dest="command", metavar="command")
     _generate_flags(commands.add_parser("generate", help="make a video", parents=[machine]))
 
@@ -157,6 +158,7 @@ def _worker_flags(commands: Any, machine: argparse.ArgumentParser) -> None:
         parser.add_argument("--queue", type=Path, required=True)
         parser.add_argument("--results", type=Path)  # where videos go (default: OUTPUT_DIR)
         parser.add_argument("--name", default=argparse.SUPPRESS)  # of one of several
+        parser.add_argument("--gpus", default=argparse.SUPPRESS)  # that share each video
         parser.add_argument("--cluster", default=argparse.SUPPRESS)  # address of a Ray cluster whose cards make videos
 
 
@@ -226,7 +228,7 @@ def _plan_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True)
     for name in ("num-frames", "height", "width"):
         parser.add_argument(f"--{name}", type=int, help=range_words(name.replace("-", "_")))
-    parser.add_argument("--gpus", metavar="N", help="the plan of each of N GPUs that share the video; --ram is of all")
+    _gpus_flag(parser, "the plan of each of N GPUs that share the video; --ram is of all")
     for name in ("tflops", "link-gbps", "disk-gbps", "peer-gbps"):
         parser.add_argument(f"--{name}", type=speed, help="instead of this machine's measured speed")
     parser.add_argument("--json", action="store_true", help="print json instead of a table")
@@ -236,6 +238,11 @@ def _program() -> str:
     """How this program was called: "app.py", or the installed command; `python -m studio` has a file's name for it."""
     name = os.path.basename(sys.argv[0])
     return "python -m studio" if name == "__main__.py" else name
+
+
+def _gpus_flag(parser: argparse.ArgumentParser, told: str) -> None:
+    """Before a command or behind it: a default of the command's would hide what stands before."""
+    parser.add_argument("--gpus", metavar="N|A,B", default=argparse.SUPPRESS, help=told)
 
 
 def _page_flags(parser: argparse.ArgumentParser) -> None:
@@ -295,7 +302,7 @@ def _generate_flags(parser: argparse.ArgumentParser) -> None:
         choices=[str(schedule) for schedule in GuidanceSchedule],
         help="constant (default); falling: guidance falls to 1 at a ninth of the time, as the paper has it for Turbo",
     )
-    parser.add_argument("--gpus", metavar="N|A,B", help="this video on several GPUs: how many, or which, as 0,1")
+    _gpus_flag(parser, "this video on several GPUs: how many, or which, as 0,1")
     parser.add_argument("--output", type=Path, help="NAME.mp4, or a folder (default: OUTPUT_DIR/date-prompt-seed.mp4)")
     parser.add_argument("--keep-latents", action="store_true", help="keep NAME.latents.safetensors beside the video")
     parser.add_argument("--from-video", type=Path, help="make this program's video (or its json) again")

@@ -60,7 +60,7 @@ def worker_commands(
     if address := vars(options).get("cluster"):
         return {CLUSTER: worker_command(options, queue, name=CLUSTER, cluster=address, **others)}
     if len(devices) == 1:
-        return {devices[0].name: worker_command(options, queue, **others)}
+        return {devices[0].name: worker_command(options, queue, gpus=vars(options).get("gpus"), **others)}
     threads = cpu_threads(devices)
     shared = [] if threads is None else ["env", f"OMP_NUM_THREADS={threads}"]
     return {

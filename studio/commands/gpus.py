@@ -1,4 +1,4 @@
-"""--gpus of `generate` and `plan`: the devices that share one video, and the processes on them."""
+"""--gpus of `generate`, `plan`, the page and its worker: the devices that share a video, and the processes on them."""
 
 import argparse
 import re
@@ -10,7 +10,7 @@ from typing import cast
 
 from models.agreement import read_params
 from models.transformer import TransformerParams
-from studio.commands.devices import WorkerDevice, cpu_threads, ram_share_gb
+from studio.commands.devices import WorkerDevice, cpu_threads, ram_share_gb, worker_devices
 from studio.commands.machine import engine_options, hold_device, studio_config
 from studio.config import ModelConfig, StudioConfig, load_camera_moves
 from studio.errors import InputError
@@ -20,6 +20,7 @@ from studio.pipeline.rank_process import Opening
 from studio.pipeline.rank_roles import MOST_RANKS, check_count
 from studio.pipeline.ranks import Ranks
 from studio.pipeline.run import file_errors
+from studio.queue.worker import WORKER
 
 
 def gpu_devices(options: argparse.Namespace) -> list[str]:
@@ -42,6 +43,18 @@ def gpu_devices(options: argparse.Namespace) -> list[str]:
     if twice := [name for name in names if names.count(name) > 1]:
         raise InputError("device_twice", value=twice[0])
     return [str(pick_device(name)) for name in names]
+
+
+def page_devices(options: argparse.Namespace) -> list[WorkerDevice]:
+    """The page's workers: one per device of --device; with --gpus one, whose device is the first of those that share.
+
+    Raises InputError as `gpu_devices` and `worker_devices`, and for --gpus beside --cluster, whose cards share nothing.
+    """
+    if vars(options).get("gpus") is None:
+        return worker_devices(engine_options(options).device)
+    if vars(options).get("cluster"):
+        raise InputError("gpus_cluster")
+    return [WorkerDevice(WORKER, gpu_devices(options)[0])]
 
 
 def planned_sharing(options: argparse.Namespace) -> Sharing | None:

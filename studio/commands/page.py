@@ -13,9 +13,10 @@ from pathlib import Path
 from studio.api.keys import KEYS_FILE, Keys
 from studio.api.routes import api_endpoints
 from studio.checkpoints.download_record import progress
-from studio.commands.devices import WorkerDevice, ram_share_gb, worker_commands, worker_devices
+from studio.commands.devices import WorkerDevice, ram_share_gb, worker_commands
 from studio.commands.evaluations import evaluation_endpoints
-from studio.commands.machine import engine_options, find_model, studio_config
+from studio.commands.gpus import page_devices, planned_sharing, shared_config
+from studio.commands.machine import engine_options, find_model
 from studio.commands.serving import serve_options
 from studio.commands.signals import stopping
 from studio.commands.sound_desk import sound_desk
@@ -56,17 +57,18 @@ POLL_SECONDS = 0.1  # between two looks at whether to close
 
 def run(options: argparse.Namespace) -> int:
     """Open the page and keep its workers beside it until the page ends."""
-    config = studio_config(options)
+    devices = page_devices(options)
+    sharing = planned_sharing(options)
+    config = shared_config(options, 1 if sharing is None else sharing.devices)
     _check_port(config)
     folder = config.output_dir / QUEUE_FOLDER
     start_log(folder, "page")
     queue = JobQueue(folder, limit_megapixels=config.image_limit_megapixels)
     Trash(queue).settle()
     check_weights(engine_options(options))
-    devices = worker_devices(engine_options(options).device)
     if len(devices) > 1:
         config = replace(config, ram_gb=ram_share_gb(config, len(devices)))
-    first = replace(engine_options(options), device=devices[0].device)  # what the page plans for
+    first = replace(engine_options(options), device=devices[0].device, sharing=sharing)  # what the page plans for
     estimator = Estimator(config, first, free_vram_gb=lambda: free_vram_gb(queue, first.device))
     if first.device == "cpu":  # a GPU is measured by its worker
         estimator.machine_speeds(find_model(None, config))

@@ -2,11 +2,12 @@
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from studio.commands.machine import engine_options, notices, studio_config
+from studio.commands.gpus import gpu_devices, ranks_for, shared_config, sharing_of
+from studio.commands.machine import engine_options, notices
 from studio.commands.user_files import original_inside, read_picture
 from studio.config import ModelConfig, StudioConfig, load_camera_moves, load_models
 from studio.events import Event, Finished, PhaseStarted
@@ -14,11 +15,12 @@ from studio.filenames import job_result_stem
 from studio.pipeline.engine import EngineOptions, open_engine, pick_device, recalibrated
 from studio.pipeline.estimate import Estimator
 from studio.pipeline.generate import generate
+from studio.pipeline.ranks import Ranks
 from studio.pipeline.run import Engine, Request
 from studio.queue.disk import keep_within
 from studio.queue.job import Job
 from studio.queue.jobs import JobQueue
-from studio.queue.locks import DeviceLock, runtime_folder
+from studio.queue.locks import DeviceLock, DeviceLocks, runtime_folder
 from studio.queue.log import start_log
 from studio.queue.trash import Trash
 from studio.queue.worker import FRESH_PROCESS, WORKER, Orders, Stop, work, worker_file
@@ -30,7 +32,8 @@ CAP_SECONDS = 600.0  # between two looks at what latents and first images take
 
 def run(options: argparse.Namespace) -> int:
     """Work the queue until the page ends or asks to stop."""
-    config = studio_config(options)
+    devices = gpu_devices(options)
+    config = shared_config(options, len(devices))
     stop = Stop()
     name = vars(options).get("name", WORKER)
     start_log(options.queue, worker_file(name))
@@ -41,9 +44,11 @@ def run(options: argparse.Namespace) -> int:
         from studio.commands.cluster import work_cluster
 
         return work_cluster(options.queue, results, options, name, stop)
-    runner = VideoRunner(config, engine_options(options), stop, Trash(queue), results)
+    asked = replace(engine_options(options), device=devices[0], sharing=sharing_of(len(devices)))
+    runner = VideoRunner(config, asked, stop, Trash(queue), results, devices)
     purpose = "evaluate's worker" if options.results else "the page's worker"
-    lock = DeviceLock(runtime_folder(), str(runner.device) if name == WORKER else name, purpose)
+    names = [str(pick_device(device)) for device in devices] if name == WORKER else [name]
+    lock = DeviceLocks([DeviceLock(runtime_folder(), device, purpose) for device in sorted(set(names))])
     code = work(queue, runner, stop=stop, device=lock, name=name)
     return FRESH_PROCESS if runner.leaves else code
 
@@ -51,11 +56,20 @@ def run(options: argparse.Namespace) -> int:
 class VideoRunner:
     """Makes videos. The opened model is kept from job to job while the same one is asked for.
 
-    results: the folder of the videos. leaves: the process is to end, and a fresh one to wait for jobs: what a CUDA
-    context takes is freed in no other way.
+    results: the folder of the videos. devices: those that share each video, of which options.device is the first; the
+    processes on the others are kept from job to job too, and started anew after whatever ended one. leaves: the process
+    is to end, and a fresh one to wait for jobs: what a CUDA context takes is freed in no other way.
     """
 
-    def __init__(self, config: StudioConfig, options: EngineOptions, stop: Stop, trash: Trash, results: Path) -> None:
+    def __init__(
+        self,
+        config: StudioConfig,
+        options: EngineOptions,
+        stop: Stop,
+        trash: Trash,
+        results: Path,
+        devices: Sequence[str] = (),
+    ) -> None:
         self._trash, self._tidied_at, self._results = trash, -TIDY_SECONDS, results
         self._capped_at = -CAP_SECONDS
         self._config, self._options, self._stop = config, options, stop
@@ -63,6 +77,8 @@ class VideoRunner:
         self._models, self._moves = load_models(), load_camera_moves()
         self._key: tuple[str, bool] | None = None
         self._engine: Engine | None = None
+        self._devices = list(devices) or [options.device]
+        self._ranks: Ranks | None = None
         self._first = True  # no video was made by this process yet
         self.device, self.leaves = pick_device(options.device), False
 
@@ -78,14 +94,18 @@ class VideoRunner:
             emit(notice)
         original = original_inside(settings.first_image, self._config, emit)
         request = Request(settings, stem, job.folder, image, original=original, seam=job.goes_on, keep_last_frame=True)
-        finished = generate(request, engine, emit, orders.stop, orders.finish)
+        try:
+            finished = generate(request, engine, emit, orders.stop, orders.finish)
+        except BaseException:
+            self._end_ranks()  # nothing but their end may follow an error
+            raise
         finished = replace(finished, seconds=seconds | finished.seconds)
         return finished
 
     def after(self, job: Job, result: Finished) -> None:
-        """Learn how long it took on this machine."""
+        """Learn how long it took on this machine, where one device made it."""
         first, self._first = self._first, False
-        if self._engine is not None:
+        if self._engine is not None and self._engine.ranks is None:
             self._estimator.learn(self._engine, job.settings, result.seconds, first=first)
 
     def idle(self) -> None:
@@ -105,6 +125,7 @@ class VideoRunner:
             self.leaves = self._stop.asked = True
 
     def _close(self) -> None:
+        self._end_ranks()
         if self._engine is not None:
             self._engine.memory.release()
         self._engine = self._key = None
@@ -116,4 +137,19 @@ class VideoRunner:
             self._close()
             self._engine = open_engine(model, has_image, self._moves, self._config, self._options)
             self._key = key
+        self._engine = replace(self._engine, ranks=self._share(model, has_image))
         return self._engine
+
+    def _share(self, model: ModelConfig, has_image: bool) -> Ranks | None:
+        """The processes on the other devices, all alive; None for one device. Raises as `ranks_for`."""
+        if self._ranks is not None and not self._ranks.alive:
+            self._end_ranks()
+        if self._ranks is None:
+            ranks = ranks_for(model, has_image, self._config, self._options, self._devices)
+            self._ranks = None if ranks is None else ranks.start()
+        return self._ranks
+
+    def _end_ranks(self) -> None:
+        if self._ranks is not None:
+            self._ranks.close()
+        self._ranks = None

@@ -88,7 +88,8 @@ class Estimator:
     def for_page(self, settings: ResolvedSettings, model: ModelConfig, *, first: bool = True) -> dict[str, Any]:
         """The plan as the page shows it. Never touches the GPU: a CUDA context would take its memory.
 
-        first: whether the worker process has made no video yet. Raises StudioError for a config that is none.
+        first: whether the worker process has made no video yet. Raises StudioError for a config that is none,
+        InputError where so many devices cannot share it.
         """
         folders = self._folders(model)
         speeds = known_speeds(self._cache, self._device.type, weights_file(folders))
@@ -97,6 +98,7 @@ class Estimator:
             **made.plan.summary(),
             "seconds_total": made.total if made.plan.fits else None,
             "remedy": dict(made.plan.reason),
+            "gpus": 1 if self._options.sharing is None else self._options.sharing.devices,
         }
 
     @file_errors()

@@ -17,12 +17,14 @@ from studio.events import Finished
 from studio.memory.sessions import TransformerSession
 from studio.pipeline import output
 from studio.pipeline.encode import Conditioning, encode_image, encode_text, latent_colours
-from studio.pipeline.evaluation_plan import EvaluationPlan, plan_of
+from studio.pipeline.evaluation_plan import EvaluationPlan, Node, plan_of
 from studio.pipeline.finite import refuse
 from studio.pipeline.latents_file import LatentsFile, resume_plan, resume_point
 from studio.pipeline.observers import LatentsSaver, PreviewWriter
 from studio.pipeline.preview import LatentColours
+from studio.pipeline.rank_process import Promise
 from studio.pipeline.rank_roles import Roles
+from studio.pipeline.ranks import Ranks
 from studio.pipeline.rerun import cropped_picture, provenance_of
 from studio.pipeline.run import Emit, Engine, IsCancelled, Request, Run, WantsFinish, file_errors, to_the_end
 from studio.pipeline.sampler import Passes, SamplerState, denoise, noise
@@ -157,7 +159,21 @@ def _passes(
             yield transformer, conditioning.passes(transformer, run.cancelled, last=plan.nodes[-1])
             return
         with ranks.passes(transformer, conditioning, plan, (video, roles), run.cancelled) as passes:
-            yield transformer, passes
+            yield transformer, _telling(run, video, ranks, passes)
+
+
+def _telling(run: Run, video: VideoShape, ranks: Ranks, passes: Passes) -> Passes:
+    """The passes; after the first step the notice `gpus_shared` names the cards and what each was promised."""
+    told: list[Promise] = []
+
+    def run_passes(latents: torch.Tensor, node: Node) -> list[torch.Tensor]:
+        found = passes(latents, node)
+        if not told:
+            told.extend(ranks.promises(run.engine, video))
+            run.notify("gpus_shared", count=ranks.count, cards=", ".join(promise.words() for promise in told))
+        return found
+
+    return run_passes
 
 
 def roles_of(engine: Engine, video: VideoShape, plan: EvaluationPlan) -> Roles | None:

@@ -28,6 +28,7 @@ from studio.pipeline.rank_group import RankGroup
 from studio.pipeline.rank_roles import Roles
 from studio.pipeline.run import Engine
 from studio.pipeline.token_share import SharedTokens
+from studio.units import GB
 
 READY = "ready"
 
@@ -77,6 +78,26 @@ class DecodeJob:
     latents: Tensor
 
 
+@dataclass(frozen=True)
+class Promise:
+    """What the plan of a video takes on one rank's device at most. card: what the device is."""
+
+    device: str
+    card: str
+    vram_bytes: int
+    ram_bytes: int
+
+    @classmethod
+    def of(cls, device: str, engine: Engine, video: VideoShape) -> "Promise":
+        """By the engine's plan, which must be there."""
+        plan = engine.memory.plan(video)
+        return cls(device, str(engine.provenance["device"]), plan.vram_peak_bytes, plan.ram_peak_bytes)
+
+    def words(self) -> str:
+        """As "cuda:1 (NVIDIA A100) 61.2 GB"; of RAM where the device is the CPU."""
+        return f"{self.device} ({self.card}) {(self.vram_bytes or self.ram_bytes) / GB:.1f} GB"
+
+
 def share_of(roles: Roles, group: RankGroup, chunk: int) -> SharedTokens | None:
     """This rank's part of the tokens; None where it has all of them."""
     if roles.size == 1:
@@ -88,7 +109,8 @@ def share_of(roles: Roles, group: RankGroup, chunk: int) -> SharedTokens | None:
 def work(rank: int, opening: Opening, meeting: Path, control: Connection, stop: Event) -> None:
     """Compute passes for rank 0 until it sends no further job, sets `stop` or ends.
 
-    control: to rank 0: READY when the model is open, then jobs come; an error's (code, values) goes back.
+    control: to rank 0: READY when the model is open, then jobs come; a Promise for each video that is computed, or an
+    error's (code, values) goes back.
     """
     for number in (signal.SIGINT, signal.SIGHUP):  # meant for rank 0, which says `stop`
         signal.signal(number, signal.SIG_IGN)
@@ -112,6 +134,8 @@ def work(rank: int, opening: Opening, meeting: Path, control: Connection, stop: 
                 if isinstance(job, DecodeJob):
                     _decode(engine, job, group, len(opening.devices), check)
                 else:
+                    engine.memory.require(job.video)
+                    control.send(Promise.of(opening.devices[rank], engine, job.video))
                     _compute(engine, job, group, opening.token_chunk, ended)
         finally:
             group.close()
@@ -129,7 +153,6 @@ def work(rank: int, opening: Opening, meeting: Path, control: Connection, stop: 
 def _compute(engine: Engine, job: RankJob, group: RankGroup, chunk: int, ended: Callable[[], bool]) -> None:
     """All steps of one video. Raises StudioError, Cancelled once `ended`, RuntimeError where a rank is lost."""
     memory, conditioning, roles = engine.memory, job.conditioning, job.roles
-    memory.require(job.video)
     memory.keep_texts(job.video, conditioning.texts, cancelled=ended)
     with memory.transformer(job.video) as transformer:
         channels = transformer.latent_channels

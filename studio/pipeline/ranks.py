@@ -11,7 +11,7 @@ import pickle
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from studio.errors import Cancelled, InputError, RankLost, StudioError
 from studio.pipeline.rank_group import Order, RankGroup
-from studio.pipeline.rank_process import READY, DecodeJob, Opening, RankJob, flat, share_of, work
+from studio.pipeline.rank_process import READY, DecodeJob, Opening, Promise, RankJob, flat, share_of, work
 from studio.pipeline.rank_roles import Roles, check_count
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from studio.memory.sessions import TransformerSession
     from studio.pipeline.encode import Conditioning
     from studio.pipeline.evaluation_plan import EvaluationPlan, Node
+    from studio.pipeline.run import Engine
     from studio.pipeline.sampler import Passes
 
 END_SECONDS = 20.0  # in which a rank ends by itself: a block takes seconds at most
@@ -42,11 +43,12 @@ REASON_SECONDS = 5.0  # in which the reason behind a lost connection arrives
 
 @dataclass(frozen=True)
 class _Peer:
-    """Another rank. control: jobs go to it, READY or an error's (code, values) comes back."""
+    """Another rank. control: jobs go to it, READY, Promises or an error's (code, values) come back. promised: those."""
 
     device: str
     process: BaseProcess
     control: Connection
+    promised: list[Promise] = field(default_factory=list)
 
     def check(self) -> bool:
         """Whether it said READY just now. Raises the error it reports; RankLost where its process has ended."""
@@ -57,6 +59,9 @@ class _Peer:
             said = None
         if said == READY:
             return True
+        if isinstance(said, Promise):
+            self.promised.append(said)
+            return False
         if said is not None:
             code, values = said
             raise StudioError(code, **values)
@@ -89,6 +94,11 @@ class Ranks:
     def count(self) -> int:
         """How many there are, this process included."""
         return len(self.opening.devices)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the other processes all run."""
+        return all(peer.process.is_alive() for peer in self._peers)
 
     def start(self) -> Ranks:
         """Start the other processes, which open the model while this one goes on."""
@@ -164,6 +174,13 @@ class Ranks:
             yield run_passes
         with self._losses():
             group.give(None, torch.empty(0))
+
+    def promises(self, engine: Engine, video: VideoShape) -> list[Promise]:
+        """What each rank promised of the video whose first step is done, this one first. engine: this rank's."""
+        for peer in self._peers:
+            peer.check()
+        own = Promise.of(self.opening.devices[0], engine, video)
+        return [own, *(peer.promised[-1] for peer in self._peers if peer.promised)]
 
     @contextmanager
     def decoding(

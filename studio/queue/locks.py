@@ -9,7 +9,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -109,6 +109,39 @@ class DeviceLock(FileLock):
 
     def __init__(self, folder: Path, device: str, purpose: str = "", clock: Clock = CLOCK) -> None:
         super().__init__(folder / f"device-{re.sub(r'[^A-Za-z0-9]+', '-', device)}.lock", purpose, clock)
+
+
+class DeviceLocks:
+    """Several devices as one: all of them are held, or none. They are taken in the order given, which must be the same
+    for everybody, so that no two wait for each other."""
+
+    def __init__(self, locks: Sequence[DeviceLock]) -> None:
+        self._locks = tuple(locks)
+
+    @property
+    def held(self) -> bool:
+        """Whether all are held."""
+        return all(lock.held for lock in self._locks)
+
+    def acquire(self) -> bool:
+        """Try once to hold all; where one is in use, none is held. Raises as FileLock.acquire."""
+        if not all(lock.acquire() for lock in self._locks):
+            self.release()
+        return self.held
+
+    def wait(self, on_wait: Callable[[str], None] | None = None, cancelled: Callable[[], bool] = lambda: False) -> None:
+        """Hold all, however long that takes. Raises Cancelled, and holds none then."""
+        try:
+            for lock in self._locks:
+                lock.wait(on_wait, cancelled)
+        except Cancelled:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Release all."""
+        for lock in self._locks:
+            lock.release()
 
 
 def runtime_folder() -> Path:

@@ -33,7 +33,7 @@ class Absent:
     """A model that is not here: what its usual video would need, what it takes on disk, how far its download is."""
 
     model: ModelConfig
-    plan: Mapping[str, Any]
+    plan: Mapping[str, Any] | StudioError
     disk: DiskNeed
     fetching: Fetching
 
@@ -104,7 +104,11 @@ class AbsentPanel:
     def _absent(self, model: ModelConfig) -> Absent:
         image = "given" if model.takes_image and not model.takes_text_alone else None
         usual = GenerationSettings(model.name, "plan", first_image=image).resolve(model)
-        plan = self.backend.plan(usual)
+        plan: Mapping[str, Any] | StudioError
+        try:
+            plan = self.backend.plan(usual)
+        except StudioError as error:  # so many GPUs cannot share it
+            plan = error
         return Absent(model, plan, self.backend.disk(model.name), self.backend.downloads.state(model.name))
 
 
@@ -140,7 +144,9 @@ def _card(absent: Absent, language: str) -> str:
     lines = [
         f"<h2>{text(model.title[language])}</h2><p>{text(model.summary[language])}</p>",
         f'<p class="here">{text(say("absent.here", language))}: {text(video)}</p>',
-        form_panels.plan_line(absent.plan, language),
+        form_panels.plan_problem([markup.sentence(absent.plan, language)])
+        if isinstance(absent.plan, StudioError)
+        else form_panels.plan_line(absent.plan, language),
         f"<p>{text(say('absent.disk', language, need=need, free=free))}</p>",
     ]
     if (lack := absent.disk.need_bytes - absent.disk.free_bytes) > 0:

@@ -64,6 +64,8 @@ def plan_line(plan: Mapping[str, Any], language: str) -> str:
         remedy = remedy if isinstance(remedy, str) else remedy[language]
         return _plan("bad", f"{say('plan.misfit', language, vram=vram, ram=ram)} {remedy}")
     fits = say("plan.fits" if plan.get("vram_peak_gb") else "plan.fits_ram", language, vram=vram, ram=ram)
+    if (gpus := plan.get("gpus", 1)) > 1:
+        fits = say("plan.each", language, count=gpus, fits=fits)
     if not seconds:
         return _plan("good", fits)
     words = f"{fits} · {say('plan.time', language, time=say_time(seconds, language))}"

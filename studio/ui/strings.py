@@ -141,6 +141,7 @@ STRINGS: dict[str, tuple[str, str]] = OTHERS | {
     # the plan
     "plan.fits": ("Fits: {vram} of VRAM, {ram} of RAM", "可以运行：显存 {vram}，内存 {ram}"),
     "plan.fits_ram": ("Fits: {ram} of RAM", "可以运行：内存 {ram}"),
+    "plan.each": ("Each of {count} devices: {fits}", "{count} 个设备各自：{fits}"),
     "plan.time": ("about {time}", "约 {time}"),
     "plan.long": ("A shorter video or fewer steps take less.", "缩短时长或减少步数可更快完成。"),
     "plan.misfit": ("Will not fit: needs {vram} of VRAM and {ram} of RAM.", "无法运行：需要显存 {vram}、内存 {ram}。"),

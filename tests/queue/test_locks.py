@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from studio.errors import Cancelled, StudioError
-from studio.queue.locks import POLL_SECONDS, DeviceLock, FileLock, OwnerLock, runtime_folder
+from studio.queue.locks import POLL_SECONDS, DeviceLock, DeviceLocks, FileLock, OwnerLock, runtime_folder
 from studio.queue.log import job_in_log, start_log
 from tests.queue.fake_clock import FakeClock
 
@@ -113,3 +113,20 @@ def test_the_log_names_the_job_and_rotates(tmp_path: Path, monkeypatch: pytest.M
         root.setLevel(level)
     with pytest.raises(StudioError):
         start_log(path, "worker")
+
+
+def test_several_devices_are_held_together_or_not_at_all(tmp_path: Path) -> None:
+    clock, reported = FakeClock(), []
+    first, second = (DeviceLock(tmp_path, name, clock=clock) for name in ("cuda:0", "cuda:1"))
+    both, other = DeviceLocks([first, second]), DeviceLock(tmp_path, "cuda:1", "generate")
+    assert other.acquire()
+    assert not both.acquire() and not both.held and not first.held, "one is in use: the other is free again"
+    with pytest.raises(Cancelled):
+        both.wait(cancelled=lambda: True)
+    assert not first.held
+    clock.at(1.0, other.release)
+    both.wait(reported.append)
+    assert both.held and len(reported) == 1 and reported[0].startswith("generate (process ")
+    assert not other.acquire()
+    both.release()
+    assert other.acquire() and not first.held

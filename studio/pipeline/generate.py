@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,14 +22,15 @@ from studio.pipeline.finite import refuse
 from studio.pipeline.latents_file import LatentsFile, resume_plan, resume_point
 from studio.pipeline.observers import LatentsSaver, PreviewWriter
 from studio.pipeline.preview import LatentColours
-from studio.pipeline.rank_process import Promise
 from studio.pipeline.rank_roles import Roles
-from studio.pipeline.ranks import Ranks
 from studio.pipeline.rerun import cropped_picture, provenance_of
 from studio.pipeline.run import Emit, Engine, IsCancelled, Request, Run, WantsFinish, file_errors, to_the_end
 from studio.pipeline.sampler import Passes, SamplerState, denoise, noise
 from studio.pipeline.seam import Seam
 from studio.prompt import compose
+
+if TYPE_CHECKING:
+    from studio.pipeline.ranks import Ranks  # needs omegaconf, which a machine with torch alone may lack
 
 
 @file_errors()
@@ -162,15 +163,15 @@ def _passes(
             yield transformer, _telling(run, video, ranks, passes)
 
 
-def _telling(run: Run, video: VideoShape, ranks: Ranks, passes: Passes) -> Passes:
+def _telling(run: Run, video: VideoShape, ranks: "Ranks", passes: Passes) -> Passes:
     """The passes; after the first step the notice `gpus_shared` names the cards and what each was promised."""
-    told: list[Promise] = []
+    told: list[str] = []
 
     def run_passes(latents: torch.Tensor, node: Node) -> list[torch.Tensor]:
         found = passes(latents, node)
         if not told:
-            told.extend(ranks.promises(run.engine, video))
-            run.notify("gpus_shared", count=ranks.count, cards=", ".join(promise.words() for promise in told))
+            told.extend(promise.words() for promise in ranks.promises(run.engine, video))
+            run.notify("gpus_shared", count=ranks.count, cards=", ".join(told))
         return found
 
     return run_passes

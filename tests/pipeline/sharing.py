@@ -10,8 +10,11 @@ from typing import Any
 
 import torch
 
+from models.geometry import VideoShape
 from studio.config import StudioConfig, load_camera_moves, load_models, load_studio
 from studio.events import Progress
+from studio.memory.manager import MemoryManager
+from studio.memory.sessions import TransformerSession
 from studio.nano.checkpoint import write_checkpoint
 from studio.pipeline.engine import EngineOptions, open_engine
 from studio.pipeline.generate import generate
@@ -24,6 +27,51 @@ from tests.tiny import TINY
 LONG = {"infer_steps": 8, "height": 64, "width": 64}
 SMALL_CHUNK = 16  # tokens: a video of 17 frames has 48 here
 TWELVE = dataclasses.replace(TINY, heads=12, head_dim=8)
+
+
+class LowSession:
+    """A transformer's session that is refused memory between two blocks once the file `flag` is there."""
+
+    def __init__(self, session: TransformerSession, flag: Path) -> None:
+        self._session, self._flag = session, flag
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def velocities(self, *given: Any, cancelled: Callable[[], bool], **named: Any) -> list[torch.Tensor]:
+        def refuse() -> bool:
+            if self._flag.exists():
+                raise MemoryError("planted")
+            return cancelled()
+
+        return self._session.velocities(*given, cancelled=refuse, **named)
+
+
+class LowMemory:
+    """A manager with such a session."""
+
+    def __init__(self, manager: MemoryManager, flag: Path) -> None:
+        self._manager, self._flag = manager, flag
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._manager, name)
+
+    @contextmanager
+    def transformer(self, video: VideoShape) -> Iterator[LowSession]:
+        with self._manager.transformer(video) as session:
+            yield LowSession(session, self._flag)
+
+
+@dataclasses.dataclass(frozen=True)
+class LowOpening(Opening):
+    """One rank, `low`, runs out of memory once the file `flag` is there. It opens the model in its own process."""
+
+    low: int = 0
+    flag: Path = Path()
+
+    def open(self, rank: int) -> Engine:
+        engine = super().open(rank)
+        return dataclasses.replace(engine, memory=LowMemory(engine.memory, self.flag)) if rank == self.low else engine
 
 
 @functools.cache
@@ -46,9 +94,8 @@ def opened(models: Path, outputs: Path, name: str, offload: str = "auto") -> tup
 def shared(engine: Engine, config: StudioConfig, count: int, offload: str = "auto", **opening: Any) -> Iterator[Engine]:
     """The engine with further ranks on the CPU, which open the model under `config`."""
     options, takes_image = EngineOptions("cpu", offload=offload), engine.model.name == "step-video-ti2v"
-    how = Opening(
-        engine.model, takes_image, load_camera_moves(), config, options, ("cpu",) * count, threads=1, **opening
-    )
+    kind = LowOpening if "flag" in opening else Opening
+    how = kind(engine.model, takes_image, load_camera_moves(), config, options, ("cpu",) * count, threads=1, **opening)
     ranks = Ranks(how)
     try:
         yield dataclasses.replace(engine, ranks=ranks.start())

@@ -15,7 +15,7 @@ from studio.errors import Cancelled, InputError, RankLost, StudioError
 from studio.media import read_metadata, read_video
 from studio.pipeline.latents_file import read_latents
 from studio.pipeline.run import Engine
-from tests.pipeline.sharing import SMALL_CHUNK, latents_of, opened, request_of, run_until, shared, twelve_heads
+from tests.pipeline.sharing import LONG, SMALL_CHUNK, latents_of, opened, request_of, run_until, shared, twelve_heads
 
 # Of latents of the same video whose tokens were divided inside a chunk: float32 products of another shape may round
 # otherwise. On the CPUs that were tried they are equal.
@@ -101,6 +101,29 @@ def test_four_ranks_share_passes_and_tokens_and_end_together(twelve: Path, outpu
         with pytest.raises(Cancelled):
             run_until(stopped, three, 3, lambda: True)
     assert read_latents(stopped.workdir / "latents.safetensors").state.step == 3
+
+
+@pytest.mark.slow
+def test_out_of_memory_on_one_rank_ends_all_and_the_video_goes_on(twelve: Path, outputs: Path, tmp_path: Path) -> None:
+    """Three ranks share every pass: a step that one repeats under a smaller plan would be repeated nowhere else."""
+    engine, config = opened(twelve, outputs, "step-video-t2v")
+    alone = latents_of(request_of(engine, tmp_path, "alone"), engine)
+    flag = tmp_path / "memory-is-low"
+    with shared(engine, config, 3, token_chunk=SMALL_CHUNK, low=2, flag=flag) as three:
+        request, peers = request_of(engine, tmp_path, "low"), [peer.process for peer in three.ranks._peers]
+
+        def fill() -> bool:
+            flag.touch()
+            return False
+
+        with pytest.raises(StudioError, match="Memory ran out on cpu while several devices shared") as caught:
+            run_until(request, three, 3, fill)
+    assert caught.value.code == "rank_memory"
+    assert not any(process.is_alive() for process in peers)
+    step = read_latents(request.workdir / "latents.safetensors").state.step
+    assert 3 <= step < LONG["infer_steps"], "the last whole step"
+    with shared(engine, config, 3, token_chunk=SMALL_CHUNK) as three:
+        assert torch.equal(latents_of(request, three), alone), "with memory again, it goes on"
 
 
 # Each value of each column with one of the others at least once: ranks, model, frames, guidance, source, chunk.

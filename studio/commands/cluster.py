@@ -10,8 +10,11 @@ import secrets
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+
+import psutil
 
 from studio import PROGRAM
 from studio.commands.worker_process import FLAGS
@@ -37,9 +40,10 @@ def run(options: argparse.Namespace) -> int:
             token_path().touch(mode=0o600)
             token_path().write_text(secrets.token_hex(32))
         _ray("start", "--head", f"--port={options.port}", "--include-dashboard=false", options=options)
-        print(
-            f"The head listens on port {options.port} of every network of this machine, Ray's workers on further ones."
-        )
+        print("Ray's processes on this machine listen on:")
+        for program, address, port in listening(ray_folder()):
+            print(f"  {address}:{port}  {program}")
+        print("and each card's actor on one more, from 10002 on.")
         print(f"The token lies in {token_path()}. On every other machine, with this token there:")
         print(f"  {PROGRAM} cluster join THIS_MACHINE:{options.port}")
         print(f"Then, here:\n  {PROGRAM} --cluster 127.0.0.1:{options.port}")
@@ -84,6 +88,32 @@ def work_cluster(queue_folder: Path, results: Path, options: argparse.Namespace,
     connect(options.cluster)
     Cluster(JobQueue(queue_folder), results, ClusterWorker, about(options), name).keep(stop)
     return 0
+
+
+def ray_folder() -> str:
+    """Where Ray is installed: what its processes have in their command lines."""
+    spec = find_spec("ray")
+    return str(Path(spec.origin).parent) if spec is not None and spec.origin else "ray"
+
+
+def listening(words: str) -> list[tuple[str, str, int]]:
+    """(program, address, port), by port, of all TCP ports on which processes of this user listen that have `words` in
+    their command lines. Processes that end meanwhile are left out."""
+    found = set()
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            command = process.cmdline()
+            if process.pid == os.getpid() or process.uids().real != os.getuid() or words not in " ".join(command):
+                continue
+            ports = [one.laddr for one in process.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+            found |= {(_program(command), address, port) for address, port in ports}
+    return sorted(found, key=lambda one: (one[2], one))
+
+
+def _program(command: list[str]) -> str:
+    """The script of an interpreter, else the program."""
+    scripts = [word for word in command[1:] if word.endswith(".py")]
+    return Path(scripts[0] if scripts and "python" in command[0] else command[0]).name
 
 
 def check_reachable(address: str) -> None:

@@ -21,6 +21,7 @@ from studio.events import Event, Finished
 from studio.filenames import job_result_stem
 from studio.queue.job import Job
 from studio.queue.jobs import JobQueue
+from studio.queue.refused import differences, write_refused
 from studio.queue.remote import Replay, package
 from studio.queue.worker import Orders, Stop, work
 
@@ -51,6 +52,7 @@ class Card:
     about: Mapping[str, Any]
     held: bool = False
     refused: bool = False
+    different: str = ""  # why it is refused
     stop: Stop = field(default_factory=Stop)
     actor: Any = None
 
@@ -68,8 +70,8 @@ class Card:
             return False
         if found != self.about:
             self.refused = True
-            different = [key for key in {**found, **self.about} if found.get(key) != self.about.get(key)]
-            _log.error("%s", StudioError("node_differs", node=self.name, different=", ".join(sorted(different))))
+            self.different = ", ".join(differences(found, self.about))
+            _log.error("%s", StudioError("node_differs", node=self.name, different=self.different))
             return False
         self.held = True
         return True
@@ -135,12 +137,16 @@ class Cluster:
         self._queue, self._results, self._about, self._name = queue, results, about, name
         self._actor: Any = ray.remote(actor)
         self._cards: dict[str, tuple[Card, threading.Thread]] = {}
+        self._told: dict[str, str] | None = None  # what the page knows of cards that make nothing
 
     def keep(self, stop: Stop) -> None:
         """Work the queue until `stop.asked`."""
+        self._tell({})
         while not stop.asked:
             self.look()
+            self._tell({name: card.different for name, (card, _) in self._cards.items() if card.refused})
             time.sleep(NODES_SECONDS)
+        self._tell({})
         for card, _ in self._cards.values():
             card.stop.asked = True
         for _, thread in self._cards.values():
@@ -164,6 +170,16 @@ class Cluster:
             self._cards[name] = there[name], thread
             _log.info("%s joined", name)
             thread.start()
+
+    def _tell(self, refused: dict[str, str]) -> None:
+        """Let the page know which cards make nothing, and why."""
+        if refused == self._told:
+            return
+        try:
+            write_refused(self._queue.folder, refused)
+            self._told = refused
+        except OSError as error:
+            _log.warning("which cards make nothing cannot be written: %s", error)
 
     def _work(self, card: Card) -> None:
         work(self._queue, RemoteRunner(card, self._results), stop=card.stop, device=card, name=card.name)

@@ -5,6 +5,8 @@ import json
 import os
 import secrets
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -16,12 +18,13 @@ import psutil
 import pytest
 
 from studio.commands.cli import build_parser, main
-from studio.commands.cluster import environment
+from studio.commands.cluster import environment, listening
 from studio.commands.devices import WorkerDevice, worker_commands
 from studio.config import ROOT, load_models, load_studio
 from studio.media import read_video
 from studio.queue.job import Job, JobState
 from studio.queue.jobs import JobQueue
+from studio.queue.refused import read_refused
 from studio.queue.worker import WORKER, Stop
 from studio.settings import GenerationSettings
 from tests.commands.real_studio import until
@@ -89,6 +92,37 @@ def test_all_jobs_finish_the_same_though_an_actor_and_a_node_die(nodes: Any, tmp
     assert all(Path(job.result.path).parent == tmp_path / "results" for job in made)
 
 
+@pytest.mark.slow
+def test_another_token_another_version_and_other_models_make_nothing(nodes: Any, tmp_path: Path) -> None:
+    other = tmp_path / "other-token"
+    other.write_text(secrets.token_hex(32))
+    command = [sys.executable, str(ROOT / "app.py"), "worker", "--queue", str(tmp_path / "elsewhere"),
+               "--cluster", nodes.address]  # fmt: skip
+    stranger = os.environ | {"RAY_AUTH_TOKEN_PATH": str(other)}
+    with subprocess.Popen(command, env=stranger, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert f"There is no cluster at {nodes.address} that takes this token" in process.stderr.read()
+    assert process.returncode == 1
+
+    from studio.commands.cluster_worker import ClusterWorker, about
+    from studio.queue.executor import Cluster, connect
+
+    connect(nodes.address)
+    queue, own = JobQueue(tmp_path / "queue"), about(machine(tmp_path))
+    wanted = GenerationSettings("nano", "a circle", infer_steps=STEPS, num_frames=17, seed=5)
+    job = queue.submit(wanted.resolve(load_models()["nano"]))
+    stop = Stop()
+    head = own | {"version": "0.0.1", "nano": "of another file"}
+    cluster = Cluster(queue, tmp_path / "results", ClusterWorker, head, "cluster")
+    thread = threading.Thread(target=cluster.keep, args=(stop,), daemon=True)
+    thread.start()
+    told = until(lambda: len(found := read_refused(queue.folder)) == 2 and found, PATIENCE)
+    assert all("differs in: nano, version." in why.text for why in told.values())
+    assert queue.get(job.id).state == JobState.QUEUED and queue.get(job.id).attempts == 0
+    stop.asked = True
+    thread.join()
+    assert read_refused(queue.folder) == {}
+
+
 def ids(jobs: list[Job]) -> list[str]:
     return [job.id for job in jobs]
 
@@ -113,6 +147,19 @@ def test_what_cannot_start_or_join_is_a_sentence(
         check_refused([(join + [address], 2, f"no cluster at {address}")], place, capsys)
     page += ["--cluster", f"127.0.0.1:{port}", "--queue", str(tmp_path / "queue")]
     check_refused([(page, 2, f"no cluster at 127.0.0.1:{port}")], place, capsys)
+
+
+def test_every_port_that_listens_is_found_by_its_program() -> None:
+    script = "import socket; found = [socket.create_server(('127.0.0.1', 0)) for _ in range(2)]; " + (
+        "print(*(one.getsockname()[1] for one in found), flush=True); input()"
+    )
+    mark = f"mark-{secrets.token_hex(8)}"
+    command = [sys.executable, "-c", script, mark, "gcs.py"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        ports = sorted(int(port) for port in other.stdout.readline().split())
+        assert listening(mark) == [("gcs.py", "127.0.0.1", port) for port in ports] and len(ports) == 2
+        other.stdin.close()
+    assert listening(mark) == []
 
 
 def check_refused(cases: list[tuple[list[str], int, str]], place: list[str], capsys: Any) -> None:

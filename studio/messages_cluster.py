@@ -17,7 +17,7 @@ CLUSTER_MESSAGES: dict[str, tuple[str, str]] = {
         "没有引导时（cfg_scale 为 1），两块 GPU 须平分模型的 {heads} 个注意力头，但无法平分：请调大 cfg_scale，或去掉 --gpus。",
     ),
     "gpus_cluster": (
-        "--gpus and --cluster exclude each other: each card of a cluster makes a video of its own. Leave one out.",
+        "The flags --gpus and --cluster exclude each other: each card of a cluster makes a video of its own. Leave one out.",
         "--gpus 与 --cluster 不能同时使用：集群的每块显卡各自生成一个视频。请去掉其中一个。",
     ),
     "gpus_shared": (

@@ -87,7 +87,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     _page_flags(parser)
-    _gpus_flag(parser, "each video on several GPUs: how many, or which, as 0,1")
     commands = parser.add_subparsers(dest="command", metavar="command")
     _generate_flags(commands.add_parser("generate", help="make a video", parents=[machine]))
 
@@ -246,6 +245,7 @@ def _gpus_flag(parser: argparse.ArgumentParser, told: str) -> None:
 
 
 def _page_flags(parser: argparse.ArgumentParser) -> None:
+    _gpus_flag(parser, "each video on several GPUs: how many, or which, as 0,1")
     group = parser.add_argument_group("page")
     group.add_argument("--listen", action="store_true", help="serve the network, not this machine alone")
     group.add_argument("--port", type=port, help="1 to 65535 (default 7860)")

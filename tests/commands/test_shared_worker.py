@@ -65,6 +65,7 @@ def next_job(queue: JobQueue) -> Job:
     return job
 
 
+@pytest.mark.slow
 def test_its_processes_stay_from_job_to_job_and_come_again(options: argparse.Namespace, queue: JobQueue) -> None:
     runner, wishes, told = runner_of(options, queue), Wishes(), list[Event]()
 

@@ -1,6 +1,6 @@
 """The recipe: text and perhaps a picture become a video. `generate` reads top to bottom."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -167,7 +167,7 @@ def _telling(run: Run, video: VideoShape, ranks: "Ranks", passes: Passes) -> Pas
     """The passes; after the first step the notice `gpus_shared` names the cards and what each was promised."""
     told: list[str] = []
 
-    def run_passes(latents: torch.Tensor, node: Node) -> list[torch.Tensor]:
+    def run_passes(latents: torch.Tensor, node: Node) -> Sequence[torch.Tensor]:
         found = passes(latents, node)
         if not told:
             told.extend(promise.words() for promise in ranks.promises(run.engine, video))

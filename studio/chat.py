@@ -58,7 +58,7 @@ class Chat:
         """A longer prompt for the same idea. Raises InputError, StudioError."""
         answer = " ".join(self._ask(PROMPT_TASK, prompt).split())
         if not answer:
-            raise StudioError("chat_failed", where=self._host, reason="its answer is empty")
+            raise StudioError("chat_failed", where=self.host, reason="its answer is empty")
         return clean(answer, TEXT_LIMIT)
 
     def lines(self, idea: str, seconds: float) -> tuple[list[tuple[float, str]], list[str]]:
@@ -72,11 +72,12 @@ class Chat:
             else:
                 other.append(clean(row.strip()))
         if not found:
-            raise StudioError("chat_failed", where=self._host, reason="it wrote no line as SECONDS: TEXT")
+            raise StudioError("chat_failed", where=self.host, reason="it wrote no line as SECONDS: TEXT")
         return found, other
 
     @property
-    def _host(self) -> str:
+    def host(self) -> str:
+        """Where the words go: the server's name and port."""
         return urlsplit(self.url).netloc
 
     def _ask(self, task: str, text: str) -> str:
@@ -90,14 +91,14 @@ class Chat:
         except (KeyError, IndexError, TypeError):
             content = None
         if not isinstance(content, str):
-            raise StudioError("chat_failed", where=self._host, reason="its answer holds no text")
+            raise StudioError("chat_failed", where=self.host, reason="its answer holds no text")
         return _THOUGHT.sub("", content)
 
     def _first_model(self) -> str:
         try:
             return str(self._request("models", None)["data"][0]["id"])
         except (KeyError, IndexError, TypeError):
-            raise StudioError("chat_failed", where=self._host, reason="it lists no model") from None
+            raise StudioError("chat_failed", where=self.host, reason="it lists no model") from None
 
     def _request(self, path: str, data: Any) -> Any:
         """The json that the server answers. Raises StudioError with its reason, or the network's."""
@@ -112,7 +113,7 @@ class Chat:
             reason = f"it answered {error.code} {error.reason}"
         except (OSError, HTTPException, ValueError, RecursionError) as error:
             reason = str(getattr(error, "reason", error)) or type(error).__name__
-        raise StudioError("chat_failed", where=self._host, reason=reason)
+        raise StudioError("chat_failed", where=self.host, reason=reason)
 
     def _read(self, answer: IO[bytes], end: float) -> bytes:
         found = b""

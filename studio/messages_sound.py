@@ -106,6 +106,10 @@ SOUND_MESSAGES: dict[str, tuple[str, str]] = {
         "{value!r} is no address of a chat server: give --chat-url http://HOST:PORT of one that speaks OpenAI's protocol.",
         "{value!r} 不是聊天服务器地址：请用 --chat-url http://主机:端口 指定支持 OpenAI 协议的服务器。",
     ),
+    "chat_busy": (
+        "The chat server {where} is still writing another answer: ask again when it is there.",
+        "聊天服务器 {where} 正在写另一个回答：请在其完成后再提问。",
+    ),
     "chat_text": (
         "The text to ask with has {length} characters: give 1 to {limit}.",
         "提问文字有 {length} 个字符：应为 1 到 {limit} 个。",

@@ -259,6 +259,10 @@ def _page_flags(parser: argparse.ArgumentParser) -> None:
         help="another name under which the page is reached, https://NAME behind a TLS proxy; may be repeated",
     )
     group.add_argument("--cluster", metavar="HOST:PORT", help="videos are made by the cards of this Ray cluster")
+    group.add_argument(
+        "--chat-url", metavar="URL", help="a chat server of yours that may expand prompts and write voice-overs"
+    )
+    group.add_argument("--chat-model", metavar="NAME", help="its name there (default: the first that it lists)")
     group.add_argument("--inbrowser", action="store_true", help="open the browser")
 
 

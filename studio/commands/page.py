@@ -12,6 +12,7 @@ from pathlib import Path
 
 from studio.api.keys import KEYS_FILE, Keys
 from studio.api.routes import api_endpoints
+from studio.chat import Chat
 from studio.checkpoints.download_record import progress
 from studio.commands.devices import WorkerDevice, ram_share_gb, worker_commands
 from studio.commands.evaluations import evaluation_endpoints
@@ -42,6 +43,7 @@ from studio.queue.supervisor import Supervisor
 from studio.queue.trash import Trash
 from studio.queue.worker import SOUND_WORKER
 from studio.service.backend import Backend, DiskNeed, TextReport
+from studio.service.chat_desk import ChatDesk
 from studio.service.downloads import Downloads
 from studio.service.endpoints import joined
 from studio.service.folder import folder_opener
@@ -61,6 +63,7 @@ def run(options: argparse.Namespace) -> int:
     sharing = planned_sharing(options)
     config = shared_config(options, 1 if sharing is None else sharing.devices)
     _check_port(config)
+    chat = ChatDesk(Chat(options.chat_url, options.chat_model)) if options.chat_url is not None else None
     folder = config.output_dir / QUEUE_FOLDER
     start_log(folder, "page")
     queue = JobQueue(folder, limit_megapixels=config.image_limit_megapixels)
@@ -85,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
     backend = _backend(config, first.device, estimator, queue, supervisor, downloads)
     check = _machine_check(options, config, first.device)
     public = bool(options.share or options.allowed_host)
-    backend = replace(backend, show_folder=show_folder, check=check, public=public)
+    backend = replace(backend, show_folder=show_folder, check=check, public=public, chat=chat)
     with (
         stopping("Closing.") as stop,
         evaluation_endpoints(options, config, backend.models, backend.installed) as evaluations,

@@ -10,6 +10,7 @@ from studio.events import Failed
 from studio.prompt import EncoderCount
 from studio.queue.gallery import Gallery
 from studio.queue.jobs import JobQueue
+from studio.service.chat_desk import ChatDesk
 from studio.service.downloads import Downloads
 from studio.service.machine_check import MachineCheck
 from studio.service.sound_desk import SoundDesk
@@ -46,7 +47,7 @@ class Backend:
     installed: model name -> whether its files are here. count_tokens(settings, language): what the encoders read.
     plan(settings): a plain dict: fits, vram_peak_gb, ram_peak_gb, seconds_total (None: unknown), remedy (a sentence,
     or one per language). usage(): vram_gb, vram_total_gb, ram_gb, ram_total_gb, each of which may be missing.
-    sound: what may be asked of soundtracks.
+    sound: what may be asked of soundtracks. chat: the language model that was named at the start, None for none.
     defects(): model name -> why the model's files cannot be used, for installed models that have such a fault.
     calibrated(model name, has_image): up to which cfg_scale `calibrate` chose what fast does; 0 where it did not.
     owner(): false where another process works on the queue, so that this page only shows. trouble(): why jobs cannot
@@ -77,6 +78,7 @@ class Backend:
     workers: Callable[[], Sequence[WorkerView]] = tuple
     show_folder: Callable[[Path], None] | None = None
     check: MachineCheck | None = None
+    chat: ChatDesk | None = None
     public: bool = False
 
     def menu(self) -> list[ModelConfig]:

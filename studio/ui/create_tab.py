@@ -15,6 +15,7 @@ from studio.service.uploads import Uploads
 from studio.settings import GenerationSettings, ResolvedSettings, Speed
 from studio.ui import form, form_changes, form_panels, markup
 from studio.ui.absent_panel import AbsentPanel
+from studio.ui.chat_panel import ChatPanel
 from studio.ui.check_panel import CheckPanel
 from studio.ui.difference import form_values
 from studio.ui.drawer import drawer_head, drawer_search
@@ -59,6 +60,7 @@ class CreateTab:
             gr.Textbox(lines=4, max_lines=12, elem_id="prompt", interactive=True), label="prompt"
         )
         self.meters = html()
+        self.chat = ChatPanel(self.backend, self.fields["prompt"], self.language)
 
     def _build_picture(self) -> None:
         with gr.Column(elem_id="picture", elem_classes="field"):

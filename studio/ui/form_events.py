@@ -48,6 +48,7 @@ class FormEvents:
         answering = {*with_bytes, create.pending, create.pending_image}
         react(fields["model"].input, self.model_chosen, create.inputs, create.shown)
         react(create.drawer_head.select, self.reset, create.inputs, create.shown)
+        react(create.chat.panel.select, create.chat.acted, create.chat.inputs, {*create.chat.outputs, fields["prompt"]})
         react(fields["speed"].input, self.speed_chosen, create.inputs, create.shown)
         react(create.preset.input, self.preset_chosen, {*create.inputs, create.preset}, create.shown)
         react(create.first_image.upload, self.picture_given, with_bytes, outputs)

@@ -91,9 +91,11 @@ class Page:
         self.sound.opener(self.gallery.buttons["sound"], self.gallery.chosen)
         words = {*self.labels.components, *self.create.shown, self.switch, self.language, self.kept_language}
         words |= {self.brand, self.examples.cards}
+        words |= self.create.chat.outputs
         everything = {*words, *self.looked, *self.gallery.outputs, *self.events.picture, self.create.message}
         react(page.load, self.open, [self.kept_language, self.kept_form], everything, js=LANGUAGE_OF_BROWSER)
         form_now = {*self.create.inputs, self.create.first_image, self.create.pending, self.create.pending_image}
+        form_now.add(self.create.chat.written)
         everything.add(self.create.differs)
         react(self.language.input, self.translate, {*form_now, *self.looking}, {*everything, self.gallery.disk})
         shown = {*self.gallery.paged, self.gallery.disk}
@@ -125,6 +127,7 @@ class Page:
             self._words(language),
             self.create.show(values, False, language, words=True),
             self.create.absent.show(False, language),
+            self.create.chat.show("", language),
             self.examples.show(values["model"], language),
             self._look("", "", language),
             self.gallery.open(language),
@@ -138,6 +141,7 @@ class Page:
             self._words(language),
             self.create.show(values, bool(data[self.create.picture_size]), language),
             self.create.absent.show(bool(data[self.create.absent.is_open]), language),
+            self.create.chat.show(str(data[self.create.chat.written] or ""), language),
             self.examples.show(values["model"], language),
             self._look("", data[self.stage.focus], language),
             self.gallery.look(data),

@@ -2,6 +2,11 @@
 
 FORM_STRINGS: dict[str, tuple[str, str]] = {
     "app.skip": ("Skip to the prompt", "跳到提示词"),
+    "chat.expand": ("Let the language model expand it", "让语言模型扩写"),
+    "chat.busy": ("It is writing …", "正在撰写…"),
+    "chat.where": ("The prompt goes to {host}, nowhere else.", "提示词只会发送到 {host}。"),
+    "chat.use": ("Use this prompt", "使用此提示词"),
+    "chat.leave": ("Leave it", "不使用"),
     "check": ("Check this machine", "检查本机"),
     "check.info": (
         "Proves on the GPU what the program relies on, and times it: three minutes at most, no model needed.",

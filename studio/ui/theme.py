@@ -10,7 +10,7 @@ import gradio as gr
 ASSETS = Path(__file__).parent / "assets"
 STYLES = (
     *("style.css", "parts.css", "drawer.css", "moves.css", "stage.css", "queue.css"),
-    *("player.css", "series.css", "sound.css"),
+    *("player.css", "series.css", "sound.css", "chat.css"),
 )
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")

@@ -1,10 +1,7 @@
 """`chat` against a toy server with OpenAI's protocol: what is sent, what is shown, each failure a sentence."""
 
-import json
 import shlex
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -13,56 +10,13 @@ import app
 from studio import chat
 from studio.errors import StudioError
 from tests.audio.clips import make_clip
-
-
-class Toy(ThreadingHTTPServer):
-    """answer: (status, body or an object, headers) of the next answers; requests: (path, json) of all."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.text: object = "A cat."
-        self.raw: tuple[int, bytes, dict[str, str]] | None = None
-        self.requests: list[tuple[str, object]] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Toy
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        self._answer(None, {"data": [{"id": "toy-8b"}]})
-
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self._answer(asked, {"choices": [{"message": {"content": self.server.text}}]})
-
-    def _answer(self, asked: object, said: object) -> None:
-        self.server.requests.append((self.path, asked))
-        status, body, headers = self.server.raw or (200, json.dumps(said).encode(), {})
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
+from tests.toy_chat import Toy, toy_chat
 
 
 @pytest.fixture
 def toy() -> Iterator[Toy]:
-    server = Toy()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with toy_chat() as server:
+        yield server
 
 
 def test_a_prompt_is_expanded_and_lines_fit_the_clip(

@@ -35,6 +35,7 @@ def filled(page, model="nano", prompt="a paper boat", image=None, language="en",
         create.first_image: upload(page, image),
         create.language: language,
         create.preset: "",
+        create.chat.written: "",
         page.stage.focus: "",
         page.stage.queue.editing: "",
     }

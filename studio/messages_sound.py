@@ -6,6 +6,10 @@ SOUND_MESSAGES: dict[str, tuple[str, str]] = {
         "There is nothing to hear: give a line with --say, a sound with --layer, or a scene with --layers-file.",
         "没有任何声音：请用 --say 给出台词，用 --layer 给出声音，或用 --layers-file 给出场景。",
     ),
+    "draft_empty": (
+        "Only lines of the speech model are there, which are heard once the sound is made: add a line of the robot or a sound.",
+        "目前只有语音模型的台词，生成声音后才能听到：请添加机器人台词或音效。",
+    ),
     "sound_many": (
         "There are {count} {what}, {limit} are allowed: leave some out.",
         "{what} 有 {count} 个，上限为 {limit}：请减少一些。",

@@ -27,6 +27,7 @@ from studio.messages import message
 PEAK_LIMIT = -1.0  # dB of full scale that true peaks of the finished file stay below
 CEILING = -1.5  # dB to begin with: the AAC coder adds a little
 CEILING_TRIES = 6
+DRAFT_LIMIT = 60.0  # seconds of a track that is heard before the clip is written
 LENGTH_TOLERANCE = 0.02  # seconds by which sound and picture may differ without a word
 
 
@@ -96,7 +97,7 @@ def add_sound(job: Job) -> Sounding:
     if clip.sounds and "sound" not in clip.record:
         job.tell("sound_replaced")
     spoken = _speak(job)
-    wave = _compose(job, clip, spoken, recordings)
+    wave = _compose(job, _length(job, _end(settings, spoken), clip.seconds), spoken, recordings)
     words = srt(spoken, len(wave) / RATE) if settings.subtitles else ""
     recipe = {**settings.to_dict(), "files": _hashes(settings)}
     record = record_with(clip, recipe)
@@ -107,6 +108,22 @@ def add_sound(job: Job) -> Sounding:
     if abs(reached.integrated - TARGET) > 1:
         job.tell("sound_quiet", reached=reached.integrated, target=TARGET, most=MOST_GAIN)
     return Sounding(job.to, reached, len(wave) / RATE)
+
+
+def draft(job: Job) -> Array:
+    """The track (samples, 2) at RATE as it will sound, up to DRAFT_LIMIT seconds, to hear before the clip is written.
+
+    Lines of a model's voice are left out. Raises InputError as add_sound, and where nothing else is asked for.
+    """
+    settings = replace(job.settings, lines=tuple(line for line in job.settings.lines if line.voice in robot.ROBOTS))
+    job.settings.check()
+    if not settings.lines and not settings.layers:
+        raise InputError("draft_empty")
+    job = replace(job, settings=settings)
+    spoken = _speak(job)
+    length = _end(settings, spoken) if settings.length == "sound" else read_clip(job.clip).seconds
+    wave = _compose(job, min(length, DRAFT_LIMIT), spoken, _recordings(settings))
+    return mastered(wave, CEILING)[0]
 
 
 def remove_sound(job: Job) -> None:
@@ -169,12 +186,14 @@ def _speak(job: Job) -> list[Spoken]:
     return spoken
 
 
-def _compose(job: Job, clip: Clip, spoken: list[Spoken], recordings: dict[Path, Array]) -> Array:
-    """The whole track (samples, 2) at its own levels, as long as was chosen."""
-    settings = job.settings
-    end = max([one.end for one in spoken] + [layer.end for layer in settings.layers])
-    seconds = _length(job, min(end, LONGEST), clip.seconds)
-    waves = []
+def _end(settings: SoundSettings, spoken: Sequence[Spoken]) -> float:
+    """Seconds at which the last sound ends."""
+    return min(max([one.end for one in spoken] + [layer.end for layer in settings.layers]), LONGEST)
+
+
+def _compose(job: Job, seconds: float, spoken: list[Spoken], recordings: dict[Path, Array]) -> Array:
+    """The whole track (samples, 2) at its own levels, as long as that."""
+    settings, waves = job.settings, []
     for number in job.steps("mix", len(settings.layers)) if settings.layers else ():
         layer = settings.layers[number]
         if layer.start < seconds:

@@ -7,21 +7,31 @@ from starlette.routing import Route
 
 from studio.service.backend import Backend
 from studio.service.clip_response import clip_response
+from studio.service.drafts import DRAFT, draft_of
 from studio.service.gate import Rule
 from studio.service.media import find_media
 from studio.service.strips import KINDS, strip_of
 
 MEDIA_RULES = (Rule("GET", "/studio/media/{id}/{kind}"),)
 REPLACED = ("preview", "first")  # while a job waits or runs
-MEDIA_TYPES = {".mp4": "video/mp4", ".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
+MEDIA_TYPES = {
+    ".mp4": "video/mp4",
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".webp": "image/webp",
+    ".wav": "audio/wav",
+}
 
 
 def media_routes(backend: Backend) -> list[Route]:
-    """The route over what `backend` finds by id; see find_media for the kinds."""
+    """The route over what `backend` finds by id; kinds: find_media's and strips.KINDS; DRAFT of a draft's key."""
 
     def media(request: Request) -> Response:
         id, kind = request.path_params["id"], request.path_params["kind"]
-        path = strip_of(backend, id, kind) if kind in KINDS else find_media(backend, id, kind)
+        if kind == DRAFT:
+            path = draft_of(backend, id)
+        else:
+            path = strip_of(backend, id, kind) if kind in KINDS else find_media(backend, id, kind)
         if path is None or not path.is_file():
             raise HTTPException(404)
         headers = {

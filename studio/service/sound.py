@@ -59,15 +59,22 @@ def submit_sound(backend: Backend, uploads: Uploads, id: str, track: Any, upload
         raise InputError("clip_gone")
     if not backend.owner():
         raise StudioError("queue_elsewhere")
-    files: dict[str, Path] = {}
+    files: Mapping[str, Path] = {}
     if track is not None:
-        names = _file_names(backend, track)
-        files = {own_name(name): _found(entry, uploads, name, uploaded) for name in names}
-        track = backend.sound.check(_renamed(track, names), [own_name(name) for name in names])
+        track, files = checked_track(backend, uploads, entry, track, uploaded)
     picture = first_image(backend, id)
     settings = entry.settings if picture else replace(entry.settings, first_image=None)
     order = SoundOrder(str(entry.path), track)
     return backend.queue.submit_all([settings], picture, files=files, sound=order)[0]
+
+
+def checked_track(
+    backend: Backend, uploads: Uploads, entry: Entry, track: Any, uploaded: Mapping[str, str]
+) -> tuple[Mapping[str, Any], Mapping[str, Path]]:
+    """The track to keep, and where the sound files lie that it names. Raises InputError as submit_sound."""
+    names = _file_names(backend, track)
+    files = {own_name(name): _found(entry, uploads, name, uploaded) for name in names}
+    return backend.sound.check(_renamed(track, names), list(files)), files
 
 
 def _file_names(backend: Backend, track: Any) -> list[str]:

@@ -13,7 +13,9 @@ class SoundDesk:
     choices: names to choose from, by family ("sounds", "rooms", "voices", "languages", "presets"): name -> titles.
     check: a track as a browser sent it, and its files' names -> the track to keep; raises InputError. scene: a text ->
     layers, and what was not understood; raises InputError. preset: name, seconds -> layers. seconds: of a sound file;
-    raises InputError for what is none.
+    raises InputError for what is none. line_seconds: text, voice, language -> how long a line takes to say, None where
+    that is known only once it was made. draft: a clip, a checked track, where its files lie -> a wav of the mix without
+    the lines of `unheard`; raises InputError, StudioError. unheard: a checked track -> texts that a draft leaves out.
     """
 
     choices: Callable[[], Mapping[str, Mapping[str, tuple[str, str]]]]
@@ -21,3 +23,6 @@ class SoundDesk:
     scene: Callable[[str], tuple[list[dict[str, Any]], Sequence[str]]]
     preset: Callable[[str, float], list[dict[str, Any]]]
     seconds: Callable[[Path], float]
+    line_seconds: Callable[[str, str, str], float | None]
+    draft: Callable[[Path, Mapping[str, Any], Mapping[str, Path]], bytes]
+    unheard: Callable[[Mapping[str, Any]], list[str]]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from studio.audio.synthesis import RATE
 from studio.commands.sound_worker import SoundRunner
 from studio.errors import InputError, StudioError
 from studio.events import Finished
@@ -19,7 +20,9 @@ from studio.queue import verbs
 from studio.queue.job import Job, JobState, Request
 from studio.queue.kinds import JobKind
 from studio.queue.worker import SOUND_WORKER, Stop, work
+from studio.service import drafts
 from studio.service.backend import Backend
+from studio.service.drafts import draft_of, make_draft
 from studio.service.schedule import Schedule
 from studio.service.sound import clip_of, own_name, submit_sound, take_sound, track_of
 from studio.service.strips import strip_of
@@ -155,6 +158,48 @@ def test_every_wrong_request_is_a_sentence_and_queues_nothing(
         submit_sound(watching, uploads, clip.id, TRACK, {})
     assert backend.queue.ids() == before == {folder.name for folder in backend.queue.job_folders()}
     assert own_name("../../etc/passwd") == "sound-..-..-etc-passwd" and own_name("sound-a.wav") == "sound-a.wav"
+
+
+def test_a_draft_is_the_mix_made_once_for_each_track(
+    backend: Backend, watching: Backend, uploads: Uploads, clip: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+    told = replace(
+        backend.sound, draft=lambda clip, track, files: made.append(clip) or backend.sound.draft(clip, track, files)
+    )
+    file = uploaded(uploads, "bell.wav")
+    bell = {"sound": "sound-bell.wav", "start": 0.5, "end": 0.9, "loop": False}
+    quiet = {"version": 1, "lines": [], "layers": [bell]}
+    named, desk = {"sound-bell.wav": str(file)}, replace(watching, sound=told)
+    key, unheard = make_draft(desk, uploads, clip.id, quiet, named)
+    assert unheard == [] and backend.queue.count() == 1, "also where another program works on the queue"
+    wave = decoded(draft_of(backend, key))
+    assert len(wave) == RATE and level_db(wave[: RATE // 2]) < -80 and level_db(wave[int(0.55 * RATE) :]) > -30
+    assert make_draft(desk, uploads, clip.id, quiet | {"subtitles": False}, named) == (key, []) and len(made) == 1
+    write_sound(file, tone(0.5, 880))
+    others = [(quiet, named), (quiet | {"seed": 1}, named), (TRACK | {"length": "sound"}, {})]
+    keys = [make_draft(desk, uploads, clip.id, track, files)[0] for track, files in others]
+    assert len({key, *keys}) == 4 == len(made), "another file of that name, another seed, other lines"
+    assert abs(len(decoded(draft_of(backend, keys[2]))) / RATE - 1) < 0.01
+
+    monkeypatch.setattr("studio.commands.sound_desk.ready_voices", lambda folder: ["anna"])
+    spoken = {"text": "Hello.", "voice": "anna"}
+    mixed = TRACK | {"lines": [*TRACK["lines"], spoken]}
+    assert make_draft(desk, uploads, clip.id, mixed, {})[1] == ["Hello."], "told, not silently left out"
+    for track, sentence in (
+        ({"version": 1, "lines": [spoken]}, "Only lines of the speech model"),
+        ({"version": 1}, "nothing to hear"),
+        (TRACK | {"lines": [{"text": "x" * 10_000}]}, "10000 characters"),
+        (TRACK | {"layers": [bell | {"sound": "../made.mp4"}]}, "not there any more"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            make_draft(desk, uploads, clip.id, track, {})
+    with pytest.raises(InputError, match="cannot get a sound"):
+        make_draft(desk, uploads, "0" * 16, TRACK, {})
+    assert [draft_of(backend, name) for name in ("../made", "x" * 32, "0" * 31, "")] == [None] * 4
+    monkeypatch.setattr(drafts, "KEPT", 2)
+    make_draft(desk, uploads, clip.id, TRACK | {"seed": 2}, {})
+    assert len(list((backend.queue.folder / drafts.FOLDER).iterdir())) == 2, "the oldest go"
 
 
 def test_what_is_meant_for_videos_has_no_meaning_for_a_sound(backend: Backend, uploads: Uploads, clip: Job) -> None:

@@ -17,19 +17,23 @@ from studio.ui.strings_sound import SOUND_STRINGS
 WORDS = [key.removeprefix("sound.") for key in SOUND_STRINGS if key.startswith("sound.")]
 
 
-def editor(entry: Entry | None, choices: Mapping[str, Any], follows: str, language: str) -> str:
-    """What the scripts build the editor from. follows: the clip that was shown before this one, whose sound it has."""
+def editor(entry: Entry | None, choices: Mapping[str, Any], follows: str, language: str, chat: str = "") -> str:
+    """What the scripts build the editor from. follows: the clip that was shown before this one, whose sound it has.
+    chat: host of the language model that may write lines, "" for none."""
     if entry is None:
         return f'<p class="nothing">{text(say("sound.none", language))}</p>'
     side, track = ("en", "zh").index(language), track_of(entry)
+    says = {name: STRINGS[f"sound.{name}"][side] for name in WORDS}
+    says["chat_where"] = say("sound.chat_where", language, host=chat)
     told = {
         "id": entry.id,
+        "chat": bool(chat),
         "follows": follows,
         "seconds": (entry.settings.num_frames or 1) / FPS,
         "track": track,
         "urls": {kind: media_url(entry.id, kind) for kind in ("result", "strip", "wave")}
         | {"poster": media_url(entry.id, "poster") if entry.poster else ""},
-        "says": {name: STRINGS[f"sound.{name}"][side] for name in WORDS} | {"prompt": entry.settings.prompt},
+        "says": says | {"prompt": entry.settings.prompt},
         "choices": {
             family: [[name, titles[side]] for name, titles in named.items()] for family, named in choices.items()
         },

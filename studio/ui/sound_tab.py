@@ -13,17 +13,25 @@ from studio.events import Notice
 from studio.messages import message
 from studio.queue.job import JobState
 from studio.service.backend import Backend
+from studio.service.drafts import DRAFT, make_draft
 from studio.service.sound import clip_of, submit_sound, take_sound
 from studio.service.uploads import Uploads
 from studio.ui import markup
+from studio.ui.calls import is_text
 from studio.ui.labels import Updates, clicked, html, react
+from studio.ui.markup import media_url
 from studio.ui.sound_panel import answer, editor, status
 from studio.ui.strings import say
 from studio.ui.theme import script
 
-SCRIPTS = ("sound_state.js", "sound_blocks.js", "sound_fields.js", "sound_tools.js")
+SCRIPTS = (  # the last one draws
+    *("sound_state.js", "sound_blocks.js", "sound_lengths.js", "sound_fields.js"),
+    *("sound_draft.js", "sound_chat.js", "sound_tools.js"),
+)
 ASKS = "element.addEventListener('click', (event) => event.target.closest('[data-do=stop]') && trigger('select', {}));"
 TRACK_LETTERS = 400_000  # of a track as json: 64 lines of 2000 characters, and 64 layers
+MOST_LENGTHS = 64  # lines whose length is asked for at once, as many as a track may have
+UNHEARD_LETTERS = 60  # of a line that a draft leaves out
 RECENT = 20  # entries among which the newest clip is looked for
 Data = Mapping[Component, Any]
 
@@ -39,7 +47,8 @@ class SoundTab:
         self.message = html(elem_id="sound-message")
         self.status = html(elem_id="sound-status", js_on_load=ASKS)
         self.editor = html(elem_id="sound-editor", js_on_load="\n".join(map(script, SCRIPTS)))
-        self.answer = html(elem_id="sound-answer")
+        # An answer to the scripts each, since two that arrive at once would be one.
+        self.answer, self.written, self.drafted, self.lengths = (html(elem_classes="sound-answer") for _ in range(4))
         self._numbers = count(1)
 
     @property
@@ -57,6 +66,9 @@ class SoundTab:
         answered = {*self.outputs, self.answer}
         react(pane.select, self.shown, self.inputs, self.outputs)
         refresh(react(self.editor.select, self.acted, self.inputs, answered))
+        react(self.editor.submit, self.lines_asked, self.inputs, {self.message, self.written})
+        react(self.editor.play, self.draft_asked, self.inputs, {self.message, self.drafted})
+        react(self.editor.input, self.lengths_asked, self.inputs, {self.lengths}, trigger_mode="always_last")
         refresh(react(self.status.select, self.stop, self.inputs, self.outputs))
 
     def opener(self, button: gr.Button, id: Component) -> None:
@@ -105,6 +117,44 @@ class SoundTab:
         except StudioError as error:
             return {self.message: markup.alert([markup.sentence(error, language)])}
 
+    def lines_asked(self, data: Data, event: gr.EventData) -> Updates:
+        """The language model that was named writes lines; they are shown, and no track changes."""
+        if self.backend.chat is None:
+            return {self.written: answer(next(self._numbers), written=None)}
+        try:
+            lines, other = self.backend.chat.lines(clicked(event, "text"), _seconds(event))
+        except StudioError as error:
+            return {
+                self.message: markup.alert([markup.sentence(error, data[self.language])]),
+                self.written: answer(next(self._numbers), written=None),
+            }
+        written = {"lines": lines, "other": other}
+        return {self.message: "", self.written: answer(next(self._numbers), written=written)}
+
+    def draft_asked(self, data: Data, event: gr.EventData) -> Updates:
+        """The mix as it is edited, to be played with the video before a sound is made."""
+        language = data[self.language]
+        try:
+            track, uploaded = _track(event)
+            key, unheard = make_draft(self.backend, self.uploads, data[self.clip], track, uploaded)
+        except StudioError as error:
+            told = {self.drafted: answer(next(self._numbers), draft=None)}
+            return told | {self.message: markup.alert([markup.sentence(error, language)])}
+        lines = "; ".join(line[:UNHEARD_LETTERS] for line in unheard)
+        words = say("sound.draft_unheard", language, count=len(unheard), lines=lines)
+        return {
+            self.message: markup.alert([words], "warn") if unheard else "",
+            self.drafted: answer(next(self._numbers), draft=media_url(key, DRAFT)),
+        }
+
+    def lengths_asked(self, data: Data, event: gr.EventData) -> Updates:
+        """How long the robot says lines that are typed; null for those that only the made sound will tell."""
+        words = clicked(event, "lines")
+        asked = _json(words) if len(words) <= TRACK_LETTERS else None
+        lines = [line for line in asked if _is_line(line)][:MOST_LENGTHS] if isinstance(asked, list) else []
+        found = [[*line, self.backend.sound.line_seconds(*line)] for line in lines]
+        return {self.lengths: answer(next(self._numbers), lengths=found)}
+
     def stop(self, data: Data) -> Updates:
         """Ask the sound that is being made to end."""
         try:
@@ -115,15 +165,7 @@ class SoundTab:
         return {self.message: ""} | self.look(data)
 
     def _make(self, data: Data, event: gr.EventData) -> Updates:
-        words = clicked(event, "track")
-        if len(words) > TRACK_LETTERS:
-            raise InputError("sound_recipe", reason=f"it has over {TRACK_LETTERS} characters")
-        uploaded = _json(clicked(event, "uploads"))
-        paths = uploaded.items() if isinstance(uploaded, dict) else ()
-        known = {name: path for name, path in paths if isinstance(path, str)}
-        if (track := _json(words)) is None:
-            raise InputError("sound_empty")
-        return self._submit(data, track, known)
+        return self._submit(data, *_track(event))
 
     def _without(self, data: Data, event: gr.EventData) -> Updates:
         return self._submit(data, None, {})
@@ -143,9 +185,7 @@ class SoundTab:
         return {self.answer: answer(next(self._numbers), layers=layers), self.message: told}
 
     def _preset(self, data: Data, event: gr.EventData) -> Updates:
-        words = clicked(event, "seconds")
-        seconds = float(words) if words.replace(".", "", 1).isascii() and words.replace(".", "", 1).isdecimal() else 1.0
-        layers = self.backend.sound.preset(clicked(event, "name"), seconds)
+        layers = self.backend.sound.preset(clicked(event, "name"), _seconds(event))
         return {self.answer: answer(next(self._numbers), layers=layers)}
 
     def _file(self, data: Data, event: gr.EventData) -> Updates:
@@ -156,8 +196,33 @@ class SoundTab:
 
     def _show(self, id: str, follows: str, language: str) -> Updates:
         entry = clip_of(self.backend, id)
-        shown = editor(entry, self.backend.sound.choices(), follows, language)
+        host = self.backend.chat.host if self.backend.chat else ""
+        shown = editor(entry, self.backend.sound.choices(), follows, language, host)
         return {self.clip: entry.id if entry else "", self.editor: shown}
+
+
+def _track(event: gr.EventData) -> tuple[Any, dict[str, str]]:
+    """The track as the scripts sent it, and the paths of uploaded files by their names. Raises InputError."""
+    words = clicked(event, "track")
+    if len(words) > TRACK_LETTERS:
+        raise InputError("sound_recipe", reason=f"it has over {TRACK_LETTERS} characters")
+    uploaded = _json(clicked(event, "uploads"))
+    paths = uploaded.items() if isinstance(uploaded, dict) else ()
+    if (track := _json(words)) is None:
+        raise InputError("sound_empty")
+    return track, {name: path for name, path in paths if isinstance(path, str)}
+
+
+def _seconds(event: gr.EventData) -> float:
+    """Of the clip, as the player knows it."""
+    words = clicked(event, "seconds")
+    plain = words.replace(".", "", 1)
+    return float(words) if plain.isascii() and plain.isdecimal() else 1.0
+
+
+def _is_line(line: Any) -> bool:
+    """Text, voice and language of a line."""
+    return isinstance(line, list) and len(line) == 3 and all(map(is_text, line))
 
 
 def _json(words: str) -> Any:

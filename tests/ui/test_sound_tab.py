@@ -7,11 +7,18 @@ from types import SimpleNamespace
 
 import pytest
 
+from studio.audio.robot import speak
+from studio.audio.synthesis import RATE
+from studio.chat import Chat
 from studio.events import Failed, Finished, Notice, PhaseStarted, Progress
 from studio.queue.job import JobState
 from studio.queue.kinds import JobKind
+from studio.service.chat_desk import ChatDesk
+from studio.service.drafts import draft_of
 from studio.ui.strings import LANGUAGES, say
+from studio.ui.theme import ASSETS
 from tests.audio.clips import make_clip, tone, write_sound
+from tests.toy_chat import toy_chat
 from tests.ui.clicks import EVIL, finish, submit
 
 TRACK = {"version": 1, "lines": [{"text": EVIL, "start": 0.2}], "layers": [{"sound": "rain", "start": 0, "end": 1}]}
@@ -78,6 +85,77 @@ def test_scenes_sets_and_files_become_layers_and_what_is_wrong_is_said(page, cli
     ]
     assert [(words, sentence) for words, sentence in wrong if sentence not in words[tab.message]] == []
     assert page.backend.queue.count() == 1 and all(EVIL not in words[tab.message] for words, _ in wrong)
+
+
+def test_the_length_of_a_robots_line_is_told_as_it_is_typed(page):
+    tab = page.sound
+    lines = [["Look, the cat!", "robot", "auto"], ["快看，那只猫！", "robot-female", "auto"]]
+    unknown = [["Hi.", "anna", "en"], ["...", "robot", "en"], ["x" * 2001, "robot", "en"], ["Hi.", "robot", "fr"]]
+    heard = tab.lengths_asked(at(page), asked(lines=json.dumps(lines + unknown)))
+    found = told(heard[tab.lengths])["lengths"]
+    assert [line[:3] for line in found] == lines + unknown and [line[3] for line in found[2:]] == [None] * 4
+    assert [line[3] for line in found[:2]] == [len(speak(*line)) / RATE for line in lines]
+    for words in (json.dumps([5, ["a"], ["a", "robot", 7], {"text": "a"}]), "{}", "null", " " * 500_000):
+        assert told(tab.lengths_asked(at(page), asked(lines=words))[tab.lengths])["lengths"] == []
+
+
+def test_a_draft_is_heard_before_the_sound_is_made(page, clip, monkeypatch):
+    tab = page.sound
+
+    def drafted(language="en", **track):
+        track = json.dumps(TRACK | track)
+        return tab.draft_asked(at(page, clip, language=language), asked(track=track, uploads="{}"))
+
+    url = told(drafted()[tab.drafted])["draft"]
+    assert re.fullmatch(r"studio/media/[0-9a-f]{32}/draft", url) and drafted()[tab.message] == ""
+    assert find_draft(page, url).read_bytes()[:4] == b"RIFF" and page.backend.queue.count() == 1
+    monkeypatch.setattr("studio.commands.sound_desk.ready_voices", lambda folder: ["anna"])
+    spoken = {"text": EVIL, "start": 0.1, "voice": "anna"}
+    for language, words in (("en", "Not in the draft: 1 lines"), ("zh", "草稿中不含语音模型的 1 句台词")):
+        shown = drafted(language, lines=[spoken])
+        assert words in shown[tab.message] and EVIL not in shown[tab.message] and told(shown[tab.drafted])["draft"]
+        shown = drafted(language, lines=[spoken], layers=[])
+        assert "alert bad" in shown[tab.message] and told(shown[tab.drafted])["draft"] is None
+
+
+def test_ten_thousand_characters_get_their_sentence(page, clip):
+    """The page does not cut what is pasted: the sentence says how long it is and how long it may be."""
+    tab, track = page.sound, json.dumps(TRACK | {"lines": [{"text": "好" * 10_000, "start": 0}]})
+    for language, words in (
+        ("en", "A line has 10000 characters, 2000"),
+        ("zh", "有一句台词为 10000 个字符，上限为 2000"),
+    ):
+        data, event = at(page, clip, language=language), asked(do="make", track=track, uploads="{}")
+        assert words in tab.acted(data, event)[tab.message] and words in tab.draft_asked(data, event)[tab.message]
+    assert page.backend.queue.count() == 1
+    assert "maxLength" not in (ASSETS / "sound_fields.js").read_text(), "nothing is cut silently"
+
+
+def test_the_language_model_writes_lines_that_are_shown_first(page, clip):
+    tab, event = page.sound, asked(text="calm", seconds="1.36")
+    assert told(tab.lines_asked(at(page, clip), event)[tab.written])["written"] is None, "none was named"
+    assert not told(tab.open(clip, "en")[tab.editor])["chat"]
+    with toy_chat() as toy:
+        object.__setattr__(page.backend, "chat", ChatDesk(Chat(toy.url)))
+        try:
+            toy.text = f"Here:\n0.2: {EVIL}\n1：再见\n7: too late"
+            shown = tab.lines_asked(at(page, clip), event)
+            written = {"lines": [[0.2, EVIL], [1.0, "再见"]], "other": ["Here:", "7: too late"]}
+            assert told(shown[tab.written])["written"] == written and EVIL not in shown[tab.written]
+            assert "1.36 seconds long" in toy.requests[-1][1]["messages"][0]["content"]
+            for language in LANGUAGES:
+                editor = told(tab.open(clip, language)[tab.editor])
+                where = say("sound.chat_where", language, host=toy.url.removeprefix("http://"))
+                assert editor["chat"] and editor["says"]["chat_where"] == where
+            toy.text = "no line at all"
+            failed = tab.lines_asked(at(page, clip, language="zh"), event)
+            assert "没有给出可用的回答" in failed[tab.message] and told(failed[tab.written])["written"] is None
+        finally:
+            object.__setattr__(page.backend, "chat", None)
+
+
+def find_draft(page, url):
+    return draft_of(page.backend, url.split("/")[2])
 
 
 def test_how_the_sound_is_getting_on_is_told_until_its_clip_is_edited(page, clip, tmp_path):

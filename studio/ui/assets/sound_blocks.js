@@ -12,7 +12,10 @@ const build = (root) => {
   film.firstChild.style.backgroundImage = `url("${urls.strip}")`;
   film.lastChild.style.setProperty("--wave", `url("${urls.wave}")`);
   film.lastChild.hidden = !it.told.track;
-  const timeline = make("div", { className: "timeline" }, film, make("div", { className: "lanes" }), make("i", { className: "playhead" }));
+  const timeline = make("div", { className: "timeline" }, film, make("div", { className: "lanes" }), make("i", { className: "playhead" }),
+    make("p", { className: "timeline-note" }));
+  endDraft(); // of the player before this one
+  timeline.lastChild.setAttribute("role", "status");
   timeline.setAttribute("role", "group");
   timeline.setAttribute("aria-label", says.timeline.replace("{prompt}", says.prompt.slice(0, 80)));
   const player = make("video", { src: urls.result, controls: true, playsInline: true, preload: "metadata", poster: urls.poster });
@@ -27,6 +30,7 @@ const build = (root) => {
   for (const kind of ["timeupdate", "seeked", "pause"]) player.addEventListener(kind, drawHead);
   const follow = () => { drawHead(); if (!player.paused && player.isConnected) requestAnimationFrame(follow); };
   player.addEventListener("play", follow);
+  inStep(player);
   wireFilm(film);
   wireBlocks(find(".lanes"));
   buildTools();
@@ -77,11 +81,14 @@ const drawBlocks = () => {
   if (focused) lanes.querySelector(`[data-kind="${focused.kind}"][data-index="${focused.index}"]`)?.focus();
   find(".film .frames").style.width = find(".film .wave").style.width = percent(it.seconds);
   drawHead();
+  measure();
+  checkDraft();
 };
 const nameOf = (kind, item) => (kind === "lines" ? item.text || say("line") : title("sounds", item.sound));
 const block = ({ kind, index, item, start, end }) => {
   const made = make("div", { className: `piece ${kind}`, tabIndex: 0, data: { kind, index } },
     make("i", { className: "edge from" }), make("span", { textContent: nameOf(kind, item) }), make("i", { className: "edge to" }));
+  if (kind === "lines") made.lastChild.title = say("fixed_end");
   made.setAttribute("role", "button");
   made.setAttribute("aria-pressed", isChosen(kind, index));
   made.setAttribute("aria-label", `${nameOf(kind, item)}, ${tidy(start)} – ${tidy(end)} s`);
@@ -111,11 +118,15 @@ const wireBlocks = (lanes) => {
     if (!one || event.button) return;
     const { kind, index } = one.dataset, item = it.track[kind][index];
     const edge = kind === "layers" ? ["from", "to"].find((name) => event.target.classList.contains(name)) ?? "" : "";
+    const fixed = kind === "lines" && event.target.classList.contains("to");
+    if (!draft.audio) note(fixed ? say("fixed_end") : "");
+    if (fixed) { one.focus({ preventScroll: true }); choose(kind, Number(index)); event.preventDefault(); return; }
     one.setPointerCapture(event.pointerId);
     one.focus({ preventScroll: true });
     choose(kind, Number(index));
     const from = { start: item.start, end: endOf(kind, item) };
     drag = { one, kind, item, edge, from, x: event.clientX, scale: span() / lanes.clientWidth, before: JSON.stringify(it.track), all: span() };
+    it.dragging = true;
     event.preventDefault();
   });
   lanes.addEventListener("pointermove", (event) => {
@@ -128,6 +139,7 @@ const wireBlocks = (lanes) => {
     drawFields();
   });
   const drop = () => {
+    it.dragging = false;
     if (drag && JSON.stringify(it.track) !== drag.before) remember(drag.before);
     if (drag) draw();
     drag = null;
@@ -145,9 +157,10 @@ const wireBlocks = (lanes) => {
     if (event.key === "Delete" || event.key === "Backspace") { event.preventDefault(); remove(); }
     if (!way) return;
     event.preventDefault();
+    if (event.shiftKey && kind === "lines") { note(say("fixed_end")); return; }
     edit((track) => {
       const item = track[kind][index];
-      shift(kind, item, event.shiftKey && kind === "layers" ? "to" : "", way, { start: item.start, end: endOf(kind, item) });
+      shift(kind, item, event.shiftKey ? "to" : "", way, { start: item.start, end: endOf(kind, item) });
     });
   });
 };

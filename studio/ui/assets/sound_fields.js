@@ -17,7 +17,7 @@ const optionsOf = (family, value) => {
   return known.some(([name]) => name === value) ? known : [...known, [value, value]]; // a file, a voice that is gone
 };
 const control = (kind, value, rest) => {
-  if (kind === "area") return make("textarea", { rows: 3, value, maxLength: 2000, placeholder: say("say_hint") });
+  if (kind === "area") return make("textarea", { rows: 3, value, placeholder: say("say_hint") });
   if (kind === "choice")
     return make("select", {}, ...optionsOf(rest[0], value).map(([name, words]) =>
       make("option", { value: name, textContent: words, selected: name === value })));
@@ -37,6 +37,12 @@ const valueOf = (input) => {
 const field = (item, [name, kind, ...rest]) => {
   const input = control(kind, item[name], rest), shown = make("output", { textContent: kind === "range" ? item[name] : "" });
   let before = null;
+  const over = make("small", { className: "failed" });
+  const count = () => {
+    const length = name === "text" ? letters(input.value) : 0;
+    over.textContent = length > LINE_LIMIT ? say("too_long").replace("{length}", length).replace("{limit}", LINE_LIMIT) : "";
+  };
+  count();
   input.name = name;
   input.addEventListener("input", () => {
     before ??= JSON.stringify(it.track);
@@ -44,6 +50,7 @@ const field = (item, [name, kind, ...rest]) => {
     if (value === undefined || Number.isNaN(value)) return;
     item[name] = value;
     shown.textContent = kind === "range" ? value : "";
+    count();
     drawBlocks();
   });
   input.addEventListener("change", () => {
@@ -51,7 +58,7 @@ const field = (item, [name, kind, ...rest]) => {
     before = null;
     draw();
   });
-  return make("label", { className: `field-${name} ${kind}` }, make("span", { textContent: say(name) }, shown), input);
+  return make("label", { className: `field-${name} ${kind}` }, make("span", { textContent: say(name) }, shown), input, over);
 };
 
 const drawFields = () => {

@@ -1,8 +1,8 @@
 // The Sound tab's track: what is edited, what can be undone, and what the program answers. `element`, `trigger`
 // and `upload` are the editor's; sound_blocks.js draws the timeline, sound_fields.js the fields, sound_tools.js the buttons around them.
-const STEP = 0.05, SHORTEST = 0.1, LONGEST = 600, KEPT = 100;
+const STEP = 0.05, SHORTEST = 0.1, LONGEST = 600, KEPT = 100, LINE_LIMIT = 2000;
 const EMPTY = { version: 1, lines: [], layers: [], duck_db: 9, length: "picture", subtitles: true, seed: 0 };
-const it = { id: "", seconds: 1, track: structuredClone(EMPTY), past: [], future: [], chosen: null, uploads: {}, sent: "", told: null };
+const it = { id: "", seconds: 1, track: structuredClone(EMPTY), past: [], future: [], chosen: null, uploads: {}, lengths: {}, sent: "", told: null };
 
 const find = (selector) => element.querySelector(selector);
 const say = (key) => it.told.says[key] ?? key;
@@ -17,9 +17,12 @@ const round = (seconds) => Math.round(seconds / STEP) * STEP;
 const tidy = (number) => Number(number.toFixed(3));
 const between = (low, value, high) => Math.min(high, Math.max(low, value));
 
-// About how long a line takes to say; what it takes is known once it was made.
-const lineSeconds = (words) => 0.4 + [...words].reduce((sum, char) => sum + (char > "\u2e80" ? 0.24 : 0.065), 0);
-const endOf = (kind, item) => (kind === "lines" ? item.start + lineSeconds(item.text) : item.end);
+// How long a line takes to say: the robot's as it was measured (sound_lengths.js), else about.
+const letters = (text) => [...text].length;
+const lengthKey = ({ text, voice, language }) => JSON.stringify([text, voice, language]);
+const lineSeconds = (line) => it.lengths[lengthKey(line)] ?? about(line.text);
+const about = (words) => 0.4 + [...words].reduce((sum, char) => sum + (char > "\u2e80" ? 0.24 : 0.065), 0);
+const endOf = (kind, item) => (kind === "lines" ? item.start + lineSeconds(item) : item.end);
 const items = () => ["lines", "layers"].flatMap((kind) => it.track[kind].map((item, index) => ({ kind, index, item })));
 const span = () => Math.min(LONGEST, Math.max(it.seconds, ...items().map(({ kind, item }) => endOf(kind, item))));
 const chosenItem = () => (it.chosen ? it.track[it.chosen.kind][it.chosen.index] : undefined);
@@ -73,12 +76,15 @@ const mount = () => {
   draw();
 };
 
-const heard = () => {
-  const node = document.querySelector("#sound-answer [data-answer]");
+const heard = (place) => {
+  const node = place.querySelector("[data-answer]");
   if (!node || !it.id) return;
-  const { number, layers = [], file } = JSON.parse(node.dataset.answer);
-  if (number === it.answered) return;
-  it.answered = number;
+  const { number, layers = [], file, written, draft: url, lengths } = JSON.parse(node.dataset.answer);
+  if (number === place.answered) return;
+  place.answered = number;
+  if (lengths) learn(lengths);
+  if (written !== undefined) takeWritten(written);
+  if (url !== undefined) startDraft(url);
   if (layers.length) edit((track) => track.layers.push(...layers));
   if (file) {
     it.uploads[file.name] = file.path;
@@ -86,9 +92,11 @@ const heard = () => {
     add("layers", newLayer(file.name, start, Math.min(LONGEST, start + Math.max(file.seconds, SHORTEST))));
   }
 };
-const watchAnswers = setInterval(() => { // the component for answers comes after this one
-  const node = document.querySelector("#sound-answer");
-  if (!node) return;
+const ANSWERS = 4; // components for answers, which come after this one
+const watchAnswers = setInterval(() => {
+  const places = document.querySelectorAll(".sound-answer");
+  if (places.length < ANSWERS) return;
   clearInterval(watchAnswers);
-  new MutationObserver(heard).observe(node, { childList: true, subtree: true, attributes: true });
+  for (const place of places)
+    new MutationObserver(() => heard(place)).observe(place, { childList: true, subtree: true, attributes: true });
 }, 100);

@@ -51,8 +51,8 @@ const buildTools = () => {
   words.value = it.scene ?? "";
   words.addEventListener("input", () => { it.scene = words.value; });
   scene.addEventListener("toggle", () => { it.sceneOpen = scene.open; });
-  find(".below").append(scene, make("div", { className: "whole" }),
-    make("div", { className: "ask" }, button("make", ask, "primary"), button("without", () => trigger("select", { do: "without" }))));
+  find(".below").append(...buildChat(), scene, make("div", { className: "whole" }),
+    make("div", { className: "ask" }, button("draft", askDraft), button("make", ask, "primary"), button("without", () => trigger("select", { do: "without" }))));
 };
 const ask = () => {
   document.activeElement?.blur?.(); // what is being typed counts
@@ -66,6 +66,8 @@ const drawTools = () => {
   forth.disabled = !it.future.length;
   find(".ask .tool-without").hidden = !it.told.track;
   find(".ask .tool-make").disabled = !it.track.lines.length && !it.track.layers.length;
+  drawDraft();
+  drawChat();
   drawWhole(find(".below .whole"));
 };
 

@@ -8,12 +8,17 @@ import sys
 
 import gradio as gr
 import httpx
+import numpy as np
 import pytest
 from gradio import networking
 
+from studio.audio.synthesis import RATE
 from studio.errors import InputError, StudioError
+from studio.service.drafts import make_draft
+from studio.service.sound import take_sound
 from studio.ui import phone, server
 from studio.ui.server import ServeOptions, accounts, open_tunnel, parse_login, read_logins, served_hosts
+from tests.audio.clips import tone, write_sound
 from tests.ui.serving import ACCOUNT, LOGIN, finished_backend, member_of, serving
 
 ASKED: list[str] = []  # hosts that this process looked up or connected to
@@ -252,3 +257,31 @@ def test_nobody_is_told_that_the_program_runs(guarded):
     # To ELSEWHERE, an address of no machine, a UDP socket is connected to learn this one's own: nothing is sent.
     mine = {"127.0.0.1", "localhost", "0.0.0.0", "::1", "None", phone.ELSEWHERE[0]}
     assert {host for host in ASKED if host not in mine and not host.startswith("/")} == set()
+
+
+def test_sound_files_of_any_rate_and_number_of_channels_come_in_through_the_page(member, guarded, finished, tmp_path):
+    """Uploaded as a browser does it, then taken as a layer and heard in a draft; what is no sound gets its sentence."""
+    fake, job = finished
+    kinds = {f"r{rate}.{kind}": ["-ar", str(rate)] for rate, kind in ((8000, "mp3"), (11025, "wav"), (192000, "wav"))}
+    kinds |= {f"c{count}.wav": ["-ac", str(count)] for count in (1, 3, 6, 8)}  # mono to 7.1
+    wrong = []
+    for name, words in kinds.items():
+        data = write_sound(tmp_path / name, tone(0.5), *words).read_bytes()
+        (path,) = member.post("/gradio_api/upload", files={"files": (name, data)}).json()
+        taken, seconds = take_sound(fake.backend, guarded.uploads, path)
+        layer = {"sound": taken, "start": 0, "end": 0.4}
+        key, _ = make_draft(
+            fake.backend, guarded.uploads, job.id, {"version": 1, "lines": [], "layers": [layer]}, {taken: path}
+        )
+        answer = member.get(f"/studio/media/{key}/draft")
+        heard = np.frombuffer(answer.content[44:], "<i2")[::2] / 32768
+        loudest = int(np.abs(np.fft.rfft(heard[: RATE // 4])).argmax()) * 4
+        if abs(seconds - 0.5) > 0.06 or answer.headers["content-type"] != "audio/wav" or abs(loudest - 440) > 4:
+            wrong.append(f"{name}: {seconds:.3f} s, {answer.status_code}, {loudest} Hz")
+    assert not wrong, "\n".join(wrong)
+    (path,) = member.post("/gradio_api/upload", files={"files": ("a.mp3", b"no sound")}).json()
+    with pytest.raises(InputError, match="cannot be used as sound"):
+        take_sound(fake.backend, guarded.uploads, path)
+    assert member.get(f"/studio/media/{'0' * 32}/draft").status_code == 404
+    with httpx.Client(base_url=guarded.url) as stranger:
+        assert stranger.get(f"/studio/media/{key}/draft").status_code in (303, 401), "drafts too are behind the login"

@@ -48,7 +48,8 @@ class ChatPanel:
         if self.backend.chat is None or act not in ("ask", "use"):
             return self.show("", language)
         if act == "use":
-            return self.show("", language) | ({self.prompt: gr.update(value=written)} if written else {})
+            taken: Updates = {self.prompt: gr.update(value=written)} if written else {}
+            return self.show("", language) | taken
         try:
             return self.show(self.backend.chat.expand(str(data[self.prompt] or "")), language)
         except StudioError as error:

@@ -138,8 +138,10 @@ class SoundTab:
             track, uploaded = _track(event)
             key, unheard = make_draft(self.backend, self.uploads, data[self.clip], track, uploaded)
         except StudioError as error:
-            told = {self.drafted: answer(next(self._numbers), draft=None)}
-            return told | {self.message: markup.alert([markup.sentence(error, language)])}
+            return {
+                self.message: markup.alert([markup.sentence(error, language)]),
+                self.drafted: answer(next(self._numbers), draft=None),
+            }
         lines = "; ".join(line[:UNHEARD_LETTERS] for line in unheard)
         words = say("sound.draft_unheard", language, count=len(unheard), lines=lines)
         return {
@@ -150,7 +152,10 @@ class SoundTab:
     def lengths_asked(self, data: Data, event: gr.EventData) -> Updates:
         """How long the robot says lines that are typed; null for those that only the made sound will tell."""
         words = clicked(event, "lines")
-        asked = _json(words) if len(words) <= TRACK_LETTERS else None
+        try:
+            asked = _json(words) if len(words) <= TRACK_LETTERS else None
+        except InputError:  # no browser sends it
+            asked = None
         lines = [line for line in asked if _is_line(line)][:MOST_LENGTHS] if isinstance(asked, list) else []
         found = [[*line, self.backend.sound.line_seconds(*line)] for line in lines]
         return {self.lengths: answer(next(self._numbers), lengths=found)}

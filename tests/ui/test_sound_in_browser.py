@@ -12,6 +12,7 @@ import pytest
 
 import app
 from studio.audio.ffmpeg import measure, measure_file
+from studio.audio.robot import speak
 from studio.audio.synthesis import RATE
 from studio.filenames import beside
 from studio.queue.job import JobState
@@ -208,3 +209,33 @@ def test_it_looks_right_in_both_widths_lights_and_languages(visit, tmp_path):
         page.screenshot(
             path=tmp_path / f"sound-{language}-{'dark' if dark else 'light'}-{size['width']}.png", full_page=True
         )
+
+
+def test_a_draft_is_heard_in_step_and_a_lines_length_is_that_of_the_robot(visit):
+    page = visit()
+    open_sound(page)
+    page.wait_for_function("document.querySelector('.sound video').readyState >= 1")
+    page.click(".tool-line_new")
+    page.keyboard.insert_text("Go!")
+    page.select_option('.fields [name="language"]', "en")
+    wanted = len(speak("Go!", "robot", "en")) / RATE
+    ends = "document.querySelector('.piece.lines').getAttribute('aria-label').match(/([\\d.]+) s$/)[1]"
+    page.wait_for_function(f"Math.abs(Number({ends}) - {wanted}) < 0.01")
+    before = item(page, "lines")
+    drag(page, ".piece.lines .edge.to", 0.2)
+    assert item(page, "lines") == before and "follows from its words" in page.inner_text(".timeline-note")
+
+    page.evaluate("window.drafts = []; const Real = Audio; window.Audio = function (url) {"
+                  "const one = new Real(url); window.drafts.push(one); return one; };")  # fmt: skip
+    page.click(".tool-draft")
+    page.wait_for_function("window.drafts.length === 1 && window.drafts[0].currentTime > 0.2")
+    apart = page.evaluate("Math.abs(window.drafts[0].currentTime - document.querySelector('.sound video').currentTime)")
+    assert apart < 0.3 and page.evaluate("document.querySelector('.sound video').muted")
+    page.select_option(".tool-layer_new", "rain")
+    page.wait_for_function("window.drafts[0].paused && !document.querySelector('.sound video').muted")
+    assert page.inner_text(".tool-draft") == "Listen first"
+    page.locator('.piece[data-kind="lines"]').focus()
+    page.fill('.fields [name="text"]', "x" * 10_000)
+    assert "10000 characters, 2000" in page.inner_text(".fields .field-text small")
+    page.click(".tool-make")
+    page.wait_for_selector("#sound-message >> text=A line has 10000 characters")

@@ -76,12 +76,12 @@ const mount = () => {
   draw();
 };
 
-const heard = (place) => {
-  const node = place.querySelector("[data-answer]");
+const heard = (told) => {
+  const node = told.querySelector("[data-answer]");
   if (!node || !it.id) return;
   const { number, layers = [], file, written, draft: url, lengths } = JSON.parse(node.dataset.answer);
-  if (number === place.answered) return;
-  place.answered = number;
+  if (number === told.answered) return;
+  told.answered = number;
   if (lengths) learn(lengths);
   if (written !== undefined) takeWritten(written);
   if (url !== undefined) startDraft(url);
@@ -94,9 +94,10 @@ const heard = (place) => {
 };
 const ANSWERS = 4; // components for answers, which come after this one
 const watchAnswers = setInterval(() => {
-  const places = document.querySelectorAll(".sound-answer");
-  if (places.length < ANSWERS) return;
+  const inner = ".sound-answer .sound-answer"; // gradio gives a class to the block and to what lies in it
+  const answers = [...document.querySelectorAll(".sound-answer")].filter((one) => !one.matches(inner));
+  if (answers.length < ANSWERS) return;
   clearInterval(watchAnswers);
-  for (const place of places)
-    new MutationObserver(() => heard(place)).observe(place, { childList: true, subtree: true, attributes: true });
+  for (const one of answers)
+    new MutationObserver(() => heard(one)).observe(one, { childList: true, subtree: true, attributes: true });
 }, 100);

@@ -14,10 +14,13 @@ import app
 from studio.audio.ffmpeg import measure, measure_file
 from studio.audio.robot import speak
 from studio.audio.synthesis import RATE
+from studio.chat import Chat
 from studio.filenames import beside
 from studio.queue.job import JobState
 from studio.queue.kinds import JobKind
+from studio.service.chat_desk import ChatDesk
 from tests.audio.clips import decoded, ffmpeg, level_db, stream_hash, tone, write_sound
+from tests.toy_chat import toy_chat
 from tests.ui.fake_backend import FakeBackend, Pace
 from tests.ui.serving import serving
 from tests.ui.sound_worker import sounding
@@ -44,6 +47,17 @@ HEARD = """async () => {
   }
   const head = parseFloat(document.querySelector('.playhead').style.left);
   return { most, muted: video.muted, head, decoded: video.webkitAudioDecodedByteCount };
+}"""
+
+KEEP_DRAFTS = """() => {
+  const Real = Audio;
+  window.drafts = [];
+  window.Audio = function (url) { const one = new Real(url); window.drafts.push(one); return one; };
+}"""
+
+IN_STEP = """() => {
+  const [draft] = window.drafts, film = document.querySelector('.sound video');
+  return draft?.currentTime > 0.2 && !draft.paused && !film.paused && Math.abs(draft.currentTime - film.currentTime) < 0.1;
 }"""
 
 
@@ -225,12 +239,11 @@ def test_a_draft_is_heard_in_step_and_a_lines_length_is_that_of_the_robot(visit)
     drag(page, ".piece.lines .edge.to", 0.2)
     assert item(page, "lines") == before and "follows from its words" in page.inner_text(".timeline-note")
 
-    page.evaluate("window.drafts = []; const Real = Audio; window.Audio = function (url) {"
-                  "const one = new Real(url); window.drafts.push(one); return one; };")  # fmt: skip
+    page.evaluate(KEEP_DRAFTS)
+    page.evaluate("document.querySelector('.sound video').playbackRate = 0.25")
     page.click(".tool-draft")
-    page.wait_for_function("window.drafts.length === 1 && window.drafts[0].currentTime > 0.2")
-    apart = page.evaluate("Math.abs(window.drafts[0].currentTime - document.querySelector('.sound video').currentTime)")
-    assert apart < 0.3 and page.evaluate("document.querySelector('.sound video').muted")
+    page.wait_for_function(IN_STEP)
+    assert page.evaluate("document.querySelector('.sound video').muted && window.drafts[0].playbackRate === 0.25")
     page.select_option(".tool-layer_new", "rain")
     page.wait_for_function("window.drafts[0].paused && !document.querySelector('.sound video').muted")
     assert page.inner_text(".tool-draft") == "Listen first"
@@ -239,3 +252,35 @@ def test_a_draft_is_heard_in_step_and_a_lines_length_is_that_of_the_robot(visit)
     assert "10000 characters, 2000" in page.inner_text(".fields .field-text small")
     page.click(".tool-make")
     page.wait_for_selector("#sound-message >> text=A line has 10000 characters")
+
+
+def test_a_named_language_model_expands_the_prompt_and_writes_lines_that_are_shown_first(studio, visit, tmp_path):
+    with toy_chat() as toy:
+        object.__setattr__(studio[0].backend, "chat", ChatDesk(Chat(toy.url)))
+        page = visit()
+        toy.text = "A paper boat drifts over a pond."
+        page.fill("#prompt textarea", "a boat")
+        page.click("#chat [data-act=ask]")
+        page.wait_for_selector(".chat-written >> text=drifts over")
+        assert page.input_value("#prompt textarea") == "a boat", "shown, not taken"
+        page.screenshot(path=tmp_path / "chat-prompt.png")
+        page.click("#chat [data-act=use]")
+        page.wait_for_function("document.querySelector('#prompt textarea').value.startsWith('A paper boat drifts')")
+        assert page.locator(".chat-written").count() == 0
+
+        toy.text = "0: It rains.\n0.8: Still.\nThat is all."
+        open_sound(page)
+        page.click(".chat summary")
+        page.fill("textarea[name=idea]", "a calm voice")
+        page.click(".tool-chat_ask")
+        page.wait_for_selector(".written li >> text=0.8 s: Still.")
+        assert "That is all." in page.inner_text(".written .other") and pieces(page) == []
+        page.screenshot(path=tmp_path / "chat-lines.png", full_page=True)
+        page.click(".tool-chat_use")
+        assert pieces(page) == ["It rains.", "Still."] and page.locator(".written li").count() == 0
+        page.click(".tool-undo")
+        assert pieces(page) == []
+        toy.raw = (500, b"", {})
+        page.click(".tool-chat_ask")
+        page.wait_for_selector("#sound-message >> text=500")
+        page.wait_for_function("!document.querySelector('.tool-chat_ask').disabled")

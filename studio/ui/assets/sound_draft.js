@@ -17,14 +17,13 @@ const startDraft = (url) => {
     endDraft();
     const audio = Object.assign(new Audio(url), { volume: film.volume, playbackRate: film.playbackRate });
     Object.assign(draft, { audio, film, muted: film.muted });
-    audio.addEventListener("error", () => {
-      if (draft.audio !== audio) return;
-      endDraft();
-      note(say("draft_failed"));
-    });
+    audio.addEventListener("error", () => failDraft(audio));
     film.muted = true; // the sound that the clip has already
+    film.pause();
     film.currentTime = 0;
-    film.play().catch(() => {}); // a browser that wants a touch gets it on the player
+    audio.addEventListener("canplaythrough", () => { // both begin together
+      if (draft.audio === audio) film.play().catch(() => {}); // a browser that wants a touch gets it on the player
+    }, { once: true });
     note(say("draft_told"));
   }
   drawDraft();
@@ -39,6 +38,11 @@ const endDraft = () => {
   note("");
   drawDraft();
 };
+const failDraft = (audio) => {
+  if (draft.audio !== audio) return;
+  endDraft();
+  note(say("draft_failed"));
+};
 const checkDraft = () => { if (draft.audio && draft.of !== edited()) endDraft(); };
 
 // Whatever the player does, the draft does too; at the end of the picture a longer sound goes on.
@@ -47,7 +51,11 @@ const inStep = (player) => {
     const { audio } = draft;
     if (audio && !player.ended && Math.abs(audio.currentTime - player.currentTime) > DRIFT) audio.currentTime = player.currentTime;
   };
-  const start = () => { together(); draft.audio?.play().catch(() => {}); };
+  const start = () => {
+    const { audio } = draft;
+    together();
+    audio?.play().catch((error) => { if (error.name !== "AbortError") failDraft(audio); }); // aborted: paused meanwhile
+  };
   player.addEventListener("play", start);
   player.addEventListener("playing", start);
   player.addEventListener("waiting", () => draft.audio?.pause());

@@ -71,6 +71,17 @@ def test_nothing_is_found_on_the_page(
             page.click(".grid .card >> nth=0")
             page.wait_for_selector("#detail dl.settings")
             wrong += found(page, "gallery")
+            page.click('#tabs [role=tab][data-tab-id="sound"]')
+            page.wait_for_selector(".sound .tools")
+            wrong += found(page, "sound, empty")
+            page.click(".scene summary")
+            page.select_option(".tool-preset_new", "pool")
+            page.wait_for_selector('.piece.layers[data-index="3"]')
+            page.focus(".piece.layers")
+            wrong += found(page, "sound, a layer")
+            page.click(".tool-line_new")
+            page.keyboard.insert_text("x" * 2001)
+            wrong += found(page, "sound, a line")
             assert wrong == [], "\n".join(wrong)
     finally:
         if fake.player:

@@ -57,7 +57,8 @@ KEEP_DRAFTS = """() => {
 
 IN_STEP = """() => {
   const [draft] = window.drafts, film = document.querySelector('.sound video');
-  return draft?.currentTime > 0.2 && !draft.paused && !film.paused && Math.abs(draft.currentTime - film.currentTime) < 0.1;
+  const play = draft?.currentTime > 0.2 && !draft.paused && !film.paused;
+  return play && Math.abs(draft.currentTime - film.currentTime) < 0.1;
 }"""
 
 

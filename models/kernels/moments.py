@@ -1,6 +1,7 @@
 """Means and variances of a group norm, of an image that lies channels last: it is read once.
 
-The plain operators sum up per channel, the kernel per group and tile of pixels.
+Two kernels: the first sums up per channel over parts of the image, the second puts the parts of a group together. The
+plain operators sum up per channel over the whole image.
 """
 
 import torch
@@ -8,7 +9,9 @@ from torch import Tensor
 
 from models.kernels import TRITON, serves_image
 
-TILE, WARPS = 8192, 8  # elements of one program: pixels x channels
+TILE, WARPS = 4096, 4  # elements that one program of the first kernel adds at once: pixels x channels
+PARTS = 1024  # programs at most, about what a large GPU runs at once
+JOINED = 256  # parts that a program of the second kernel reads at once
 Moments = tuple[Tensor, Tensor]
 
 if TRITON:
@@ -17,23 +20,54 @@ if TRITON:
 
     @triton.jit
     def moments_kernel(  # type: ignore[no-untyped-def]  # Triton compiles annotations too
-        x_ptr, lacking_ptr, mean_ptr, square_ptr, pixels,
-        CHANNELS: tl.constexpr, GROUPS: tl.constexpr, ROWS: tl.constexpr,
+        x_ptr, lacking_ptr, mean_ptr, square_ptr, pixels, steps, CHANNELS: tl.constexpr, ROWS: tl.constexpr,
     ):  # fmt: skip
-        """One program: ROWS pixels; per group their mean, and the sum of squared distances from it."""
-        tile, channel = tl.program_id(0), tl.arange(0, CHANNELS)
-        row = tile * ROWS + tl.arange(0, ROWS)[:, None]
-        inside = row < pixels
-        given = tl.load(x_ptr + row.to(tl.int64) * CHANNELS + channel[None, :], mask=inside, other=0.0).to(tl.float32)
-        x = tl.where(inside, given + tl.load(lacking_ptr + channel).to(tl.float32)[None, :], 0.0)
-        WIDTH: tl.constexpr = CHANNELS // GROUPS
-        count = tl.minimum(pixels - tile * ROWS, ROWS) * WIDTH
-        mean = tl.sum(tl.reshape(tl.sum(x, axis=0), (GROUPS, WIDTH)), axis=1) / count
-        spread = tl.reshape(tl.broadcast_to(mean[:, None], (GROUPS, WIDTH)), (CHANNELS,))
-        away = tl.where(inside, x - spread[None, :], 0.0)
-        place = tile * GROUPS + tl.arange(0, GROUPS)
-        tl.store(mean_ptr + place, mean)
-        tl.store(square_ptr + place, tl.sum(tl.reshape(tl.sum(away * away, axis=0), (GROUPS, WIDTH)), axis=1))
+        """One part, `steps` times ROWS pixels: per channel their mean, and the sum of squared distances from it.
+
+        Distances from the part's first pixel are added up, which are as small as the numbers are close.
+        """
+        part, channel = tl.program_id(0), tl.arange(0, CHANNELS)
+        first = part * steps * ROWS
+        pivot = tl.load(x_ptr + first.to(tl.int64) * CHANNELS + channel).to(tl.float32)
+        total = tl.zeros((ROWS, CHANNELS), dtype=tl.float32)
+        squares = tl.zeros((ROWS, CHANNELS), dtype=tl.float32)
+        for step in range(steps):
+            row = first + step * ROWS + tl.arange(0, ROWS)[:, None]
+            place = row.to(tl.int64) * CHANNELS + channel[None, :]
+            x = tl.load(x_ptr + place, mask=row < pixels, other=0.0).to(tl.float32)
+            away = tl.where(row < pixels, x - pivot[None, :], 0.0)
+            total += away
+            squares += away * away
+        count = tl.minimum(pixels - first, steps * ROWS).to(tl.float32)
+        away_mean = tl.sum(total, axis=0) / count
+        lacking = tl.load(lacking_ptr + channel).to(tl.float32)
+        tl.store(mean_ptr + part * CHANNELS + channel, pivot + away_mean + lacking)
+        tl.store(square_ptr + part * CHANNELS + channel, tl.sum(squares, axis=0) - count * away_mean * away_mean)
+
+    @triton.jit
+    def joined_kernel(  # type: ignore[no-untyped-def]
+        mean_ptr, square_ptr, moments_ptr, pixels, parts, length,
+        GROUPS: tl.constexpr, WIDTH: tl.constexpr, JOINED: tl.constexpr,
+    ):  # fmt: skip
+        """One group: its mean and variance from those of its parts of `length` pixels, the last of which is shorter."""
+        group = tl.program_id(0)
+        column = group * WIDTH + tl.arange(0, WIDTH)[None, :]
+        total = tl.zeros((JOINED, WIDTH), dtype=tl.float32)
+        for start in range(0, parts, JOINED):
+            part = start + tl.arange(0, JOINED)[:, None]
+            count = tl.minimum(pixels - part * length, length).to(tl.float32)
+            mean = tl.load(mean_ptr + part * GROUPS * WIDTH + column, mask=part < parts, other=0.0)
+            total += tl.where(part < parts, count * mean, 0.0)
+        centre = tl.sum(total) / pixels / WIDTH
+        total = tl.zeros((JOINED, WIDTH), dtype=tl.float32)
+        for start in range(0, parts, JOINED):
+            part = start + tl.arange(0, JOINED)[:, None]
+            count = tl.minimum(pixels - part * length, length).to(tl.float32)
+            mean = tl.load(mean_ptr + part * GROUPS * WIDTH + column, mask=part < parts, other=0.0)
+            square = tl.load(square_ptr + part * GROUPS * WIDTH + column, mask=part < parts, other=0.0)
+            total += tl.where(part < parts, square + count * (mean - centre) * (mean - centre), 0.0)
+        tl.store(moments_ptr + group, centre)
+        tl.store(moments_ptr + GROUPS + group, tl.sum(total) / pixels / WIDTH)
 
 
 def group_moments(image: Tensor, groups: int, lacking: Tensor | None = None) -> Moments:
@@ -52,22 +86,31 @@ def group_moments(image: Tensor, groups: int, lacking: Tensor | None = None) -> 
     return centre, variances.mean(1) + (means - centre[:, None]).square().mean(1)
 
 
+def divided(channels: int, pixels: int) -> tuple[int, int, int]:
+    """(parts, steps of a part, pixels of a step): parts of equal length but for the last, at most PARTS."""
+    rows = TILE // channels
+    steps = -(-pixels // (rows * PARTS))
+    return -(-pixels // (rows * steps)), steps, rows
+
+
 def launch(image: Tensor, groups: int, lacking: Tensor) -> Moments:
-    """The kernel's; the moments of its tiles are put together here."""
+    """The kernels'."""
     channels, pixels = image.shape[1], image.shape[2] * image.shape[3]
-    rows, width = TILE // channels, channels // groups
-    tiles = -(-pixels // rows)
-    means, squares = image.new_empty(2, tiles, groups, dtype=torch.float32)
-    moments_kernel[(tiles,)](
-        image, lacking, means, squares, pixels, CHANNELS=channels, GROUPS=groups, ROWS=rows, num_warps=WARPS
+    parts, steps, rows = divided(channels, pixels)
+    means, squares = image.new_empty(2, parts, channels, dtype=torch.float32)
+    moments = image.new_empty(2, groups, dtype=torch.float32)
+    moments_kernel[(parts,)](
+        image, lacking, means, squares, pixels, steps, CHANNELS=channels, ROWS=rows, num_warps=WARPS
     )
-    counts = image.new_full((tiles, 1), rows * width, dtype=torch.float32)
-    counts[-1] = (pixels - (tiles - 1) * rows) * width
-    mean = (means * counts).sum(0) / (pixels * width)
-    return mean, (squares + counts * (means - mean).square()).sum(0) / (pixels * width)
+    joined_kernel[(groups,)](
+        means, squares, moments, pixels, parts, steps * rows, GROUPS=groups, WIDTH=channels // groups, JOINED=JOINED,
+        num_warps=WARPS,
+    )  # fmt: skip
+    return moments[0], moments[1]
 
 
 def moved_bytes(channels: int, groups: int, pixels: int, itemsize: int) -> int:
-    """What the kernel's loads and stores move: the image in; per tile the bias in and two moments per group out."""
-    tiles = -(-pixels // (TILE // channels))
-    return (pixels + tiles) * channels * itemsize + tiles * 2 * groups * 4
+    """What the kernels' loads and stores move: the image in; per part its first pixel and the bias in, two moments per
+    channel out, and in again, the means twice; two moments per group out."""
+    parts, _, _ = divided(channels, pixels)
+    return (pixels + 2 * parts) * channels * itemsize + 5 * parts * channels * 4 + 2 * groups * 4

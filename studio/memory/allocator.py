@@ -8,6 +8,7 @@ import gc
 import mmap
 import os
 import threading
+import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from enum import StrEnum
@@ -87,6 +88,12 @@ class Buffer:
     def __init__(self, allocator: "Allocator", kind: BufferKind, memory: Tensor, registered: bool) -> None:
         self._allocator = allocator
         self.kind, self.memory, self.registered = kind, memory, registered
+        # Memory that is unmapped while it is registered leaves its addresses to the driver: whatever is mapped there
+        # next cannot be registered, and copies of it would come from the old pages. So a buffer that is dropped without
+        # `release` is unregistered too, before its memory goes.
+        self._unregister = weakref.finalize(self, allocator.machine.unregister, memory) if registered else None
+        if self._unregister is not None:
+            self._unregister.atexit = False  # the driver ends with the process
 
     def release(self) -> None:
         """Free the memory. A view of it that still exists is a leak, which `Allocator.check` reports."""
@@ -143,6 +150,6 @@ class Allocator:
     def _free(self, buffer: Buffer) -> None:
         with self._lock:
             del self._buffers[buffer]
-        if buffer.registered:
-            self.machine.unregister(buffer.memory)
+        if buffer._unregister is not None:
+            buffer._unregister()
         del buffer.memory

@@ -7,6 +7,7 @@ the CUDA path and its plans have nothing to prove; what they share with the CPU'
 import copy
 import json
 import platform
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,7 +38,7 @@ from studio import __version__
 from studio.errors import StudioError
 from studio.memory.manager import Condition, MemoryManager
 from studio.memory.plan import Budgets, ComponentPlan, Plan, RuntimeConfig
-from studio.memory.usage import peak_vram, reset_peaks
+from studio.memory.usage import peak_vram, release_cached_memory, reset_peaks
 from studio.units import GB
 
 OK, LOOK, SKIPPED = "ok", "look", "skipped"
@@ -145,6 +146,7 @@ def plans_agree(
     memory = MemoryManager({"transformer": work}, RuntimeConfig(device, dtype, budgets))
     try:
         base = memory.plan(VIDEO)
+        release_cached_memory(device)
         reset_peaks(device)
         states = {"planned": _steps(memory, params)}
         yield peak_finding(device, base)
@@ -181,7 +183,8 @@ def attention_speeds(device: torch.device, dtype: torch.dtype) -> Iterator[Findi
             "kernel": attention_kernel(device, dtype, width), "tokens": tokens, "width": width, "tflops": taken,
             "speeds": ", ".join(f"{name} {speed:.0f}" for name, speed in speeds.items()), "fastest": fastest,
         }  # fmt: skip
-        slower = taken < 0.9 * speeds[fastest]
+        # The same kernel timed twice differs by 13 % on an H200 that has just woken up.
+        slower = taken < 0.9 * speeds[fastest] and not values["kernel"].startswith(fastest)
         state, code = (LOOK, "check_kernel_slow") if slower else (OK, "check_kernel_speed")
         yield Finding("attention", state, code, values)
 
@@ -269,7 +272,8 @@ def _attention_speed(
             torch.nn.functional.scaled_dot_product_attention(swapped, swapped, swapped, is_causal=causal)
 
     try:
-        run()
+        with warnings.catch_warnings(action="ignore"):  # PyTorch's reasons for a refusal
+            run()
     except REFUSED:
         return 0.0
     seconds = []

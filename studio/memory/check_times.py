@@ -56,6 +56,7 @@ def streaming_overhead(
                 yield Finding("overhead", SKIPPED, "check_needs_room", {"frames": frames})
                 continue
             memory.set_plan(resident)
+            release_cached_memory(device)
             reset_peaks(device)
             held = _step_seconds(memory, video, params, device)
             if device.type == "cuda":

@@ -1,5 +1,6 @@
 """Budgets of the config, and the memory that this process really takes."""
 
+import gc
 from dataclasses import replace
 
 import torch
@@ -55,3 +56,28 @@ def test_the_users_allocator_settings_are_kept_and_extended():
 def test_a_cpu_has_no_vram():
     assert usage.free_vram(CPU) == usage.process_vram(CPU) == usage.peak_vram(CPU) == usage.alloc_retries(CPU) == 0
     usage.cap_vram(CPU, 0)
+
+
+def test_registered_memory_is_unregistered_once_released_or_not():
+    class Registering(Machine):
+        def __init__(self) -> None:
+            super().__init__(CPU)
+            self.registered: list[int] = []
+
+        def register(self, memory: torch.Tensor) -> bool:
+            self.registered.append(memory.data_ptr())
+            return True
+
+        def unregister(self, memory: torch.Tensor) -> None:
+            self.registered.remove(memory.data_ptr())  # raises where it is not there
+
+    machine = Registering()
+    for release in (True, False):
+        allocator = Allocator(machine)
+        buffer = allocator.allocate(BufferKind.PINNED, 4096, register=True)
+        assert machine.registered == [buffer.memory.data_ptr()]
+        if release:
+            buffer.release()
+        del buffer, allocator
+        gc.collect()
+        assert machine.registered == []

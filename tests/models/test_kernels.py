@@ -30,7 +30,7 @@ def proofs(mode: str) -> dict[str, Any]:
 @pytest.mark.slow
 def test_kernels_are_their_plain_twins_and_move_what_they_declare():
     told = proofs("interpret")
-    assert len(told) == 7
+    assert len(told) == 8
     for name, found in told.items():
         assert 0 < found["error"] <= 3e-7, (name, found)  # float32 against float64
         assert found["counted"] == found["declared"] > 0, (name, found)
@@ -41,10 +41,11 @@ def test_kernels_are_their_plain_twins_and_move_what_they_declare():
 def test_kernels_compile_for_every_card_with_loads_of_16_bytes():
     """As the program launches them at full size; no register is spilled to memory."""
     told = proofs("compile")
-    assert {name.split()[1] for name in told} == {"sm_80", "sm_89", "sm_90"} and len(told) == 12
+    assert {name.split()[-1] for name in told} == {"sm_80", "sm_89", "sm_90"} and len(told) == 15
+    once = {"moments": {"ld 2", "st 4"}, "joined moments": {"st 4"}}  # per part of an image, or per group
     for name, found in told.items():
-        stores = "st 4" if name.startswith("moments") else "st 16"  # two numbers per group and tile
-        assert set(found["widths"]) == {"ld 16", stores} and not found["spills"] and found["cubin"], (name, found)
+        narrow = once.get(name.rpartition(" ")[0], {"st 16"})
+        assert set(found["widths"]) == {"ld 16"} | narrow and not found["spills"] and found["cubin"], (name, found)
 
 
 def test_only_tensors_for_wide_loads_are_served():

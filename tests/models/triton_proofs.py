@@ -110,8 +110,9 @@ def picture(channels: int, height: int, width: int, wider: int = 1) -> Tensor:
     return whole[..., -channels:].permute(0, 3, 1, 2)
 
 
-def interpreted_moments() -> dict[str, float]:
-    """Three tiles of pixels, of which the last is not whole; a bias that is still lacking."""
+def interpreted_moments(parts: int) -> dict[str, float]:
+    """At most so many parts, of which the last is not whole; a bias that is still lacking."""
+    moments.PARTS = parts
     image, lacking, groups = picture(128, 9, 15), random(128), 32
     with Counter() as counter:
         found = moments.launch(image, groups, lacking)
@@ -134,20 +135,26 @@ def interpreted_scaled(*, silu: bool, more: bool, wider: int) -> dict[str, float
 
 
 def launched(module: Any, kernel: str, launch: Any) -> SimpleNamespace:
-    """What a launch of the program's own code gives to a kernel: positional and named arguments, the grid."""
-    seen = SimpleNamespace()
+    """What a launch of the program's own code gives to a kernel: positional and named arguments, the grid. No kernel of
+    the module runs."""
+    seen = {name: SimpleNamespace() for name in vars(module) if name.endswith("_kernel")}
 
     class Spy:
-        def __getitem__(self, grid: Any) -> Any:
-            return lambda *given, **named: seen.__dict__.update(grid=grid, given=given, named=named)
+        def __init__(self, told: SimpleNamespace) -> None:
+            self._told = told
 
-    kept = getattr(module, kernel)
-    setattr(module, kernel, Spy())
+        def __getitem__(self, grid: Any) -> Any:
+            return lambda *given, **named: self._told.__dict__.update(grid=grid, given=given, named=named)
+
+    kept = {name: getattr(module, name) for name in seen}
+    for name, told in seen.items():
+        setattr(module, name, Spy(told))
     try:
         launch()
     finally:
-        setattr(module, kernel, kept)
-    return seen
+        for name, real in kept.items():
+            setattr(module, name, real)
+    return seen[kernel]
 
 
 def compiled(kernel: Any, seen: SimpleNamespace, capability: int) -> dict[str, Any]:
@@ -196,9 +203,11 @@ def full_size() -> dict[str, tuple[Any, SimpleNamespace]]:
     window = torch.empty(1, 544, 992, 384, dtype=torch.bfloat16)[..., 128:256].permute(0, 3, 1, 2)
     gain, bias = torch.empty(128), torch.empty(128, dtype=torch.bfloat16)
     moments_launch = launched(moments, "moments_kernel", lambda: moments.launch(frame, 32, bias))
+    joined_launch = launched(moments, "joined_kernel", lambda: moments.launch(frame, 32, bias))
     scaled_launch = launched(scaled, "scaled_kernel", lambda: scaled.launch(frame, gain, gain, True, frame, window))
     return {
         "moments": (moments.moments_kernel, moments_launch),
+        "joined moments": (moments.joined_kernel, joined_launch),
         "scaled": (scaled.scaled_kernel, scaled_launch),
         "modulated_norm": (modulated_norm.modulated_norm_kernel, norm_launch),
         "heads": (heads.heads_kernel, heads_launch),
@@ -211,7 +220,8 @@ def main() -> None:
     if MODE == "interpret":
         told: dict[str, Any] = {"modulated_norm": interpreted_norm()}
         told |= {f"heads {count} x {width}": interpreted_heads(count, width) for count, width in ((3, 128), (20, 64))}
-        told["moments"] = interpreted_moments()
+        told["moments, 5 parts"] = interpreted_moments(9)
+        told["moments, 2 parts of 3 steps"] = interpreted_moments(2)
         told["scaled"] = interpreted_scaled(silu=False, more=True, wider=1)
         told["scaled silu"] = interpreted_scaled(silu=True, more=False, wider=3)
         told["scaled silu more"] = interpreted_scaled(silu=True, more=True, wider=1)

@@ -22,6 +22,7 @@ from studio.memory.planning.footprint import (
 )
 from studio.memory.planning.peaks import PlanRequest
 from studio.memory.planning.planner import (
+    LAUNCHED_SECONDS,
     calibrate,
     evenly,
     phase_bytes,
@@ -273,6 +274,9 @@ def test_a_timed_run_corrects_the_prediction(made, factor):
     plan = plan_run(made)
     measured = plan.seconds_per_step * factor
     speeds = calibrate(made, plan, measured)
+    if not made.on_cpu and measured < LAUNCHED_SECONDS:
+        assert speeds == made.speeds  # launches of kernels tell nothing of a larger model
+        return
     assert step_seconds(replace(made, speeds=speeds), plan) == pytest.approx(measured, rel=1e-3)
     again = calibrate(replace(made, speeds=speeds), plan, measured)
     assert step_seconds(replace(made, speeds=again), plan) == pytest.approx(measured, rel=1e-3)

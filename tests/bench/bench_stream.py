@@ -95,7 +95,8 @@ def measure_all(options: argparse.Namespace, setting: Setting) -> None:
     least = run_apart(setting, "floor", options.frames[0], 120)
     print("floor", json.dumps(least), flush=True)
     facts = machine() | {"gpu": least.get("gpu"), "allocator": os.environ.get("PYTORCH_ALLOC_CONF")}
-    facts["commit"] = facts["commit"] or options.commit
+    if options.commit:  # the tree is a copy: what git says of it, if anything, is of another time
+        facts |= {"commit": options.commit, "uncommitted_models": False}
     rows = {} if options.rehearse else known(options.results, facts["commit"])
     for name, frames in in_order(options.variants, options.frames):
         left = end - time.monotonic()

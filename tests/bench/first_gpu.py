@@ -114,7 +114,8 @@ def run_all(options: argparse.Namespace) -> None:
     """Every part there is time for, then the table. This process itself takes nothing of the device."""
     end = time.monotonic() + options.minutes * 60
     facts = machine()
-    facts["commit"] = facts["commit"] or options.commit
+    if options.commit:  # the tree is a copy: what git says of it, if anything, is of another time
+        facts |= {"commit": options.commit, "uncommitted_models": False}
     done = {} if options.rehearse else known(options.results, facts["commit"])
     for part in options.parts:
         left = end - time.monotonic()

@@ -20,6 +20,7 @@ MEDIA_TYPES = {
     ".jpg": "image/jpeg",
     ".webp": "image/webp",
     ".wav": "audio/wav",
+    ".vtt": "text/vtt; charset=utf-8",
 }
 
 

@@ -36,6 +36,23 @@ def track_of(entry: Entry) -> Mapping[str, Any] | None:
     return {key: value for key, value in found.items() if key != "files"} if isinstance(found, dict) else None
 
 
+def has_words(track: Mapping[str, Any] | None) -> bool:
+    """Whether a clip with this soundtrack has subtitles."""
+    return bool(track and track.get("lines") and track.get("subtitles"))
+
+
+def loudness_of(job: Job) -> tuple[float, float] | None:
+    """LUFS and true peak in dB that a finished sound reached, as measured in its file; None where there is none."""
+    try:
+        found = read_metadata_file(beside(Path(job.result.path), ".json")) if job.result else {}
+    except InputError:
+        return None
+    reached = found.get("loudness_lufs"), found.get("peak_db")
+    if "sound" not in found or not all(isinstance(number, int | float) for number in reached):
+        return None
+    return float(reached[0]), float(reached[1])
+
+
 def take_sound(backend: Backend, uploads: Uploads, path: str) -> tuple[str, float]:
     """The name in a track of an uploaded sound file, and its seconds. Raises InputError for what is none."""
     if not uploads.contains(path):

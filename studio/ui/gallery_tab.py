@@ -16,7 +16,7 @@ from studio.queue.trash import Trash
 from studio.service.acts import Act, Order, act
 from studio.service.disk_gauge import DiskGauge
 from studio.service.media import first_image
-from studio.service.sound import clip_of
+from studio.service.sound import clip_of, has_words, track_of
 from studio.ui import gallery_tiles, job_panels, markup
 from studio.ui.form_events import FormEvents
 from studio.ui.labels import FRAMES, Labels, Updates, clicked, html, react
@@ -346,7 +346,8 @@ class GalleryTab:
         if entry.job and entry.state != JobState.FINISHED:
             return job_panels.stage(entry.job, 0, language)
         settings = entry.settings
-        inside = player(entry.id, entry.path, entry.poster is not None, settings.prompt, settings.num_frames, language)
+        shown = (entry.id, entry.path, entry.poster is not None, settings.prompt, settings.num_frames)
+        inside = player(*shown, language, has_words(track_of(entry)))
         return f'<div class="screen" style="{job_panels.ratio(entry.settings)}">{inside}</div>'
 
     def _table(self, entry: Entry, language: str) -> str:

@@ -8,6 +8,7 @@ from studio import filenames
 from studio.messages import phase_title
 from studio.queue.job import Job, JobState
 from studio.queue.kinds import PHASES_OF, RARE_PHASES
+from studio.service.sound import has_words
 from studio.settings import ResolvedSettings
 from studio.ui.markup import FIELDS, alert, media_url, plain, seconds_words, sentence, text
 from studio.ui.player import player
@@ -54,7 +55,8 @@ def _screen(job: Job, language: str) -> str:
         path = Path(job.result.path)
         poster = filenames.beside(path, ".jpg").is_file()
         found, frames = path if path.is_file() else None, settings.num_frames
-        inside = player(job.id, found, poster, settings.prompt, frames, language)
+        words = has_words(job.sound.track if job.sound else None)
+        inside = player(job.id, found, poster, settings.prompt, frames, language, words)
     elif preview := _preview(job):
         inside = f'<img src="{preview}" alt="{text(say("stage.preview", language))}">'
     elif settings.first_image is not None and (job.folder / filenames.THUMBNAIL).is_file():

@@ -8,7 +8,7 @@ from studio.events import Failed
 from studio.messages import phase_title
 from studio.queue.gallery import Entry
 from studio.queue.job import Job, JobState
-from studio.service.sound import track_of
+from studio.service.sound import has_words, loudness_of, track_of
 from studio.settings import FPS
 from studio.ui.markup import alert, media_url, sentence, text
 from studio.ui.strings import STRINGS, say
@@ -32,7 +32,8 @@ def editor(entry: Entry | None, choices: Mapping[str, Any], follows: str, langua
         "seconds": (entry.settings.num_frames or 1) / FPS,
         "track": track,
         "urls": {kind: media_url(entry.id, kind) for kind in ("result", "strip", "wave")}
-        | {"poster": media_url(entry.id, "poster") if entry.poster else ""},
+        | {"poster": media_url(entry.id, "poster") if entry.poster else ""}
+        | ({"words": media_url(entry.id, "words")} if has_words(track) else {}),
         "says": says | {"prompt": entry.settings.prompt},
         "choices": {
             family: [[name, titles[side]] for name, titles in named.items()] for family, named in choices.items()
@@ -52,7 +53,7 @@ def status(job: Job | None, language: str) -> str:
         return ""
     notices = alert([sentence(notice, language) for notice in job.notices], "warn") if job.notices else ""
     if job.state == JobState.FINISHED:
-        return alert([say("sound.done", language)], "good") + notices
+        return alert([say("sound.done", language) + _reached(job, language)], "good") + notices
     if job.state == JobState.FAILED:
         return alert([sentence(job.error or Failed("unexpected", {}, "-"), language)]) + notices
     if job.state not in (JobState.QUEUED, JobState.RUNNING):
@@ -67,3 +68,10 @@ def status(job: Job | None, language: str) -> str:
         f'<div class="making" role="status" data-state="{job.state}"><span>{text(words)}</span>{bar}{stop}</div>'
         f"{notices}"
     )
+
+
+def _reached(job: Job, language: str) -> str:
+    """How loud the finished sound is."""
+    if (found := loudness_of(job)) is None:
+        return ""
+    return " " + say("sound.reached", language, lufs=f"{found[0]:.1f}", peak=f"{found[1]:.1f}")

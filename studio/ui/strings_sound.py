@@ -2,8 +2,15 @@
 
 SOUND_STRINGS: dict[str, tuple[str, str]] = {
     "tab.sound": ("Sound", "声音"),
+    "player.words": ("Subtitles", "字幕"),
     "player.mute": ("Sound on or off", "打开或关闭声音"),
     "sound.open": ("Sound", "声音"),
+    "sound.reached": ("It has {lufs} LUFS, true peak {peak} dB.", "响度 {lufs} LUFS，真峰值 {peak} dB。"),
+    "sound.choose": (
+        "Choose a block of the timeline to change it: where and how loud it is, who says it.",
+        "选中时间轴上的一块即可修改：位置、音量、由谁来说。",
+    ),
+    "sound.words": ("Subtitles", "字幕"),
     "sound.none": (
         "No finished video yet. Make one; its sound comes afterwards.",
         "还没有完成的视频。请先生成视频，再为其添加声音。",

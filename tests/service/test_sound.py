@@ -24,7 +24,7 @@ from studio.service import drafts
 from studio.service.backend import Backend
 from studio.service.drafts import draft_of, make_draft
 from studio.service.schedule import Schedule
-from studio.service.sound import clip_of, own_name, submit_sound, take_sound, track_of
+from studio.service.sound import clip_of, has_words, loudness_of, own_name, submit_sound, take_sound, track_of
 from studio.service.strips import strip_of
 from studio.service.submit import vary
 from studio.service.uploads import Uploads
@@ -106,6 +106,12 @@ def test_a_sound_is_asked_for_made_changed_and_taken_away(
     pictures = [strip_of(backend, made.id, kind) for kind in ("strip", "wave")]
     with Image.open(pictures[0]) as strip, Image.open(pictures[1]) as wave:
         assert strip.size == (12 * 64, 64) and wave.size == (1200, 96)
+    words = strip_of(backend, made.id, "words").read_text()
+    assert words.startswith("WEBVTT") and "00:00.200 --> 00:00." in words and "Go!" in words
+    assert has_words(track_of(entry)) and not has_words(track_of(clip_of(backend, again.id)))
+    assert strip_of(backend, again.id, "words") is None, "no lines, no subtitles"
+    loud, peak = loudness_of(made)
+    assert abs(loud + 16) < 1 and peak <= -1 and loudness_of(queue.get(none.id)) is None
     assert strip_of(backend, none.id, "wave") is None and strip_of(backend, "0" * 16, "strip") is None
     queue.cancel(waiting := queue.submit(SETTINGS).id)
     assert clip_of(backend, waiting) is None

@@ -19,7 +19,7 @@ from studio.ui.player import player
 EVIL = "<img src=x onerror=alert(1)>\"'><script>alert(2)</script>${alert(3)}`{{7*7}}&amp;"
 TAGS = set(
     "section div span p b i em s ol li dl dt dd h1 h2 h3 button img video figure figcaption a code small svg rect path "
-    "input output select option details summary "
+    "input output select option details summary track "
     "style".split()
 )
 
@@ -81,7 +81,7 @@ def pages():
         yield job_panels.settings_table(job().settings, EVIL, language)
         yield job_panels.settings_table(unknown, EVIL, language)
         yield player("0123456789abcdef", Path("/x.png"), True, EVIL, 17, language)
-        yield player("0123456789abcdef", Path("/x.mp4"), True, EVIL, 17, language)
+        yield player("0123456789abcdef", Path("/x.mp4"), True, EVIL, 17, language, words=True)
         yield form_panels.receives(report, language)
         yield form_panels.meters(report, language)
         yield form_panels.model_note(model, language)

@@ -139,6 +139,9 @@ def test_a_nano_clip_speaks_over_pasted_layers_and_is_heard(studio, visit, tmp_p
     page.wait_for_selector("#sound-message >> text=紫色斑马")
     assert pieces(page) == ["Go!", "rain", "wet steps"]
     make(page)
+    page.wait_for_function("document.querySelector('.sound video').textTracks[0]?.cues?.[0]?.text === 'Go!'")
+    assert " LUFS, true peak -" in page.inner_text("#sound-status .alert.good")
+    page.screenshot(path=tmp_path / "sound-made.png", full_page=True)
     heard = page.evaluate(HEARD)
     assert heard["most"] > 0.05 and not heard["muted"] and heard["decoded"] > 0 and heard["head"] > 50, heard
 
@@ -155,6 +158,16 @@ def test_a_nano_clip_speaks_over_pasted_layers_and_is_heard(studio, visit, tmp_p
     assert [layer["sound"] for layer in recipe["layers"]] == ["rain", "steps_wet"]
     ffmpeg("-i", made, "-lavfi", "showspectrumpic=s=1200x400:legend=1", tmp_path / "spectrum.png")
 
+    page.click('#tabs [role="tab"][data-tab-id="gallery"]')
+    page.click(".grid .card >> nth=0")
+    lines = page.locator(".player .words >> visible=true")
+    lines.wait_for()
+    assert lines.get_attribute("aria-pressed") == "true"
+    lines.click()
+    shown = "all => all.map(one => one.textTracks[0]?.mode)"
+    assert "hidden" in page.eval_on_selector_all(".player video", shown)
+    page.screenshot(path=tmp_path / "sound-gallery.png")
+    open_sound(page)
     page.click(".tool-without")
     page.wait_for_function("document.querySelector('.film .wave')?.hidden")
     page.wait_for_selector("#sound-status .alert.good")

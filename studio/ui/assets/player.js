@@ -45,6 +45,11 @@
       video.playbackRate = SPEEDS[(SPEEDS.indexOf(video.playbackRate) + SPEEDS.length - 1) % SPEEDS.length];
       button.textContent = `${video.playbackRate}×`;
     },
+    words: (player, button) => {
+      const [lines] = find(player).textTracks, shown = lines.mode !== "showing";
+      lines.mode = shown ? "showing" : "hidden";
+      button.setAttribute("aria-pressed", shown);
+    },
     full: (player) => (document.fullscreenElement ? document.exitFullscreen() : player.requestFullscreen?.()),
     frame: (player) => player.dispatchEvent(new CustomEvent("use-frame", {
       bubbles: true, detail: { id: player.dataset.job, frame: String(at(player)) },

@@ -20,6 +20,7 @@ const build = (root) => {
   timeline.setAttribute("aria-label", says.timeline.replace("{prompt}", says.prompt.slice(0, 80)));
   const player = make("video", { src: urls.result, controls: true, playsInline: true, preload: "metadata", poster: urls.poster });
   player.setAttribute("aria-label", says.prompt.slice(0, 120));
+  if (urls.words) player.append(make("track", { kind: "captions", src: urls.words, label: says.words, default: true }));
   root.append(
     make("div", { className: "screen-and-fields" }, player, make("div", { className: "fields" })),
     make("div", { className: "tools" }), timeline, make("div", { className: "below" }),

@@ -68,8 +68,7 @@ const drawFields = () => {
   const typing = typed && document.activeElement.type;
   if (typing === "textarea" && place.dataset.of === JSON.stringify(it.chosen)) return; // the caret stays where it is
   place.dataset.of = JSON.stringify(it.chosen);
-  place.hidden = !item;
-  if (!item) { place.replaceChildren(); return; }
+  if (!item) { place.replaceChildren(...(items().length ? [make("p", { className: "nothing", textContent: say("choose") })] : [])); return; }
   const wanted = (it.chosen.kind === "lines" ? LINE : LAYER).filter(([name]) => fits(item, name));
   const gone = make("button", { type: "button", className: "tool-remove", textContent: say("remove"), onclick: remove });
   place.replaceChildren(...wanted.map((one) => field(item, one)), gone);

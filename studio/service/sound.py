@@ -47,10 +47,10 @@ def loudness_of(job: Job) -> tuple[float, float] | None:
         found = read_metadata_file(beside(Path(job.result.path), ".json")) if job.result else {}
     except InputError:
         return None
-    reached = found.get("loudness_lufs"), found.get("peak_db")
-    if "sound" not in found or not all(isinstance(number, int | float) for number in reached):
-        return None
-    return float(reached[0]), float(reached[1])
+    loud, peak = found.get("loudness_lufs"), found.get("peak_db")
+    if "sound" in found and isinstance(loud, int | float) and isinstance(peak, int | float):
+        return loud, peak
+    return None
 
 
 def take_sound(backend: Backend, uploads: Uploads, path: str) -> tuple[str, float]:

@@ -46,9 +46,9 @@ def _controls(frames: int, language: str, words: bool) -> str:
     frame = f'<button type="button" data-do="frame" class="said use">{use}</button>'
     left = "".join(_button(do, key, language) for do, key in BUTTONS)
     right = "".join(_button(do, key, language) for do, key in MORE)
-    said = text(say("player.words", language))
+    said, shown = (text(say(key, language)) for key in ("player.words_shown", "player.cc"))
     told = f'class="said words" title="{said}" aria-label="{said}" aria-pressed="true"'
-    lines = f'<button type="button" data-do="words" {told}>CC</button>'
+    lines = f'<button type="button" data-do="words" {told}>{shown}</button>'
     return f'<div class="controls">{left}{scrub}{count}{rate}{lines if words else ""}{right}{frame}</div>'
 
 

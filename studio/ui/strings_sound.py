@@ -3,6 +3,8 @@
 SOUND_STRINGS: dict[str, tuple[str, str]] = {
     "tab.sound": ("Sound", "声音"),
     "player.words": ("Subtitles", "字幕"),
+    "player.words_shown": ("Subtitles on or off", "显示或隐藏字幕"),
+    "player.cc": ("CC", "字幕"),
     "player.mute": ("Sound on or off", "打开或关闭声音"),
     "sound.open": ("Sound", "声音"),
     "sound.reached": ("It has {lufs} LUFS, true peak {peak} dB.", "响度 {lufs} LUFS，真峰值 {peak} dB。"),

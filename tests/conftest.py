@@ -74,13 +74,13 @@ def colours(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
     folder = tmp_path_factory.mktemp("colours")
 
     def give(engine: "Engine") -> None:
-        kept = folder / engine.colours_path.name
+        kept = folder / engine.colours.path.name
         if not kept.exists():
             shape = GenerationSettings(engine.model.name, "x", num_frames=17, height=64, width=64).resolve(engine.model)
             with engine.memory.vae(shape.video_shape) as vae:
                 LatentColours.fit(vae.encode_moments).store(kept)
-        engine.colours_path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(kept, engine.colours_path)
+        engine.colours.path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(kept, engine.colours.path)
 
     return give
 

@@ -118,6 +118,10 @@ class MemoryManager:
         """Raise DoesNotFit, with the changes that would fit, where no plan keeps the budgets."""
         self._plans.fitting_plan(video)
 
+    def ram_room(self, video: VideoShape) -> int:
+        """Bytes of the RAM budget that the plan for a video leaves."""
+        return self._plans.request(video).budgets.ram_bytes - self._plans.plan(video).ram_peak_bytes
+
     def set_plan(self, plan: Plan) -> None:
         """Use this plan for its video, in place of the planner's, until `release`."""
         self._plans.set_plan(plan)

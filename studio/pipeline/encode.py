@@ -1,4 +1,4 @@
-"""What the denoiser is conditioned on: encoded texts and the first image's latent; and the colours of previews."""
+"""What the denoiser is conditioned on: encoded texts and the first image's latent."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +12,6 @@ from studio.memory.manager import Condition
 from studio.memory.sessions import TransformerSession
 from studio.pipeline.evaluation_plan import Node
 from studio.pipeline.finite import check_finite
-from studio.pipeline.preview import LatentColours
 from studio.pipeline.run import Run
 from studio.pipeline.sampler import Passes
 from studio.prompt import ModelText, count, unread
@@ -102,20 +101,3 @@ def encode_image(run: Run, picture: Image.Image | None, video: VideoShape) -> to
         first = vae.encode_image(torch.from_numpy(image_array(picture))[None, None])
     check_finite([first], "encode_image")
     return torch.cat([first, first.new_zeros(1, video.latent_frames - 1, *first.shape[2:])], 1)
-
-
-def latent_colours(run: Run, video: VideoShape) -> LatentColours:
-    """The colours of previews: those that came with the VAE, else fitted once and then read from the cache folder."""
-    path, channels = run.engine.colours_path, run.engine.memory.latent_channels
-    if found := run.engine.shipped_colours or LatentColours.load(path, channels):
-        return found
-
-    def encode(clip: torch.Tensor) -> torch.Tensor:
-        moments = vae.encode_moments(clip)
-        check_finite([moments], "encode_image")
-        return moments
-
-    with run.engine.memory.vae(video) as vae:
-        fitted = LatentColours.fit(encode)
-    fitted.store(path)
-    return fitted

@@ -29,8 +29,8 @@ from studio.memory.plan import AUTO, RuntimeConfig, Sharing, WeightMode
 from studio.memory.planning.speeds import load_speeds
 from studio.memory.usage import budgets_for
 from studio.pipeline.calibration_file import load_calibration
+from studio.pipeline.colour_fit import PreviewColours
 from studio.pipeline.embeddings import EmbeddingCache
-from studio.pipeline.preview import LatentColours
 from studio.pipeline.run import Engine, file_errors
 
 CACHE_FOLDER = ".cache"  # inside the output folder: encoded prompts, colour maps, measured speeds
@@ -172,10 +172,11 @@ def open_engine(
         model=model,
         moves=moves,
         memory=memory,
-        shipped_colours=LatentColours.shipped(folders["vae"], memory.latent_channels),
         tokenizers=tokenizers,
         embeddings=EmbeddingCache(cache / "embeddings", config.embedding_cache_gb),
-        colours_path=cache / "colours" / f"{prints['vae'][:32]}.safetensors",
+        colours=PreviewColours(
+            folders["vae"], cache / "colours" / f"{prints['vae'][:32]}.safetensors", memory.latent_channels
+        ),
         text_fingerprint=_text_fingerprint(prints, options.weights),
         provenance={
             "version": __version__,

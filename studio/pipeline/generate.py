@@ -16,12 +16,11 @@ from studio.errors import Cancelled, InputError, StudioError
 from studio.events import Finished
 from studio.memory.sessions import TransformerSession
 from studio.pipeline import output
-from studio.pipeline.encode import Conditioning, encode_image, encode_text, latent_colours
+from studio.pipeline.encode import Conditioning, encode_image, encode_text
 from studio.pipeline.evaluation_plan import EvaluationPlan, Node, plan_of
 from studio.pipeline.finite import refuse
 from studio.pipeline.latents_file import LatentsFile, resume_plan, resume_point
 from studio.pipeline.observers import LatentsSaver, PreviewWriter
-from studio.pipeline.preview import LatentColours
 from studio.pipeline.rank_roles import Roles
 from studio.pipeline.rerun import cropped_picture, provenance_of
 from studio.pipeline.run import Emit, Engine, IsCancelled, Request, Run, WantsFinish, file_errors, to_the_end
@@ -59,11 +58,15 @@ def generate(
     with run.phase("encode_image"):
         picture = cropped_picture(request)
         conditioning = Conditioning(texts, encode_image(run, picture, settings.video_shape), settings.motion_score)
-        colours = latent_colours(run, settings.video_shape)
     provenance = provenance_of(engine, picture) | {"plan": plan.to_dict(), "forwards": plan.forwards}
-    with run.phase("denoise"):
-        latents, measured = _denoise(run, request, plan, conditioning, colours, provenance)
-    return _finish(run, request, latents, picture, provenance, measured)
+    with engine.colours.beside(engine.memory.ram_room(settings.video_shape)):
+        with run.phase("denoise"):
+            latents, measured = _denoise(run, request, plan, conditioning, provenance)
+        finished = _finish(run, request, latents, picture, provenance, measured)
+    if engine.colours.missing:
+        with engine.memory.vae(settings.video_shape) as vae:
+            engine.colours.fit(vae)
+    return finished
 
 
 @file_errors()
@@ -104,7 +107,6 @@ def _denoise(
     request: Request,
     plan: EvaluationPlan,
     conditioning: Conditioning,
-    colours: LatentColours,
     provenance: dict[str, Any],
 ) -> tuple[torch.Tensor, dict[str, Any]]:
     """Noise to latents (1, f, c, h, w) float32, and what the file says of the steps.
@@ -113,7 +115,7 @@ def _denoise(
     clean estimate.
     """
     settings, steps, began = request.settings, len(plan.nodes), monotonic()
-    preview = PreviewWriter(request.workdir, colours, run.emit)
+    preview = PreviewWriter(request.workdir, run.engine.colours.now, run.emit)
     saver = LatentsSaver(request.workdir, settings, provenance)
     state = resume_point(request.workdir, settings, provenance)
     roles = roles_of(run.engine, settings.video_shape, plan)

@@ -17,7 +17,7 @@ from studio.settings import ResolvedSettings
 
 SAVE_SECONDS = 20  # the latents on disk are at most this plus one step old
 PREVIEW_SECONDS = 2  # between two previews, after the first steps
-PREVIEW_STEPS = 3  # every one of the first steps has one
+PREVIEW_STEPS = 3  # so many previews come at once
 
 _log = logging.getLogger(__name__)
 Clock = Callable[[], float]  # seconds
@@ -28,26 +28,28 @@ class PreviewWriter:
     """Writes the clean-frame estimate as a small looping picture into the work folder and reports it."""
 
     workdir: Path
-    colours: LatentColours
+    colours: Callable[[], LatentColours | None]  # None while there are none: no preview then
     emit: Callable[[Event], None]
     clock: Clock = monotonic
     written_at: float = field(init=False)
+    written: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self.written_at = self.clock()
 
     def __call__(self, step: Step) -> None:
         """Where the picture cannot be written (a full disk), the video is still made."""
-        number = step.state.step
-        if number > PREVIEW_STEPS and self.clock() - self.written_at <= PREVIEW_SECONDS:
+        number, colours = step.state.step, self.colours()
+        if colours is None or (self.written >= PREVIEW_STEPS and self.clock() - self.written_at <= PREVIEW_SECONDS):
             return
         path = self.workdir / PREVIEW
         try:
-            write_preview(path, self.colours.frames(step.clean_estimate()))
+            write_preview(path, colours.frames(step.clean_estimate()))
         except OSError as error:
             _log.warning("no preview of step %d: %s", number, error)
         else:
             self.emit(Preview(number, path.name))
+        self.written += 1
         self.written_at = self.clock()
 
 

@@ -16,9 +16,9 @@ from studio.errors import Cancelled, StudioError
 from studio.events import Event, Notice, PhaseStarted, Progress
 from studio.memory.manager import MemoryManager
 from studio.messages import message
+from studio.pipeline.colour_fit import PreviewColours
 from studio.pipeline.embeddings import EmbeddingCache
 from studio.pipeline.evaluation_plan import Calibration, EvaluationPlan
-from studio.pipeline.preview import LatentColours
 from studio.prompt import Tokenizer
 from studio.settings import ResolvedSettings
 
@@ -50,10 +50,9 @@ class Engine:
     memory: MemoryManager
     tokenizers: Mapping[str, Tokenizer]
     embeddings: EmbeddingCache
-    colours_path: Path
+    colours: PreviewColours
     text_fingerprint: str
     provenance: Mapping[str, Any]
-    shipped_colours: LatentColours | None = None  # of previews, where they came with the VAE
     calibration: Calibration | None = None
     ranks: Ranks | None = None
 

@@ -31,25 +31,27 @@ def step(number: int) -> Step:
     return Step(latents - 1, 0.5, torch.ones(LATENTS_SHAPE), SamplerState(latents, number))
 
 
-def test_the_first_steps_have_a_preview_each_then_one_every_two_seconds(tmp_path):
+def test_once_there_are_colours_three_steps_have_a_preview_each_then_one_every_two_seconds(tmp_path):
     clock, shown = Clock(), []
+    known = LatentColours(torch.rand(3, 5, 3, generator=torch.Generator().manual_seed(1)) - 0.5)
+    colours = [known] * 8 + [None] * 3  # popped from the end: not there before step 4
     preview = PreviewWriter(
         tmp_path,
-        LatentColours(torch.rand(3, 5, 3, generator=torch.Generator().manual_seed(1)) - 0.5),
+        colours.pop,
         shown.append,
         clock,
     )
-    for number in range(1, 8):
+    for number in range(1, 12):
         preview(step(number))
         clock.now += PREVIEW_SECONDS / 2
-    assert [event.step for event in shown] == [1, 2, 3, 6]
+    assert [event.step for event in shown] == [4, 5, 6, 9]
     assert {event.path for event in shown} == {PREVIEW} and Image.open(tmp_path / PREVIEW).n_frames == 3
 
 
 def test_a_preview_that_cannot_be_written_is_none(tmp_path):
     (tmp_path / PREVIEW).mkdir()
     shown = []
-    PreviewWriter(tmp_path, LatentColours(torch.zeros(3, 5, 3)), shown.append)(step(1))
+    PreviewWriter(tmp_path, lambda: LatentColours(torch.zeros(3, 5, 3)), shown.append)(step(1))
     assert shown == []
 
 

@@ -1,7 +1,5 @@
 """Previews: a linear map from latents to colour."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -10,7 +8,7 @@ from PIL import Image
 from models.layout import LAYOUT
 from studio.checkpoints.inspect import inspect
 from studio.nano.checkpoint import write_checkpoint
-from studio.pipeline.encode import latent_colours
+from studio.pipeline.colour_fit import PreviewColours
 from studio.pipeline.preview import SHIPPED, LatentColours, write_preview
 from tests.tiny import TINY
 
@@ -62,8 +60,7 @@ def test_a_map_that_came_with_the_vae_is_used_and_never_one_of_other_weights(tmp
     assert inspect(folder).ok, "the map is no part of the public layout, and no fault of the folder"
     found = LatentColours.shipped(folder, 8)
     assert found is not None and torch.equal(found.maps, colours.maps)
-    engine = SimpleNamespace(shipped_colours=found, colours_path=None, memory=SimpleNamespace(latent_channels=8))
-    assert latent_colours(SimpleNamespace(engine=engine), None) is found
+    assert torch.equal(PreviewColours(folder, tmp_path / "none", 8).now().maps, colours.maps)
     weights = folder / LAYOUT["vae"].folder / LAYOUT["vae"].weights[0]
     changed = bytearray(weights.read_bytes())
     changed[-1] ^= 1

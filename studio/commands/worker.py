@@ -4,6 +4,7 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 from studio.commands.gpus import gpu_devices, ranks_for, shared_config, sharing_of
@@ -27,6 +28,8 @@ from studio.queue.worker import FRESH_PROCESS, WORKER, Orders, Stop, work, worke
 from studio.units import GB
 
 TIDY_SECONDS = 60.0  # between two looks into the trash
+# What the first video would import on its way, which takes seconds; a worker starts with the page, before any job.
+IMPORTED_AHEAD = "models.clip"
 CAP_SECONDS = 600.0  # between two looks at what latents and first images take
 
 
@@ -79,6 +82,7 @@ class VideoRunner:
         self._engine: Engine | None = None
         self._devices = list(devices) or [options.device]
         self._ranks: Ranks | None = None
+        self._ahead = False  # whether IMPORTED_AHEAD was tried
         self._first = True  # no video was made by this process yet
         self.device, self.leaves = pick_device(options.device), False
 
@@ -109,7 +113,13 @@ class VideoRunner:
             self._estimator.learn(self._engine, job.settings, result.seconds, first=first)
 
     def idle(self) -> None:
-        """Once a minute, remove for good what was removed long ago, and now and then what is beyond its limit."""
+        """First import what the first video will need, while its words are still typed.
+
+        Once a minute, remove for good what was removed long ago, and now and then what is beyond its limit.
+        """
+        if not self._ahead:
+            self._ahead = True
+            import_module(IMPORTED_AHEAD)
         now = time.monotonic()
         if now - self._tidied_at >= TIDY_SECONDS:
             self._tidied_at = now

@@ -324,8 +324,7 @@ MESSAGES: dict[str, tuple[str, str]] = OTHERS | {
     ),
 }
 
-# A job's phases (events.PHASES) as the page and the progress bar name them. encode_image: the first image's latent, and
-# once per model the colours of previews.
+# A job's phases (events.PHASES) as the page and the progress bar name them. encode_image: the first image's latent.
 PHASE_TITLES: dict[str, tuple[str, str]] = {
     "load": ("Loading", "载入"),
     "encode_text": ("Encoding text", "编码文字"),

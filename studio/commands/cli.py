@@ -37,6 +37,8 @@ QUEUE_ACTS = {
     "remove": "take a job out, into the trash",
     "undo": "bring back what was removed last",
     "stop": "end a job; its latents are kept",
+    "sharp": "decode previews now and then, in a tenth of the time at most",
+    "rough": "draw previews roughly again",
     "pause-all": "pause the whole queue: the GPU is released",
     "go-on": "end that pause",
     "stop-all": "end everything that runs and waits",
@@ -168,7 +170,7 @@ def _queue_flags(parser: argparse.ArgumentParser) -> None:
     shown.add_argument("--all", action="store_true", help="also what ended")
     for name, words in QUEUE_ACTS.items():
         one = acts.add_parser(name, help=words)
-        if name in ("undo", "pause-all", "go-on", "stop-all"):
+        if name in ("undo", "sharp", "rough", "pause-all", "go-on", "stop-all"):
             one.set_defaults(job=None)
         else:
             one.add_argument("job", help="its id, or the beginning of it (4 letters at least)")

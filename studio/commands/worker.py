@@ -99,7 +99,7 @@ class VideoRunner:
         original = original_inside(settings.first_image, self._config, emit)
         request = Request(settings, stem, job.folder, image, original=original, seam=job.goes_on, keep_last_frame=True)
         try:
-            finished = generate(request, engine, emit, orders.stop, orders.finish)
+            finished = generate(request, engine, emit, orders.stop, orders.finish, sharp=orders.sharp)
         except BaseException:
             self._end_ranks()  # nothing but their end may follow an error
             raise

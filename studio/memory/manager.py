@@ -29,6 +29,7 @@ from studio.memory.allocator import ON_DEVICE, Allocator, BufferKind, IntegrityE
 from studio.memory.networks import ResidentNetwork, StreamedNetwork
 from studio.memory.oom import clear_frames, retry_on_oom
 from studio.memory.plan import ComponentPlan, Plan, RuntimeConfig, WeightMode
+from studio.memory.planning import timing
 from studio.memory.planning.plan_cache import PlanCache, SizeCache
 from studio.memory.planning.speeds import Speeds
 from studio.memory.sessions import TransformerSession, VAESession
@@ -121,6 +122,13 @@ class MemoryManager:
     def ram_room(self, video: VideoShape) -> int:
         """Bytes of the RAM budget that the plan for a video leaves."""
         return self._plans.request(video).budgets.ram_bytes - self._plans.plan(video).ram_peak_bytes
+
+    def decode_seconds(self, video: VideoShape) -> float:
+        """About how long the VAE takes to be read and to decode a video."""
+        request = self._plans.request(video)
+        return request.sizes.vae_bytes / self.speeds.disk_gbps / 1e9 + timing.decode_seconds(
+            request.sizes, video, self.speeds
+        )
 
     def set_plan(self, plan: Plan) -> None:
         """Use this plan for its video, in place of the planner's, until `release`."""

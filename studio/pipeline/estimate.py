@@ -22,7 +22,6 @@ from studio.pipeline.calibrated import Calibrations
 from studio.pipeline.engine import CACHE_FOLDER, EngineOptions, compute_dtype, named_device, weights_file
 from studio.pipeline.evaluation_plan import Calibration, plan_of
 from studio.pipeline.job_times import JobTimes, load_job_times, store_job_times
-from studio.pipeline.preview import PICTURE_SIDE, PICTURES
 from studio.pipeline.rank_roles import check_count
 from studio.pipeline.run import Engine, file_errors
 from studio.settings import ResolvedSettings
@@ -159,12 +158,12 @@ class Estimator:
         steps = {n: step_seconds(replace(request, conditions=n), plan) for n in set(passes)}
         plan = replace(plan, seconds_per_step=max(steps.values()))
         first = step_seconds(replace(request, conditions=passes[0]), plan, cold=True)
-        parts = phase_seconds(request, plan, colour_clips=(PICTURES, PICTURE_SIDE))
+        parts = phase_seconds(request, plan)
         times = load_job_times(self._cache, self._device.type, model.name)
         image = parts["encode_image"] if settings.first_image is not None else 0.0
         predicted = {
             "encode_text": parts["encode_text"],
-            "encode_image": image + (0.0 if times.ran_before else parts["colours"]),
+            "encode_image": image,
             "denoise": first + sum(steps[n] for n in passes[1:]),
             "decode": parts["decode"] / _turns(video, sharing),
         }

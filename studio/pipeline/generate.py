@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from models.geometry import VideoShape
+from models.geometry import CHUNK_FRAMES, VideoShape
 from studio.errors import Cancelled, InputError, StudioError
 from studio.events import Finished
 from studio.memory.sessions import TransformerSession
@@ -23,9 +23,20 @@ from studio.pipeline.latents_file import LatentsFile, resume_plan, resume_point
 from studio.pipeline.observers import LatentsSaver, PreviewWriter
 from studio.pipeline.rank_roles import Roles
 from studio.pipeline.rerun import cropped_picture, provenance_of
-from studio.pipeline.run import Emit, Engine, IsCancelled, Request, Run, WantsFinish, file_errors, to_the_end
+from studio.pipeline.run import (
+    Emit,
+    Engine,
+    IsCancelled,
+    Request,
+    Run,
+    WantsFinish,
+    WantsSharp,
+    file_errors,
+    to_the_end,
+)
 from studio.pipeline.sampler import Passes, SamplerState, denoise, noise
 from studio.pipeline.seam import Seam
+from studio.pipeline.sharp import SharpPreview, never
 from studio.prompt import compose
 
 if TYPE_CHECKING:
@@ -34,16 +45,23 @@ if TYPE_CHECKING:
 
 @file_errors()
 def generate(
-    request: Request, engine: Engine, emit: Emit, cancelled: IsCancelled, finish: WantsFinish = to_the_end
+    request: Request,
+    engine: Engine,
+    emit: Emit,
+    cancelled: IsCancelled,
+    finish: WantsFinish = to_the_end,
+    *,
+    sharp: WantsSharp = never,
 ) -> Finished:
     """Make the video. Settings must be checked.
 
     finish: asked after every step; once it is true, the clean estimate of that step is decoded, the notice
     `finished_early` and the file tell so, and the latents in `request.workdir` go on to the whole video another time.
+    sharp: asked after every step; while it is true, previews are decoded (sharp.py).
     Raises StudioError (Cancelled included); the latents of the last whole step are then in `request.workdir`, and the
     same call resumes from them with the same bits.
     """
-    run, settings = Run(engine, emit, cancelled, finish), request.settings
+    run, settings = Run(engine, emit, cancelled, finish, sharp), request.settings
     output.check_place(request.stem.parent, settings)
     output.check_folder(request.workdir)
     engine.memory.require(settings.video_shape)
@@ -116,6 +134,7 @@ def _denoise(
     """
     settings, steps, began = request.settings, len(plan.nodes), monotonic()
     preview = PreviewWriter(request.workdir, run.engine.colours.now, run.emit)
+    sharp = _sharp_preview(run, request)
     saver = LatentsSaver(request.workdir, settings, provenance)
     state = resume_point(request.workdir, settings, provenance)
     roles = roles_of(run.engine, settings.video_shape, plan)
@@ -128,7 +147,8 @@ def _denoise(
                 state = step.state
                 if step.growth is not None and state.growths == 2:
                     run.notify("velocity_growth", ratio=step.growth, count=state.growths)
-                preview(step)
+                if roles is not None or state.step == steps or not sharp(step):
+                    preview(step)
                 saver(step)
                 done, left = plan.passes(first, state.step), plan.passes(state.step, steps)
                 run.progress("denoise", state.step, steps, monotonic() - began, (done, left))
@@ -149,6 +169,22 @@ def _denoise(
         return state.latents, measured
     run.notify("finished_early", step=state.step, steps=steps)
     return estimate, measured | {"finished_early": {"step": state.step, "steps": steps}}
+
+
+def _sharp_preview(run: Run, request: Request) -> SharpPreview:
+    """Decodes on the device, between two steps."""
+    memory, video = run.engine.memory, request.settings.video_shape
+
+    def decode_first(latents: torch.Tensor) -> np.ndarray:
+        with memory.vae(video) as vae:
+            pieces = []
+            for piece in vae.decode_chunks(latents, output.pixels, partial(refuse, "decode")):
+                run.check()
+                pieces.append(piece.numpy())
+            return np.concatenate(pieces)
+
+    first = replace(video, frames=min(video.frames, CHUNK_FRAMES))
+    return SharpPreview(request.workdir, decode_first, run.emit, run.sharp, memory.decode_seconds(first))
 
 
 @contextmanager

@@ -32,11 +32,6 @@ class JobTimes:
 
     factors: Mapping[str, Mapping[str, float]]
 
-    @property
-    def ran_before(self) -> bool:
-        """Whether a job has finished, so that the colours of previews are fitted."""
-        return bool(self.factors)
-
     def expected(self, predicted: Mapping[str, float], *, first: bool) -> dict[str, float]:
         """Seconds by phase. predicted: the planner's, which may lack phases that no network takes part in."""
         turn, other = ("first", "later") if first else ("later", "first")

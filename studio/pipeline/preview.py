@@ -89,15 +89,18 @@ class LatentColours:
         return ((colours.clamp(-1, 1) + 1) * 127.5).byte().numpy()
 
 
-def write_preview(path: Path, frames: np.ndarray) -> None:
-    """uint8 (f, h, w, 3) -> a looping webp, scaled up smoothly, and replaced in one step: readers see whole files."""
+def write_preview(path: Path, frames: np.ndarray, frame_ms: int = FRAME_MS) -> None:
+    """uint8 (f, h, w, 3) -> a looping webp, small frames scaled up smoothly, large ones as they are.
+
+    It is replaced in one step: readers see whole files.
+    """
     height, width = frames.shape[1:3]
-    scale = LONG_SIDE / max(height, width)
+    scale = max(LONG_SIDE / max(height, width), 1.0)
     size = (round(width * scale), round(height * scale))
     pictures = [Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC) for frame in frames]
     file = BytesIO()
     pictures[0].save(
-        file, "WEBP", save_all=True, append_images=pictures[1:], duration=FRAME_MS, loop=0, quality=75, method=0
+        file, "WEBP", save_all=True, append_images=pictures[1:], duration=frame_ms, loop=0, quality=75, method=0
     )
     write_whole(path, file.getvalue())
 

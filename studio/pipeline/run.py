@@ -19,6 +19,7 @@ from studio.messages import message
 from studio.pipeline.colour_fit import PreviewColours
 from studio.pipeline.embeddings import EmbeddingCache
 from studio.pipeline.evaluation_plan import Calibration, EvaluationPlan
+from studio.pipeline.sharp import never
 from studio.prompt import Tokenizer
 from studio.settings import ResolvedSettings
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 Emit = Callable[[Event], None]
 IsCancelled = Callable[[], bool]
 WantsFinish = Callable[[], bool]
+WantsSharp = Callable[[], bool]
 
 
 def to_the_end() -> bool:
@@ -87,6 +89,7 @@ class Run:
     emit: Emit
     cancelled: IsCancelled
     finish: WantsFinish = to_the_end
+    sharp: WantsSharp = never
     seconds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -33,6 +33,7 @@ from studio.queue.search import ALL, ORDER, RANKED, Rank, Search
 from studio.settings import ResolvedSettings
 
 HELD = "held"  # the option that is there while the whole queue is paused
+SHARP = "sharp"  # the one that is there while previews are decoded
 FIRST_TO_RUN = "ORDER BY state = 'running' DESC, position, number"
 UNFINISHED = "state IN ('running', 'queued', 'paused')"
 READY = """NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.id = mine.source AND mine.cut = 0

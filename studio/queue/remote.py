@@ -49,6 +49,10 @@ class Wishes:
         """Orders.finish."""
         return self._finish.is_set()
 
+    def sharp(self) -> bool:
+        """Orders.sharp: previews of other machines are rough."""
+        return False
+
 
 def serve(files: dict[str, bytes], folder: Path, runner: Runner, wishes: Wishes) -> Iterator[Message]:
     """Make the job of a package in `folder`, which is emptied; yields what happens, as messages for `Replay`."""

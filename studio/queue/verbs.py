@@ -18,7 +18,7 @@ from studio.queue import order
 from studio.queue.database import unwritable
 from studio.queue.job import STOPPED, WAITING, Job, JobState, Link, Request, key
 from studio.queue.job_files import write_picture
-from studio.queue.jobs import CANCEL, HELD, UNFINISHED, JobQueue, Rows
+from studio.queue.jobs import CANCEL, HELD, SHARP, UNFINISHED, JobQueue, Rows
 from studio.queue.kinds import JobKind
 from studio.queue.order import Where
 from studio.settings import ResolvedSettings
@@ -87,6 +87,14 @@ def let_go_on(queue: JobQueue) -> bool:
     queue.set_option(HELD, "")
     queue.turn("request = ''", "state = 'running' AND request = 'hold'")
     return True
+
+
+def set_sharp(queue: JobQueue, sharp: bool) -> bool:
+    """Whether previews of videos are decoded, now and then, or drawn roughly."""
+    before = bool(queue.option(SHARP))
+    if before != sharp:
+        queue.set_option(SHARP, "1" if sharp else "")
+    return before != sharp
 
 
 def stop_all(queue: JobQueue) -> int:

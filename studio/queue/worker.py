@@ -21,7 +21,7 @@ from studio.messages import message
 from studio.queue.chains import with_picture
 from studio.queue.clock import CLOCK, Clock
 from studio.queue.job import STOPS, Job, JobState, Request
-from studio.queue.jobs import JobQueue
+from studio.queue.jobs import SHARP, JobQueue
 from studio.queue.kinds import JobKind
 from studio.queue.log import job_in_log
 
@@ -69,6 +69,10 @@ class Orders(Protocol):
 
     def finish(self) -> bool:
         """Decode what is there after this step, and end."""
+        ...
+
+    def sharp(self) -> bool:
+        """Decode previews."""
         ...
 
 
@@ -237,6 +241,13 @@ class _Attempt:
     def finish(self) -> bool:
         """Orders.finish."""
         return self._look() in (Request.FINISH, Request.DECODE)
+
+    def sharp(self) -> bool:
+        """Orders.sharp."""
+        try:
+            return bool(self._queue.option(SHARP))
+        except StudioError:
+            return False
 
     def _after(self, runner: Runner, result: Finished) -> bool:
         error = caught(lambda: runner.after(self._job, result))

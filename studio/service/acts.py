@@ -30,12 +30,14 @@ class Act(StrEnum):
     REMOVE = "remove"  # into the trash
     UNDO = "undo"  # out of it; without an id the latest one
     STOP = "stop"  # end it; its latents are kept
+    SHARP = "sharp"  # previews are decoded now and then
+    ROUGH = "rough"  # they are not
     PAUSE_ALL = "pause-all"
     GO_ON = "go-on"
     STOP_ALL = "stop-all"
 
 
-WITHOUT_JOB = (Act.UNDO, Act.PAUSE_ALL, Act.GO_ON, Act.STOP_ALL)
+WITHOUT_JOB = (Act.UNDO, Act.SHARP, Act.ROUGH, Act.PAUSE_ALL, Act.GO_ON, Act.STOP_ALL)
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ def act(queue: JobQueue, trash: Trash, order: Order) -> bool:
         Act.REMOVE: lambda: trash.remove(id),
         Act.UNDO: lambda: trash.undo(id),
         Act.STOP: lambda: queue.cancel(id),
+        Act.SHARP: lambda: verbs.set_sharp(queue, True),
+        Act.ROUGH: lambda: verbs.set_sharp(queue, False),
         Act.PAUSE_ALL: lambda: verbs.hold(queue),
         Act.GO_ON: lambda: verbs.let_go_on(queue),
         Act.STOP_ALL: lambda: verbs.stop_all(queue),

@@ -15,7 +15,7 @@ from gradio.components import Component
 from studio.errors import InputError, ModelMissing, StudioError
 from studio.queue import verbs
 from studio.queue.job import ENDED, WAITING, Job, JobState, Request
-from studio.queue.jobs import HELD
+from studio.queue.jobs import HELD, SHARP
 from studio.queue.kinds import JobKind
 from studio.queue.trash import Trash
 from studio.service.acts import Act, Order, act
@@ -37,6 +37,8 @@ BUTTONS = {  # under the stage: key -> its words
     "finish": "stage.finish_now",
     "pause": "queue.pause",
     "skip": "queue.skip",
+    "sharp": "stage.sharp",
+    "rough": "stage.rough",
     "resume": "resume",
     "decode": "stage.decode",
     "whole": "stage.whole",
@@ -47,7 +49,7 @@ BUTTONS = {  # under the stage: key -> its words
     "reuse": "reuse",
     "sound": "sound.open",
 }
-ACTS = {key: Act(key) for key in ("finish", "pause", "skip", "resume", "decode", "whole")}
+ACTS = {key: Act(key) for key in ("finish", "pause", "skip", "sharp", "rough", "resume", "decode", "whole")}
 Data = Mapping[Component, Any]
 
 
@@ -121,10 +123,13 @@ class StagePanel:
         )
         latents = may_act and not runs and verbs.saved_latents(job) is not None
         denoises = runs and is_video and job.phase in ("", "load", "encode_text", "encode_image", "denoise")
+        sharp = bool(self.backend.queue.option(SHARP))
         visible = {
             "finish": denoises and job.request not in (Request.FINISH, Request.DECODE),
             "pause": runs or (may_act and job.state == JobState.QUEUED),
             "skip": runs and self.backend.queue.count(WAITING) > 0,
+            "sharp": denoises and not sharp,
+            "rough": denoises and sharp,
             "resume": may_act and job.resumable,
             "decode": latents and job.resumable,
             "whole": latents and job.finished_early is not None,

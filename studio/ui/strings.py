@@ -197,6 +197,8 @@ STRINGS: dict[str, tuple[str, str]] = OTHERS | {
     "stage.done": ("Your video is done: {prompt}", "视频已完成：{prompt}"),
     "stage.stop_soon": ("Stopping in {seconds} s", "{seconds} 秒后停止"),
     "stage.finish_now": ("Finish now", "立即完成"),
+    "stage.sharp": ("Sharp preview", "清晰预览"),
+    "stage.rough": ("Rough preview", "粗略预览"),
     "stage.decode": ("Make a video of what is there", "用已有结果生成视频"),
     "stage.whole": ("Do the steps that are left", "完成剩余步骤"),
     # the queue

@@ -9,7 +9,7 @@ import pytest
 from studio.commands.cli import QUEUE_ACTS, main
 from studio.joining import packets_of
 from studio.queue.job import JobState, Request
-from studio.queue.jobs import HELD, JobQueue
+from studio.queue.jobs import HELD, SHARP, JobQueue
 from studio.service.acts import Act
 from tests.queue.test_chains import FIRST, check, make
 from tests.queue.test_jobs import SETTINGS
@@ -81,6 +81,8 @@ def test_every_act_does_to_the_queue_what_it_says(queue: JobQueue, call: Call, t
     assert call("undo")[0] == 0 and queue.get(waits) is not None and call("undo")[0] == 1
     assert call("remove", runs)[0] == 1 or queue.get(runs), "what runs stays"
     assert call("whole", waits)[0] == 1, "it has no latents"
+    assert call("sharp")[0] == 0 and queue.option(SHARP) and call("sharp")[0] == 1
+    assert call("rough")[0] == 0 and not queue.option(SHARP) and call("rough")[0] == 1
     assert call("pause-all")[0] == 0 and queue.option(HELD) and "queue is paused" in call("list")[1]
     assert call("go-on")[0] == 0 and not queue.option(HELD)
     assert call("stop-all")[0] == 0 and queue.count([JobState.CANCELLED]) == 4

@@ -55,7 +55,7 @@ def test_job_times_of_another_shape_are_forgotten(tmp_path: Path) -> None:
         expected = times.expected({"denoise": 1.0}, first=True)
         assert all(0 < seconds < 1e6 for seconds in expected.values()), data[:200]
         store_job_times(tmp_path, "cpu", "nano", times.after({"load": 1.0}, {"load": 2.0}, first=True))
-        assert load_job_times(tmp_path, "cpu", "nano").ran_before
+        assert load_job_times(tmp_path, "cpu", "nano").factors
 
 
 def test_a_file_in_the_place_of_the_folder_costs_speed_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

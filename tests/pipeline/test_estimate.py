@@ -94,7 +94,7 @@ def test_finished_jobs_correct_the_next_estimate(jobs):
 def test_a_known_prompt_teaches_nothing_about_encoding_prompts(jobs):
     before = jobs.seconds()
     jobs.learn({"encode_text": 0.01}, first=True)
-    assert jobs.seconds() == pytest.approx(before, abs=0.1)  # nothing but the colours of previews, which are there now
+    assert jobs.seconds() == pytest.approx(before, abs=0.1)
 
 
 def test_a_damaged_file_is_no_knowledge(jobs, outputs):

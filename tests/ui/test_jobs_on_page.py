@@ -52,6 +52,17 @@ def test_stop_asks_a_running_job_to_end(page):
     assert "正在停止" in shown[page.stage.stage] and not shown[page.create.stop]["interactive"]
 
 
+def test_previews_are_sharp_from_one_click_to_the_other(page):
+    job = submit(page)
+    page.backend.queue.claim()
+    for act, other in ((Act.SHARP, Act.ROUGH), (Act.ROUGH, Act.SHARP)):
+        page.stage.ask(act, {page.stage.focus: job.id, page.create.language: "en"})
+        shown = page.stage.look(job.id, "en")
+        assert shown[page.stage.buttons[other]]["visible"] and not shown[page.stage.buttons[act]]["visible"]
+    page.backend.queue.record(job.id, PhaseStarted("decode"))
+    assert not page.stage.look(job.id, "en")[page.stage.buttons["sharp"]]["visible"], "the video itself comes"
+
+
 def test_again_and_new_seed(page, tmp_path):
     job = page.backend.queue.submit(
         GenerationSettings("nano", "a", first_image="x", seed=5).resolve(page.backend.models["nano"]), picture()

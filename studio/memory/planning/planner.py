@@ -149,9 +149,9 @@ def phase_bytes(request: PlanRequest, plan: Plan) -> dict[str, int]:
     return phases(request, plan.transformer, plan.step_llm, plan.compact_decode)
 
 
-def phase_seconds(request: PlanRequest, plan: Plan, colour_clips: tuple[int, int] = (0, 0)) -> dict[str, float]:
-    """About how many seconds the parts of a job take, reading of weights included: encode_text, encode_image, colours
-    (of previews, fitted once per VAE to so many clips with such a side), first_step, step, decode."""
+def phase_seconds(request: PlanRequest, plan: Plan) -> dict[str, float]:
+    """About how many seconds the parts of a job take, reading of weights included: encode_text, encode_image,
+    first_step, step, decode."""
     sizes, speeds = request.sizes, request.speeds
     layer = timing.layer_seconds(sizes, speeds)
     vae = sizes.vae_bytes / speeds.disk_gbps / 1e9
@@ -160,7 +160,6 @@ def phase_seconds(request: PlanRequest, plan: Plan, colour_clips: tuple[int, int
         "encode_text": timing.pass_seconds(plan.step_llm, layer, speeds, on_cpu=request.on_cpu, cold=True)
         + read / speeds.disk_gbps / 1e9,
         "encode_image": vae + timing.encode_seconds(sizes, request.video, speeds),
-        "colours": vae + timing.colours_seconds(sizes, *colour_clips, speeds),
         "first_step": step_seconds(request, plan, cold=True),
         "step": plan.seconds_per_step,
         "decode": vae + timing.decode_seconds(sizes, request.video, speeds),

@@ -8,7 +8,7 @@ tests/memory/streaming/test_virtual_time.py compares them with the streamer itse
 from dataclasses import replace
 
 from models import cost
-from models.geometry import CHUNK_FRAMES, CHUNK_LATENTS, VideoShape
+from models.geometry import CHUNK_LATENTS, VideoShape
 from models.token_split import TokenSplit
 from studio.memory.plan import PEER_GBPS, ComponentPlan, Sharing, WeightMode
 from studio.memory.planning.footprint import ModelSizes
@@ -71,12 +71,6 @@ def decode_seconds(sizes: ModelSizes, video: VideoShape, speeds: Speeds) -> floa
 def encode_seconds(sizes: ModelSizes, video: VideoShape, speeds: Speeds) -> float:
     """Encoding a first image; as decode_seconds."""
     flop = cost.encode_flop(sizes.architecture.vae, 1, video.height, video.width)
-    return flop / speeds.tflops / 1e12 * speeds.correction
-
-
-def colours_seconds(sizes: ModelSizes, clips: int, side: int, speeds: Speeds) -> float:
-    """Encoding square clips of 17 frames, to which the colours of previews are fitted; as decode_seconds."""
-    flop = clips * cost.encode_flop(sizes.architecture.vae, CHUNK_FRAMES, side, side)
     return flop / speeds.tflops / 1e12 * speeds.correction
 
 

@@ -24,6 +24,14 @@ HTTP_MESSAGES: dict[str, tuple[str, str]] = {
         "该 API 密钥超出每分钟请求数：请在 {seconds} 秒后重试，或用更高的 --rate 创建密钥。",
     ),
     "login_needed": ("Log in first: open the page.", "请先登录：打开本页面。"),
+    "guests_watch": (
+        "You are a guest here and may watch: who shares this page decided so (--guests).",
+        "您是访客，只能观看：分享者通过 --guests 如此设定。",
+    ),
+    "guests_make": (
+        "You are a guest here: you may watch and make videos, and leave what is there as it is (--guests).",
+        "您是访客：可以观看和生成视频，但不能改动已有内容（--guests）。",
+    ),
     "not_served": ("There is nothing of that name here.", "此处没有该内容。"),
     "body_large": ("The request is too large: at most {limit_mb} MB are taken.", "请求过大：最多 {limit_mb} MB。"),
     "call_unknown": ("The request is none of this page's. Reload the page.", "该请求不属于本页面，请刷新页面。"),

@@ -260,6 +260,12 @@ def _page_flags(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="another name under which the page is reached, https://NAME behind a TLS proxy; may be repeated",
     )
+    group.add_argument(
+        "--guests",
+        choices=("watch", "make", "all"),
+        default="all",
+        help="what visitors from other machines may do: watch, also make videos, or (default) all that the page does",
+    )
     group.add_argument("--cluster", metavar="HOST:PORT", help="videos are made by the cards of this Ray cluster")
     group.add_argument(
         "--chat-url", metavar="URL", help="a chat server of yours that may expand prompts and write voice-overs"

@@ -3,6 +3,7 @@
 import argparse
 
 from studio.commands.streams import forgiving
+from studio.service.rights import NAMES
 from studio.ui.server import ServeOptions, parse_login
 
 
@@ -15,6 +16,7 @@ def serve_options(options: argparse.Namespace) -> ServeOptions:
         auth=(parse_login(options.auth),) if options.auth else (),
         auth_file=options.auth_file,
         allowed_hosts=tuple(options.allowed_host or ()),
+        guests=NAMES[vars(options).get("guests", "all")],
         inbrowser=options.inbrowser,
         say=_say,
     )

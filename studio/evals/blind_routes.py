@@ -25,6 +25,7 @@ from studio.evals.evaluate_routes import ASSETS, refused
 from studio.evals.results import Run
 from studio.service.endpoints import Endpoints
 from studio.service.gate import Rule
+from studio.service.rights import Right
 from studio.video_writer import find_ffmpeg
 
 FILES = ("blind.css", "blind.js", "blind_page.js")
@@ -35,7 +36,7 @@ def question_rules(under: str) -> tuple[Rule, ...]:
     return (
         Rule("GET", f"{under}/pair", query=("voter",)),
         Rule("GET", f"{under}/clip/{{token}}"),
-        Rule("POST", f"{under}/vote"),
+        Rule("POST", f"{under}/vote", needs=Right.WATCH),
         Rule("GET", f"{under}/result"),
     )
 

@@ -13,6 +13,7 @@ from studio.queue.jobs import JobQueue
 from studio.service.chat_desk import ChatDesk
 from studio.service.downloads import Downloads
 from studio.service.machine_check import MachineCheck
+from studio.service.rights import Right, may
 from studio.service.sound_desk import SoundDesk
 from studio.service.workers import WorkerView
 from studio.settings import ResolvedSettings
@@ -80,6 +81,10 @@ class Backend:
     check: MachineCheck | None = None
     chat: ChatDesk | None = None
     public: bool = False
+
+    def may_change(self) -> bool:
+        """Whether who asks may change what is there: this page works the queue, and no guest with fewer rights asks."""
+        return self.owner() and may(Right.ALL)
 
     def menu(self) -> list[ModelConfig]:
         """The models in the order of the menu: installed ones first; a missing one only where it can be fetched."""

@@ -21,8 +21,9 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from studio.messages import clean, message
-from studio.service.login import Login, client_of
+from studio.service.login import THIS_MACHINE, Login, client_of
 from studio.service.origin import ServedHosts, foreign
+from studio.service.rights import LIMITS, Right, asking
 from studio.service.uploads import Uploads
 
 BODY_LIMIT = 2**20  # bytes, outside the upload routes
@@ -53,6 +54,7 @@ class Key:
 
 
 Check = Callable[[bytes], str | None]
+Needs = Callable[[bytes], Right]
 KeyChecker = Callable[[str], Key | None]
 RefusalBody = Callable[[int, str, str], Mapping[str, Any]]  # of status, code and sentence
 
@@ -64,6 +66,7 @@ class Rule:
     open: without a login. key: the scope of the keys that open it, "" for none. login: whether a login opens it; where
     nobody needs one, everything is open. upload: the body streams to disk, up to the limit for uploads. query: the
     parameters that are passed on, each a short word. check: why a body is none of the page's, None for a sound one.
+    needs: the right of those who may, or how a sound body says it; None: to look for what is read, all for the rest.
     """
 
     method: str
@@ -74,12 +77,19 @@ class Rule:
     upload: bool = False
     query: tuple[str, ...] = ()
     check: Check | None = None
+    needs: Right | Needs | None = None
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
         parts = re.split(r"(\{\w+(?:\.\.\.)?\})", self.path)
         named = {True: "(?:.+)", False: "(?:[^/]+)"}
         return re.compile("".join(named["..." in part] if part[:1] == "{" else re.escape(part) for part in parts))
+
+    def needed(self, body: bytes = b"") -> Right:
+        """The right that a request needs."""
+        if self.needs is None:
+            return Right.WATCH if self.open or self.method == "GET" else Right.ALL
+        return self.needs if isinstance(self.needs, Right) else self.needs(body)
 
     def serves(self, method: str, path: str) -> bool:
         """Whether this is the rule of a request; HEAD is a GET without its body."""
@@ -122,7 +132,7 @@ def own_body(status: int, code: str, sentence: str) -> Mapping[str, Any]:
 
 class Gate:
     """ASGI middleware. keys: what a key opens, None for an unknown one. bodies: what a refusal says, by how its path
-    begins; `own_body` elsewhere."""
+    begins; `own_body` elsewhere. guests: what those may who come from other machines."""
 
     def __init__(
         self,
@@ -133,8 +143,9 @@ class Gate:
         uploads: Uploads,
         keys: KeyChecker = no_keys,
         bodies: Mapping[str, RefusalBody] | None = None,
+        guests: Right = Right.ALL,
     ) -> None:
-        self._app, self._rules, self._bodies = app, tuple(rules), dict(bodies or {})
+        self._app, self._rules, self._bodies, self._guests = app, tuple(rules), dict(bodies or {}), guests
         self._hosts, self._login, self._uploads, self._keys = hosts, login, uploads, keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -150,14 +161,18 @@ class Gate:
         try:
             visitor = self._visitor(scope, headers)
             rule = self._rule(scope, visitor)
-            passed = _passed(scope, visitor, rule)
-            if rule.upload:
-                await self._upload(passed, headers, receive, guarded)
-            elif scope["method"] in ("GET", "HEAD"):
-                await self._app(passed, receive, guarded)
-            else:
-                body = await _small_body(headers, receive, rule)
-                await self._app(passed, _replayed(body, receive), guarded)
+            passed, right = _passed(scope, visitor, rule), self._right(visitor)
+            with asking(right):
+                if rule.upload:
+                    _permit(rule.needed(), right)
+                    await self._upload(passed, headers, receive, guarded)
+                elif scope["method"] in ("GET", "HEAD"):
+                    _permit(rule.needed(), right)
+                    await self._app(passed, receive, guarded)
+                else:
+                    body = await _small_body(headers, receive, rule)
+                    _permit(rule.needed(body), right)
+                    await self._app(passed, _replayed(body, receive), guarded)
         except Refusal as refusal:
             bodies = [made for beginning, made in self._bodies.items() if scope["path"].startswith(beginning)]
             await _refused(scope, headers, refusal, next(iter(bodies), own_body))(scope, receive, guarded)
@@ -186,6 +201,10 @@ class Gate:
             return Visitor(LOCAL_USER, client, own)
         token = cookie_parser("; ".join(headers.getlist("cookie"))).get(cookie_name(own), "")
         return Visitor(self._login.user(token) or "", client, own, token)
+
+    def _right(self, visitor: Visitor) -> Right:
+        """What a visitor may do; a key's scopes were looked at with its rule."""
+        return self._guests if visitor.scopes is None and visitor.client != THIS_MACHINE else Right.ALL
 
     def _rule(self, scope: Scope, visitor: Visitor) -> Rule:
         method, path = scope["method"], scope["path"]
@@ -239,6 +258,12 @@ class Gate:
             await self._app(scope, counted, sound)
         finally:
             self._uploads.release(size)
+
+
+def _permit(needed: Right, right: Right) -> None:
+    """Raise Refusal where a guest may not."""
+    if needed > right:
+        raise Refusal(403, LIMITS[right], f"a guest may {right.name.lower()} alone")
 
 
 def reader_language(accepted: str, chosen: str = "") -> str:

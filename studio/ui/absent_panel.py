@@ -64,9 +64,9 @@ class AbsentPanel:
         act, language = clicked(event, "act"), data[self.language]
         is_open = bool(data[self.is_open]) != (act == "toggle")
         try:
-            if act == "get" and self.backend.owner():
+            if act == "get" and self.backend.may_change():
                 self._get(clicked(event, "id"), clicked(event, "source"))
-            if act == "stop" and self.backend.owner():
+            if act == "stop" and self.backend.may_change():
                 self.backend.downloads.stop()
         except StudioError as error:
             return self.show(is_open, language, markup.alert([markup.sentence(error, language)]))

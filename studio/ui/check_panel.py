@@ -40,7 +40,7 @@ class CheckPanel:
     def acted(self, data: Data, event: gr.EventData) -> Updates:
         """A button of the row or of the offer."""
         language, check = data[self.language], self.backend.check
-        if check is None or not self.backend.owner():
+        if check is None or not self.backend.may_change():
             return dict.fromkeys(self.outputs, gr.skip())  # gradio takes an empty answer for a broken one
         acts = {"start": check.start, "stop": check.stop, "later": check.decline}
         try:

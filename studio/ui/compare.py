@@ -44,14 +44,14 @@ class ComparePanel:
         if clicked(event, "act") != "compare":
             return {self.dialog: gr.skip()}
         jobs = self._jobs(clicked(event, "ids").split())
-        return {self.dialog: compare_dialog(jobs, self.backend.owner(), data[self.language])}
+        return {self.dialog: compare_dialog(jobs, self.backend.may_change(), data[self.language])}
 
     def acted(self, data: Data, event: gr.EventData) -> Updates:
         """Close, or keep one of them: the others go into the trash, with ten seconds to undo."""
         language, kept = data[self.language], clicked(event, "id")
         nothing: Updates = {self.dialog: "", self.undo: gr.skip()}
         jobs = self._jobs(clicked(event, "ids").split())
-        if clicked(event, "act") != "keep" or kept not in [job.id for job in jobs] or not self.backend.owner():
+        if clicked(event, "act") != "keep" or kept not in [job.id for job in jobs] or not self.backend.may_change():
             return nothing
         trash = Trash(self.backend.queue)
         try:
@@ -64,7 +64,7 @@ class ComparePanel:
     def bring_back(self, data: Data, event: gr.EventData) -> Updates:
         """Undo what `acted` removed."""
         try:
-            for id in clicked(event, "id").split()[:MOST] if self.backend.owner() else []:
+            for id in clicked(event, "id").split()[:MOST] if self.backend.may_change() else []:
                 Trash(self.backend.queue).undo(id)
         except StudioError as error:
             return {self.undo: markup.alert([markup.sentence(error, data[self.language])])}

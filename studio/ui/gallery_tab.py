@@ -184,7 +184,7 @@ class GalleryTab:
                 data[self.chosen],
                 language,
                 searched=bool(search.sought) or search.favourites,
-                may_act=self.backend.owner(),
+                may_act=self.backend.may_change(),
             ),
             self.start: str(start),
             self.newer: gr.update(visible=start > 0),
@@ -216,7 +216,7 @@ class GalleryTab:
     def show(self, chosen: str, language: str) -> Updates:
         """The chosen entry: its video, its settings, what can be done with it."""
         entry = self.backend.gallery.get(chosen) if chosen else None
-        owner, resumable = self.backend.owner(), bool(entry and entry.job and entry.job.resumable)
+        owner, resumable = self.backend.may_change(), bool(entry and entry.job and entry.job.resumable)
         visible = {"use": entry is not None, "resume": owner and resumable, "delete": owner and entry is not None}
         visible["remake"] = owner and bool(entry and entry.job and entry.job.kind is JobKind.VIDEO)
         visible["folder"] = self.backend.show_folder is not None and bool(entry and entry.path)
@@ -250,7 +250,7 @@ class GalleryTab:
         """Undo the last removal."""
         ids = _ids(event, "id")
         try:
-            for id in ids if self.backend.owner() else []:
+            for id in ids if self.backend.may_change() else []:
                 Trash(self.backend.queue).undo(id)
         except StudioError as error:
             return self._say(markup.sentence(error, data[self.language]), data)
@@ -259,7 +259,7 @@ class GalleryTab:
     def marked(self, data: Data, event: gr.EventData) -> Updates:
         """A star of a tile was clicked, or an act of the bar for all chosen tiles."""
         asked, ids, language = clicked(event, "act"), _ids(event, "ids"), data[self.language]
-        if asked not in MARKS_OF_SEVERAL or not self.backend.owner():
+        if asked not in MARKS_OF_SEVERAL or not self.backend.may_change():
             return self.look(data)
         queue = self.backend.queue
         try:
@@ -276,12 +276,12 @@ class GalleryTab:
         asked, tags, language = clicked(event, "act"), tags_of(clicked(event, "tags")), data[self.language]
         queue, told = self.backend.queue, ""
         try:
-            if asked in (Act.STAR, Act.UNSTAR, Act.TAG) and self.backend.owner():
+            if asked in (Act.STAR, Act.UNSTAR, Act.TAG) and self.backend.may_change():
                 act(queue, Trash(queue), Order(Act(asked), data[self.chosen], tags=tuple(tags)))
         except StudioError as error:
             told = markup.alert([markup.sentence(error, language)])
         entry = self.backend.gallery.get(data[self.chosen])
-        shown = gallery_tiles.marks(entry, language, self.backend.owner()) if entry else ""
+        shown = gallery_tiles.marks(entry, language, self.backend.may_change()) if entry else ""
         return {**self.tiles(data), self.marks: shown, self.message: told}
 
     def remake(self, data: Data) -> Updates:
@@ -315,7 +315,7 @@ class GalleryTab:
         if self.backend.gallery.get(data[self.chosen]) is None:
             return self._gone(data)
         try:
-            if self.backend.owner():
+            if self.backend.may_change():
                 act(data[self.chosen])
         except StudioError as error:
             return self._say(markup.sentence(error, data[self.language]), data)

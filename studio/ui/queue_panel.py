@@ -68,7 +68,7 @@ class QueuePanel:
         jobs = queue.in_order(ROWS)
         count = queue.count((JobState.RUNNING, *WAITING)) if len(jobs) == ROWS else len(jobs)
         titles = {name: model.title for name, model in self.backend.models.items()}
-        return Line(jobs, self.schedule.ends(jobs), count, bool(queue.option(HELD)), self.backend.owner(), titles)
+        return Line(jobs, self.schedule.ends(jobs), count, bool(queue.option(HELD)), self.backend.may_change(), titles)
 
     def added(self, id: str, language: str) -> str:
         """Where in the line a job is, and when it will be done."""
@@ -84,7 +84,7 @@ class QueuePanel:
         asked, id, language = clicked(event, "act"), clicked(event, "id"), data[self.create.language]
         if asked == "look":
             return {self.focus: id}
-        if asked not in set(Act) or not self.backend.owner():
+        if asked not in set(Act) or not self.backend.may_change():
             return {self.undo: gr.skip()}
         where, count = clicked(event, "where"), clicked(event, "count")
         order = Order(
@@ -106,7 +106,7 @@ class QueuePanel:
     def edit(self, data: Data, event: gr.EventData) -> Updates:
         """A job that waits goes into the form and is passed over until it is put back."""
         language, job = data[self.create.language], self.backend.queue.get(clicked(event, "id"))
-        if job is None or not self.backend.owner():
+        if job is None or not self.backend.may_change():
             return {self.editing: gr.skip()}
         try:
             if not verbs.take_back(self.backend.queue, job.id):
@@ -128,6 +128,6 @@ class QueuePanel:
     def leave(self, data: Data) -> Updates:
         """The job runs as it was; what the form holds stays there."""
         id = data[self.editing]
-        if id and self.backend.owner():
+        if id and self.backend.may_change():
             self.backend.queue.resume(id)
         return self.editing_state("", "", data[self.create.language])

@@ -46,7 +46,7 @@ class SeriesPanel:
 
     def look(self, job: Job | None, language: str) -> Updates:
         """All parts as they are now."""
-        may_act = self.backend.owner()
+        may_act = self.backend.may_change()
         parts: Updates = dict.fromkeys(self.outputs, "")
         if job is None:
             return parts
@@ -66,7 +66,7 @@ class SeriesPanel:
         if asked == "look":
             return {self.focus: clicked(event, "id")}
         acts = {"extend": self._extend, "join": self._join, "part": self._join, "moves": self._moves}
-        if asked not in acts or not self.backend.owner():
+        if asked not in acts or not self.backend.may_change():
             return {self.create.message: ""}
         try:
             return acts[asked](data[self.focus], event, language)

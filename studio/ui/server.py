@@ -26,10 +26,12 @@ from studio.service.login import Login
 from studio.service.login_routes import LOGIN_RULES, login_routes
 from studio.service.media_routes import MEDIA_RULES, media_routes
 from studio.service.origin import ANY_ADDRESS, LOOPBACK, ServedHosts, machine_names
+from studio.service.rights import Right
 from studio.service.uploads import Uploads
 from studio.ui import login_page, theme
 from studio.ui.calls import call_check
 from studio.ui.client_api import client_check
+from studio.ui.handler_rights import call_right
 from studio.ui.page import build_page
 from studio.ui.phone import network_address, qr_code
 from studio.ui.strings import say
@@ -45,7 +47,8 @@ MB = 2**20
 @dataclass(frozen=True)
 class ServeOptions:
     """How the page is reached. host None: this machine alone. auth: (user, password) pairs; auth_file: lines of
-    USER:PASS. allowed_hosts: further names, https://NAME for one reached by https. say: where sentences for the person
+    USER:PASS. allowed_hosts: further names, https://NAME for one reached by https. guests: what those may who come
+    from other machines. say: where sentences for the person
     at the terminal go."""
 
     host: str | None = None
@@ -54,6 +57,7 @@ class ServeOptions:
     auth: tuple[tuple[str, str], ...] = ()
     auth_file: Path | None = None
     allowed_hosts: tuple[str, ...] = ()
+    guests: Right = Right.ALL
     inbrowser: bool = False
     say: Callable[[str], None] = lambda sentence: None
     language: str = "en"
@@ -105,7 +109,7 @@ def serve(backend: Backend, options: ServeOptions, beside: Endpoints = NOTHING) 
     uploads.clear()
     os.environ["GRADIO_TEMP_DIR"] = str(uploads.folder)  # where gradio writes and looks for uploads
     page = build_page(backend, uploads, login.required, beside.tabs)
-    app = make_app(page, backend, hosts, login, uploads, beside)
+    app = make_app(page, backend, hosts, login, uploads, beside, options.guests)
     served = Served(app, page, uploads, listener)
     options.say(say("serve.local", options.language, url=served.url))
     if host in ANY_ADDRESS and (address := network_address()):
@@ -125,6 +129,7 @@ def make_app(
     login: Login,
     uploads: Uploads,
     beside: Endpoints,
+    guests: Right = Right.ALL,
 ) -> fastapi.FastAPI:
     """The application: our routes, gradio's after them, the gate around all."""
     routes: Sequence[BaseRoute] = [
@@ -155,7 +160,14 @@ def make_app(
     )
     rules = (*OWN_RULES, *beside.rules, *gradio_rules(page, uploads))
     app.add_middleware(
-        Gate, rules=rules, hosts=hosts, login=login, uploads=uploads, keys=beside.keys, bodies=beside.bodies
+        Gate,
+        rules=rules,
+        hosts=hosts,
+        login=login,
+        uploads=uploads,
+        keys=beside.keys,
+        bodies=beside.bodies,
+        guests=guests,
     )
     return app
 
@@ -183,8 +195,8 @@ def gradio_rules(page: gr.Blocks, uploads: Uploads) -> tuple[Rule, ...]:
         Rule("GET", "/favicon.ico", open=True),
         Rule("GET", "/gradio_api/app_id"),  # asked after a lost connection: another id reloads the page
         Rule("GET", "/gradio_api/upload_progress", query=("upload_id",)),
-        Rule("POST", "/gradio_api/upload", upload=True, query=("upload_id",)),
-        Rule("POST", "/gradio_api/run/predict", check=call_check(page, uploads)),
+        Rule("POST", "/gradio_api/upload", upload=True, needs=Right.MAKE, query=("upload_id",)),
+        Rule("POST", "/gradio_api/run/predict", check=call_check(page, uploads), needs=call_right(page)),
         # Of gradio_client, which comes with a key where a login is needed: client_api.py.
         Rule("GET", "/config", key="read"),
         Rule("GET", "/gradio_api/info", key="read"),

@@ -163,7 +163,7 @@ class SoundTab:
     def stop(self, data: Data) -> Updates:
         """Ask the sound that is being made to end."""
         try:
-            if self.backend.owner():
+            if self.backend.may_change():
                 self.backend.queue.cancel(data[self.job])
         except StudioError as error:
             return {self.message: markup.alert([markup.sentence(error, data[self.language])])}

@@ -20,6 +20,7 @@ from studio.queue.kinds import JobKind
 from studio.queue.trash import Trash
 from studio.service.acts import Act, Order, act
 from studio.service.media import first_image
+from studio.service.rights import Right, may
 from studio.service.sound import clip_of
 from studio.service.submit import Rejected, put_back, submit, vary
 from studio.settings import GenerationSettings, drawn_seed
@@ -73,7 +74,8 @@ class StagePanel:
     @property
     def outputs(self) -> set[Component]:
         """What `look` changes."""
-        shown = {self.stage, self.download, self.latest, self.create.stop, self.focus, self.queue.rows}
+        shown = {self.stage, self.download, self.latest, self.focus, self.queue.rows}
+        shown |= {self.create.stop, self.create.generate}
         return {*shown, *self.buttons.values(), *self.series.outputs}
 
     def wire(self, refresh: Callable[[Any], Any]) -> None:
@@ -115,10 +117,11 @@ class StagePanel:
 
     def _show(self, job: Job, language: str) -> Updates:
         ahead = self.backend.queue.ahead(job.id) if job.state == JobState.QUEUED else 0
-        may_act, active, has_file = self.backend.owner(), job.state in ACTIVE, job.state == JobState.FINISHED
+        may_act, may_make = self.backend.may_change(), self.backend.owner() and may(Right.MAKE)
+        active, has_file = job.state in ACTIVE, job.state == JobState.FINISHED
         is_video = job.kind is JobKind.VIDEO
         ended, runs = (
-            may_act and is_video and not active,
+            may_make and is_video and not active,
             may_act and job.state == JobState.RUNNING and not job.stopping,
         )
         latents = may_act and not runs and verbs.saved_latents(job) is not None
@@ -140,20 +143,26 @@ class StagePanel:
             "reuse": not runs,
             "sound": clip_of(self.backend, job.id) is not None,
         }
-        return {
+        shown: Updates = {
             self.stage: job_panels.stage(job, ahead, language),
             self.download: gr.update(value=job_panels.download(job.id, language) if has_file else "", visible=has_file),
             self.create.stop: gr.update(interactive=may_act and active and not job.stopping),
             **{button: gr.update(visible=visible[key]) for key, button in self.buttons.items()},
         }
+        return shown | self._greyed()
 
     def _show_none(self, language: str) -> Updates:
-        return {
+        shown: Updates = {
             self.stage: job_panels.empty_stage(language),
             self.download: gr.update(value="", visible=False),
             self.create.stop: gr.update(interactive=False),
             **{button: gr.update(visible=False) for button in self.buttons.values()},
         }
+        return shown | self._greyed()
+
+    def _greyed(self) -> Updates:
+        """Generate, where a guest may watch alone; the banner says why."""
+        return {} if may(Right.MAKE) else {self.create.generate: gr.update(interactive=False)}
 
     def _focused(self, focus: str, latest: list[Job]) -> Job | None:
         """The job one looks at; for a new visitor the one that runs or is next, else the newest."""
@@ -176,7 +185,7 @@ class StagePanel:
     def _put_back(self, id: str, asked: GenerationSettings, image: bytes | None, language: str) -> Updates:
         """The job of the queue that the form holds, with what the form says now, at its place."""
         try:
-            done = self.backend.owner() and put_back(self.backend, id, asked, image)
+            done = self.backend.may_change() and put_back(self.backend, id, asked, image)
         except Rejected as error:
             return self.create.complain(error.problems, language)
         except StudioError as error:
@@ -247,7 +256,7 @@ class StagePanel:
         if self.backend.queue.get(data[self.focus]) is None:
             return self._gone(language)
         try:
-            if self.backend.owner():
+            if self.backend.may_change():
                 act(data[self.focus])
         except StudioError as error:
             return self.create.complain([error], language)

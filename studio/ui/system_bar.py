@@ -5,6 +5,7 @@ import time
 from studio.messages import message
 from studio.queue.job import JobState
 from studio.service.backend import Backend
+from studio.service.rights import limit
 from studio.ui import markup
 from studio.ui.labels import Updates, html
 from studio.ui.worker_lines import worker_lines
@@ -26,6 +27,8 @@ class SystemBar:
         queue = self.backend.queue
         running, waiting = (queue.count([state]) for state in (JobState.RUNNING, JobState.QUEUED))
         told = [] if self.backend.owner() else [message("queue_elsewhere", {}, language)]
+        if code := limit():
+            told.append(message(code, {}, language))
         if trouble := self.backend.trouble():
             told.append(markup.sentence(trouble, language))
         return {

@@ -38,17 +38,21 @@ def test_every_handler_is_known_and_every_act_is_refused_to_those_who_may_not(ba
             assert {name for name in needed if needed[name] == Right.ALL} == CHANGES
             private = [index for index, one in served.page.fns.items() if one.api_visibility == "private"]
             wrong = []
-            for name, index in {names[index]: index for index in private}.items():
+            numbers = {names[index]: index for index in private}
+            for name, index in numbers.items():
                 if right >= needed[name] == Right.MAKE:
                     continue  # what may be done is done by other tests
                 answer = client.post(PREDICT, json=call(served, index), headers=GUEST)
                 refused = answer.status_code == 403 and answer.json()["code"] == f"guests_{right.name.lower()}"
                 wrong += [] if refused == (needed[name] > right) else [(right, name, answer.status_code, answer.text)]
             assert wrong == []
+            tick = client.post(PREDICT, json=call(served, numbers["Page.tick"]), headers=GUEST)
+            assert "You are a guest" in tick.text, "the handlers know who asks"
             upload = client.post("/gradio_api/upload", files={"files": ("x.png", b"x")}, headers=GUEST)
             assert (upload.status_code == 403) == (right == Right.WATCH)
-            stop = next(index for index in private if names[index] == "StagePanel.stop")
-            assert client.post(PREDICT, json=call(served, stop)).status_code == 200, "this machine is no guest"
+            assert client.post(PREDICT, json=call(served, numbers["StagePanel.stop"])).status_code == 200, (
+                "this machine is no guest"
+            )
 
 
 def test_the_page_of_a_guest_is_greyed_and_says_why(page):

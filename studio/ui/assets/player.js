@@ -23,16 +23,29 @@
     player.classList.toggle("sounding", Boolean(video.webkitAudioDecodedByteCount || video.mozHasAudio || video.audioTracks?.length));
     player.classList.toggle("muted", video.muted);
   };
+  // A video that began by itself rests after a while: one that loops for ever costs a tenth of a core.
+  const REST_MS = 20000;
+  const owner = (video) => video.closest(".player") ?? video;
+  const touch = (event) => { const player = event.target.closest?.(".player"); if (player) player.dataset.touched = ""; };
+  for (const kind of ["click", "input", "keydown"]) document.addEventListener(kind, touch, true);
+  document.addEventListener("play", ({ target }) => {
+    if (!target.autoplay || "touched" in owner(target).dataset) return;
+    setTimeout(() => { if (!("touched" in owner(target).dataset)) target.pause(); }, REST_MS);
+  }, true);
+
   for (const kind of ["timeupdate", "seeked", "play", "pause", "loadedmetadata", "ratechange", "volumechange"])
     document.addEventListener(kind, (event) => {
       const player = event.target.closest?.(".player");
       if (player) show(player);
     }, true);
-  const follow = () => { // between two timeupdates
-    for (const player of document.querySelectorAll(".player.playing")) show(player);
-    setTimeout(() => requestAnimationFrame(follow), document.querySelector(".player.playing") ? 40 : 400);
+  let following = false;
+  const follow = () => { // between two timeupdates, for who works with the player
+    const played = document.querySelectorAll(".player.playing[data-touched]");
+    played.forEach(show);
+    following = played.length > 0;
+    if (following) setTimeout(() => requestAnimationFrame(follow), 40);
   };
-  follow();
+  document.addEventListener("playing", () => { if (!following) follow(); }, true);
 
   const acts = {
     play: (player) => { const video = find(player); if (video.paused) video.play(); else video.pause(); },
@@ -91,6 +104,7 @@
     const player = event.target.closest(".player")
       ?? [...document.querySelectorAll(".player")].find((one) => one.checkVisibility());
     if (!player || !find(player)) return;
+    player.dataset.touched = "";
     const focused = Boolean(event.target.closest(".player")), key = event.key.toLowerCase();
     const act = { j: "back", k: "play", l: "next", ...(focused && event.target.type !== "range"
       ? { arrowleft: "back", arrowright: "next", f: "full" } : {}) }[key];

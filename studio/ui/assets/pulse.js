@@ -1,5 +1,5 @@
 // Follows the program: asks for what is new only while somebody looks, and says when the program is gone.
-const IDLE_MS = 2000, BUSY_MS = 1000, PATIENCE_MS = 4000, GAUGES_EVERY = 5;
+const IDLE_MS = 2000, BUSY_MS = 1000, PATIENCE_MS = 4000, GAUGES_EVERY = 30; // a look at the gauges each minute
 let known = "", silent = 0, turns = 0;
 
 const ask = async () => {

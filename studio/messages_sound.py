@@ -38,6 +38,10 @@ SOUND_MESSAGES: dict[str, tuple[str, str]] = {
         "{file} holds no soundtrack of this program: there is no recipe to start from.",
         "{file} 中没有本程序的配音：没有可沿用的方案。",
     ),
+    "plan_speech_flags": (
+        "Speech has no {flags}: leave it out beside the name of a model that speaks.",
+        "语音没有 {flags}：使用语音模型名称时请去掉它。",
+    ),
     "sound_flags": (
         "Sound is taken away, with nothing else at once: leave {flags} out beside --without-sound.",
         "--without-sound 只能与 --output 和 --overwrite 一起使用：请去掉 {flags}。",

@@ -42,6 +42,12 @@ def engine_options(options: argparse.Namespace) -> EngineOptions:
     return replace(asked, **{name: given[name] for name in ("device", "offload", "attention") if given.get(name)})
 
 
+def card_options(options: argparse.Namespace) -> EngineOptions:
+    """engine_options of a plan: --vram asks about a card, whether this machine has one or not."""
+    asked = engine_options(options)
+    return replace(asked, device="cuda") if asked.device == "auto" and "vram" in vars(options) else asked
+
+
 def find_model(name: str | None, config: StudioConfig) -> ModelConfig:
     """The named model; without a name the first one that is installed, nano coming last. Raises InputError."""
     models = load_models()

@@ -5,10 +5,10 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from studio.commands import plan_speech
 from studio.commands.gpus import planned_sharing, shared_config
-from studio.commands.machine import engine_options, find_model
-from studio.config import load_camera_moves
-from studio.pipeline.engine import EngineOptions
+from studio.commands.machine import card_options, find_model
+from studio.config import load_camera_moves, load_speech
 from studio.pipeline.estimate import Estimator
 from studio.pipeline.evaluation_plan import plan_of
 from studio.settings import GenerationSettings, ResolvedSettings, Speed
@@ -16,6 +16,8 @@ from studio.settings import GenerationSettings, ResolvedSettings, Speed
 
 def run(options: argparse.Namespace) -> int:
     """Print the plan; 1 when nothing fits."""
+    if options.model in load_speech():
+        return plan_speech.run(options)
     sharing = planned_sharing(options)
     config = shared_config(options, 1 if sharing is None else sharing.devices)
     model = find_model(options.model, config)
@@ -24,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     settings = GenerationSettings(model.name, "plan", first_image=image, **given).resolve(model)
     settings.check(model, load_camera_moves())
     speeds = {name: getattr(options, name) for name in ("tflops", "link_gbps", "disk_gbps")}
-    estimator = Estimator(config, replace(_engine_options(options), sharing=sharing))
+    estimator = Estimator(config, replace(card_options(options), sharing=sharing))
     calibration = estimator.calibrations.of(model, model.takes_image)
     totals, passes = {}, {}
     for speed in (Speed.EXACT,) if model.turbo else Speed:
@@ -45,12 +47,6 @@ def _gathered(data: dict[str, Any]) -> str:
     seconds, now = data["seconds_per_step_gathered"], data["seconds_per_step"]
     verdict = "would be faster; not built" if seconds < 0.99 * now else "no faster"
     return f"  with 1/{data['gpus']} each    {seconds:8.1f} if each GPU loaded 1/{data['gpus']} of a block: {verdict}"
-
-
-def _engine_options(options: argparse.Namespace) -> EngineOptions:
-    """--vram asks about a card, whether this machine has one or not."""
-    asked = engine_options(options)
-    return replace(asked, device="cuda") if asked.device == "auto" and "vram" in vars(options) else asked
 
 
 def _lines(settings: ResolvedSettings, data: dict[str, Any]) -> list[str]:

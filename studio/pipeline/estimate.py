@@ -81,7 +81,7 @@ class Estimator:
         speeds: tflops, link_gbps, disk_gbps as given; None: measured here, or assumed for a device that is not here.
         """
         found = given_speeds(self.machine_speeds(model), **speeds)
-        return self._predict(settings, model, self._machine_budgets(), found).expected(first=True)
+        return self._predict(settings, model, machine_budgets(self._device, self._config), found).expected(first=True)
 
     @file_errors()
     def for_page(self, settings: ResolvedSettings, model: ModelConfig, *, first: bool = True) -> dict[str, Any]:
@@ -186,20 +186,20 @@ class Estimator:
         variant = model.variant(model.takes_image)
         return {part: part_folder(variant, part, self._config.model_dir) for part in COMPONENTS}
 
-    def _machine_budgets(self) -> Budgets:
-        """The budgets of the config, else what is free; a card that is not here needs --vram."""
-        config = self._config
-        if self._device.type == "cuda" and not torch.cuda.is_available():
-            ram = config.ram_gb * GB if config.ram_gb else budgets_for(torch.device("cpu"), config).ram_bytes
-            return Budgets(int((config.vram_gb or 0) * GB), int(ram))
-        return budgets_for(self._device, config)
-
     def _page_budgets(self) -> Budgets:
         config, budgets = self._config, budgets_for(torch.device("cpu"), self._config)
         if self._device.type == "cpu":
             return budgets
         free = (self._free_vram_gb() or 0.0) - config.vram_reserve_gb
         return replace(budgets, vram_bytes=int((config.vram_gb or max(free, 0.0)) * GB))
+
+
+def machine_budgets(device: torch.device, config: StudioConfig) -> Budgets:
+    """The budgets of the config, else what is free; a card that is not here needs --vram."""
+    if device.type == "cuda" and not torch.cuda.is_available():
+        ram = config.ram_gb * GB if config.ram_gb else budgets_for(torch.device("cpu"), config).ram_bytes
+        return Budgets(int((config.vram_gb or 0) * GB), int(ram))
+    return budgets_for(device, config)
 
 
 @dataclass(frozen=True)

@@ -326,7 +326,7 @@ def test_on_a_cpu_ram_is_the_only_budget_and_nothing_lies_there_twice():
 
 
 def test_what_would_fit_does_fit_and_a_little_less_does_not():
-    made = request(204, 7.3, 64, int8_sizes=public(INT8))
+    made = request(204, 7.5, 64, int8_sizes=public(INT8))
     reason = plan_run(made).reason["en"]
     frames = int(reason.split(" frames")[0].rsplit(maxsplit=1)[-1])
     height, width = map(int, reason.split(" pixels")[0].rsplit(maxsplit=1)[-1].split("x"))

@@ -21,10 +21,10 @@ from studio.units import GB
 if TYPE_CHECKING:
     from studio.config import StudioConfig  # imports omegaconf, which a GPU machine for tests may lack
 
-# VRAM of a CUDA context with PyTorch's kernels, beside the allocator: on an H200 with CUDA 13.0 692 MiB were measured after
-# one operator of each kind and 768 after steps; 870 with 54 GB of RAM registered, which CAP_SLACK_BYTES covers
-# (tests/bench/results/first_gpu.jsonl, stream.jsonl). An assumption elsewhere: inside containers the driver cannot report
-# one process's share.
+# VRAM of a CUDA context with PyTorch's kernels, beside the allocator. On an H200 with CUDA 13.0: 692 MiB after one
+# operator of each kind, 768 after steps; 870 with 54 GB of RAM registered, which CAP_SLACK_BYTES covers
+# (tests/bench/results/first_gpu.jsonl, stream.jsonl). An assumption elsewhere: inside containers the driver cannot
+# report one process's share.
 CUDA_CONTEXT_BYTES = 768 << 20
 # VRAM of the budget that plans leave free. PyTorch compares an allocation's whole size with the cap, though the free
 # end of a segment would serve a part of it; at the cap it synchronises and gives segments back: slow, though not wrong.

@@ -13,6 +13,7 @@ from yaml import YAMLError
 from models.layout import COMPONENTS, LAYOUT
 from studio import IS_INSTALLED
 from studio.errors import InputError
+from studio.wildcards import user_lists
 
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE if IS_INSTALLED else PACKAGE.parent  # holds configs/ and assets/
@@ -48,6 +49,7 @@ class ModelConfig:
     sources: Mapping[str, str] = field(default_factory=dict)
     verified: bool = False
     turbo: bool = False
+    magic_words_english: str = ""
 
     @property
     def takes_image(self) -> bool:
@@ -148,6 +150,7 @@ class StudioConfig:
     latents_gb: float
     originals_gb: float
     clip_dir: Path | None
+    wildcard_dir: Path
 
 
 def load_models(folder: Path = ROOT / "configs" / "models") -> dict[str, ModelConfig]:
@@ -164,6 +167,13 @@ def load_speech(path: Path = ROOT / "configs" / "speech.yaml") -> dict[str, Spee
 def load_camera_moves(path: Path = ROOT / "configs" / "camera_moves.yaml") -> dict[str, CameraMove]:
     """The camera moves by key, in the order of the file."""
     return _entries(CameraMove, path)
+
+
+def load_wildcards(folder: Path, path: Path = ROOT / "configs" / "wildcards.yaml") -> dict[str, tuple[str, ...]]:
+    """The lists that __name__ in a prompt draws from: this program's, and the user's own of `folder`, which win. Raises
+    InputError."""
+    own = {name: tuple(str(word) for word in words) for name, words in _read(path).items()}
+    return own | user_lists(folder)
 
 
 def load_presets(path: Path = ROOT / "configs" / "presets.yaml") -> dict[str, Preset]:
@@ -188,7 +198,7 @@ def load_calibrations(path: Path = ROOT / "configs" / "calibration.yaml") -> dic
 def load_studio(path: Path = ROOT / "configs" / "studio.yaml", **overrides: Any) -> StudioConfig:
     """The machine's config; `overrides` (None: keep) come from the command line."""
     data = _read(path) | {key: value for key, value in overrides.items() if value is not None}
-    for name in ("model_dir", "output_dir", "clip_dir"):
+    for name in ("model_dir", "output_dir", "clip_dir", "wildcard_dir"):
         if name == "clip_dir" and data.get(name) is None:
             continue
         if not isinstance(folder := data.get(name), str | Path):

@@ -42,6 +42,14 @@ MESSAGES: dict[str, tuple[str, str]] = OTHERS | {
         "The prompt has {length} characters, {limit} are allowed: shorten it by {over}.",
         "提示词有 {length} 个字符，上限为 {limit}：请删去 {over} 个。",
     ),
+    "wildcard_unknown": (
+        "There is no list for {name} in the prompt; the lists are: {known}. Yours is wildcards/NAME.txt, a word a line.",
+        "提示词中的 {name} 没有对应的列表；现有列表：{known}。可自建 wildcards/名称.txt，每行一个词。",
+    ),
+    "wildcard_endless": (
+        "The prompt still holds words to draw after {limit} were drawn: a list names itself, or holds too much.",
+        "提示词抽取 {limit} 次后仍有未抽取的内容：可能有列表引用了自身，或内容过多。",
+    ),
     "number_range": (
         "{field} is {value}, it must lie between {low} and {high}.",
         "{field} 为 {value}，必须在 {low} 到 {high} 之间。",

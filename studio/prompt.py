@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from studio.magic import magic_words
 from studio.settings import ResolvedSettings
 
 if TYPE_CHECKING:
@@ -41,10 +42,14 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class ModelText:
-    """The two texts as both encoders get them: the conditional one and the one guidance moves away from."""
+    """The two texts as both encoders get them: the conditional one and the one guidance moves away from.
+
+    added: how many characters at the end of `positive` are magic words.
+    """
 
     positive: str
     negative: str
+    added: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,12 +69,12 @@ def compose(settings: ResolvedSettings, model: ModelConfig, moves: Mapping[str, 
     closed with a full stop first. A camera move leads, in Chinese for every language: those are the words the model
     learned (TI2V README). The negative text is the negative prompt, exactly.
     """
-    prompt = settings.prompt.strip()
-    if model.magic_words and prompt[-1:] not in SENTENCE_ENDS:
+    prompt, magic = settings.prompt.strip(), magic_words(model, settings.magic_words)
+    if magic and prompt[-1:] not in SENTENCE_ENDS:
         prompt += "。" if _has_chinese(prompt) else "."
     if settings.camera_move:
         prompt = f"{moves[settings.camera_move].phrase}，{prompt}"
-    return ModelText(prompt + model.magic_words, settings.negative_prompt)
+    return ModelText(prompt + magic, settings.negative_prompt, len(magic))
 
 
 def count(text: str, tokenizers: Mapping[str, Tokenizer]) -> list[EncoderCount]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, get_args, get_type_hints
 
 from models.geometry import CHUNK_FRAMES, PIXELS_PER_LATENT, VideoShape, is_frame_count
 from studio.errors import InputError
+from studio.magic import MagicWords, negative_prompt
 
 if TYPE_CHECKING:
     from studio.config import CameraMove, ModelConfig  # needs omegaconf, which a machine with torch alone may lack
@@ -94,7 +95,8 @@ class GenerationSettings(StoredSettings):
     """One generation as asked for: a field that is None takes the model's default, an empty seed is drawn.
 
     first_image: path of the picture that becomes frame 1 (None: text alone). camera_move: a key of
-    configs/camera_moves.yaml or "".
+    configs/camera_moves.yaml or "". prompt_template: what was typed, where words of the prompt were drawn
+    (wildcards.py). magic_words: of MagicWords.
     """
 
     model: str
@@ -112,6 +114,8 @@ class GenerationSettings(StoredSettings):
     seed: int | None = None
     speed: str | None = None
     guidance_schedule: str | None = None
+    prompt_template: str = ""
+    magic_words: str | None = None
 
     def resolve(self, model: ModelConfig) -> ResolvedSettings:
         """Fill every empty field from the model's defaults and draw a seed where there is none."""
@@ -120,11 +124,12 @@ class GenerationSettings(StoredSettings):
         if self.motion_score is None and not model.variant(self.first_image is not None).motion_score:
             values["motion_score"] = None
         if self.negative_prompt is None:
-            values["negative_prompt"] = model.negative_prompt
+            values["negative_prompt"] = negative_prompt(model, self.magic_words)
         if self.seed is None:
             values["seed"] = drawn_seed()
         values["speed"] = self.speed or Speed.EXACT.value
         values["guidance_schedule"] = self.guidance_schedule or GuidanceSchedule.CONSTANT.value
+        values["magic_words"] = self.magic_words or MagicWords.OFFICIAL.value
         return ResolvedSettings(**values)
 
 
@@ -132,8 +137,8 @@ class GenerationSettings(StoredSettings):
 class ResolvedSettings(StoredSettings):
     """One generation, complete: nothing is filled in later. The fields mean what they mean in GenerationSettings.
 
-    first_image: None for text alone. motion_score: None for a network that takes none. speed, guidance_schedule: of
-    Speed and GuidanceSchedule; files of older versions lack both. Its json has the same keys.
+    first_image: None for text alone. motion_score: None for a network that takes none. Files of older versions lack the
+    fields that have a default here. Its json has the same keys.
     """
 
     model: str
@@ -151,6 +156,8 @@ class ResolvedSettings(StoredSettings):
     seed: int
     speed: str = Speed.EXACT.value
     guidance_schedule: str = GuidanceSchedule.CONSTANT.value
+    prompt_template: str = ""
+    magic_words: str = MagicWords.OFFICIAL.value
 
     @property
     def video_shape(self) -> VideoShape:
@@ -202,7 +209,7 @@ def _is_text(value: str) -> bool:
 
 def _text_problems(settings: ResolvedSettings) -> list[InputError]:
     found = [] if settings.prompt.strip() else [InputError("prompt_empty")]
-    for text in (settings.prompt, settings.negative_prompt):
+    for text in (settings.prompt, settings.negative_prompt, settings.prompt_template):
         if not _is_text(text):
             found.append(InputError("settings_unreadable", reason="a prompt holds half a character"))
         if (length := len(text)) > PROMPT_LIMIT:
@@ -225,7 +232,11 @@ def _model_problems(settings: ResolvedSettings, model: ModelConfig) -> list[Inpu
 
 
 def _plan_problems(settings: ResolvedSettings, model: ModelConfig) -> list[InputError]:
-    choices: dict[str, type[StrEnum]] = {"speed": Speed, "guidance_schedule": GuidanceSchedule}
+    choices: dict[str, type[StrEnum]] = {
+        "speed": Speed,
+        "guidance_schedule": GuidanceSchedule,
+        "magic_words": MagicWords,
+    }
     for name, kinds in choices.items():
         if (value := getattr(settings, name)) not in list(kinds):
             return [InputError("choice_unknown", field=name, value=value[:40], known=", ".join(kinds))]

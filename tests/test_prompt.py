@@ -37,5 +37,23 @@ def test_the_negative_text_is_exactly_the_field():
     assert compose(empty, MODELS["step-video-t2v"], MOVES).negative == ""
 
 
+def test_magic_words_have_a_language_and_a_kind():
+    """A drawing is asked for by no word for photographs, and no word forbids it; an edited negative prompt stays."""
+    model = MODELS["step-video-ti2v"]
+    for kind, joint in (("official", "。画面中"), ("english", ". The subject"), ("anime", "。"), ("none", "")):
+        found = text(model.name, "一只猫" if "english" not in kind else "a cat", magic_words=kind, first_image="x")
+        assert ("一只猫" + joint in found) or ("a cat" + joint in found), found
+    anime = GenerationSettings(model.name, "a cat", magic_words="anime-english", first_image="x").resolve(model)
+    drawn = compose(anime, model, MOVES)
+    assert (
+        "realistic" not in drawn.positive and "hyper-real" not in drawn.positive and drawn.positive.endswith("clear.")
+    )
+    assert "动画" not in drawn.negative and "插图" not in drawn.negative and drawn.negative.startswith("模糊、")
+    assert drawn.positive[-drawn.added :].startswith(" The subject moves")
+    own = GenerationSettings(model.name, "a cat", negative_prompt="动画", magic_words="anime", first_image="x")
+    assert own.resolve(model).negative_prompt == "动画"
+    assert text(model.name, "a cat", magic_words="none", first_image="x") == "a cat"
+
+
 def test_seventeen_moves_with_distinct_phrases():
     assert len(MOVES) == 17 == len({move.phrase for move in MOVES.values()})

@@ -17,6 +17,7 @@ from studio.commands.help_examples import add_examples, range_words
 from studio.commands.streams import drop_broken_streams, prepare_streams, tell
 from studio.config import load_camera_moves, resolved
 from studio.errors import StudioError
+from studio.magic import MagicWords
 from studio.settings import RANGES, GuidanceSchedule, Speed
 
 QUEUE_ACTS = {
@@ -313,6 +314,11 @@ def _generate_flags(parser: argparse.ArgumentParser) -> None:
         "--guidance-schedule",
         choices=[str(schedule) for schedule in GuidanceSchedule],
         help="constant (default); falling: guidance falls to 1 at a ninth of the time, as the paper has it for Turbo",
+    )
+    parser.add_argument(
+        "--magic-words",
+        choices=[str(kind) for kind in MagicWords],
+        help="what follows the prompt: official (default, Chinese), english, anime, anime-english or none",
     )
     _gpus_flag(parser, "this video on several GPUs: how many, or which, as 0,1")
     parser.add_argument("--output", type=Path, help="NAME.mp4, or a folder (default: OUTPUT_DIR/date-prompt-seed.mp4)")

@@ -21,7 +21,7 @@ from studio.commands.signals import STOPPING, stopping
 from studio.commands.streams import tell
 from studio.commands.terminal import ProgressBar, print_result
 from studio.commands.user_files import original_inside, read_picture, result_stem
-from studio.config import ModelConfig, StudioConfig, load_camera_moves
+from studio.config import ModelConfig, StudioConfig, load_camera_moves, load_wildcards
 from studio.embedded import carried_picture
 from studio.errors import Cancelled, InputError, StudioError
 from studio.filenames import beside
@@ -36,6 +36,7 @@ from studio.pipeline.run import Engine, Request
 from studio.queue.leftovers import remove_abandoned
 from studio.queue.workfolder import KEPT_DAYS, remove_leftovers, work_folder
 from studio.settings import GenerationSettings, ResolvedSettings
+from studio.wildcards import with_words_drawn
 
 
 def run(options: argparse.Namespace) -> int:
@@ -48,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     model = find_model(wanted.model, config)
     if record is None:  # a file of before there were speeds is an exact one
         wanted = _with_speed(wanted, model, Calibrations(config, asked))
-    settings = wanted.resolve(model)
+    settings = with_words_drawn(wanted, load_wildcards(config.wildcard_dir)).resolve(model)
     settings.check(model, moves)
     image = read_picture(settings.first_image, config)
     workdir = config.output_dir / ".work" / _work_name(settings, image)
@@ -103,9 +104,11 @@ def wanted_settings(
     """The settings of the file that is made again, if any, with the command line's values over them."""
     given = {
         name: getattr(options, name)
-        for name in ("model", "prompt", "camera_move", "speed", "guidance_schedule", *SETTING_FLAGS)
+        for name in ("model", "prompt", "camera_move", "speed", "guidance_schedule", *SETTING_FLAGS, "magic_words")
     }
     given = {name: value for name, value in given.items() if value is not None}
+    if "prompt" in given:
+        given["prompt_template"] = ""  # of another prompt
     if options.first_image is not None:
         given["first_image"] = str(options.first_image)
     if record is None:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from studio.commands.machine import studio_config
-from studio.config import load_camera_moves, load_models
+from studio.config import load_camera_moves, load_models, load_wildcards
 from studio.errors import InputError
 from studio.filenames import QUEUE_FOLDER
 from studio.pipeline.engine import is_installed
@@ -17,6 +17,7 @@ from studio.queue.worker import WORKER
 from studio.service.acts import WITHOUT_JOB, Act, Order, act
 from studio.service.project import Extension, extend, join_chain
 from studio.settings import FPS, GenerationSettings, ResolvedSettings
+from studio.wildcards import with_words_drawn
 
 PROMPT_LETTERS = 40
 SHORTEST = 4  # letters that name a job
@@ -54,8 +55,10 @@ def _project(queue: JobQueue, options: argparse.Namespace) -> int:
         return 0
     models, moves = load_models(), load_camera_moves()
 
+    lists = load_wildcards(config.wildcard_dir)
+
     def check(asked: GenerationSettings) -> ResolvedSettings:
-        settings = asked.resolve(models[asked.model])
+        settings = with_words_drawn(asked, lists).resolve(models[asked.model])
         settings.check(models[asked.model], moves)
         return settings
 

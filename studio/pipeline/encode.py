@@ -57,7 +57,7 @@ class Conditioning:
 
 def encode_text(run: Run, text: ModelText, *, guided: bool) -> list[Condition]:
     """The conditional text first, then, where any node of the plan is guided, the unconditional one."""
-    _report_cut(run, text.positive)
+    _report_cut(run, text)
     cache, fingerprint = run.engine.embeddings, run.engine.text_fingerprint
     texts = [text.positive, text.negative] if guided else [text.positive]
     known = {words: tensors for words in texts if (tensors := cache.get(words, fingerprint)) is not None}
@@ -69,11 +69,11 @@ def encode_text(run: Run, text: ModelText, *, guided: bool) -> list[Condition]:
     return [Condition(**known[words]) for words in texts]
 
 
-def _report_cut(run: Run, text: str) -> None:
+def _report_cut(run: Run, text: ModelText) -> None:
     """Tell the user where an encoder reads the text no further than into words of the user's own."""
-    tails = unread(text, run.engine.tokenizers)
-    for cut in count(text, run.engine.tokenizers):
-        if len(tails.get(cut.encoder, "")) > len(run.engine.model.magic_words):
+    tails = unread(text.positive, run.engine.tokenizers)
+    for cut in count(text.positive, run.engine.tokenizers):
+        if len(tails.get(cut.encoder, "")) > text.added:
             run.notify("text_cut", encoder=cut.encoder, limit=cut.limit, cut=cut.cut)
 
 

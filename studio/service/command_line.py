@@ -23,6 +23,7 @@ FLAGGED = (
     "seed",
     "speed",
     "guidance_schedule",
+    "magic_words",
 )
 
 

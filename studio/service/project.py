@@ -69,7 +69,8 @@ def _model(own: ModelConfig, models: Mapping[str, ModelConfig], installed: Mappi
 
 def _next(settings: ResolvedSettings, model: ModelConfig, words: str) -> GenerationSettings:
     """The request for a clip that begins with a picture; numbers are another model's own where it is another."""
-    asked = replace(settings.asked(), prompt=words, seed=drawn_seed(), first_image=PICTURE)
+    template = settings.prompt_template if words == settings.prompt else ""
+    asked = replace(settings.asked(), prompt=words, prompt_template=template, seed=drawn_seed(), first_image=PICTURE)
     if model.name == settings.model:
         return asked
     same = {name: getattr(settings, name) for name in ("camera_move", "height", "width")}
@@ -82,7 +83,8 @@ def _from_text(settings: ResolvedSettings, models: Mapping[str, ModelConfig], wo
     if not model.takes_text_alone:
         raise InputError("cut_needs_picture", model=model.name)
     motion = settings.motion_score if model.variant(False).motion_score else None
-    return replace(settings.asked(), prompt=words, seed=drawn_seed(), first_image=None, motion_score=motion)
+    kept = {"prompt_template": settings.prompt_template if words == settings.prompt else ""}
+    return replace(settings.asked(), prompt=words, seed=drawn_seed(), first_image=None, motion_score=motion, **kept)
 
 
 def clips(queue: JobQueue, id: str) -> list[Job]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from studio.config import ModelConfig
+from studio.config import ModelConfig, load_wildcards
 from studio.errors import InputError, ModelMissing, StudioError
 from studio.queue import verbs
 from studio.queue.job import Job, Link
@@ -13,6 +13,7 @@ from studio.queue.kinds import JobKind
 from studio.service.backend import Backend
 from studio.service.media import first_image
 from studio.settings import GenerationSettings, ResolvedSettings
+from studio.wildcards import with_words_drawn
 
 
 class Rejected(InputError):
@@ -74,10 +75,11 @@ def submit(backend: Backend, asked: GenerationSettings, image: bytes | None = No
 
 
 def runnable(backend: Backend, asked: GenerationSettings) -> ResolvedSettings:
-    """The settings complete. Raises as `submit` for what cannot run here: a missing model first, then what it lacks."""
+    """The settings complete, words drawn. Raises as `submit` for what cannot run here: a missing model first, then what
+    it lacks."""
     if not backend.installed()[find_model(backend, asked.model).name]:
         raise ModelMissing("model_absent", model=asked.model)
-    settings = check(backend, asked)
+    settings = check(backend, with_words_drawn(asked, load_wildcards(backend.config.wildcard_dir)))
     if not backend.owner():
         raise StudioError("queue_elsewhere")
     if reason := backend.defects().get(settings.model):

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from studio.config import ModelConfig
+from studio.config import ModelConfig, load_wildcards
 from studio.errors import StudioError
 from studio.messages import message
 from studio.service.backend import Backend
@@ -23,6 +23,7 @@ from studio.ui.labels import PICKS, Labels, Updates, html, merge
 from studio.ui.parts import choice, file_place, number, slider
 from studio.ui.strings import say, say_move
 from studio.ui.theme import script
+from studio.wildcards import has_wildcards, with_words_drawn
 
 TICKS = """element.addEventListener('click', (event) => {
     const tick = event.target.closest('[data-score]');
@@ -96,6 +97,7 @@ class CreateTab:
                 for name, key in (("infer_steps", "steps"), ("cfg_scale", "cfg"), ("time_shift", "shift")):
                     fields[name] = label(number(min_width=90, elem_id=key), label=key)
             fields["guidance_schedule"] = label(choice(as_list=True, elem_id="guidance"), label="guidance")
+            fields["magic_words"] = label(choice(as_list=True, elem_id="magic"), label="magic", info="magic.info")
             fields["negative_prompt"] = label(
                 gr.Textbox(lines=2, max_lines=6, elem_id="negative", interactive=True),
                 label="negative",
@@ -181,6 +183,7 @@ class CreateTab:
             "num_frames": form.length_choices(model, values["num_frames"], language, values["speed"]),
             "size": form.size_choices(model, values["size"], language),
             "guidance_schedule": form.guidance_choices(language),
+            "magic_words": form.magic_choices(language),
             "speed": form.speed_choices(self.is_calibrated(values, has_image), language),
         }
         updates: Updates = {
@@ -197,6 +200,7 @@ class CreateTab:
         hint = say("image.unused", language, model=model.title[language]) if not model.takes_image else ""
         hint = say("image.optional", language) if model.takes_image and model.takes_text_alone else hint
         failed = say("upload.failed", language, mb=self.backend.config.upload_limit_mb)
+        updates[self.fields["magic_words"]] |= gr.update(visible=bool(model.magic_words))
         updates[self.fields["speed"]] |= gr.update(info=say("speed.info", language), visible=not model.turbo)
         updates |= {
             zone: gr.update(words={"drop": say(key, language), "failed": failed})
@@ -246,18 +250,31 @@ class CreateTab:
             self.fix: gr.update(visible=False),
         }
         try:
-            settings = form.collect(values, self.backend.models, has_image).resolve(model)
+            asked = form.collect(values, self.backend.models, has_image)
+            settings = self._drawn(asked).resolve(model)
             problems = settings.problems(model, self.backend.camera_moves)
             if unknown := [problem for problem in problems if problem.code == "camera_unknown"]:
                 raise unknown[0]  # no text can be made with it
             report = self.backend.count_tokens(settings, language)
             updates |= {
                 self.meters: form_panels.meters(report, language),
-                self.receives: form_panels.receives(report, language),
+                self.receives: form_panels.receives(report, language, self._told_of_drawing(asked, language)),
             }
             return updates | self._plan(settings, values, language)
         except StudioError as error:
             return updates | {self.plan: form_panels.plan_problem([markup.sentence(error, language)])}
+
+    def _drawn(self, asked: GenerationSettings) -> GenerationSettings:
+        """With its words drawn: by its seed, or while there is none by seed 0, so that the text does not flicker."""
+        if not has_wildcards(asked.prompt):
+            return asked
+        seed = 0 if asked.seed is None else asked.seed
+        return with_words_drawn(replace(asked, seed=seed), load_wildcards(self.backend.config.wildcard_dir))
+
+    def _told_of_drawing(self, asked: GenerationSettings, language: str) -> str:
+        if not has_wildcards(asked.prompt):
+            return ""
+        return say("receives.drawn" if asked.seed is None else "receives.drawn_by_seed", language)
 
     def _plan(self, settings: ResolvedSettings, values: form.Values, language: str) -> Updates:
         model = self.model(values)

@@ -17,6 +17,7 @@ ROWS = {
     "cfg": ("cfg_scale", ("cfg",)),
     "shift": ("time_shift", ("shift",)),
     "guidance": ("guidance_schedule", ("guidance", "guidance.falling", "guidance.constant")),
+    "magic": ("magic_words", ("magic", "magic.official", "magic.english", "magic.anime", "magic.none")),
     "negative": ("negative_prompt", ("negative",)),
     "row-restore": ("", ("restore", "mp4 png json --from-video")),
     "row-receives": ("", ("receives", "receives.tokens", "receives.clip", "receives.step_llm")),

@@ -12,6 +12,7 @@ from typing import Any
 from models.geometry import frame_counts
 from studio.config import ModelConfig, Preset
 from studio.errors import InputError
+from studio.magic import MagicWords, negative_prompt
 from studio.settings import RANGES, GenerationSettings, GuidanceSchedule, Speed
 from studio.ui.markup import seconds_words
 from studio.ui.strings import MOVES, say, say_time
@@ -48,6 +49,7 @@ def collect(values: Mapping[str, Any], models: Mapping[str, ModelConfig], has_im
         seed=_seed(values["seed"]),
         speed=str(values["speed"] or "") or None,
         guidance_schedule=str(values["guidance_schedule"] or "") or None,
+        magic_words=str(values["magic_words"] or "") or None,
     )
 
 
@@ -70,20 +72,34 @@ def fill(settings: GenerationSettings, model: ModelConfig) -> Values:
         "negative_prompt": resolved.negative_prompt,
         "speed": resolved.speed,
         "guidance_schedule": resolved.guidance_schedule,
+        "magic_words": resolved.magic_words,
     }
 
 
 def change_model(values: Mapping[str, Any], model: ModelConfig, models: Mapping[str, ModelConfig]) -> Values:
     """The form after another model was chosen: its defaults travel together; words stay, and so does the orientation.
     A negative prompt that was some model's default becomes this one's, an edited one is kept."""
-    negative = values["negative_prompt"]
-    if negative in {other.negative_prompt for other in models.values()}:
-        negative = model.negative_prompt
     settings = GenerationSettings(
-        model.name, values["prompt"] or "", negative_prompt=negative, camera_move=values["camera_move"] or ""
+        model.name,
+        values["prompt"] or "",
+        negative_prompt=_negative(values, model, models),
+        camera_move=values["camera_move"] or "",
+        magic_words=values["magic_words"],
     )
     kept = {"seed": values["seed"], "size": nearest_size(model, *size_or_first(values["size"], model))}
     return fill(settings, model) | kept
+
+
+def change_magic(values: Mapping[str, Any], model: ModelConfig, models: Mapping[str, ModelConfig]) -> Values:
+    """The form after other magic words were chosen: a default negative prompt fits them (none forbids a drawing that
+    is wanted), an edited one is kept."""
+    return {**values, "negative_prompt": _negative(values, model, models)}
+
+
+def _negative(values: Mapping[str, Any], model: ModelConfig, models: Mapping[str, ModelConfig]) -> Any:
+    negative = values["negative_prompt"]
+    defaults = {negative_prompt(other, kind) for other in models.values() for kind in MagicWords}
+    return negative_prompt(model, values["magic_words"]) if negative in defaults else negative
 
 
 def restored(stored: object, models: Mapping[str, ModelConfig], first: ModelConfig) -> Values:
@@ -94,7 +110,13 @@ def restored(stored: object, models: Mapping[str, ModelConfig], first: ModelConf
     for name in ("prompt", "negative_prompt", "seed", "size"):
         if isinstance(stored.get(name), str):
             values[name] = stored[name]
-    for name, known in (("camera_move", MOVES), ("speed", Speed), ("guidance_schedule", GuidanceSchedule)):
+    known_choices = {
+        "camera_move": MOVES,
+        "speed": Speed,
+        "guidance_schedule": GuidanceSchedule,
+        "magic_words": MagicWords,
+    }
+    for name, known in known_choices.items():
         if stored.get(name) in list(known):
             values[name] = stored[name]
     if model.turbo:  # it has one speed
@@ -187,6 +209,11 @@ def speed_choices(calibrated: bool, language: str) -> Choices:
 def guidance_choices(language: str) -> Choices:
     """How guidance goes over time."""
     return [(say(f"guidance.{schedule}", language), schedule.value) for schedule in GuidanceSchedule]
+
+
+def magic_choices(language: str) -> Choices:
+    """Which words follow the prompt."""
+    return [(say(f"magic.{kind}", language), kind.value) for kind in MagicWords]
 
 
 def nearest_size(model: ModelConfig, width: int, height: int) -> str:

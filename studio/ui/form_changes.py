@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from studio.config import ModelConfig, Preset
+from studio.magic import MagicWords
 from studio.settings import GenerationSettings
 from studio.ui import form
 
@@ -17,6 +18,7 @@ DRAWER = (
     "cfg_scale",
     "time_shift",
     "guidance_schedule",
+    "magic_words",
     "negative_prompt",
 )
 TEXTS = ("camera_move", "seed", "negative_prompt")  # an empty one is a choice; an empty number is the default
@@ -32,7 +34,8 @@ def baseline(values: Mapping[str, Any], model: ModelConfig, presets: Mapping[str
 
     nearest = max(fitting, key=agrees, default={})
     kept = {name: value for name, value in nearest.items() if name in DRAWER}
-    return form.fill(GenerationSettings(model.name, ""), model) | kept
+    negative = form.fill(GenerationSettings(model.name, "", magic_words=values["magic_words"] or None), model)
+    return negative | {"magic_words": MagicWords.OFFICIAL.value} | kept
 
 
 def changed(values: Mapping[str, Any], model: ModelConfig, presets: Mapping[str, Preset], has_image: bool) -> list[str]:
@@ -47,6 +50,8 @@ def changed(values: Mapping[str, Any], model: ModelConfig, presets: Mapping[str,
             differs = value not in (None, "") and value != before[name]
         if name == "motion_score" and not model.variant(has_image).motion_score:
             differs = False  # it has no effect
+        if name == "magic_words" and not model.magic_words:
+            differs = False  # nor has it
         found += [name] if differs else []
     return found
 

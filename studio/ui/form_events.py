@@ -49,6 +49,7 @@ class FormEvents:
         react(fields["model"].input, self.model_chosen, create.inputs, create.shown)
         react(create.drawer_head.select, self.reset, create.inputs, create.shown)
         react(create.chat.panel.select, create.chat.acted, create.chat.inputs, {*create.chat.outputs, fields["prompt"]})
+        react(fields["magic_words"].input, self.magic_chosen, create.inputs, create.shown)
         react(fields["speed"].input, self.speed_chosen, create.inputs, create.shown)
         react(create.preset.input, self.preset_chosen, {*create.inputs, create.preset}, create.shown)
         react(create.first_image.upload, self.picture_given, with_bytes, outputs)
@@ -70,6 +71,11 @@ class FormEvents:
         values, has_image, language = self._state(data)
         changed = form.change_model(values, self.create.model(values), self.backend.models)
         return self.create.show(self.create.with_default_speed(changed, has_image), has_image, language)
+
+    def magic_chosen(self, data: Data) -> Updates:
+        values, has_image, language = self._state(data)
+        changed = form.change_magic(values, self.create.model(values), self.backend.models)
+        return self.create.show(changed, has_image, language)
 
     def speed_chosen(self, data: Data) -> Updates:
         values, has_image, language = self._state(data)

@@ -36,8 +36,8 @@ def _encoder(name: str, language: str) -> str:
     return say(f"receives.{name}", language)
 
 
-def receives(report: TextReport, language: str) -> str:
-    """Both texts as the encoders get them, with a mark where an encoder stops reading."""
+def receives(report: TextReport, language: str, note: str = "") -> str:
+    """Both texts as the encoders get them, with a mark where an encoder stops reading. note: below them."""
     marks = sorted((len(tail), name) for name, tail in report.unread.items() if tail)
     html, end = "", len(report.positive)
     cut = {meter.encoder: meter.cut for meter in report.tokens}
@@ -47,11 +47,13 @@ def receives(report: TextReport, language: str) -> str:
         html = f'<em class="cut">▸ {text(words)}</em><s>{text(report.positive[start:end])}</s>{html}'
         end = start
     html = text(report.positive[:end]) + html
+    told = f'<p class="note">{text(note)}</p>' if note else ""
     negative = text(report.negative) or f"<em>{say('receives.nothing', language)}</em>"
     return (
         f'<h2 class="receives-title">{say("receives", language)}</h2>'
         f'<dl class="receives"><dt>{say("receives.positive", language)}</dt><dd>{html}</dd>'
         f"<dt>{say('receives.negative', language)}</dt><dd>{negative}</dd></dl>"
+        f"{told}"
     )
 
 

@@ -203,6 +203,7 @@ def settings_words(settings: ResolvedSettings, model_title: str, language: str) 
         "size": f"{settings.width} × {settings.height}",
         "speed": choice("speed", settings.speed, language),
         "guidance_schedule": choice("guidance", settings.guidance_schedule, language),
+        "magic_words": choice("magic", settings.magic_words, language),
         "camera_move": say_move(settings.camera_move, language) if settings.camera_move in MOVES else None,
     }
     return {name: str(shown[name]) for name in ("model", *FIELDS) if shown[name] not in (None, "")}
@@ -213,5 +214,7 @@ def settings_table(settings: ResolvedSettings, model_title: str, language: str) 
     labels = {"model": "model"} | FIELDS
     words = settings_words(settings, model_title, language)
     rows = [(say(labels[name], language), said) for name, said in words.items()]
+    if settings.prompt_template:  # what the prompt was drawn from
+        rows.append((say("template", language), settings.prompt_template))
     cells = "".join(f"<dt>{text(label)}</dt><dd data-copy>{text(value)}</dd>" for label, value in rows)
     return f'<dl class="settings">{cells}</dl>'

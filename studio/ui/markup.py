@@ -22,6 +22,7 @@ FIELDS = {  # of the form, as labels call them: field -> its label's key
     "seed": "seed",
     "speed": "speed",
     "guidance_schedule": "guidance",
+    "magic_words": "magic",
 }
 NAMES = FIELDS | {  # what a sentence may name by its name in code
     "height": "height",

@@ -54,4 +54,20 @@ FORM_STRINGS: dict[str, tuple[str, str]] = {
         "The files under hunyuan_clip/ have Tencent's own licence (tencent-hunyuan-community): read it before use.",
         "hunyuan_clip/ 下的文件适用腾讯的许可（tencent-hunyuan-community）：使用前请阅读。",
     ),
+    "receives.drawn": (
+        "An example: {{a|b}} and __lists__ are drawn when the video is asked for, by its seed.",
+        "示例：{{a|b}} 和 __列表__ 在提交时按随机种子抽取。",
+    ),
+    "receives.drawn_by_seed": ("Drawn by this seed.", "按此种子抽取。"),
+    "template": ("Drawn from", "抽取自"),
+    "magic": ("Magic words", "魔法词"),
+    "magic.info": (
+        "What follows the prompt. The official ones are Chinese and ask for a photograph; the others are untested.",
+        "接在提示词之后。官方词为中文、偏写实；其余未经测试。",
+    ),
+    "magic.official": ("Official (Chinese, realistic)", "官方（中文，写实）"),
+    "magic.english": ("English, realistic", "英文，写实"),
+    "magic.anime": ("Chinese, anime", "中文，动漫"),
+    "magic.anime-english": ("English, anime", "英文，动漫"),
+    "magic.none": ("None", "不加"),
 }

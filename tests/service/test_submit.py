@@ -24,6 +24,19 @@ def test_a_request_is_completed_and_queued(backend: Backend) -> None:
     assert submit(backend, ASKED).settings.seed != job.settings.seed, "an empty seed is drawn for each"
 
 
+def test_words_are_drawn_on_submitting_and_what_was_typed_is_recorded(backend: Backend) -> None:
+    job = submit(backend, GenerationSettings("nano", "a {red|blue} __shape__", seed=3))
+    assert job.settings.prompt_template == "a {red|blue} __shape__" and job.settings.seed == 3
+    assert job.settings.prompt == submit(backend, job.settings.asked()).settings.prompt
+    assert job.settings.prompt.split()[1] in ("red", "blue") and job.settings.prompt.split()[2] in (
+        "circle",
+        "square",
+        "triangle",
+    )
+    with pytest.raises(InputError, match="__fish__"):
+        submit(backend, GenerationSettings("nano", "a __fish__"))
+
+
 def test_the_picture_belongs_to_the_job(backend: Backend) -> None:
     data = picture()
     job = submit(backend, GenerationSettings("nano", "x", first_image="any name"), data)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from studio.config import load_camera_moves, load_models, load_presets
 from studio.errors import InputError
+from studio.magic import MagicWords
 from studio.settings import MAX_SEED, GenerationSettings, GuidanceSchedule, Speed
 from studio.ui import form, form_changes
 
@@ -40,6 +41,7 @@ def requests(draw):
         seed=draw(st.integers(0, MAX_SEED)),
         speed=draw(st.sampled_from(speeds)).value,
         guidance_schedule=draw(st.sampled_from(list(GuidanceSchedule))).value,
+        magic_words=draw(st.sampled_from(list(MagicWords))).value,
     )
 
 
@@ -78,7 +80,7 @@ def test_what_a_form_holds_is_always_among_its_choices(wanted):
 def test_every_setting_has_its_field():
     names = {field.name for field in dataclasses.fields(GenerationSettings)}
     fields = set(form.fill(GenerationSettings("nano", "a"), NANO))
-    assert names - {"first_image", "height", "width"} == fields - {"size"}
+    assert names - {"first_image", "height", "width", "prompt_template"} == fields - {"size"}
 
 
 def test_every_choice_offered_is_valid():

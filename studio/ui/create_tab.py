@@ -10,6 +10,7 @@ from gradio.components import Component
 from studio.config import ModelConfig, load_wildcards
 from studio.errors import StudioError
 from studio.messages import message
+from studio.prompt_builder import is_long
 from studio.service.backend import Backend
 from studio.service.uploads import Uploads
 from studio.settings import GenerationSettings, ResolvedSettings, Speed
@@ -23,6 +24,7 @@ from studio.ui.labels import PICKS, Labels, Updates, html, merge
 from studio.ui.parts import choice, file_place, number, slider
 from studio.ui.strings import say, say_move
 from studio.ui.theme import script
+from studio.ui.words_panel import WordsPanel, prefix_offer
 from studio.wildcards import has_wildcards, with_words_drawn
 
 TICKS = """element.addEventListener('click', (event) => {
@@ -60,7 +62,8 @@ class CreateTab:
         self.fields["prompt"] = label(
             gr.Textbox(lines=4, max_lines=12, elem_id="prompt", interactive=True), label="prompt"
         )
-        self.meters = html()
+        self.words = WordsPanel()
+        self.meters = html(js_on_load=PICKS)
         self.chat = ChatPanel(self.backend, self.fields["prompt"], self.language)
 
     def _build_picture(self) -> None:
@@ -257,7 +260,8 @@ class CreateTab:
                 raise unknown[0]  # no text can be made with it
             report = self.backend.count_tokens(settings, language)
             updates |= {
-                self.meters: form_panels.meters(report, language),
+                self.meters: form_panels.meters(report, language)
+                + (prefix_offer(language) if is_long(asked.prompt) else ""),
                 self.receives: form_panels.receives(report, language, self._told_of_drawing(asked, language)),
             }
             return updates | self._plan(settings, values, language)

@@ -26,6 +26,7 @@ from studio.ui.stage_panel import StagePanel
 from studio.ui.strings import LANGUAGES, say
 from studio.ui.system_bar import SystemBar
 from studio.ui.theme import script
+from studio.ui.words_panel import builder
 
 # Browser storage is encrypted by gradio; a key of its own at every start would lose what was stored.
 STORE_KEY = "step-video-studio"
@@ -81,6 +82,7 @@ class Page:
         """Attach every handler."""
         self.events.wire()
         self.create.absent.wire()
+        self.create.words.wire(self.create)
         self.create.check.wire()
         self.stage.wire(self._then_look)
         self.examples.wire()
@@ -90,8 +92,8 @@ class Page:
         self.sound.opener(self.stage.buttons["sound"], self.stage.focus)
         self.sound.opener(self.gallery.buttons["sound"], self.gallery.chosen)
         words = {*self.labels.components, *self.create.shown, self.switch, self.language, self.kept_language}
-        words |= {self.brand, self.examples.cards}
-        words |= self.create.chat.outputs
+        words |= {self.brand, self.examples.cards, *self.create.chat.outputs}
+        words |= {self.create.words.builder, self.create.words.history}
         everything = {*words, *self.looked, *self.gallery.outputs, *self.events.picture, self.create.message}
         react(page.load, self.open, [self.kept_language, self.kept_form], everything, js=LANGUAGE_OF_BROWSER)
         form_now = {*self.create.inputs, self.create.first_image, self.create.pending, self.create.pending_image}
@@ -191,6 +193,8 @@ class Page:
     def _words(self, language: str) -> Updates:
         shown: Updates = {
             self.brand: markup.brand(language),
+            self.create.words.builder: builder(language),
+            self.create.words.history: "",
             self.switch: markup.page_switches(language, self.has_login),
         }
         return {**self.labels.updates(language), **shown}

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
+from studio.camera_advice import better_score, other_move
 from studio.config import ModelConfig, load_wildcards
 from studio.errors import StudioError
 from studio.messages import message
@@ -118,7 +119,7 @@ class CreateTab:
         label = self.labels.add
         with gr.Column(elem_id="row-camera"):
             self.fields["camera_move"] = label(choice(elem_id="camera"), label="camera")
-            self.camera_note = html()
+            self.camera_note = html(js_on_load=TICKS)
         with gr.Column(elem_id="row-motion"):
             self.fields["motion_score"] = label(
                 slider(0, form.MOTION_LIMIT, value=5, step=0.5, elem_id="motion"), label="motion"
@@ -247,7 +248,7 @@ class CreateTab:
         updates: Updates = {
             self.store: values,
             self.model_note: form_panels.model_note(model, language),
-            self.camera_note: form_panels.camera_note(move, language),
+            self.camera_note: form_panels.camera_note(move, *self._advice(values, has_image), language),
             self.drawer_head: drawer_head(changes, language),
             self.preset: self._presets({}, values, language),
             self.fix: gr.update(visible=False),
@@ -267,6 +268,13 @@ class CreateTab:
             return updates | self._plan(settings, values, language)
         except StudioError as error:
             return updates | {self.plan: form_panels.plan_problem([markup.sentence(error, language)])}
+
+    def _advice(self, values: form.Values, has_image: bool) -> tuple[str, float | None]:
+        """What of the prompt goes against the camera move, and the motion score that suits it better."""
+        move, moves = str(values["camera_move"] or ""), self.backend.camera_moves
+        scored = self.model(values).variant(has_image).motion_score
+        score = better_score(move, values["motion_score"], moves) if scored else None
+        return other_move(str(values["prompt"] or ""), move, moves), score
 
     def _drawn(self, asked: GenerationSettings) -> GenerationSettings:
         """With its words drawn: by its seed, or while there is none by seed 0, so that the text does not flicker."""

@@ -59,7 +59,8 @@ class FormEvents:
             react(zone.upload, self.settings_given, {*with_bytes, zone}, {*outputs, *waiting, zone})
         react(create.differs.select, self.settings_answered, answering, {*outputs, *waiting})
         react(create.fix.click, self.fixed, create.inputs, {*create.shown, create.message})
-        react(create.motion_ticks.select, self.tick_chosen, create.inputs, create.shown)
+        for place in (create.motion_ticks, create.camera_note):
+            react(place.select, self.tick_chosen, create.inputs, create.shown)
         changes = partial(gr.on, [field.change for name, field in fields.items() if name != "model"])
         react(changes, self.typed, create.inputs, create.refreshed, trigger_mode="always_last")
 

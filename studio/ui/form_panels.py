@@ -110,10 +110,19 @@ def crop_figure(picture: str, box: tuple[int, int, int, int], size: tuple[int, i
     )
 
 
-def camera_note(move: CameraMove | None, language: str) -> str:
-    """The exact words a camera move adds."""
-    words = say("camera.sent", language, phrase=move.phrase, gloss=move.gloss) if move else ""
-    return f'<div class="note">{text(words)}</div>'
+def camera_note(move: CameraMove | None, other: str, score: float | None, language: str) -> str:
+    """The exact words a camera move adds; what of the prompt goes against it, and the motion score that suits it, which
+    a click sets. other, score: see camera_advice.py."""
+    if move is None:
+        return '<div class="note"></div>'
+    words = [say("camera.sent", language, phrase=move.phrase, gloss=move.gloss)]
+    words += [say("camera.other", language, words=other)] if other else []
+    button = ""
+    if score is not None:
+        put = text(say("camera.score", language, score=f"{score:g}"))
+        words.append(say("camera.unfit", language))
+        button = f' <button type="button" data-score="{score:g}">{put}</button>'
+    return f'<div class="note">{text(" ".join(words))}{button}</div>'
 
 
 def model_words(model: ModelConfig, reason: str, language: str) -> str:

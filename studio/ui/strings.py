@@ -65,8 +65,10 @@ STRINGS: dict[str, tuple[str, str]] = OTHERS | {
     "camera.sent": ("The model receives {phrase}: {gloss}", "模型收到“{phrase}”"),
     "motion": ("Motion score", "运动强度"),
     "motion.info": (
-        "Higher moves more; 5 to 10 suit camera moves best.",
-        "数值越高动作越大；配合运镜时 5 到 10 最好。",
+        "Higher moves more; 5 to 10 suit camera moves best. From 5 to 10 the paper's dynamic degree rises from 36.6 to "
+        "48.8, and its subject consistency falls from 96.0 to 95.6.",
+        "数值越高动作越大；配合运镜时 5 到 10 最好。论文中从 5 到 10，动态程度由 36.6 升至 48.8，"
+        "主体一致性由 96.0 降至 95.6。",
     ),
     "motion.none": ("{model} has no motion score.", "{model} 没有运动强度。"),
     "motion.needs_image": ("Only used with a first image.", "仅在使用首帧图片时有效。"),

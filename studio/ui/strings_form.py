@@ -81,6 +81,12 @@ FORM_STRINGS: dict[str, tuple[str, str]] = {
         "提示词较长时可能生成噪声；加上开头语曾有帮助。",
     ),
     "prefix.put": ("Begin with “In the video, ”", "加上开头语“视频中，”"),
+    "camera.other": (
+        "The prompt moves the camera too ({words}): one move at a time works best.",
+        "提示词中也有运镜（{words}）：每次只用一种运镜效果最好。",
+    ),
+    "camera.unfit": ("Motion scores from 5 to 10 follow camera moves best.", "运动强度 5 到 10 时运镜最准确。"),
+    "camera.score": ("Set it to {score}", "设为 {score}"),
     "template": ("Drawn from", "抽取自"),
     "magic": ("Magic words", "魔法词"),
     "magic.info": (

@@ -81,11 +81,18 @@ class SpeechConfig:
 
 @dataclass(frozen=True)
 class CameraMove:
-    """A camera move TI2V was trained on: the exact Chinese phrase the model receives, and its English gloss."""
+    """A camera move TI2V was trained on: the exact Chinese phrase the model receives, and its English gloss. speeds:
+    whether it may be slow or fast."""
 
     key: str
     phrase: str
     gloss: str
+    speeds: bool = True
+
+    def words(self, speed: str) -> str:
+        """The phrase with a speed of settings.CameraSpeed: 镜头缓慢推进, as the official examples have it."""
+        adverb = {"slow": "缓慢", "fast": "快速"}.get(speed, "") if self.speeds else ""
+        return self.phrase[:2] + adverb + self.phrase[2:]
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,8 @@ def compose(settings: ResolvedSettings, model: ModelConfig, moves: Mapping[str, 
     if magic and prompt[-1:] not in SENTENCE_ENDS:
         prompt += "。" if _has_chinese(prompt) else "."
     if settings.camera_move:
-        prompt = f"{moves[settings.camera_move].phrase}，{prompt}"
+        speed = settings.camera_speed if model.sources else ""  # the built-in models were trained on the phrases alone
+        prompt = f"{moves[settings.camera_move].words(speed)}，{prompt}"
     return ModelText(prompt + magic, settings.negative_prompt, len(magic))
 
 

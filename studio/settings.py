@@ -39,6 +39,14 @@ class Speed(StrEnum):
     DRAFT = "draft"  # about a quarter of its passes: a preview
 
 
+class CameraSpeed(StrEnum):
+    """How fast a camera move goes, in the official examples' words; a camera that stands still has no speed."""
+
+    PLAIN = "plain"  # the move's phrase alone
+    SLOW = "slow"  # with 缓慢
+    FAST = "fast"  # with 快速
+
+
 class GuidanceSchedule(StrEnum):
     """How guidance goes over time."""
 
@@ -96,7 +104,7 @@ class GenerationSettings(StoredSettings):
 
     first_image: path of the picture that becomes frame 1 (None: text alone). camera_move: a key of
     configs/camera_moves.yaml or "". prompt_template: what was typed, where words of the prompt were drawn
-    (wildcards.py). magic_words: of MagicWords.
+    (wildcards.py). magic_words, camera_speed: of MagicWords and CameraSpeed.
     """
 
     model: str
@@ -116,6 +124,7 @@ class GenerationSettings(StoredSettings):
     guidance_schedule: str | None = None
     prompt_template: str = ""
     magic_words: str | None = None
+    camera_speed: str | None = None
 
     def resolve(self, model: ModelConfig) -> ResolvedSettings:
         """Fill every empty field from the model's defaults and draw a seed where there is none."""
@@ -130,6 +139,7 @@ class GenerationSettings(StoredSettings):
         values["speed"] = self.speed or Speed.EXACT.value
         values["guidance_schedule"] = self.guidance_schedule or GuidanceSchedule.CONSTANT.value
         values["magic_words"] = self.magic_words or MagicWords.OFFICIAL.value
+        values["camera_speed"] = self.camera_speed or CameraSpeed.PLAIN.value
         return ResolvedSettings(**values)
 
 
@@ -158,6 +168,7 @@ class ResolvedSettings(StoredSettings):
     guidance_schedule: str = GuidanceSchedule.CONSTANT.value
     prompt_template: str = ""
     magic_words: str = MagicWords.OFFICIAL.value
+    camera_speed: str = CameraSpeed.PLAIN.value
 
     @property
     def video_shape(self) -> VideoShape:
@@ -236,6 +247,7 @@ def _plan_problems(settings: ResolvedSettings, model: ModelConfig) -> list[Input
         "speed": Speed,
         "guidance_schedule": GuidanceSchedule,
         "magic_words": MagicWords,
+        "camera_speed": CameraSpeed,
     }
     for name, kinds in choices.items():
         if (value := getattr(settings, name)) not in list(kinds):

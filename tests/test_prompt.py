@@ -23,6 +23,19 @@ def test_camera_phrase_is_the_models_own_for_every_language():
     )
 
 
+def test_a_move_may_be_slow_or_fast_in_the_official_words():
+    for move, speed, words in (
+        ("push-in", "slow", "镜头缓慢推进，"),
+        ("focus", "fast", "焦点快速转移，"),
+        ("fixed", "slow", "固定镜头，"),
+        ("orbit", "plain", "镜头环绕，"),
+    ):
+        found = text("step-video-ti2v", "a girl", camera_move=move, camera_speed=speed, first_image="x")
+        assert found.startswith(words), found
+    assert text("nano", "a girl", camera_speed="slow") == "a girl", "nothing moves"
+    assert text("nano", "a girl", camera_move="left", camera_speed="slow") == "镜头左移，a girl", "it knows no speeds"
+
+
 def test_a_model_without_magic_words_gets_the_prompt_alone():
     assert text("nano", " a red ball ") == "a red ball"
 

@@ -176,7 +176,8 @@ def test_settings_of_the_first_version_are_read_as_they_were_written() -> None:
     assert GenerationSettings.from_json(FIRST_VERSION).resolve(MODELS["nano"]) == resolved
 
 
-ADDED = {"speed": "exact", "guidance_schedule": "constant", "prompt_template": "", "magic_words": "official"}
+ADDED = {"speed": "exact", "guidance_schedule": "constant", "prompt_template": ""}
+ADDED |= {"magic_words": "official", "camera_speed": "plain"}
 FIRST_VERSION = (
     '{"model": "nano", "prompt": "一只猫", "negative_prompt": "", "first_image": null, "motion_score": null, '
     '"camera_move": "orbit", "infer_steps": 20, "cfg_scale": 5.0, "time_shift": 3.0, "num_frames": 34, '
@@ -233,6 +234,7 @@ def test_what_is_no_settings_is_a_sentence() -> None:
 def test_every_field_can_be_given_on_the_command_line() -> None:
     names = [name for name in FIELDS if name != "prompt_template"]  # a record, not a choice
     given = {name: "1" for name in names} | {"speed": "fast", "guidance_schedule": "falling", "magic_words": "anime"}
+    given |= {"camera_speed": "slow"}
     arguments = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", value)]
     options = vars(build_parser().parse_args(["generate", *arguments]))
     assert all(options[name] is not None for name in names)

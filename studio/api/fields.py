@@ -44,6 +44,7 @@ FIELDS: dict[str, Field] = {
     "camera_move": Field(str, "camera_move", "A key of configs/camera_moves.yaml."),
     "speed": Field(str, "speed", "exact, fast or draft."),
     "guidance_schedule": Field(str, "guidance_schedule", "constant or falling."),
+    "camera_speed": Field(str, "camera_speed", "plain, slow or fast."),
     "magic_words": Field(str, "magic_words", "official, english, anime, anime-english or none."),
 }
 # What is more than a value of one setting.

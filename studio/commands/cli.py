@@ -18,7 +18,7 @@ from studio.commands.streams import drop_broken_streams, prepare_streams, tell
 from studio.config import load_camera_moves, resolved
 from studio.errors import StudioError
 from studio.magic import MagicWords
-from studio.settings import RANGES, GuidanceSchedule, Speed
+from studio.settings import RANGES, CameraSpeed, GuidanceSchedule, Speed
 
 QUEUE_ACTS = {
     "move": "put a job elsewhere: first, last, before JOB, after JOB",
@@ -301,6 +301,11 @@ def _generate_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", help="what happens, in English or Chinese, 2000 characters at most")
     parser.add_argument("--first-image", type=Path, help="the picture that the video begins with (default: none)")
     parser.add_argument("--camera-move", help=f"{', '.join(load_camera_moves())} (default: none)")
+    parser.add_argument(
+        "--camera-speed",
+        choices=[str(speed) for speed in CameraSpeed],
+        help="plain (default): the camera move alone; slow or fast: with that word",
+    )
     for name, kind in SETTING_FLAGS.items():
         told = range_words(name) if name in RANGES else "what to avoid (default: the model's; empty: nothing)"
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=told)

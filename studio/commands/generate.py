@@ -104,7 +104,16 @@ def wanted_settings(
     """The settings of the file that is made again, if any, with the command line's values over them."""
     given = {
         name: getattr(options, name)
-        for name in ("model", "prompt", "camera_move", "speed", "guidance_schedule", *SETTING_FLAGS, "magic_words")
+        for name in (
+            "model",
+            "prompt",
+            "camera_move",
+            "speed",
+            "guidance_schedule",
+            *SETTING_FLAGS,
+            "magic_words",
+            "camera_speed",
+        )
     }
     given = {name: value for name, value in given.items() if value is not None}
     if "prompt" in given:

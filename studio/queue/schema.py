@@ -59,7 +59,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX jobs_by_project ON jobs (project) WHERE project <> ''",
     ),
     (),  # 6: the kind 'sound', whose settings hold a soundtrack beside those of its clip; older programs know no such
-    (),  # 7: settings know prompt_template and magic_words; those without them drew no word and had the official ones
+    (),  # 7: settings know prompt_template, magic_words, camera_speed; those without them are as by default
 )
 VERSION = len(MIGRATIONS)
 CHECKSUMS = {1007170124: 1}  # user_version of f100660, a checksum then: the version

@@ -13,6 +13,7 @@ FLAGGED = (
     "prompt",
     "negative_prompt",
     "camera_move",
+    "camera_speed",
     "motion_score",
     "infer_steps",
     "cfg_scale",

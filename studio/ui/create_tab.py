@@ -119,6 +119,7 @@ class CreateTab:
         label = self.labels.add
         with gr.Column(elem_id="row-camera"):
             self.fields["camera_move"] = label(choice(elem_id="camera"), label="camera")
+            self.fields["camera_speed"] = label(choice(as_list=True, elem_id="camera-speed"), label="camera.speed")
             self.camera_note = html(js_on_load=TICKS)
         with gr.Column(elem_id="row-motion"):
             self.fields["motion_score"] = label(
@@ -188,6 +189,7 @@ class CreateTab:
             "size": form.size_choices(model, values["size"], language),
             "guidance_schedule": form.guidance_choices(language),
             "magic_words": form.magic_choices(language),
+            "camera_speed": form.camera_speed_choices(language),
             "speed": form.speed_choices(self.is_calibrated(values, has_image), language),
         }
         updates: Updates = {
@@ -204,6 +206,7 @@ class CreateTab:
         hint = say("image.unused", language, model=model.title[language]) if not model.takes_image else ""
         hint = say("image.optional", language) if model.takes_image and model.takes_text_alone else hint
         failed = say("upload.failed", language, mb=self.backend.config.upload_limit_mb)
+        updates[self.fields["camera_speed"]] |= gr.update(visible=bool(model.sources))
         updates[self.fields["magic_words"]] |= gr.update(visible=bool(model.magic_words))
         updates[self.fields["speed"]] |= gr.update(info=say("speed.info", language), visible=not model.turbo)
         updates |= {
@@ -248,7 +251,9 @@ class CreateTab:
         updates: Updates = {
             self.store: values,
             self.model_note: form_panels.model_note(model, language),
-            self.camera_note: form_panels.camera_note(move, *self._advice(values, has_image), language),
+            self.camera_note: form_panels.camera_note(
+                move, str(values["camera_speed"]), self._advice(values, has_image), language
+            ),
             self.drawer_head: drawer_head(changes, language),
             self.preset: self._presets({}, values, language),
             self.fix: gr.update(visible=False),

@@ -52,5 +52,6 @@ def form_values(values: Values, models: Mapping[str, ModelConfig], language: str
         "camera_move": say_move(said["camera_move"], language) if said["camera_move"] in MOVES else "",
         "speed": choice("speed", said["speed"], language),
         "guidance_schedule": choice("guidance", said["guidance_schedule"], language),
+        "camera_speed": choice("camera.speed", said["camera_speed"], language),
         "magic_words": choice("magic", said["magic_words"], language),
     }

@@ -10,6 +10,7 @@ from studio.ui.strings import MOVES, STRINGS, say
 # Rows of the drawer by the id of their element -> what they hold, and by which words they are found besides.
 ROWS = {
     "row-camera": ("camera_move", ("camera", *(words for pair in MOVES.values() for words in pair))),
+    "camera-speed": ("camera_speed", ("camera.speed", "camera.speed.slow", "camera.speed.fast")),
     "row-motion": ("motion_score", ("motion",)),
     "speed": ("speed", ("speed", "speed.exact", "speed.fast", "speed.draft")),
     "seed": ("seed", ("seed",)),

@@ -13,7 +13,7 @@ from models.geometry import frame_counts
 from studio.config import ModelConfig, Preset
 from studio.errors import InputError
 from studio.magic import MagicWords, negative_prompt
-from studio.settings import RANGES, GenerationSettings, GuidanceSchedule, Speed
+from studio.settings import RANGES, CameraSpeed, GenerationSettings, GuidanceSchedule, Speed
 from studio.ui.markup import seconds_words
 from studio.ui.strings import MOVES, say, say_time
 
@@ -50,6 +50,7 @@ def collect(values: Mapping[str, Any], models: Mapping[str, ModelConfig], has_im
         speed=str(values["speed"] or "") or None,
         guidance_schedule=str(values["guidance_schedule"] or "") or None,
         magic_words=str(values["magic_words"] or "") or None,
+        camera_speed=str(values["camera_speed"] or "") or None,
     )
 
 
@@ -73,6 +74,7 @@ def fill(settings: GenerationSettings, model: ModelConfig) -> Values:
         "speed": resolved.speed,
         "guidance_schedule": resolved.guidance_schedule,
         "magic_words": resolved.magic_words,
+        "camera_speed": resolved.camera_speed,
     }
 
 
@@ -85,6 +87,7 @@ def change_model(values: Mapping[str, Any], model: ModelConfig, models: Mapping[
         negative_prompt=_negative(values, model, models),
         camera_move=values["camera_move"] or "",
         magic_words=values["magic_words"],
+        camera_speed=values["camera_speed"],
     )
     kept = {"seed": values["seed"], "size": nearest_size(model, *size_or_first(values["size"], model))}
     return fill(settings, model) | kept
@@ -115,6 +118,7 @@ def restored(stored: object, models: Mapping[str, ModelConfig], first: ModelConf
         "speed": Speed,
         "guidance_schedule": GuidanceSchedule,
         "magic_words": MagicWords,
+        "camera_speed": CameraSpeed,
     }
     for name, known in known_choices.items():
         if stored.get(name) in list(known):
@@ -214,6 +218,11 @@ def guidance_choices(language: str) -> Choices:
 def magic_choices(language: str) -> Choices:
     """Which words follow the prompt."""
     return [(say(f"magic.{kind}", language), kind.value) for kind in MagicWords]
+
+
+def camera_speed_choices(language: str) -> Choices:
+    """How fast a camera move goes."""
+    return [(say(f"camera.speed.{speed}", language), speed.value) for speed in CameraSpeed]
 
 
 def nearest_size(model: ModelConfig, width: int, height: int) -> str:

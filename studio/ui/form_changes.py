@@ -11,6 +11,7 @@ from studio.ui import form
 # The fields of the drawer, in its order. What stands on the first screen is seen there.
 DRAWER = (
     "camera_move",
+    "camera_speed",
     "motion_score",
     "speed",
     "seed",
@@ -50,6 +51,8 @@ def changed(values: Mapping[str, Any], model: ModelConfig, presets: Mapping[str,
             differs = value not in (None, "") and value != before[name]
         if name == "motion_score" and not model.variant(has_image).motion_score:
             differs = False  # it has no effect
+        if name == "camera_speed" and not (values["camera_move"] and model.sources):
+            differs = False  # nor has it
         if name == "magic_words" and not model.magic_words:
             differs = False  # nor has it
         found += [name] if differs else []

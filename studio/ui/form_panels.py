@@ -110,12 +110,13 @@ def crop_figure(picture: str, box: tuple[int, int, int, int], size: tuple[int, i
     )
 
 
-def camera_note(move: CameraMove | None, other: str, score: float | None, language: str) -> str:
+def camera_note(move: CameraMove | None, speed: str, advice: tuple[str, float | None], language: str) -> str:
     """The exact words a camera move adds; what of the prompt goes against it, and the motion score that suits it, which
-    a click sets. other, score: see camera_advice.py."""
+    a click sets. advice: both, see camera_advice.py."""
     if move is None:
         return '<div class="note"></div>'
-    words = [say("camera.sent", language, phrase=move.phrase, gloss=move.gloss)]
+    other, score = advice
+    words = [say("camera.sent", language, phrase=move.words(speed), gloss=move.gloss)]
     words += [say("camera.other", language, words=other)] if other else []
     button = ""
     if score is not None:

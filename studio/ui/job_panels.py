@@ -203,6 +203,7 @@ def settings_words(settings: ResolvedSettings, model_title: str, language: str) 
         "size": f"{settings.width} × {settings.height}",
         "speed": choice("speed", settings.speed, language),
         "guidance_schedule": choice("guidance", settings.guidance_schedule, language),
+        "camera_speed": choice("camera.speed", settings.camera_speed, language),
         "magic_words": choice("magic", settings.magic_words, language),
         "camera_move": say_move(settings.camera_move, language) if settings.camera_move in MOVES else None,
     }

@@ -13,6 +13,7 @@ FIELDS = {  # of the form, as labels call them: field -> its label's key
     "prompt": "prompt",
     "negative_prompt": "negative",
     "camera_move": "camera",
+    "camera_speed": "camera.speed",
     "motion_score": "motion",
     "infer_steps": "steps",
     "cfg_scale": "cfg",

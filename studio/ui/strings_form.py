@@ -81,6 +81,10 @@ FORM_STRINGS: dict[str, tuple[str, str]] = {
         "提示词较长时可能生成噪声；加上开头语曾有帮助。",
     ),
     "prefix.put": ("Begin with “In the video, ”", "加上开头语“视频中，”"),
+    "camera.speed": ("Camera speed", "运镜速度"),
+    "camera.speed.plain": ("As it is", "不指定"),
+    "camera.speed.slow": ("Slow", "缓慢"),
+    "camera.speed.fast": ("Fast", "快速"),
     "camera.other": (
         "The prompt moves the camera too ({words}): one move at a time works best.",
         "提示词中也有运镜（{words}）：每次只用一种运镜效果最好。",

@@ -43,7 +43,7 @@ STORED[3] = STORED[2] | {ResolvedSettings: " ".join((STORED[2][ResolvedSettings]
 STORED[4] = STORED[3]
 STORED[5] = STORED[4]
 STORED[6] = STORED[5] | {SoundOrder: "clip track"}
-ADDED_IN_7 = {"prompt_template": "", "magic_words": "official"}
+ADDED_IN_7 = {"prompt_template": "", "magic_words": "official", "camera_speed": "plain"}
 STORED[7] = STORED[6] | {ResolvedSettings: " ".join((STORED[6][ResolvedSettings], *ADDED_IN_7))}
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from studio.config import load_camera_moves, load_models, load_presets
 from studio.errors import InputError
 from studio.magic import MagicWords
-from studio.settings import MAX_SEED, GenerationSettings, GuidanceSchedule, Speed
+from studio.settings import MAX_SEED, CameraSpeed, GenerationSettings, GuidanceSchedule, Speed
 from studio.ui import form, form_changes
 
 MODELS, MOVES, PRESETS = load_models(), load_camera_moves(), load_presets()
@@ -41,6 +41,7 @@ def requests(draw):
         seed=draw(st.integers(0, MAX_SEED)),
         speed=draw(st.sampled_from(speeds)).value,
         guidance_schedule=draw(st.sampled_from(list(GuidanceSchedule))).value,
+        camera_speed=draw(st.sampled_from(list(CameraSpeed))).value,
         magic_words=draw(st.sampled_from(list(MagicWords))).value,
     )
 

@@ -88,7 +88,7 @@ def pages():
         yield form_panels.plan_missing(model, language)
         yield form_panels.plan_problem([EVIL])
         yield form_panels.plan_line({"fits": False, "remedy": EVIL}, language)
-        yield form_panels.camera_note(CameraMove("x", EVIL, EVIL), EVIL, 10.0, language)
+        yield form_panels.camera_note(CameraMove("x", EVIL, EVIL), EVIL, (EVIL, 10.0), language)
         yield form_panels.zone_title(EVIL, EVIL)
         yield markup.alert([EVIL])
 

@@ -252,7 +252,7 @@ class CreateTab:
             self.store: values,
             self.model_note: form_panels.model_note(model, language),
             self.camera_note: form_panels.camera_note(
-                move, str(values["camera_speed"]), self._advice(values, has_image), language
+                move, str(values["camera_speed"]) if model.sources else "", self._advice(values, has_image), language
             ),
             self.drawer_head: drawer_head(changes, language),
             self.preset: self._presets({}, values, language),

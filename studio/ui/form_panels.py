@@ -123,7 +123,7 @@ def camera_note(move: CameraMove | None, speed: str, advice: tuple[str, float | 
         put = text(say("camera.score", language, score=f"{score:g}"))
         words.append(say("camera.unfit", language))
         button = f' <button type="button" data-score="{score:g}">{put}</button>'
-    return f'<div class="note">{text(" ".join(words))}{button}</div>'
+    return f'<div class="note">{text(" · ".join(words))}{button}</div>'
 
 
 def model_words(model: ModelConfig, reason: str, language: str) -> str:

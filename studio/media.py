@@ -17,6 +17,7 @@ from studio.video_writer import SETTINGS_TAG
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 STRIP_ROWS = 256
+PHOTO_COLOURS = 80  # more of them make a photo
 STILL_FORMATS = ("MPO",)  # a phone's jpg with further pictures behind the first: depth, a brighter rendering
 MAX_SETTINGS_BYTES = 4 * 2**20  # of the text that holds them, in a file of its own or inside a video or picture
 
@@ -82,6 +83,15 @@ def crop_image(image: Image.Image, height: int, width: int) -> Image.Image:
     """The picture as the model sees it: centre part, resized with antialiased bilinear filtering, as officially."""
     box = crop_box(image.size, height, width)
     return image.resize((width, height), Image.Resampling.BILINEAR, box=box, reducing_gap=None)
+
+
+def looks_like_photo(image: Image.Image) -> bool:
+    """Whether a picture has the many colours of a photo, counted on 64 x 64 of its pixels in 16 steps a channel.
+
+    Ten photos had 110 to 413, the example pictures of the built-in models 10 to 13.
+    """
+    pixels = np.asarray(image.convert("RGB").resize((64, 64), Image.Resampling.NEAREST)) >> 4
+    return len(np.unique(pixels.reshape(-1, 3), axis=0)) > PHOTO_COLOURS
 
 
 def image_array(image: Image.Image) -> np.ndarray:

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from studio.config import ROOT
 from studio.errors import InputError
 from studio.media import (
     MAX_SETTINGS_BYTES,
     crop_box,
     crop_image,
     image_array,
+    looks_like_photo,
     read_image,
     read_metadata,
     read_metadata_file,
@@ -237,3 +239,10 @@ def test_transparency_is_laid_on_white_in_strips_as_in_one_piece(monkeypatch):
         wanted.alpha_composite(layer)
         monkeypatch.setattr("studio.media.STRIP_ROWS", 16)
         assert np.array_equal(np.asarray(read_image(data)), np.asarray(wanted.convert("RGB"))), picture.mode
+
+
+def test_a_photo_is_told_from_the_shapes_of_the_built_in_models():
+    noise = np.random.default_rng(0).normal(128, 40, (48, 64, 3)).clip(0, 255).astype(np.uint8)
+    assert looks_like_photo(Image.fromarray(noise))
+    shapes = sorted((ROOT / "assets" / "examples").glob("*.png"))
+    assert shapes and not [path.name for path in shapes if looks_like_photo(Image.open(path))]

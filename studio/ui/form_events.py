@@ -13,7 +13,7 @@ from PIL import Image
 
 from studio.embedded import embedded_picture
 from studio.errors import InputError, StudioError
-from studio.media import crop_box, png_bytes, read_frame, read_image, read_metadata
+from studio.media import crop_box, looks_like_photo, png_bytes, read_frame, read_image, read_metadata
 from studio.service.media import exact_frame, find_media
 from studio.service.submit import check, find_model
 from studio.settings import GenerationSettings
@@ -125,11 +125,14 @@ class FormEvents:
             image = self._read(picture)
         except InputError as error:
             return {**self._no_picture(), **self.create.complain([error], language)}
-        values["size"] = form.nearest_size(self.create.model(values), *image.size)
+        model = self.create.model(values)
+        values["size"] = form.nearest_size(model, *image.size)
+        shapes_only = model.takes_image and not model.sources and looks_like_photo(image)
+        warning = [say("image.shapes_only", language, model=model.title[language])] if shapes_only else []
         return merge(
             self._show_picture(image, values["size"], language),
             self.create.show(values, True, language),
-            self.create.complain([], language),
+            {self.create.message: markup.alert(warning, "warn")},
         )
 
     def picture_removed(self, data: Data) -> Updates:

@@ -45,7 +45,8 @@ def call_check(page: gr.Blocks, uploads: Uploads) -> Callable[[bytes], str | Non
         session, event, trigger = (call.get(key) for key in ("session_hash", "event_data", "trigger_id"))
         if session is not None and not (isinstance(session, str) and SESSION.fullmatch(session)):
             return "the session is none"
-        if not (event is None or isinstance(event, dict)) or not (trigger is None or is_int(trigger)):
+        # A text field's change says the new text.
+        if not (event is None or isinstance(event, dict) or is_text(event)) or not (trigger is None or is_int(trigger)):
             return "the event is none"
         return None
 

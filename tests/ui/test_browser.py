@@ -115,9 +115,11 @@ def test_stop_ends_the_running_job_at_once(studio, visit):
 
 def test_what_was_typed_is_kept_by_the_browser(studio, visit):
     page = visit()
+    page.wait_for_selector(".meters >> text=/ 320/")
+    before = page.inner_text(".meters")
     page.click("#prompt textarea")
     page.keyboard.insert_text("雪中的女孩")  # as an input method or a paste does: without key presses
-    page.wait_for_selector(".meters >> text=/ 320/")
+    page.wait_for_function("(before) => document.querySelector('.meters').innerText !== before", arg=before)
     page.click("#drawer-toggle")
     page.click('#camera label:has(input[value="orbit"])')
     page.wait_for_selector("text=镜头环绕")

@@ -48,7 +48,7 @@ def forged(sound):
         {"data": value} for value in (None, {}, "x", [*sound["data"], 1], sound["data"][1:] + [1, 1], [[]] * 99)
     ]
     changes += [{"session_hash": value} for value in ("", "a b", "../x", "x" * 65, 1, [], {}, "\ud800")]
-    changes += [{"event_data": value} for value in (1, "x", [], True)]
+    changes += [{"event_data": value} for value in (1, "\ud800", [], True)]
     changes += [{"trigger_id": value} for value in ("x", 1.5, [], True)]
     changes += [{name: 1} for name in ("event_id", "oauth_token", "simple_format", "batched", "request", EVIL)]
     yield from (json.dumps(sound | change).encode() for change in changes)
@@ -72,6 +72,8 @@ def test_a_forged_call_is_none_of_this_page(check, calls, served):
     named = [index for index, function in served.page.fns.items() if function.api_visibility == "public"]
     assert [index for index, sound in calls.items() if check(json.dumps(sound).encode())] == named and len(named) == 3
     bodies = [(served.page.fns[index].name, body) for index, sound in calls.items() for body in forged(sound)]
+    typed = [sound | {"event_data": "what a text field holds"} for sound in calls.values()]
+    assert [index for index, sound in zip(calls, typed, strict=True) if check(json.dumps(sound).encode())] == named
     passed = [(name, body[:300]) for name, body in bodies if check(body) is None]
     assert [found for found in passed if found[0] != "open"] == [] and len(bodies) > 5000
     assert all(b"path" in body for _, body in passed), (
@@ -158,12 +160,8 @@ def answers(wired, data):
     }
     arguments = [given] if handler.inputs_as_dict else list(given.values())
     if "event" in inspect.signature(handler.fn).parameters:
-        said = data.draw(
-            st.dictionaries(
-                st.sampled_from(["id", "score", "act", "where", "count", "frame", "words", "ids", "tags", "sort"]),
-                PLAIN,
-            )
-        )
+        names = ["id", "score", "act", "where", "count", "frame", "words", "ids", "tags", "sort", "subject"]
+        said = data.draw(TEXTS | st.dictionaries(st.sampled_from(names), PLAIN))
         arguments.append(gr.EventData(None, said))
     answer = handler.fn(*arguments)
     assert answer and set(answer) <= set(handler.outputs), "gradio takes an empty answer for a broken one"

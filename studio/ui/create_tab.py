@@ -63,7 +63,6 @@ class CreateTab:
         self.fields["prompt"] = label(
             gr.Textbox(lines=4, max_lines=12, elem_id="prompt", interactive=True), label="prompt"
         )
-        self.words = WordsPanel()
         self.meters = html(js_on_load=PICKS)
         self.chat = ChatPanel(self.backend, self.fields["prompt"], self.language)
 
@@ -89,6 +88,7 @@ class CreateTab:
         self.drawer_head = html(elem_id="drawer-head", js_on_load=script("drawer.js"))
         with gr.Column(elem_id="drawer"):
             self.search = html(elem_id="drawer-search")
+            self.words = WordsPanel()
             self._build_motion()
             with gr.Row():
                 fields["speed"] = label(choice(as_list=True, elem_id="speed"), label="speed")

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Sequence
 
+from studio.prompt_builder import PARTS
 from studio.ui.form_changes import ALL
 from studio.ui.markup import FIELDS, text
 from studio.ui.strings import MOVES, STRINGS, say
 
 # Rows of the drawer by the id of their element -> what they hold, and by which words they are found besides.
 ROWS = {
+    "row-words": ("", ("builder", *(f"builder.{part}" for part in PARTS), "history")),
     "row-camera": ("camera_move", ("camera", *(words for pair in MOVES.values() for words in pair))),
     "camera-speed": ("camera_speed", ("camera.speed", "camera.speed.slow", "camera.speed.fast")),
     "row-motion": ("motion_score", ("motion",)),

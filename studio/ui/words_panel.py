@@ -1,4 +1,5 @@
-"""Help with the prompt, under it: parts that become a prompt, prompts of before, the beginning for a long one."""
+"""Help with the prompt: a row of the drawer with parts that become a prompt and prompts of before; under the prompt, the
+beginning for a long one."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -29,11 +30,12 @@ Data = Mapping[Component, Any]
 
 
 class WordsPanel:
-    """What stands between the prompt and its meters."""
+    """The row of the drawer, and what its clicks and those of the offer under the prompt do."""
 
     def __init__(self) -> None:
-        self.builder = html(builder("en"), elem_id="builder", js_on_load=SAYS)
-        self.history = html(elem_id="history", js_on_load=PICKS)
+        with gr.Column(elem_id="row-words"):
+            self.builder = html(builder("en"), elem_id="builder", js_on_load=SAYS)
+            self.history = html(elem_id="history", js_on_load=PICKS)
 
     def wire(self, create: "CreateTab") -> None:
         """Attach every handler."""

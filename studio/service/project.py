@@ -69,8 +69,8 @@ def _model(own: ModelConfig, models: Mapping[str, ModelConfig], installed: Mappi
 
 def _next(settings: ResolvedSettings, model: ModelConfig, words: str) -> GenerationSettings:
     """The request for a clip that begins with a picture; numbers are another model's own where it is another."""
-    template = settings.prompt_template if words == settings.prompt else ""
-    asked = replace(settings.asked(), prompt=words, prompt_template=template, seed=drawn_seed(), first_image=PICTURE)
+    asked = replace(settings.asked(), prompt=words, prompt_template=_template(settings, words))
+    asked = replace(asked, seed=drawn_seed(), first_image=PICTURE)
     if model.name == settings.model:
         return asked
     same = {name: getattr(settings, name) for name in ("camera_move", "height", "width")}
@@ -83,8 +83,13 @@ def _from_text(settings: ResolvedSettings, models: Mapping[str, ModelConfig], wo
     if not model.takes_text_alone:
         raise InputError("cut_needs_picture", model=model.name)
     motion = settings.motion_score if model.variant(False).motion_score else None
-    kept = {"prompt_template": settings.prompt_template if words == settings.prompt else ""}
-    return replace(settings.asked(), prompt=words, seed=drawn_seed(), first_image=None, motion_score=motion, **kept)
+    asked = replace(settings.asked(), prompt=words, prompt_template=_template(settings, words))
+    return replace(asked, seed=drawn_seed(), first_image=None, motion_score=motion)
+
+
+def _template(settings: ResolvedSettings, words: str) -> str:
+    """What the words were drawn from, where they are still those of the clip before."""
+    return settings.prompt_template if words == settings.prompt else ""
 
 
 def clips(queue: JobQueue, id: str) -> list[Job]:

@@ -8,11 +8,12 @@ from studio.ui.form_changes import ALL
 from studio.ui.markup import FIELDS, text
 from studio.ui.strings import MOVES, STRINGS, say
 
+SPEEDS = ("camera.speed", "camera.speed.slow", "camera.speed.fast")
 # Rows of the drawer by the id of their element -> what they hold, and by which words they are found besides.
 ROWS = {
     "row-words": ("", ("builder", *(f"builder.{part}" for part in PARTS), "history")),
-    "row-camera": ("camera_move", ("camera", *(words for pair in MOVES.values() for words in pair))),
-    "camera-speed": ("camera_speed", ("camera.speed", "camera.speed.slow", "camera.speed.fast")),
+    "row-camera": ("camera_move", ("camera", *(words for pair in MOVES.values() for words in pair), *SPEEDS)),
+    "camera-speed": ("camera_speed", SPEEDS),  # inside the row of the moves
     "row-motion": ("motion_score", ("motion",)),
     "speed": ("speed", ("speed", "speed.exact", "speed.fast", "speed.draft")),
     "seed": ("seed", ("seed",)),
@@ -64,7 +65,7 @@ def _short(value: str) -> str:
 
 def _title(field: str) -> str:
     """Where the name of a field stands."""
-    row = next(row for row, (name, _) in ROWS.items() if name == field)
+    row = next(row for row, (name, _) in ROWS.items() if name == field).removeprefix("row-")
     return f"#{row} .title, #{row} [data-testid=block-info]"
 
 
@@ -73,7 +74,9 @@ def drawer_search(language: str) -> str:
     found = {}
     for row, (field, keys) in ROWS.items():
         words = [word for key in keys for word in STRINGS.get(key, (key,))]
-        found[row] = " ".join([*words, field, f"--{field.replace('_', '-')}"]).lower()
+        fields = [field, "camera_speed"] if row == "row-camera" else [field]
+        names = [word for name in fields for word in (name, f"--{name.replace('_', '-')}")]
+        found[row] = " ".join([*words, *names]).lower()
     label, none = text(say("drawer.search", language)), text(say("drawer.none", language))
     return (
         f'<label class="unseen" for="setting-search">{label}</label>'

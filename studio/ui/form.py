@@ -5,7 +5,7 @@ the seed is text (a browser's numbers end at 2**53), the picture is a file of it
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,7 +113,7 @@ def restored(stored: object, models: Mapping[str, ModelConfig], first: ModelConf
     for name in ("prompt", "negative_prompt", "seed", "size"):
         if isinstance(stored.get(name), str):
             values[name] = stored[name]
-    known_choices = {
+    known_choices: dict[str, Iterable[str]] = {
         "camera_move": MOVES,
         "speed": Speed,
         "guidance_schedule": GuidanceSchedule,

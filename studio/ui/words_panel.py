@@ -1,5 +1,5 @@
-"""Help with the prompt: a row of the drawer with parts that become a prompt and prompts of before; under the prompt, the
-beginning for a long one."""
+"""Help with the prompt: a row of the drawer with parts that become a prompt, and with prompts of before; under the
+prompt, the beginning for a long one."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -64,7 +64,7 @@ def builder(language: str) -> str:
     """The parts of the formula, each a field, behind a line that opens."""
     fields = "".join(
         f'<label>{text(say(f"builder.{part}", language))}<input type="text" data-part="{part}" autocomplete="off" '
-        f'placeholder="{text(say(f"builder.{part}.example", language))}"></label>'
+        f'placeholder="{text(say(f"builder.example.{part}", language))}"></label>'
         for part in PARTS
     )
     put = f'<button type="button" data-id="build">{text(say("builder.put", language))}</button>'

@@ -102,4 +102,5 @@ def test_a_remix_takes_all_but_the_model_and_the_picture() -> None:
 
 def test_every_setting_has_a_field() -> None:
     settings = {field.setting for field in FIELDS.values()}
-    assert settings | {"first_image"} == set(GenerationSettings.__dataclass_fields__)
+    beside = {"first_image", "prompt_template"}  # a file; a record of what was typed, no choice
+    assert settings | beside == set(GenerationSettings.__dataclass_fields__)

@@ -372,6 +372,7 @@ def test_every_handler_keeps_to_its_outputs(page, fake):
         for name in ("frame", "frame_given", "bring_back", "searched", "settings_answered", "reset")
     }
     events["compared"] = {"act": "compare", "ids": "x y"}
+    events |= {"asked": {"id": "history"}, "chosen": {"id": given[made.stage.focus]}, "began": {"id": "prefix"}}
     events |= {"marked": {"act": "star", "ids": "x"}, "marked_one": {"act": "tag", "tags": "a, b"}}
     for fn in blocks.fns.values():
         arguments = [{part: given[part] for part in fn.inputs}] if fn.inputs_as_dict else ["en", None][: len(fn.inputs)]

@@ -6,6 +6,7 @@ read it. The public checkpoint has no such files: it computes all this anew from
 
 import json
 import os
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +15,15 @@ import torch
 from torch import Tensor
 
 from models.flow import FlowParams
-from models.speech_tokens import AUDIO_CODES, Reference, fits_pattern, neutralise, seconds
+from models.speech_tokens import AUDIO_BASE, AUDIO_CODES, Reference, fits_pattern, neutralise, seconds
 from models.weight_files import CheckpointError, TensorEntry, header_bytes, read_into, read_table
 
 KIND, VERSION = "step-audio-voice", "1"
 SIZE_LIMIT = 4 << 20  # bytes of a file; 30 s take 1 MB with float32 mel
 LONGEST = 30.0  # seconds of a recording, as officially
 TRANSCRIPT_LIMIT = 2000  # characters
+PICKLE_ERRORS = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, LookupError, AttributeError)
+OFFICIAL = ("prompt_code", "cosy_speech_feat", "cosy_speech_embedding", "prompt_text")  # of tts.py, what is used here
 DTYPES = {
     "codes": (torch.int16,),
     "mel": (torch.float16, torch.float32),
@@ -119,6 +122,31 @@ def read_voice(path: Path) -> Voice:
     try:
         return Voice(codes.long(), mel.float(), embedding, words["transcript"], words["speaker"])
     except ValueError as error:
+        raise CheckpointError(f"{path} is no voice: {error}.") from None
+
+
+def read_official(path: Path, speaker: str = "") -> Voice:
+    """A voice as the official code prepares one: `torch.save(tts.speakers_info[NAME], path)` of its StepAudioTTS.
+
+    speaker: as of Voice. Raises CheckpointError for anything else; nothing but tensors, numbers and texts is read.
+    """
+    try:
+        size = path.stat().st_size
+        info = None if size > SIZE_LIMIT else torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from None
+    except PICKLE_ERRORS as error:
+        raise CheckpointError(f"{path} is no file of torch.save with plain data: {type(error).__name__}.") from None
+    if size > SIZE_LIMIT:
+        raise CheckpointError(f"{path} is larger than {SIZE_LIMIT} bytes: no voice.")
+    held = info if isinstance(info, dict) else {}
+    if lacks := [name for name in OFFICIAL if name not in held]:
+        raise CheckpointError(f"{path} is no voice of the official code: it lacks {', '.join(lacks)}.")
+    try:
+        ids, mel, embedding, words = (held[name] for name in OFFICIAL)
+        codes = torch.as_tensor(ids).reshape(-1).long() - AUDIO_BASE
+        return Voice(codes, mel[0].float(), embedding.reshape(-1).float(), str(words), speaker)
+    except (ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
         raise CheckpointError(f"{path} is no voice: {error}.") from None
 
 

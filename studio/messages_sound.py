@@ -78,6 +78,10 @@ SOUND_MESSAGES: dict[str, tuple[str, str]] = {
         "There is no voice {value!r}; the voices are: {known}.",
         "没有名为 {value!r} 的声音角色；可用的有：{known}。",
     ),
+    "voice_name": (
+        "{value!r} cannot be the name of a voice: letters, digits, - and _, up to 40, and no name of the robot's.",
+        "{value!r} 不能用作声音名称：只能用字母、数字、- 和 _，最多 40 个字符，且不能与机器人声音同名。",
+    ),
     "singing_missing": (
         "Rap and humming need networks that are not here ({missing}): put CosyVoice-300M-25Hz-Music of Step-Audio-TTS-3B into its folder.",
         "说唱和哼唱需要缺少的网络（{missing}）：请把 Step-Audio-TTS-3B 的 CosyVoice-300M-25Hz-Music 放入其文件夹。",

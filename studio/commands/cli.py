@@ -136,8 +136,7 @@ def build_parser() -> argparse.ArgumentParser:
     _queue_flags(commands.add_parser("queue", help="see and change what waits", parents=[machine]))
     _key_flags(commands.add_parser("key", help="make, list and revoke keys of the HTTP API"))
     _chat_flags(commands.add_parser("chat", help="let your language model expand a prompt or write a voice-over"))
-    _sound_flags(commands.add_parser("sound", help="add, change or take away a video's sound", parents=[machine]))
-
+    _sound_commands(commands, machine)
     _evaluate_flags(commands, machine)
     _cluster_flags(commands.add_parser("cluster", help="videos on several machines, with Ray"), machine)
     _worker_flags(commands, machine)
@@ -336,6 +335,16 @@ def _chat_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--chat-url", required=True, metavar="URL", help="of a server with OpenAI's chat completions")
     parser.add_argument("--chat-model", metavar="NAME", help="its name there (default: the first that it lists)")
     parser.add_argument("--clip", type=Path, metavar="MP4", help="write this clip's voice-over, as flags of `sound`")
+
+
+def _sound_commands(commands: Any, machine: argparse.ArgumentParser) -> None:
+    """`sound`, and `voice` for the voices that it may use."""
+    _sound_flags(commands.add_parser("sound", help="add, change or take away a video's sound", parents=[machine]))
+    voice = commands.add_parser("voice", help="keep a voice that Step-Audio's own code prepared", parents=[machine])
+    voice.add_argument("name", help="what the voice is called here, for sound --voice NAME")
+    voice.add_argument("file", type=Path, metavar="FILE.pt", help="tts.speakers_info[...] as torch.save wrote it")
+    voice.add_argument("--speaker", help="the name under which the language model learned it, as Tingting")
+    voice.add_argument("--overwrite", action="store_true", help="replace a voice of this name")
 
 
 def _sound_flags(parser: argparse.ArgumentParser) -> None:

@@ -18,6 +18,7 @@ EXAMPLES = {
     "queue": "queue move 3f9a first",
     "key": "key new laptop",
     "chat": 'chat "a cat on a roof" --chat-url http://127.0.0.1:8000/v1',
+    "voice": "voice tingting tingting.pt --speaker Tingting",
     "sound": 'sound outputs/boat.mp4 --say "Good morning"',
     "evaluate": "evaluate nano --recipe nano,nano-fast --to runs/first --limit 10",
     "compare": "compare runs/first:nano runs/first:nano-fast --to runs/report",

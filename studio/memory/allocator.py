@@ -112,12 +112,15 @@ class Allocator:
     def allocate(self, kind: BufferKind, nbytes: int, *, register: bool = False) -> Buffer:
         """A new buffer of nbytes > 0. Raises MemoryError or torch.OutOfMemoryError."""
         allocate = self.machine.device_memory if kind in ON_DEVICE else self.machine.host_memory
-        memory = allocate(nbytes)
+        return self.adopt(kind, allocate(nbytes), register=register)
+
+    def adopt(self, kind: BufferKind, memory: Tensor, *, register: bool = False) -> Buffer:
+        """A buffer of memory that is there: all of a storage as uint8 (nbytes,)."""
         buffer = Buffer(self, kind, memory, register and self.machine.register(memory))
         with self._lock:
-            self._buffers[buffer] = nbytes
+            self._buffers[buffer] = memory.nbytes
             self._storages = [entry for entry in self._storages if not entry[2].expired()]
-            self._storages.append((kind, nbytes, StorageWeakRef(memory.untyped_storage())))
+            self._storages.append((kind, memory.nbytes, StorageWeakRef(memory.untyped_storage())))
         return buffer
 
     def allocated(self, *kinds: BufferKind) -> int:

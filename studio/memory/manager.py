@@ -28,11 +28,12 @@ from studio.memory import usage
 from studio.memory.allocator import ON_DEVICE, Allocator, BufferKind, IntegrityError, Machine
 from studio.memory.networks import ResidentNetwork, StreamedNetwork
 from studio.memory.oom import clear_frames, retry_on_oom
-from studio.memory.plan import ComponentPlan, Plan, RuntimeConfig, WeightMode
+from studio.memory.plan import Budgets, ComponentPlan, Plan, RuntimeConfig, WeightMode
 from studio.memory.planning import timing
 from studio.memory.planning.plan_cache import PlanCache, SizeCache
 from studio.memory.planning.speeds import Speeds
 from studio.memory.sessions import TransformerSession, VAESession
+from studio.memory.shared_ram import Lead, SharedRam
 from studio.memory.streaming.backends import device_backend
 from studio.memory.texts import Condition
 
@@ -83,6 +84,8 @@ class MemoryManager:
         self._int8_compute = {"transformer"} if config.weights is WeightMode.INT8_COMPUTE else set()
         self._allocator = Allocator(machine or Machine(device))
         self._backend = device_backend(device)
+        self.budgets, self._shares = config.budgets, config.sharing is not None
+        self._one_copy = SharedRam(config.sharing)
         self._streamed: dict[str, StreamedNetwork] = {}
         self._resident: dict[str, ResidentNetwork] = {}
         # Called when a plan was stepped down, with a code of studio.messages and its values.
@@ -133,6 +136,22 @@ class MemoryManager:
     def set_plan(self, plan: Plan) -> None:
         """Use this plan for its video, in place of the planner's, until `release`."""
         self._plans.set_plan(plan)
+
+    def lead(self, video: VideoShape, others: Sequence[Budgets]) -> Lead:
+        """Of several processes that share a video, the first: what all of them follow. others: their budgets, which are
+        kept too. Raises DoesNotFit, StudioError for bad files.
+        """
+        for budgets in others:
+            self._plans.limit(budgets)
+        plan = self._plans.fitting_plan(video)
+        self._transformer(plan.transformer)
+        return Lead(plan, self._one_copy.place)
+
+    def follow(self, lead: Lead) -> None:
+        """Of several processes, the others: use the first one's plan for its video, and its copy of weights in RAM."""
+        if self._one_copy.follow(lead):
+            self._release("transformer")
+        self._plans.set_plan(lead.plan)
 
     def step_llm(self, texts: Sequence[Tensor], *, cancelled: Callable[[], bool] = lambda: False) -> list[Tensor]:
         """Token ids (1, l) without padding per text -> hidden states (1, l, d) per text, on the CPU.
@@ -277,6 +296,7 @@ class MemoryManager:
                 self._backend,
                 int8_compute=name in self._int8_compute,
                 keeps_texts=keeps_texts,
+                arena=self._one_copy.open() if name == "transformer" else None,
             )
         return self._streamed[name]
 
@@ -303,6 +323,8 @@ class MemoryManager:
             self._resident.pop(name).release()
         if name in self._streamed:
             self._streamed.pop(name).release()
+            if name == "transformer":
+                self._one_copy.close()
 
     @contextmanager
     def _phase(self, phase: str, video: VideoShape) -> Iterator[None]:
@@ -346,6 +368,8 @@ class MemoryManager:
             usage.release_cached_memory(self._device)
             if offloaded:
                 return
+            if self._shares and (phase == "denoise" or (phase == "texts" and self._one_copy.follows)):
+                raise DoesNotFit("rank_memory", device=self._device)  # the others would go on under another plan
             if (smaller := self._plans.step_down(video, phase)) is not None:
                 if phase == "decode":
                     self.notify("decode_smaller")

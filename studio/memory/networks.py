@@ -19,6 +19,7 @@ from models.transformer import Block
 from studio.errors import StudioError
 from studio.memory.allocator import Allocator, Buffer, BufferKind, IntegrityError
 from studio.memory.plan import ComponentPlan
+from studio.memory.streaming.arena import Arena, Place
 from studio.memory.streaming.backends import DeviceBackend
 from studio.memory.streaming.layout import Slot, UnitLayout
 from studio.memory.streaming.reader import UnitReader
@@ -72,10 +73,11 @@ class StreamedNetwork:
         *,
         int8_compute: bool = False,
         keeps_texts: bool = False,
+        arena: Place | None = None,
     ) -> None:
         """module: on the meta device, as `models.checkpoint.build` returns it. int8_compute: int8 units multiply in
-        int8. keeps_texts: of the transformer, whose blocks then lack what projects texts. Opens the files; allocates
-        nothing yet.
+        int8. keeps_texts: of the transformer, whose blocks then lack what projects texts. arena: where several
+        processes keep one copy of the units that are pinned. Opens the files; allocates nothing yet.
         """
         self.name, self.dtype = files.component, dtype
         self._files, self._allocator = files, allocator
@@ -99,7 +101,9 @@ class StreamedNetwork:
         self._scratch: Scratch | None = None
         entries = [self._entries(unit, self.layout) for unit in range(self.units)]
         self._reader = UnitReader(self.layout, entries, allocator)
-        self._pinned = PinnedSource(self._reader, allocator, ThreadPoolExecutor(1, thread_name_prefix="unit-registrar"))
+        one_copy = None if arena is None else Arena(arena, self.units, self.layout.nbytes)
+        registrar = ThreadPoolExecutor(1, thread_name_prefix="unit-registrar")
+        self._pinned = PinnedSource(self._reader, allocator, registrar, one_copy)
         sources: dict[str, Source] = {
             "pinned": self._pinned,
             "cached": FileSource(self._reader, direct=False),

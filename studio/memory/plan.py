@@ -1,5 +1,6 @@
 """What planner, manager and pipeline share: budgets, the runtime's config, and the plan of one run."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from studio.memory.planning.speeds import Speeds
 
 SOURCES = ("resident", "pinned", "cached", "direct")
+CAN_SHARE_RAM = sys.platform == "linux"  # streaming/arena.py: memfd_create, and locks of opened files
 PEER_GBPS = 12.0  # between two cards over PCIe 4 without P2P, assumed; NVLink has some 250
 OFFLOADS = ("auto", "none", "blocks", "disk")  # as the planner likes; all resident; blocks from RAM; blocks from disk
 AUTO = "auto"
@@ -55,10 +57,14 @@ class WeightMode(StrEnum):
 
 @dataclass(frozen=True)
 class Sharing:
-    """Several devices share each video. peer_gbps: what each sends to the others, in 10^9 bytes a second."""
+    """Several devices share each video. peer_gbps: what each sends to the others, in 10^9 bytes a second.
+
+    one_copy: what they stream from RAM is there once; else each has its own copy.
+    """
 
     devices: int
     peer_gbps: float = PEER_GBPS
+    one_copy: bool = CAN_SHARE_RAM
 
     def conditions(self, *, guided: bool) -> int:
         """Passes of a node on one device."""

@@ -197,7 +197,7 @@ def _passes(
         if ranks is None or roles is None:
             yield transformer, conditioning.passes(transformer, run.cancelled, last=plan.nodes[-1])
             return
-        with ranks.passes(transformer, conditioning, plan, (video, roles), run.cancelled) as passes:
+        with ranks.passes(run.engine.memory, transformer, conditioning, plan, (video, roles), run.cancelled) as passes:
             yield transformer, _telling(run, video, ranks, passes)
 
 

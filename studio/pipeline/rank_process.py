@@ -21,6 +21,8 @@ from models.geometry import VideoShape
 from models.transformer import TOKEN_CHUNK
 from studio.config import CameraMove, ModelConfig, StudioConfig
 from studio.errors import Cancelled, StudioError
+from studio.memory.plan import Budgets
+from studio.memory.shared_ram import Lead
 from studio.pipeline.encode import Conditioning
 from studio.pipeline.engine import EngineOptions, open_engine
 from studio.pipeline.evaluation_plan import Node
@@ -29,8 +31,6 @@ from studio.pipeline.rank_roles import Roles
 from studio.pipeline.run import Engine
 from studio.pipeline.token_share import SharedTokens
 from studio.units import GB
-
-READY = "ready"
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,20 @@ class Opening:
 
 
 @dataclass(frozen=True)
+class Ready:
+    """A rank has opened the model. budgets: what it may use."""
+
+    budgets: Budgets
+
+
+@dataclass(frozen=True)
 class RankJob:
-    """What a rank computes of one video: its conditioning has the texts of its own passes."""
+    """What a rank computes of one video: its conditioning has the texts of its own passes. lead: rank 0's."""
 
     video: VideoShape
     conditioning: Conditioning
     roles: Roles
+    lead: Lead
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,7 @@ def share_of(roles: Roles, group: RankGroup, chunk: int) -> SharedTokens | None:
 def work(rank: int, opening: Opening, meeting: Path, control: Connection, stop: Event) -> None:
     """Compute passes for rank 0 until it sends no further job, sets `stop` or ends.
 
-    control: to rank 0: READY when the model is open, then jobs come; a Promise for each video that is computed, or an
+    control: to rank 0: Ready when the model is open, then jobs come; a Promise for each video that is computed, or an
     error's (code, values) goes back.
     """
     for number in (signal.SIGINT, signal.SIGHUP):  # meant for rank 0, which says `stop`
@@ -127,14 +135,14 @@ def work(rank: int, opening: Opening, meeting: Path, control: Connection, stop: 
         torch.set_num_threads(opening.threads)
     try:
         engine = opening.open(rank)
-        control.send(READY)
+        control.send(Ready(engine.memory.budgets))
         group = RankGroup(rank, len(opening.devices), meeting, check, cuda=opening.has_gpus)
         try:
             while (job := pickle.loads(control.recv_bytes())) is not None:
                 if isinstance(job, DecodeJob):
                     _decode(engine, job, group, len(opening.devices), check)
                 else:
-                    engine.memory.require(job.video)
+                    engine.memory.follow(job.lead)
                     control.send(Promise.of(opening.devices[rank], engine, job.video))
                     _compute(engine, job, group, opening.token_chunk, ended)
         finally:

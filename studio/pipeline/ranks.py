@@ -24,11 +24,12 @@ from torch import Tensor
 
 from studio.errors import Cancelled, InputError, RankLost, StudioError
 from studio.pipeline.rank_group import Order, RankGroup
-from studio.pipeline.rank_process import READY, DecodeJob, Opening, Promise, RankJob, flat, share_of, work
+from studio.pipeline.rank_process import DecodeJob, Opening, Promise, RankJob, Ready, flat, share_of, work
 from studio.pipeline.rank_roles import Roles, check_count
 
 if TYPE_CHECKING:
     from models.geometry import VideoShape
+    from studio.memory.manager import MemoryManager
     from studio.memory.sessions import TransformerSession
     from studio.pipeline.encode import Conditioning
     from studio.pipeline.evaluation_plan import EvaluationPlan, Node
@@ -43,31 +44,31 @@ REASON_SECONDS = 5.0  # in which the reason behind a lost connection arrives
 
 @dataclass(frozen=True)
 class _Peer:
-    """Another rank. control: jobs go to it, READY, Promises or an error's (code, values) come back. promised: those."""
+    """Another rank. control: jobs go to it, Ready, Promises or an error's (code, values) come back, which are kept."""
 
     device: str
     process: BaseProcess
     control: Connection
     promised: list[Promise] = field(default_factory=list)
+    ready: list[Ready] = field(default_factory=list)
 
     def check(self) -> bool:
-        """Whether it said READY just now. Raises the error it reports; RankLost where its process has ended."""
+        """Whether it has said that it is ready. Raises the error it reports; RankLost where its process has ended."""
         try:
             said = self.control.recv() if self.control.poll() else None
         except (EOFError, OSError):
             self.process.join(POLL_SECONDS)
             said = None
-        if said == READY:
-            return True
-        if isinstance(said, Promise):
+        if isinstance(said, Ready):
+            self.ready.append(said)
+        elif isinstance(said, Promise):
             self.promised.append(said)
-            return False
-        if said is not None:
+        elif said is not None:
             code, values = said
             raise StudioError(code, **values)
-        if not self.process.is_alive():
+        elif not self.process.is_alive():
             raise RankLost(self.device, self.process.exitcode)
-        return False
+        return bool(self.ready)
 
 
 def _place(reason: StudioError) -> int:
@@ -141,23 +142,26 @@ class Ranks:
     @contextmanager
     def passes(
         self,
+        memory: MemoryManager,
         transformer: TransformerSession,
         conditioning: Conditioning,
         plan: EvaluationPlan,
         job: tuple[VideoShape, Roles],
         cancelled: Callable[[], bool],
     ) -> Iterator[Passes]:
-        """The passes of a plan, each rank its part. job: the video, and the roles for it.
+        """The passes of a plan, each rank its part. memory: this rank's; job: the video, and the roles for it.
 
-        They raise Cancelled between blocks and while they wait, StudioError where another rank fails, RankLost where it
-        ends. Nothing but `close` may follow an error.
+        All ranks have one plan of their memory, within the least of their budgets. The passes raise Cancelled between
+        blocks and while they wait, StudioError where another rank fails, RankLost where it ends. Nothing but `close`
+        may follow an error.
         """
         video, roles = job
         self._cancelled, channels = cancelled, transformer.latent_channels
         group = self._join()
+        lead = memory.lead(video, [ready.budgets for peer in self._peers for ready in peer.ready])
         for rank, peer in enumerate(self._peers, 1):
             texts = conditioning.texts[roles.texts(rank)]
-            self._send(peer, RankJob(video, replace(conditioning, texts=texts), roles))
+            self._send(peer, RankJob(video, replace(conditioning, texts=texts), roles, lead))
         own = replace(conditioning, texts=conditioning.texts[roles.texts(0)])
         here = own.passes(transformer, cancelled, last=plan.nodes[-1])
         if (share := share_of(roles, group, self.opening.token_chunk)) is not None:

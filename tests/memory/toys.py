@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from models.weight_files import TensorEntry, read_table
 from studio.memory.allocator import Allocator, Machine
 from studio.memory.plan import ComponentPlan
+from studio.memory.streaming.arena import Arena, Place
 from studio.memory.streaming.backends import CpuBackend, DeviceBackend
 from studio.memory.streaming.layout import UnitLayout
 from studio.memory.streaming.reader import WINDOW_BYTES, UnitReader
@@ -65,6 +67,7 @@ class Toy:
     sources: dict[str, Source]
     streamer: Streamer
     layout: UnitLayout
+    backend: Any
 
     def run(self, x: Tensor, *, last: bool = False) -> Tensor:
         for _, block in self.streamer.blocks(last=last):
@@ -85,6 +88,7 @@ def open_toy(
     dtype: torch.dtype = torch.float32,
     width: int = 7,
     window_bytes: int = WINDOW_BYTES,
+    arena: Place | None = None,
 ) -> Toy:
     def build() -> nn.Module:
         with torch.device("meta"):
@@ -96,10 +100,13 @@ def open_toy(
     sources: dict[str, Source] = {
         "cached": FileSource(reader, direct=False),
         "direct": FileSource(reader, direct=True),
-        "pinned": PinnedSource(reader, allocator, ThreadPoolExecutor(1)),
+        "pinned": PinnedSource(
+            reader, allocator, ThreadPoolExecutor(1), None if arena is None else Arena(arena, units, layout.nbytes)
+        ),
     }
-    streamer = Streamer(layout, build, sources, backend or CpuBackend(), allocator, ThreadPoolExecutor(1))
-    return Toy(allocator, reader, sources, streamer, layout)
+    backend = backend or CpuBackend()
+    streamer = Streamer(layout, build, sources, backend, allocator, ThreadPoolExecutor(1))
+    return Toy(allocator, reader, sources, streamer, layout, backend)
 
 
 def component_plan(source: list[str], slots: int, unit_bytes: int = 1) -> ComponentPlan:

@@ -1,5 +1,6 @@
 """What the tests of ranks share: a network of 12 heads, ranks that run, a request's latents, a deed inside a step."""
 
+import collections
 import dataclasses
 import functools
 import shutil
@@ -14,6 +15,7 @@ from models.geometry import VideoShape
 from studio.config import StudioConfig, load_camera_moves, load_models, load_studio
 from studio.events import Progress
 from studio.memory.manager import MemoryManager
+from studio.memory.plan import Sharing
 from studio.memory.sessions import TransformerSession
 from studio.nano.checkpoint import write_checkpoint
 from studio.pipeline.engine import EngineOptions, open_engine
@@ -91,16 +93,26 @@ def opened(models: Path, outputs: Path, name: str, offload: str = "auto") -> tup
 
 
 @contextmanager
-def shared(engine: Engine, config: StudioConfig, count: int, offload: str = "auto", **opening: Any) -> Iterator[Engine]:
-    """The engine with further ranks on the CPU, which open the model under `config`."""
-    options, takes_image = EngineOptions("cpu", offload=offload), engine.model.name == "step-video-ti2v"
-    kind = LowOpening if "flag" in opening else Opening
+def shared(
+    engine: Engine,
+    config: StudioConfig,
+    count: int,
+    offload: str = "auto",
+    own: StudioConfig | None = None,
+    **opening: Any,
+) -> Iterator[Engine]:
+    """The engine's model as the first of several ranks on the CPU, which open it under `config`, the first under `own`,
+    else as the others.
+    """
+    options = EngineOptions("cpu", offload=offload, sharing=Sharing(count))
+    kind, takes_image = LowOpening if "flag" in opening else Opening, engine.model.name == "step-video-ti2v"
     how = kind(engine.model, takes_image, load_camera_moves(), config, options, ("cpu",) * count, threads=1, **opening)
-    ranks = Ranks(how)
+    ranks, first = Ranks(how), dataclasses.replace(how, config=own or config).open(0)
     try:
-        yield dataclasses.replace(engine, ranks=ranks.start())
+        yield dataclasses.replace(first, ranks=ranks.start())
     finally:
         ranks.close()
+        first.memory.release()
 
 
 def latents_of(request: Request, engine: Engine) -> torch.Tensor:
@@ -129,3 +141,16 @@ def request_of(engine: Engine, folder: Path, name: str, **fields: Any) -> Reques
     """A request of 8 steps at 64x64; its work folder is new."""
     shutil.rmtree(folder / f"{name}.work", ignore_errors=True)
     return make_request(engine, folder, name, **{**LONG, **fields})
+
+
+def mapped(process: int, name: str) -> dict[str, int]:
+    """Bytes of a process's mappings of a file whose name has `name` in it, by the kernel's names: Rss, Pss, ..."""
+    found: dict[str, int] = collections.defaultdict(int)
+    own = False
+    for line in Path(f"/proc/{process}/smaps").read_text().splitlines():
+        word, *rest = line.split()
+        if not word.endswith(":"):
+            own = name in line
+        elif own and rest[-1] == "kB":
+            found[word.removesuffix(":")] += int(rest[0]) * 1024
+    return found

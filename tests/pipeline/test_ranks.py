@@ -10,12 +10,24 @@ import numpy as np
 import pytest
 import torch
 
+from models.geometry import VideoShape
 from studio.config import StudioConfig, load_studio
 from studio.errors import Cancelled, InputError, RankLost, StudioError
 from studio.media import read_metadata, read_video
+from studio.memory.streaming.arena import stride
 from studio.pipeline.latents_file import read_latents
 from studio.pipeline.run import Engine
-from tests.pipeline.sharing import LONG, SMALL_CHUNK, latents_of, opened, request_of, run_until, shared, twelve_heads
+from tests.pipeline.sharing import (
+    LONG,
+    SMALL_CHUNK,
+    latents_of,
+    mapped,
+    opened,
+    request_of,
+    run_until,
+    shared,
+    twelve_heads,
+)  # fmt: skip
 
 # Of latents of the same video whose tokens were divided inside a chunk: float32 products of another shape may round
 # otherwise. On the CPUs that were tried they are equal.
@@ -62,7 +74,8 @@ def test_whatever_ends_one_rank_ends_both_with_its_reason(
     engine = open_tiny("step-video-t2v")
     bad = {"no_plan": {"ram_gb": 0.001}, "model_missing": {"model_dir": tmp_path}}
     for code, values in bad.items():
-        with shared(engine, dataclasses.replace(config, **values), 2) as both, pytest.raises(StudioError) as caught:
+        others = dataclasses.replace(config, **values)
+        with shared(engine, others, 2, own=config) as both, pytest.raises(StudioError) as caught:
             latents_of(request_of(engine, tmp_path, code), both)
         assert caught.value.code == code
 
@@ -101,6 +114,28 @@ def test_four_ranks_share_passes_and_tokens_and_end_together(twelve: Path, outpu
         with pytest.raises(Cancelled):
             run_until(stopped, three, 3, lambda: True)
     assert read_latents(stopped.workdir / "latents.safetensors").state.step == 3
+
+
+def test_what_several_ranks_stream_from_ram_is_there_once(twelve: Path, outputs: Path, tmp_path: Path) -> None:
+    """Three ranks, whose blocks are all pinned: one copy of them, and beside it what each has of its own."""
+    engine, config = opened(twelve, outputs, "step-video-t2v", "blocks")
+    given = {"infer_steps": 2}
+    alone = latents_of(request_of(engine, tmp_path, "alone", **given), engine)
+    with shared(engine, config, 3, "blocks", token_chunk=SMALL_CHUNK) as three:
+        assert torch.equal(latents_of(request_of(three, tmp_path, "three", **given), three), alone)
+        plan, memory = three.memory.plan(VideoShape(17, 64, 64)), three.memory
+        blocks = plan.transformer
+        assert set(blocks.source) == {"pinned"}
+        whole = blocks.units * stride(blocks.unit_bytes)
+        assert memory.usage().pinned_bytes == blocks.units * blocks.unit_bytes
+        path = memory.lead(plan.video, []).arena.path
+        assert whole <= Path(path).stat().st_blocks * 512 <= whole + stride(1)
+        processes = [os.getpid(), *(peer.process.pid for peer in three.ranks._peers)]
+        tables = [mapped(process, "memfd:transformer") for process in processes]
+        assert all(table["Rss"] >= whole for table in tables), "each has all of them"
+        assert sum(table["Pss"] for table in tables) == pytest.approx(whole, rel=0.02), "together one copy"
+        assert not any(table["Private_Dirty"] > stride(1) for table in tables)
+    assert mapped(os.getpid(), "memfd:transformer")["Rss"] == 0
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from models.transformer import TOKEN_CHUNK
 from studio.memory.plan import Budgets, ComponentPlan, Sharing
 from studio.memory.planning.footprint import ModelSizes
 from studio.memory.planning.speeds import Speeds
+from studio.memory.streaming.arena import stride
 from studio.memory.streaming.reader import BOUNCE_BYTES
 from studio.memory.streaming.streamer import STAGING_BUFFERS
 from studio.memory.usage import CAP_SLACK_BYTES, CUDA_CONTEXT_BYTES
@@ -68,7 +69,7 @@ def peaks(
         name: whole_pages(number) for name, number in phases(request, transformer, llm, compact_decode).items()
     }
     worst = max(on_device.values())
-    pinned = transformer.source.count("pinned") * transformer.unit_bytes
+    pinned = pinned_bytes(request, transformer.source.count("pinned"), transformer.unit_bytes)
     host = HOST_BASE_BYTES[request.device] + pinned + BOUNCE_BYTES
     if request.on_cpu:
         return 0, host + worst
@@ -111,6 +112,20 @@ def device_bytes(plan: ComponentPlan) -> int:
     """Bytes of a network on the device under its plan."""
     units = (len(plan.resident) + plan.slots) * plan.unit_bytes
     return units + plan.rest_bytes + plan.scratch_bytes + (plan.texts.nbytes if plan.texts else 0)
+
+
+def pinned_bytes(request: PlanRequest, units: int, unit_bytes: int) -> int:
+    """Bytes of RAM of so many pinned units; of one copy of several devices, the part of each."""
+    if (sharing := request.sharing) is None or not sharing.one_copy:
+        return units * unit_bytes
+    return -(-units * stride(unit_bytes) // sharing.devices)
+
+
+def most_pinned(request: PlanRequest, nbytes: int, unit_bytes: int) -> int:
+    """How many pinned units take at most nbytes."""
+    if (sharing := request.sharing) is None or not sharing.one_copy:
+        return max(nbytes // unit_bytes, 0)
+    return max(nbytes * sharing.devices // stride(unit_bytes), 0)
 
 
 def staging_bytes(plan: ComponentPlan) -> int:

@@ -12,7 +12,7 @@ from models.agreement import config_path, read_params
 from models.geometry import VideoShape
 from models.kernels import TRITON
 from studio.errors import DoesNotFit
-from studio.memory.plan import Plan, RuntimeConfig, WeightMode
+from studio.memory.plan import Budgets, Plan, RuntimeConfig, WeightMode
 from studio.memory.planning import planner
 from studio.memory.planning.footprint import Architecture, ModelSizes
 from studio.memory.planning.peaks import HOST_BASE_BYTES, PlanRequest
@@ -72,6 +72,14 @@ class PlanCache:
     def set_plan(self, plan: Plan) -> None:
         """Use this plan for its video."""
         self._set[plan.video] = plan
+
+    def limit(self, budgets: Budgets) -> None:
+        """Keep these budgets too, from here on: plans that were made for larger ones are made anew."""
+        now = self._config.budgets
+        least = Budgets(min(now.vram_bytes, budgets.vram_bytes), min(now.ram_bytes, budgets.ram_bytes))
+        if least != now:
+            self._config = replace(self._config, budgets=least)
+            self.clear()
 
     def step_down(self, video: VideoShape, phase: str) -> Plan | None:
         """Make the next smaller plan for a phase the current one; None where there is none."""

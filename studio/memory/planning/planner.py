@@ -18,7 +18,16 @@ from studio.memory.plan import OFFLOADS, ComponentPlan, Plan, TextPlan, WeightMo
 from studio.memory.planning import timing
 from studio.memory.planning.explain import Remedy, Shortage, explain
 from studio.memory.planning.footprint import ModelSizes, NetworkSizes
-from studio.memory.planning.peaks import HOST_BASE_BYTES, SLOTS, PlanRequest, needed_vram, peaks, phases
+from studio.memory.planning.peaks import (
+    HOST_BASE_BYTES,
+    SLOTS,
+    PlanRequest,
+    most_pinned,
+    needed_vram,
+    peaks,
+    phases,
+    pinned_bytes,
+)
 from studio.memory.planning.speeds import Speeds
 from studio.memory.usage import CAP_SLACK_BYTES, CUDA_CONTEXT_BYTES
 from studio.units import GB
@@ -273,12 +282,13 @@ def _transformer(request: PlanRequest, choice: _Choice, llm: ComponentPlan) -> C
     if request.offload == "disk" or (request.on_cpu and request.offload == "auto"):
         return plan  # on a CPU a pinned copy would only be copied within RAM
     streamed = plan.streamed
-    if network.unit_bytes * len(streamed) <= request.budgets.ram_bytes:  # where all are pinned, no staging is needed
+    # Where all are pinned, no staging is needed.
+    if pinned_bytes(request, len(streamed), network.unit_bytes) <= request.budgets.ram_bytes:
         pinned = _with_source(plan, streamed, "pinned")
         if peaks(request, pinned, llm, choice.compact_decode)[1] <= request.budgets.ram_bytes:
             return pinned
     room = request.budgets.ram_bytes - peaks(request, plan, llm, choice.compact_decode)[1]
-    count = min(max(room // network.unit_bytes, 0), max(len(streamed) - 1, 0))
+    count = min(most_pinned(request, room, network.unit_bytes), max(len(streamed) - 1, 0))
     from_disk = set(evenly(len(streamed) - count, len(streamed)))
     return _with_source(plan, (unit for turn, unit in enumerate(streamed) if turn not in from_disk), "pinned")
 

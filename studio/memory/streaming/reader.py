@@ -6,6 +6,7 @@ opened are never computed with.
 """
 
 import errno
+import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -18,6 +19,7 @@ from torch import Tensor
 from models.checkpoint import TensorEntry
 from studio.errors import StudioError
 from studio.memory.allocator import Allocator, Buffer, BufferKind, Machine
+from studio.memory.streaming.arena import TAG_BYTES
 from studio.memory.streaming.layout import Field, UnitLayout
 
 WINDOW_BYTES = 8 << 20  # read at once where reads change the dtype or bypass the page cache
@@ -28,14 +30,14 @@ READ_BUFFERS = 512  # buffers of one preadv; the kernel's limit (IOV_MAX) is 102
 
 
 class Shard:
-    """An open weight file. `check` compares the path with the file that was opened."""
+    """An open weight file. `check` compares the path with the file that was opened, which `stamp` tells apart."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = _open(path, os.O_RDONLY)
         self._direct: int | None = None
         self._bypasses = hasattr(os, "O_DIRECT")
-        self._stamp = _stamp(os.fstat(self._file))
+        self.stamp = _stamp(os.fstat(self._file))
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_SEQUENTIAL)  # the kernel reads twice as far ahead
 
@@ -45,8 +47,8 @@ class Shard:
             now = _stamp(os.stat(self.path))
         except OSError as error:
             raise _failure(f"{self.path} was removed while it was in use ({error.strerror}). Put it back.") from None
-        if now != self._stamp:
-            was, size = self._stamp[0], now[0]
+        if now != self.stamp:
+            was, size = self.stamp[0], now[0]
             change = f"from {was:,} to {size:,} bytes" if was != size else "though its size is the same"
             raise _failure(f"{self.path} changed while it was in use, {change}. Start again once it is complete.")
 
@@ -152,6 +154,12 @@ class UnitReader:
         """Raise StudioError where a file changed since it was opened."""
         for shard in self._shards.values():
             shard.check()
+
+    @property
+    def tag(self) -> bytes:
+        """TAG_BYTES bytes for the files that were opened and the layout: equal where another reader's units are."""
+        known = [self.layout, *((str(path), shard.stamp) for path, shard in sorted(self._shards.items()))]
+        return hashlib.blake2b(repr(known).encode(), digest_size=TAG_BYTES).digest()
 
     @property
     def bounce_bytes(self) -> int:

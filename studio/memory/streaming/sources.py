@@ -4,9 +4,11 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from studio.memory.allocator import Allocator, Buffer, BufferKind
+from studio.memory.streaming.arena import Arena
 from studio.memory.streaming.reader import UnitReader
 
 GetBuffer = Callable[[], Tensor]
@@ -62,7 +64,7 @@ class FileSource:
 
 
 class PinnedSource:
-    """Reads each unit once and keeps it in registered RAM.
+    """Reads each unit once and keeps it in registered RAM, its own or an arena's.
 
     Registering existing pages takes exactly their bytes; PyTorch's pinned allocator rounds each unit up to a power of
     two (1.7 times the bytes for these networks). It takes the kernel longer than a fast disk takes to read the unit, so
@@ -70,9 +72,13 @@ class PinnedSource:
     buffer of `get_buffer`.
     """
 
-    def __init__(self, reader: UnitReader, allocator: Allocator, registrar: Executor) -> None:
-        """registrar: one thread, in which memory is allocated and registered."""
-        self._reader, self._allocator, self._registrar = reader, allocator, registrar
+    def __init__(
+        self, reader: UnitReader, allocator: Allocator, registrar: Executor, arena: Arena | None = None
+    ) -> None:
+        """registrar: one thread, in which memory is allocated and registered. arena: the one copy of several processes,
+        closed with the source; each process registers what it maps, and one of them reads.
+        """
+        self._reader, self._allocator, self._registrar, self._arena = reader, allocator, registrar, arena
         self._buffers: dict[int, Buffer] = {}
         self._prepared: dict[int, Future[Buffer]] = {}
 
@@ -87,7 +93,7 @@ class PinnedSource:
 
     def prepare(self, unit: int) -> None:
         if unit not in self._buffers and unit not in self._prepared:
-            self._prepared[unit] = self._registrar.submit(self._allocate)
+            self._prepared[unit] = self._registrar.submit(self._allocate, unit)
 
     def read(self, unit: int, get_buffer: GetBuffer) -> Tensor:
         buffer = self._buffers.get(unit) or self._load(unit)
@@ -99,32 +105,48 @@ class PinnedSource:
 
     def release_prepared(self) -> None:
         while self._prepared:
-            _, pending = self._prepared.popitem()
+            unit, pending = self._prepared.popitem()
             if not pending.cancel() and pending.exception() is None:
-                pending.result().release()
+                self._release(unit, pending.result())
 
     def release_except(self, units: set[int]) -> None:
         for unit in set(self._buffers) - units:
-            self._buffers.pop(unit).release()
+            self._release(unit, self._buffers.pop(unit))
 
     def release(self) -> None:
         self.release_prepared()
         self.release_except(set())
         self._registrar.shutdown()
+        if self._arena is not None:
+            self._arena.close()
 
-    def _allocate(self) -> Buffer:
-        return self._allocator.allocate(BufferKind.PINNED, self._reader.layout.nbytes, register=True)
+    def _allocate(self, unit: int) -> Buffer:
+        nbytes = self._reader.layout.nbytes
+        if self._arena is None:
+            return self._allocator.allocate(BufferKind.PINNED, nbytes, register=True)
+        return self._allocator.adopt(
+            BufferKind.PINNED, torch.frombuffer(self._arena.map(unit), dtype=torch.uint8, count=nbytes), register=True
+        )
+
+    def _release(self, unit: int, buffer: Buffer) -> None:
+        buffer.release()
+        if self._arena is not None:
+            self._arena.release(unit)
 
     def _load(self, unit: int) -> Buffer:
         prepared = self._prepared.pop(unit, None)
         try:
-            buffer = self._allocate() if prepared is None else prepared.result()
+            buffer = self._allocate(unit) if prepared is None else prepared.result()
         finally:
             del prepared  # the traceback of an error holds this frame, which would hold the error
         try:
-            self._reader.read(unit, buffer.memory, direct=True)
+            if self._arena is None:
+                self._reader.read(unit, buffer.memory, direct=True)
+            else:
+                self._reader.check()  # what another process has read is of the files that were opened here
+                self._arena.fill(unit, self._reader.tag, lambda: self._reader.read(unit, buffer.memory, direct=True))
         except BaseException:
-            buffer.release()
+            self._release(unit, buffer)
             raise
         self._buffers[unit] = buffer
         return buffer

@@ -15,12 +15,12 @@ from models.geometry import VideoShape
 from models.step_llm import StepLLMParams
 from models.transformer import TransformerParams
 from models.vae import VAEParams
-from studio.memory.plan import OFFLOADS, Budgets, WeightMode
+from studio.memory.plan import OFFLOADS, Budgets, Sharing, WeightMode
 from studio.memory.planning.footprint import (
     Architecture,
     ModelSizes,
 )
-from studio.memory.planning.peaks import PlanRequest
+from studio.memory.planning.peaks import PlanRequest, peaks
 from studio.memory.planning.planner import (
     LAUNCHED_SECONDS,
     calibrate,
@@ -32,6 +32,7 @@ from studio.memory.planning.planner import (
     step_seconds,
 )
 from studio.memory.planning.speeds import ASSUMED, Speeds
+from studio.memory.streaming.arena import stride
 from studio.memory.usage import CAP_SLACK_BYTES, CUDA_CONTEXT_BYTES
 from studio.units import GB
 
@@ -372,3 +373,27 @@ def test_evenly_begins_with_the_first_and_repeats_none():
     for count, total in ((1, 1), (3, 7), (7, 7), (5, 48), (47, 48)):
         chosen = evenly(count, total)
         assert len(set(chosen)) == count and chosen[0] == 0 and max(chosen) < total, (count, total)
+
+
+# ---- several devices
+
+
+def test_of_one_copy_each_of_several_devices_counts_its_part():
+    """What is pinned once for all, as far as the RAM of all goes, against a copy of each."""
+    for devices, ram in ((2, 24), (4, 12), (4, 30), (8, 24), (3, 6)):
+        plans = {}
+        for one_copy in (True, False):
+            sharing = Sharing(devices, one_copy=one_copy)
+            plans[one_copy] = plan_run(
+                request(102, 16, ram, sharing=sharing, conditions=sharing.conditions(guided=True))
+            )
+            assert plans[one_copy].fits and plans[one_copy].ram_peak_bytes <= ram * GB
+        once, each = (plan.transformer for plan in plans.values())
+        pinned, copies = (plan.source.count("pinned") for plan in (once, each))
+        assert pinned >= min(devices * copies, len(once.streamed)) and pinned > copies, (devices, ram)
+        from_disk = tuple("direct" if kind == "pinned" else kind for kind in once.source)
+        alone = peaks(request(102, 16, ram), replace(once, source=from_disk), plans[True].step_llm, True)[1]
+        whole, all_of_them = pinned * stride(once.unit_bytes), devices * plans[True].ram_peak_bytes
+        if pinned < len(once.streamed):
+            assert whole <= all_of_them - devices * alone < whole + devices, "beside one copy, what each has of its own"
+            assert all_of_them + stride(once.unit_bytes) > devices * ram * GB, "one more would be too much"

@@ -179,12 +179,13 @@ def attention_speeds(device: torch.device, dtype: torch.dtype) -> Iterator[Findi
         speeds = {name: speed for name, speed in speeds.items() if speed}
         taken = _attention_speed(device, dtype, None, (tokens, heads, width, causal))
         fastest = max(speeds, key=lambda name: speeds[name])
+        kernel = attention_kernel(device, dtype, width)
         values = {
-            "kernel": attention_kernel(device, dtype, width), "tokens": tokens, "width": width, "tflops": taken,
+            "kernel": kernel, "tokens": tokens, "width": width, "tflops": taken,
             "speeds": ", ".join(f"{name} {speed:.0f}" for name, speed in speeds.items()), "fastest": fastest,
         }  # fmt: skip
         # The same kernel timed twice differs by 13 % on an H200 that has just woken up.
-        slower = taken < 0.9 * speeds[fastest] and not values["kernel"].startswith(fastest)
+        slower = taken < 0.9 * speeds[fastest] and not kernel.startswith(fastest)
         state, code = (LOOK, "check_kernel_slow") if slower else (OK, "check_kernel_speed")
         yield Finding("attention", state, code, values)
 

@@ -13,6 +13,10 @@ SOUND_STRINGS: dict[str, tuple[str, str]] = {
         "选中时间轴上的一块即可修改：位置、音量、由谁来说。",
     ),
     "sound.words": ("Subtitles", "字幕"),
+    "sound.voices_hint": (
+        "Voices of Step-Audio-TTS appear here once you have them: docs/sound.md.",
+        "Step-Audio-TTS 的声音就绪后会列在这里：见 docs/sound.md。",
+    ),
     "sound.none": (
         "No finished video yet. Make one; its sound comes afterwards.",
         "还没有完成的视频。请先生成视频，再为其添加声音。",

@@ -38,10 +38,11 @@ def readings(folder):
     return [Reading(prompt, seed, len(prompt) + NEW) for seed, prompt in enumerate(prompts)]
 
 
-def opened(folder, weights=WeightMode.NONE, machine=None, llm=None, **budgets):
-    budgets = Budgets(**{"vram_bytes": 0, "ram_bytes": 8 * GB, **budgets})
+def opened(folder, weights=WeightMode.NONE, machine=None, llm=None, device=CPU, **budgets):
+    budgets = Budgets(**{"vram_bytes": 0 if device == CPU else 8 * GB, "ram_bytes": 8 * GB, **budgets})
     parts = {**dict.fromkeys(PARTS, folder), "step_audio_llm": llm or folder}
-    return SpeechMemory(parts, RuntimeConfig(CPU, torch.float32, budgets, weights=weights), machine=machine)
+    dtype = torch.float32 if device == CPU else torch.bfloat16
+    return SpeechMemory(parts, RuntimeConfig(device, dtype, budgets, weights=weights), machine=machine)
 
 
 def waves(memory, readings):
@@ -75,6 +76,17 @@ def test_every_plan_gives_the_samples_of_the_whole_networks(folder, readings, mo
             assert all(torch.equal(one, other) for one, other in zip(made, alone, strict=True))
             memory.check_integrity()
             assert memory._allocator.allocated() == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_every_plan_gives_the_same_samples_on_a_gpu(folder, readings, monkeypatch):
+    device, made = torch.device("cuda"), []
+    for sources, slots, takes in ((("resident", "resident"), 0, 1), (("pinned", "direct"), 1, 3)):
+        memory = placed(monkeypatch, opened(folder, device=device), sources, slots, takes)
+        made.append(waves(memory, readings))
+        assert memory._allocator.allocated() == 0
+    assert all(torch.equal(one, other) for one, other in zip(*made, strict=True))
 
 
 def test_int8_plans_agree_with_each_other_and_not_with_bfloat16(folder, readings, monkeypatch, tmp_path):

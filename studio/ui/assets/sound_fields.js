@@ -58,7 +58,8 @@ const field = (item, [name, kind, ...rest]) => {
     before = null;
     draw();
   });
-  return make("label", { className: `field-${name} ${kind}` }, make("span", { textContent: say(name) }, shown), input, over);
+  const hint = name === "voice" && it.told.choices.voices.every(([voice]) => voice.startsWith("robot")) ? [make("small", { textContent: say("voices_hint") })] : [];
+  return make("label", { className: `field-${name} ${kind}` }, make("span", { textContent: say(name) }, shown), input, over, ...hint);
 };
 
 const drawFields = () => {

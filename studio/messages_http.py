@@ -29,8 +29,8 @@ HTTP_MESSAGES: dict[str, tuple[str, str]] = {
         "您是访客，只能观看：分享者通过 --guests 如此设定。",
     ),
     "guests_make": (
-        "You are a guest here: you may watch and make videos, and leave what is there as it is (--guests).",
-        "您是访客：可以观看和生成视频，但不能改动已有内容（--guests）。",
+        "You are a guest here: you may watch, make videos and change those you made, and leave others as they are (--guests).",
+        "您是访客：可以观看、生成视频并改动自己生成的视频，但不能改动他人的内容（--guests）。",
     ),
     "not_served": ("There is nothing of that name here.", "此处没有该内容。"),
     "body_large": ("The request is too large: at most {limit_mb} MB are taken.", "请求过大：最多 {limit_mb} MB。"),

@@ -264,7 +264,7 @@ def _page_flags(parser: argparse.ArgumentParser) -> None:
         "--guests",
         choices=("watch", "make", "all"),
         default="all",
-        help="what visitors from other machines may do: watch, also make videos, or (default) all that the page does",
+        help="what visitors from other machines may do: watch, also make videos and change their own, or (default) all",
     )
     group.add_argument("--cluster", metavar="HOST:PORT", help="videos are made by the cards of this Ray cluster")
     group.add_argument(

@@ -50,6 +50,7 @@ from studio.service.folder import folder_opener
 from studio.service.gauges import free_vram_gb, memory_gauges, worker_is_fresh
 from studio.service.machine_check import FILE as CHECK_FILE
 from studio.service.machine_check import MachineCheck
+from studio.service.rights import maker
 from studio.service.workers import worker_views
 from studio.settings import ResolvedSettings
 from studio.ui.server import serve
@@ -66,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     chat = ChatDesk(Chat(options.chat_url, options.chat_model)) if options.chat_url is not None else None
     folder = config.output_dir / QUEUE_FOLDER
     start_log(folder, "page")
-    queue = JobQueue(folder, limit_megapixels=config.image_limit_megapixels)
+    queue = JobQueue(folder, limit_megapixels=config.image_limit_megapixels, maker=maker)
     Trash(queue).settle()
     check_weights(engine_options(options))
     if len(devices) > 1:

@@ -69,7 +69,8 @@ class Job:
     submitting until somebody changes it. `request` is what is asked of it; `stopping`: a running one is asked to stop.
     `worker`: who runs it or ran it last, "" for nobody. `tags` and `favourite` are a person's own; of one `project` are
     jobs that were asked for together, to be looked at together. `source`: the job whose video this one goes on from, ""
-    for none; unless `cut`, its first image is the last frame of that one, and it waits for it.
+    for none; unless `cut`, its first image is the last frame of that one, and it waits for it. `maker`: which guest of
+    the page asked for it, "" for none.
     """
 
     id: str
@@ -99,6 +100,7 @@ class Job:
     tags: tuple[str, ...] = ()
     source: str = ""
     cut: bool = False
+    maker: str = ""
 
     @property
     def result_path(self) -> Path | None:
@@ -161,6 +163,7 @@ def job_of_row(row: Row, folder: Path) -> Job:
         tags=tuple(json.loads(row["tags"])),
         source=row["source"],
         cut=bool(row["cut"]),
+        maker=row["maker"],
     )
 
 

@@ -62,6 +62,7 @@ Folders = list[Path]
 Times = list[float]
 Ranks = list[Rank]
 Work = Callable[[sqlite3.Connection], Rows]
+Words = Callable[[], str]
 _log = logging.getLogger(__name__)
 
 
@@ -70,11 +71,13 @@ class JobQueue:
 
     Every method may be called from any thread of any process. All raise StudioError where the folder takes no writes or
     is locked by a stuck process. Ids are arbitrary text: an unknown one is no error, the call does nothing and says so.
-    What else a person does to jobs that wait or run: verbs.py.
+    What else a person does to jobs that wait or run: verbs.py. maker: who asks, for what is queued (Job.maker).
     """
 
-    def __init__(self, folder: Path, *, limit_megapixels: float | None = None, clock: Clock = CLOCK) -> None:
-        self.folder, self.clock = Path(folder).resolve(), clock
+    def __init__(
+        self, folder: Path, *, limit_megapixels: float | None = None, clock: Clock = CLOCK, maker: Words = str
+    ) -> None:
+        self.folder, self.clock, self._maker = Path(folder).resolve(), clock, maker
         self.limits = () if limit_megapixels is None else (limit_megapixels,)
         owner = OwnerLock(self.folder, "bringing the queue up to date")
         restored = partial(restore, self.folder / "jobs", owner, clock)
@@ -107,7 +110,7 @@ class JobQueue:
         goes_on = [bool(link.source) and not (link.cut and index == 0) for index in range(len(wanted))]
         settings = [self.storable(one, image is not None or on) for one, on in zip(wanted, goes_on, strict=True)]
         picture = None if image is None else read_image(image, *self.limits)
-        folders = [self.job_folder(secrets.token_hex(8)) for _ in wanted]
+        folders, maker = [self.job_folder(secrets.token_hex(8)) for _ in wanted], self._maker()
 
         def add(db: sqlite3.Connection) -> Rows:
             now = self.clock.now()
@@ -118,7 +121,7 @@ class JobQueue:
                 kind = JobKind.SOUND if sound else JobKind.VIDEO
                 row: dict[str, Any] = {"id": folder.name, "kind": kind, "state": JobState.QUEUED}
                 row |= {"settings": stored(one, sound), "created": now, "position": place, "request": request}
-                row |= {"project": link.project, "source": source, "cut": int(cut)}
+                row |= {"project": link.project, "source": source, "cut": int(cut), "maker": maker}
                 rows += schema.insert(db, row | {"phase": "", "notices": "[]", "attempts": 0})
                 source, cut = folder.name if source else "", False
             for changed in (*rows, *pushed):
@@ -257,8 +260,7 @@ class JobQueue:
     def resume(self, id: str) -> bool:
         """Queue a failed, stopped, interrupted or paused job again, at its old place; it goes on from its latents.
 
-        A running one that was asked to stop runs on. Only a person does this: nothing in the program restarts a job by
-        itself.
+        A running one that was asked to stop runs on. Only a person does this, never the program by itself.
         """
         marks, stops = ", ".join("?" * len(RESUMABLE)), ", ".join("?" * len(STOPS))
         again = "state = 'queued', ended = NULL, phase = '', notices = '[]', error = NULL, request = ''"

@@ -100,6 +100,10 @@ class Trash:
         """Whether a removed job of that id can be put back."""
         return bool(key(id)) and self._note_path(key(id)).is_file()
 
+    def maker(self, id: str) -> str:
+        """Who made a removed job, "" where there is none of that id."""
+        return next((note["row"]["maker"] for note in self._notes() if note["row"]["id"] == id), "")
+
     def purge(self, kept_seconds: float = KEPT_SECONDS, most_bytes: int = MOST_BYTES) -> None:
         """Remove for good what has been here for that long, and the oldest ones beyond so many bytes."""
         size, due = 0, self._queue.clock.now() - kept_seconds

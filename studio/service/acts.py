@@ -4,11 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from studio.errors import StudioError
 from studio.queue import marks, verbs
 from studio.queue.job import ENDED
 from studio.queue.jobs import JobQueue
 from studio.queue.order import Where
 from studio.queue.trash import Trash
+from studio.service.rights import Right, limit, may, may_change
 from studio.settings import drawn_seed
 
 
@@ -37,6 +39,10 @@ class Act(StrEnum):
     STOP_ALL = "stop-all"
 
 
+OWN = (  # what a guest may do who makes: with the jobs that he made
+    *(Act.PAUSE, Act.RESUME, Act.SKIP, Act.FINISH, Act.DECODE, Act.WHOLE, Act.REMAKE),
+    *(Act.STAR, Act.UNSTAR, Act.TAG, Act.REMOVE, Act.UNDO, Act.STOP),
+)
 WITHOUT_JOB = (Act.UNDO, Act.SHARP, Act.ROUGH, Act.PAUSE_ALL, Act.GO_ON, Act.STOP_ALL)
 
 
@@ -55,9 +61,12 @@ class Order:
 def act(queue: JobQueue, trash: Trash, order: Order) -> bool:
     """Do it; False where it changed nothing: the job is gone, or in a state for which the act has no meaning.
 
-    Raises StudioError where the queue takes no writes, a job to be removed runs, or a copied job's picture is gone.
+    Raises StudioError where who asks may not, the queue takes no writes, a job to be removed runs, or a copied job's
+    picture is gone.
     """
     id = order.id
+    if not may(Right.ALL) and not (order.act in OWN and may_change(_maker(queue, trash, id))):
+        raise StudioError(limit())
     doing: dict[Act, Callable[[], object]] = {
         Act.MOVE: lambda: verbs.move(queue, id, order.where, order.other),
         Act.PAUSE: lambda: verbs.pause(queue, id),
@@ -81,6 +90,12 @@ def act(queue: JobQueue, trash: Trash, order: Order) -> bool:
         Act.STOP_ALL: lambda: verbs.stop_all(queue),
     }
     return bool(doing[order.act]())
+
+
+def _maker(queue: JobQueue, trash: Trash, id: str) -> str:
+    """Who made a job, also one that was removed; "" where there is none such."""
+    job = queue.get(id)
+    return trash.maker(id) if job is None else job.maker
 
 
 def _remake(queue: JobQueue, trash: Trash, id: str) -> bool:

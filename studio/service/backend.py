@@ -9,11 +9,12 @@ from studio.config import CameraMove, Example, ModelConfig, Preset, StudioConfig
 from studio.events import Failed
 from studio.prompt import EncoderCount
 from studio.queue.gallery import Gallery
+from studio.queue.job import Job
 from studio.queue.jobs import JobQueue
 from studio.service.chat_desk import ChatDesk
 from studio.service.downloads import Downloads
 from studio.service.machine_check import MachineCheck
-from studio.service.rights import Right, may
+from studio.service.rights import Right, may, may_change
 from studio.service.sound_desk import SoundDesk
 from studio.service.workers import WorkerView
 from studio.settings import ResolvedSettings
@@ -82,9 +83,14 @@ class Backend:
     chat: ChatDesk | None = None
     public: bool = False
 
-    def may_change(self) -> bool:
-        """Whether who asks may change what is there: this page works the queue, and no guest with fewer rights asks."""
-        return self.owner() and may(Right.ALL)
+    def may_change(self, job: Job | None = None) -> bool:
+        """Whether who asks may change this job (None: whatever is there): this page works the queue, and no guest asks
+        who has fewer rights or did not make it."""
+        return self.owner() and (may(Right.ALL) if job is None else may_change(job.maker))
+
+    def may_make(self) -> bool:
+        """Whether who asks may queue videos."""
+        return self.owner() and may(Right.MAKE)
 
     def menu(self) -> list[ModelConfig]:
         """The models in the order of the menu: installed ones first; a missing one only where it can be fetched."""

@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from studio.messages import clean, message
+from studio.service.guests import guest_cookie, guest_cookie_name, maker_of, new_token
 from studio.service.login import THIS_MACHINE, Login, client_of
 from studio.service.origin import ServedHosts, foreign
 from studio.service.rights import LIMITS, Right, asking
@@ -162,7 +163,10 @@ class Gate:
             visitor = self._visitor(scope, headers)
             rule = self._rule(scope, visitor)
             passed, right = _passed(scope, visitor, rule), self._right(visitor)
-            with asking(right):
+            maker, cookie = self._maker(visitor, headers) if right == Right.MAKE else ("", "")
+            if cookie and scope["method"] == "GET" and scope["path"] == "/":
+                guarded = _with_headers(send, cookie)
+            with asking(right, maker):
                 if rule.upload:
                     _permit(rule.needed(), right)
                     await self._upload(passed, headers, receive, guarded)
@@ -199,12 +203,18 @@ class Gate:
             raise Refusal(403, "page_foreign", reason)
         if not self._login.required:
             return Visitor(LOCAL_USER, client, own)
-        token = cookie_parser("; ".join(headers.getlist("cookie"))).get(cookie_name(own), "")
+        token = _cookie(headers, cookie_name(own))
         return Visitor(self._login.user(token) or "", client, own, token)
 
     def _right(self, visitor: Visitor) -> Right:
         """What a visitor may do; a key's scopes were looked at with its rule."""
         return self._guests if visitor.scopes is None and visitor.client != THIS_MACHINE else Right.ALL
+
+    def _maker(self, visitor: Visitor, headers: Headers) -> tuple[str, str]:
+        """How the queue names what a guest makes, and the Set-Cookie header of one who is not known yet, else ""."""
+        token = _cookie(headers, guest_cookie_name(visitor.origin))
+        maker = maker_of(visitor.user if self._login.several else "", token)
+        return maker, "" if maker else guest_cookie(visitor.origin, new_token())
 
     def _rule(self, scope: Scope, visitor: Visitor) -> Rule:
         method, path = scope["method"], scope["path"]
@@ -260,6 +270,11 @@ class Gate:
             self._uploads.release(size)
 
 
+def _cookie(headers: Headers, name: str) -> str:
+    """A cookie's value, "" where it is not sent."""
+    return cookie_parser("; ".join(headers.getlist("cookie"))).get(name, "")
+
+
 def _permit(needed: Right, right: Right) -> None:
     """Raise Refusal where a guest may not."""
     if needed > right:
@@ -299,8 +314,9 @@ def _refused(scope: Scope, headers: Headers, refusal: Refusal, body: RefusalBody
     return JSONResponse(body(refusal.status, refusal.code, detail), refusal.status, waiting)
 
 
-def _with_headers(send: Send) -> Callable[[Message], Awaitable[None]]:
-    """Answers keep out of frames and other pages, whatever made them; no other page is let in by CORS."""
+def _with_headers(send: Send, cookie: str = "") -> Callable[[Message], Awaitable[None]]:
+    """Answers keep out of frames and other pages, whatever made them; no other page is let in by CORS. cookie: a
+    Set-Cookie header that goes with them."""
 
     async def guarded(part: Message) -> None:
         if part["type"] == "http.response.start":
@@ -311,6 +327,8 @@ def _with_headers(send: Send) -> Callable[[Message], Awaitable[None]]:
                 headers[name] = value
             policy = headers.get("Content-Security-Policy", "base-uri 'self'; object-src 'none'; form-action 'self'")
             headers["Content-Security-Policy"] = f"{policy}; {FRAMES}"
+            if cookie:
+                headers.append("Set-Cookie", cookie)
         await send(part)
 
     return guarded

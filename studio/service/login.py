@@ -94,6 +94,11 @@ class Login:
     def required(self) -> bool:
         return bool(self._passwords)
 
+    @property
+    def several(self) -> bool:
+        """Whether an account may be one person's: there are at least two."""
+        return len(self._passwords) > 1
+
     def enter(self, user: str, password: str, client: str) -> Session | Refused:
         """A new session for the right password. A try before its time is not looked at, and does not count."""
         with self._lock:

@@ -184,7 +184,7 @@ class GalleryTab:
                 data[self.chosen],
                 language,
                 searched=bool(search.sought) or search.favourites,
-                may_act=self.backend.may_change(),
+                may_change=self.backend.may_change,
             ),
             self.start: str(start),
             self.newer: gr.update(visible=start > 0),
@@ -216,9 +216,10 @@ class GalleryTab:
     def show(self, chosen: str, language: str) -> Updates:
         """The chosen entry: its video, its settings, what can be done with it."""
         entry = self.backend.gallery.get(chosen) if chosen else None
-        owner, resumable = self.backend.may_change(), bool(entry and entry.job and entry.job.resumable)
+        job = entry.job if entry else None
+        owner, resumable = self.backend.may_change(job), bool(job and job.resumable)
         visible = {"use": entry is not None, "resume": owner and resumable, "delete": owner and entry is not None}
-        visible["remake"] = owner and bool(entry and entry.job and entry.job.kind is JobKind.VIDEO)
+        visible["remake"] = owner and bool(job and job.kind is JobKind.VIDEO)
         visible["folder"] = self.backend.show_folder is not None and bool(entry and entry.path)
         visible["sound"] = clip_of(self.backend, entry.id if entry else "") is not None
         link = job_panels.download(entry.id, language) if entry and entry.path else ""
@@ -241,7 +242,7 @@ class GalleryTab:
         if entry is not None and entry.job is None:
             asked = ("sure", "keep")
             return {button: gr.update(visible=key in asked) for key, button in self.buttons.items()}
-        updates = self._act(Trash(self.backend.queue).remove, data)
+        updates = self._act(self._asked(Act.REMOVE), data)
         if entry is None or self.backend.gallery.get(entry.id) is not None:
             return updates
         return updates | {self.undo: undo_bar(entry.id, entry.settings.prompt, data[self.language])}
@@ -250,22 +251,23 @@ class GalleryTab:
         """Undo the last removal."""
         ids = _ids(event, "id")
         try:
-            for id in ids if self.backend.may_change() else []:
-                Trash(self.backend.queue).undo(id)
+            for id in ids if self.backend.owner() else []:
+                self._asked(Act.UNDO)(id)
         except StudioError as error:
             return self._say(markup.sentence(error, data[self.language]), data)
         return self.look({**data, self.chosen: ids[0] if ids else ""}) | {self.undo: ""}
 
     def marked(self, data: Data, event: gr.EventData) -> Updates:
         """A star of a tile was clicked, or an act of the bar for all chosen tiles."""
-        asked, ids, language = clicked(event, "act"), _ids(event, "ids"), data[self.language]
-        if asked not in MARKS_OF_SEVERAL or not self.backend.may_change():
+        asked, language, queue = clicked(event, "act"), data[self.language], self.backend.queue
+        jobs = [job for id in _ids(event, "ids") if (job := queue.get(id))]
+        ids = [job.id for job in jobs if self.backend.may_change(job)]
+        if asked not in MARKS_OF_SEVERAL or not ids:
             return self.look(data)
-        queue = self.backend.queue
         try:
             if asked == Act.TAG:
                 add_tags(queue, ids, tags_of(clicked(event, "tags")))
-            done = [id for id in ids if asked != Act.TAG and act(queue, Trash(queue), Order(Act(asked), id))]
+            done = [id for id in ids if asked != Act.TAG and self._asked(Act(asked))(id)]
         except StudioError as error:
             return self._say(markup.sentence(error, language), data)
         undo = undo_bar(" ".join(done), say("gallery.several", language, count=len(done)), language)
@@ -276,18 +278,18 @@ class GalleryTab:
         asked, tags, language = clicked(event, "act"), tags_of(clicked(event, "tags")), data[self.language]
         queue, told = self.backend.queue, ""
         try:
-            if asked in (Act.STAR, Act.UNSTAR, Act.TAG) and self.backend.may_change():
+            if asked in (Act.STAR, Act.UNSTAR, Act.TAG) and self.backend.owner():
                 act(queue, Trash(queue), Order(Act(asked), data[self.chosen], tags=tuple(tags)))
         except StudioError as error:
             told = markup.alert([markup.sentence(error, language)])
         entry = self.backend.gallery.get(data[self.chosen])
-        shown = gallery_tiles.marks(entry, language, self.backend.may_change()) if entry else ""
+        shown = gallery_tiles.marks(entry, language, self.backend.may_change(entry.job)) if entry else ""
         return {**self.tiles(data), self.marks: shown, self.message: told}
 
     def remake(self, data: Data) -> Updates:
         """The same once more with another seed; this one goes into the trash, with ten seconds to undo."""
-        entry, queue = self.backend.gallery.get(data[self.chosen]), self.backend.queue
-        updates = self._act(lambda id: act(queue, Trash(queue), Order(Act.REMAKE, id)), data)
+        entry = self.backend.gallery.get(data[self.chosen])
+        updates = self._act(self._asked(Act.REMAKE), data)
         if entry is None or self.backend.gallery.get(entry.id) is not None:
             return updates
         return updates | {self.undo: undo_bar(entry.id, entry.settings.prompt, data[self.language])}
@@ -311,11 +313,15 @@ class GalleryTab:
         """Let a stopped or failed job go on."""
         return self._act(self.backend.queue.resume, data)
 
+    def _asked(self, asked: Act) -> Callable[[str], bool]:
+        queue = self.backend.queue
+        return lambda id: act(queue, Trash(queue), Order(asked, id))
+
     def _act(self, act: Callable[[str], Any], data: Data) -> Updates:
-        if self.backend.gallery.get(data[self.chosen]) is None:
+        if (entry := self.backend.gallery.get(data[self.chosen])) is None:
             return self._gone(data)
         try:
-            if self.backend.may_change():
+            if self.backend.may_change(entry.job):
                 act(data[self.chosen])
         except StudioError as error:
             return self._say(markup.sentence(error, data[self.language]), data)

@@ -1,9 +1,10 @@
 """The gallery's page as html: the search, the tiles, the bar for those that are chosen, the marks of one."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 
 from studio.queue.disk import Use
 from studio.queue.gallery import Entry
+from studio.queue.job import Job
 from studio.queue.search import Sort
 from studio.queue.trash import MOST_BYTES
 from studio.service.acts import Act
@@ -13,12 +14,20 @@ from studio.ui.strings import say
 from studio.units import GB
 
 
-def tiles(entries: Iterable[Entry], chosen: str, language: str, *, searched: bool = False, may_act: bool = True) -> str:
-    """A page of the gallery, or of what a search found of it. may_act: marks and choices are offered."""
-    cards = "".join(_tile(entry, chosen, language, may_act) for entry in entries)
+def tiles(
+    entries: Sequence[Entry],
+    chosen: str,
+    language: str,
+    *,
+    searched: bool = False,
+    may_change: Callable[[Job], bool] = lambda job: True,
+) -> str:
+    """A page of the gallery, or of what a search found of it. may_change: which jobs have marks and can be chosen."""
+    acts = [entry.job is not None and may_change(entry.job) for entry in entries]
+    cards = "".join(_tile(entry, chosen, language, may_act) for entry, may_act in zip(entries, acts, strict=True))
     if not cards:
         return f'<p class="nothing">{say("gallery.nothing" if searched else "gallery.empty", language)}</p>'
-    return f'{_bar(language) if may_act else ""}<div class="grid">{cards}</div>'
+    return f'{_bar(language) if any(acts) else ""}<div class="grid">{cards}</div>'
 
 
 def search_box(language: str) -> str:

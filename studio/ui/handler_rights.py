@@ -12,17 +12,22 @@ from studio.service.rights import Right
 WATCHED = {
     "Page": ("open", "tick", "translate"),
     "FormEvents": ("model_chosen", "reset", "speed_chosen", "preset_chosen", "picture_given", "picture_removed",
-                   "size_chosen", "settings_given", "settings_answered", "fixed", "tick_chosen", "typed",
-                   "frame_given"),
+                   "size_chosen", "magic_chosen", "settings_given", "settings_answered", "fixed", "tick_chosen",
+                   "typed", "frame_given"),
+    "WordsPanel": tuple(f"wire.<locals>.{name}" for name in ("began", "asked", "chosen")),
     "ExamplesPanel": ("follow", "choose"),
     "StagePanel": ("pick", "reuse"),
     "GalleryTab": ("pick", "filtered", "searched", "turn_newer", "turn_older", "look", "opened", "frame", "use"),
     "ComparePanel": ("compared",),
     "SoundTab": ("shown", "lengths_asked", "opener.<locals>.open_it"),
 }  # fmt: skip
+# Those that queue videos, and those that look themselves at whose job it is: Backend.may_change, acts.py.
 MADE = {
-    "StagePanel": ("generate", "again", "new_seed", "more_seeds", "more_motion"),
+    "StagePanel": ("generate", "again", "new_seed", "more_seeds", "more_motion", "stop", "ask"),
     "ChatPanel": ("acted",),
+    "QueuePanel": ("acted", "edit", "leave"),
+    "GalleryTab": ("remove", "bring_back", "marked", "marked_one", "remake", "resume"),
+    "SeriesPanel": ("acted",),
 }
 
 

@@ -57,7 +57,7 @@ class QueuePanel:
         line = self._line()
         ends = ",".join(clock(end) if end is not None else "" for end in line.ends)
         runs = ",".join(f"{job.id}{job.request}" for job in line.jobs if job.state == JobState.RUNNING)
-        return f"{self.backend.queue.order_version()}{line.held}{line.may_act}{line.count}{ends}{runs}"
+        return f"{self.backend.queue.order_version()}{line.held}{line.may_act}{len(line.mine)}{line.count}{ends}{runs}"
 
     def look(self, focus: str, language: str) -> Updates:
         """The rows as they are now."""
@@ -68,7 +68,8 @@ class QueuePanel:
         jobs = queue.in_order(ROWS)
         count = queue.count((JobState.RUNNING, *WAITING)) if len(jobs) == ROWS else len(jobs)
         titles = {name: model.title for name, model in self.backend.models.items()}
-        return Line(jobs, self.schedule.ends(jobs), count, bool(queue.option(HELD)), self.backend.may_change(), titles)
+        may_act, mine = self.backend.may_change(), [job.id for job in jobs if self.backend.may_change(job)]
+        return Line(jobs, self.schedule.ends(jobs), count, bool(queue.option(HELD)), may_act, titles, frozenset(mine))
 
     def added(self, id: str, language: str) -> str:
         """Where in the line a job is, and when it will be done."""
@@ -84,7 +85,7 @@ class QueuePanel:
         asked, id, language = clicked(event, "act"), clicked(event, "id"), data[self.create.language]
         if asked == "look":
             return {self.focus: id}
-        if asked not in set(Act) or not self.backend.may_change():
+        if asked not in set(Act) or not self.backend.owner():
             return {self.undo: gr.skip()}
         where, count = clicked(event, "where"), clicked(event, "count")
         order = Order(
@@ -106,7 +107,7 @@ class QueuePanel:
     def edit(self, data: Data, event: gr.EventData) -> Updates:
         """A job that waits goes into the form and is passed over until it is put back."""
         language, job = data[self.create.language], self.backend.queue.get(clicked(event, "id"))
-        if job is None or not self.backend.may_change():
+        if job is None or not self.backend.may_change(job):
             return {self.editing: gr.skip()}
         try:
             if not verbs.take_back(self.backend.queue, job.id):
@@ -128,6 +129,7 @@ class QueuePanel:
     def leave(self, data: Data) -> Updates:
         """The job runs as it was; what the form holds stays there."""
         id = data[self.editing]
-        if id and self.backend.may_change():
-            self.backend.queue.resume(id)
+        job = self.backend.queue.get(id) if id else None
+        if job is not None and self.backend.may_change(job):
+            self.backend.queue.resume(job.id)
         return self.editing_state("", "", data[self.create.language])

@@ -18,7 +18,7 @@ MANY = 4  # the larger of the two numbers of copies
 @dataclass(frozen=True)
 class Line:
     """The jobs shown, when each ends (Unix seconds or None), how many there are, whether the queue is paused, whether
-    this page may change anything, and the models' titles by name and language."""
+    everything may be changed, the models' titles by name and language, and the ids of the jobs that may be changed."""
 
     jobs: Sequence[Job]
     ends: Sequence[float | None]
@@ -26,6 +26,7 @@ class Line:
     held: bool
     may_act: bool
     titles: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    mine: frozenset[str] = frozenset()
 
     def title(self, model: str, language: str) -> str:
         """A model's title; its name where it is no longer on the menu."""
@@ -124,7 +125,7 @@ def _when(job: Job, end: float | None, language: str) -> str:
 
 
 def _acts(job: Job, line: Line, language: str) -> str:
-    if not line.may_act:
+    if not (line.may_act or job.id in line.mine):
         return ""
     paused, runs = job.state == JobState.PAUSED, job.state == JobState.RUNNING
     acts: list[tuple[str, str, str]] = []
@@ -133,9 +134,12 @@ def _acts(job: Job, line: Line, language: str) -> str:
     else:
         copies: list[tuple[str, str, str]] = [
             ("edit", "queue.edit", ""),
-            (Act.COPY, "queue.copy", ' data-count="1"'),
-            (Act.COPY, "queue.copy_many", f' data-count="{MANY}"'),
         ]
+        if line.may_act:  # they stand before what others made
+            copies += [
+                (Act.COPY, "queue.copy", ' data-count="1"'),
+                (Act.COPY, "queue.copy_many", f' data-count="{MANY}"'),
+            ]
         acts = [
             *(copies if job.kind is JobKind.VIDEO else ()),
             (Act.RESUME if paused else Act.PAUSE, "queue.continue" if paused else "queue.pause", ""),

@@ -20,6 +20,7 @@ from studio.ui.strings import say
 from studio.ui.theme import script
 
 MOST_MOVES = 8
+MAKING = ("extend", "moves")  # acts that queue videos and change nothing
 LONGEST_PROMPT = 4000
 Data = Mapping[Component, Any]
 
@@ -46,7 +47,7 @@ class SeriesPanel:
 
     def look(self, job: Job | None, language: str) -> Updates:
         """All parts as they are now."""
-        may_act = self.backend.may_change()
+        may_act = self.backend.may_make()
         parts: Updates = dict.fromkeys(self.outputs, "")
         if job is None:
             return parts
@@ -56,7 +57,7 @@ class SeriesPanel:
             return parts
         parts[self.moves] = moves_part(tuple(self.backend.camera_moves), job.settings.camera_move, language)
         if job.result_path.suffix == ".mp4":
-            finished = clips(self.backend.queue, job.id)
+            finished = clips(self.backend.queue, job.id) if self.backend.may_change() else []  # they can be joined
             parts[self.extend] = extend_part(chain(self.backend.queue, job.id), len(finished), job.id, language)
         return parts
 
@@ -66,7 +67,8 @@ class SeriesPanel:
         if asked == "look":
             return {self.focus: clicked(event, "id")}
         acts = {"extend": self._extend, "join": self._join, "part": self._join, "moves": self._moves}
-        if asked not in acts or not self.backend.may_change():
+        may_act = self.backend.may_make() if asked in MAKING else self.backend.may_change()
+        if asked not in acts or not may_act:
             return {self.create.message: ""}
         try:
             return acts[asked](data[self.focus], event, language)

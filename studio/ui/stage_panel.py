@@ -117,7 +117,7 @@ class StagePanel:
 
     def _show(self, job: Job, language: str) -> Updates:
         ahead = self.backend.queue.ahead(job.id) if job.state == JobState.QUEUED else 0
-        may_act, may_make = self.backend.may_change(), self.backend.owner() and may(Right.MAKE)
+        may_act, may_make = self.backend.may_change(job), self.backend.may_make()
         active, has_file = job.state in ACTIVE, job.state == JobState.FINISHED
         is_video = job.kind is JobKind.VIDEO
         ended, runs = (
@@ -126,13 +126,13 @@ class StagePanel:
         )
         latents = may_act and not runs and verbs.saved_latents(job) is not None
         denoises = runs and is_video and job.phase in ("", "load", "encode_text", "encode_image", "denoise")
-        sharp = bool(self.backend.queue.option(SHARP))
+        sharp, may_all = bool(self.backend.queue.option(SHARP)), self.backend.may_change()
         visible = {
             "finish": denoises and job.request not in (Request.FINISH, Request.DECODE),
             "pause": runs or (may_act and job.state == JobState.QUEUED),
             "skip": runs and self.backend.queue.count(WAITING) > 0,
-            "sharp": denoises and not sharp,
-            "rough": denoises and sharp,
+            "sharp": may_all and denoises and not sharp,
+            "rough": may_all and denoises and sharp,
             "resume": may_act and job.resumable,
             "decode": latents and job.resumable,
             "whole": latents and job.finished_early is not None,
@@ -185,7 +185,7 @@ class StagePanel:
     def _put_back(self, id: str, asked: GenerationSettings, image: bytes | None, language: str) -> Updates:
         """The job of the queue that the form holds, with what the form says now, at its place."""
         try:
-            done = self.backend.may_change() and put_back(self.backend, id, asked, image)
+            done = self.backend.may_change(self.backend.queue.get(id)) and put_back(self.backend, id, asked, image)
         except Rejected as error:
             return self.create.complain(error.problems, language)
         except StudioError as error:
@@ -244,20 +244,16 @@ class StagePanel:
 
     def stop(self, data: Data) -> Updates:
         """Ask the job to end."""
-        return self._act(self.backend.queue.cancel, data)
+        return self.ask(Act.STOP, data)
 
     def ask(self, asked: Act, data: Data) -> Updates:
         """One of ACTS, on the job one looks at."""
-        queue = self.backend.queue
-        return self._act(lambda id: act(queue, Trash(queue), Order(asked, id)), data)
-
-    def _act(self, act: Callable[[str], Any], data: Data) -> Updates:
-        language = data[self.create.language]
-        if self.backend.queue.get(data[self.focus]) is None:
+        language, queue = data[self.create.language], self.backend.queue
+        if queue.get(data[self.focus]) is None:
             return self._gone(language)
         try:
-            if self.backend.may_change():
-                act(data[self.focus])
+            if self.backend.owner():
+                act(queue, Trash(queue), Order(asked, data[self.focus]))
         except StudioError as error:
             return self.create.complain([error], language)
         return self.create.complain([], language)

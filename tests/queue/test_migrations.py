@@ -45,6 +45,7 @@ STORED[5] = STORED[4]
 STORED[6] = STORED[5] | {SoundOrder: "clip track"}
 ADDED_IN_7 = {"prompt_template": "", "magic_words": "official", "camera_speed": "plain"}
 STORED[7] = STORED[6] | {ResolvedSettings: " ".join((STORED[6][ResolvedSettings], *ADDED_IN_7))}
+STORED[8] = STORED[7]
 
 
 def test_what_is_stored_changes_with_the_version_alone() -> None:
@@ -89,7 +90,7 @@ def check_jobs(found: list[Job], *lost: str) -> None:
         }
         added = {name: value for name, value in now.items() if name not in before}
         blank = {"kind": JobKind.VIDEO, "worker": "", "project": "", "favourite": False, "tags": ()}
-        blank |= {"source": "", "cut": False, "sound": None}
+        blank |= {"source": "", "cut": False, "sound": None, "maker": ""}
         asked = Request.CANCEL if job.stopping else Request.NONE
         assert added == blank | {"position": job.created, "request": asked}
 
@@ -167,8 +168,8 @@ def write_old(folder: Path, version: int, settings: str, monkeypatch: pytest.Mon
 
 def test_folders_of_later_versions_open_with_their_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What they lack is added, in the table and in the copies that a lost table is made from: settings that version 3
-    added, what version 5 says of clips that go on from others."""
-    for version, lacking in ((2, ADDED_IN_3 | ADDED_IN_7), (4, ADDED_IN_7)):
+    added, what version 5 says of clips that go on from others, and 8 of guests."""
+    for version, lacking in ((2, ADDED_IN_3 | ADDED_IN_7), (4, ADDED_IN_7), (7, {})):
         folder = tmp_path / str(version)
         plain = {name: value for name, value in asdict(SETTINGS).items() if name not in lacking}
         write_old(folder, version, json.dumps(plain), monkeypatch)
@@ -178,7 +179,7 @@ def test_folders_of_later_versions_open_with_their_settings(tmp_path: Path, monk
             queue = JobQueue(folder)
             (found,) = queue.list()
             assert asdict(found.settings) == plain | lacking
-            assert (found.source, found.cut, found.position) == ("", False, 5.0)
+            assert (found.source, found.cut, found.position, found.maker) == ("", False, 5.0, "")
             assert found.state == (JobState.INTERRUPTED if lose else JobState.QUEUED)
             queue.close()
 

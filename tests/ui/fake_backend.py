@@ -19,6 +19,7 @@ from studio.queue.job import FINISHED_EARLY, Job, JobState, Request
 from studio.queue.jobs import JobQueue
 from studio.service.backend import Backend, DiskNeed, TextReport
 from studio.service.downloads import Downloads
+from studio.service.rights import maker
 from studio.service.uploads import Uploads
 from studio.settings import ResolvedSettings
 from studio.units import GB
@@ -152,7 +153,7 @@ class FakeBackend:
         self.models, self.moves = load_models(), load_camera_moves()
         self.names = installed
         self.vram_limit_gb = 80.0
-        queue = JobQueue(folder / ".queue")
+        queue = JobQueue(folder / ".queue", maker=maker)
         self.uploads = Uploads(folder / "uploads", 64 * 2**20, 2**30)
         self.player: Player | None = None
         self.calibrated: dict[str, float] = {}
@@ -181,7 +182,7 @@ class FakeBackend:
         """The same page on an empty queue: building a page takes longer than a test."""
         self.folder, self.vram_limit_gb = folder, 80.0
         self.is_owner, self.trouble, self.token_error = True, None, None
-        queue = JobQueue(folder / ".queue")
+        queue = JobQueue(folder / ".queue", maker=maker)
         object.__setattr__(self.backend, "queue", queue)
         object.__setattr__(self.backend, "gallery", Gallery(queue, folder))
 

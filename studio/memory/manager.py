@@ -225,8 +225,8 @@ class MemoryManager:
         """The video transformer for one video; it stays on the device. DoesNotFit where no plan keeps the budgets."""
         self._plans.fitting_plan(video)
         with self._phase("denoise", video):
-            retry, channels = partial(self._retry, "denoise", video), self._plans.latent_channels
-            session = TransformerSession(self._loaded_transformer, self._device, retry, channels)
+            retry = partial(self._retry, "denoise", video)
+            session = TransformerSession(self._loaded_transformer, self._device, retry, self._plans.transformer)
             yield session
             if session.timing is not None:
                 self._plans.calibrate(video, *session.timing)

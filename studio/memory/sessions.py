@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models.geometry import CHUNK_FRAMES, CHUNK_LATENTS
 from models.layers import Rope, TextKV
-from models.transformer import TOKEN_CHUNK, Transformer
+from models.transformer import TOKEN_CHUNK, Transformer, TransformerParams
 from models.vae import VAE
 from models.vae_convs import Keep
 from studio.errors import Cancelled, DoesNotFit
@@ -46,10 +46,15 @@ class TransformerSession:
     """The video transformer for one video, loaded as the plan says."""
 
     def __init__(
-        self, load: Callable[[ComponentPlan], StreamedNetwork], device: torch.device, retry: Retry, channels: int
+        self,
+        load: Callable[[ComponentPlan], StreamedNetwork],
+        device: torch.device,
+        retry: Retry,
+        params: TransformerParams,
     ) -> None:
-        """load: loads the transformer as a plan says, and returns it. channels: c of the latents (1, f, c, h, w)."""
-        self._load, self._device, self._retry, self.latent_channels = load, device, retry, channels
+        """load: loads the transformer, whose sizes are params, as a plan says, and returns it."""
+        self._load, self._device, self._retry = load, device, retry
+        self.latent_channels, self.takes_image = params.in_channels, params.takes_image
         self._timed: list[tuple[int, float]] = []
         # On the device, once per video: contexts of texts that are not kept, the first image, the rotary tables.
         self._contexts: list[tuple[Condition, Tensor]] = []

@@ -6,37 +6,39 @@ import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
+from models.checkpoint import load_vae
 from models.vae import VAE
 from studio.config import ROOT
-from studio.nano.checkpoint import NanoSizes, save_checkpoint
+from studio.nano.checkpoint import SIZES, save_checkpoint
 from studio.nano.clips import NanoFolder
+from studio.nano.dtype import training_dtype
 from studio.nano.examples import make_examples
 from studio.nano.grid import make_grid
 from studio.nano.model import Denoiser, text_alone
 from studio.nano.report import conditions_line, gates_table, marks_table, report
 from studio.nano.train import LoopSettings
 from studio.nano.train_denoiser import (
-    DEFAULT_MOTION,
     CaptionPool,
     DenoiserSettings,
     encode_clips,
     new_denoiser,
+    redraw_clip,
     train_denoiser,
 )
-from studio.nano.train_turbo import TurboSettings, train_turbo
-from studio.nano.train_vae import VAESettings, load_trained_vae, polish_decoder, train_vae
+from studio.nano.train_turbo import DEFAULT_MOTION, TurboSettings, train_turbo
+from studio.nano.train_vae import VAESettings, load_trained_vae, polish_decoder, start_from, train_vae
 from studio.nano.vocabulary import read_vocabulary
 from studio.nano.world import WORLDS
 from studio.pipeline.preview import LatentColours
 from studio.settings import Speed
 
-# What two shared CPU cores can train in an hour; a GPU can take NanoSizes' own. See assets/nano/README.md.
-SIZES = NanoSizes(layers=4, llm_width=128, llm_layers=2, llm_ffn=256, clip_width=128, clip_layers=2)
 MUON = ("transformer_blocks", "transformer.layers", "encoder.layer")
 FILE_BYTES = 14_500_000  # git hosts and reviewers like small files
 ASSETS = ROOT / "assets" / "nano"
@@ -45,24 +47,32 @@ log = logging.getLogger("nano")
 
 def train(args: argparse.Namespace) -> None:
     """Train a stage, or continue where its last run stopped."""
+    torch.set_num_threads(args.threads)
+    keep = {"save_minutes": 3.0, "keep_every": 100, "pause_file": args.pause}
     if args.stage == "vae":
-        loop = LoopSettings(args.steps, learning_rate=8e-4, hold=0.5, weight_decay=0.0)
-        train_vae(VAESettings(loop), args.folder, args.device)
+        loop = LoopSettings(args.steps, learning_rate=1e-3, warmup=20, hold=0.5, weight_decay=0.0, average=0.99,
+                            slow=(("encoder", 0.3),), **keep)  # fmt: skip
+        start = start_from(load_vae(args.start, torch.float32).state_dict()) if args.start else None
+        train_vae(VAESettings(loop), args.folder, start, args.device)
         return
     vae = load_trained_vae(args.folder, args.device)
     if args.stage == "denoiser":
-        loop = LoopSettings(args.steps, learning_rate=1.5e-3, hold=0.4, average=0.998, muon=MUON)
-        train_denoiser(DenoiserSettings(loop, clips=args.clips), SIZES, vae, args.folder)
+        loop = LoopSettings(args.steps, learning_rate=1e-3, warmup=30, hold=0.5, average=0.995, muon=MUON, **keep)
+        start = load_file(args.start) if args.start else None
+        train_denoiser(DenoiserSettings(loop), SIZES, vae, args.folder, start)
         return
     if args.stage == "turbo":
-        loop = LoopSettings(args.steps, learning_rate=3e-4, warmup=20, average=0.99, muon=MUON)
-        teacher, settings = trained(args.folder)[0], DenoiserSettings(loop, clips=args.clips)
+        loop = LoopSettings(args.steps, learning_rate=4e-4, warmup=10, average=0.96, muon=MUON, **keep)
+        teacher, settings = trained(args.folder)[0], DenoiserSettings(loop)
         clips = encode_clips(vae, settings, args.folder / "latents")[0]
         train_turbo(TurboSettings(loop), teacher, clips, CaptionPool(clips.scenes, teacher, settings), args.folder)
         return
-    loop = LoopSettings(args.steps, learning_rate=6e-4, warmup=20, hold=0.4, weight_decay=0.0)
-    clips = encode_clips(vae, DenoiserSettings(loop, clips=args.clips), args.folder / "latents")[0]
-    polish_decoder(VAESettings(loop), clips.scenes, clips.latents, args.folder)
+    loop = LoopSettings(args.steps, learning_rate=6e-4, warmup=20, hold=0.4, weight_decay=0.0, average=0.99, **keep)
+    wide, square, *_ = encode_clips(vae, DenoiserSettings(loop), args.folder / "latents")
+    redraw = None
+    if (args.folder / "denoiser.pt").is_file():
+        redraw = partial(redraw_clip, trained(args.folder)[0].to(training_dtype(args.device)))
+    polish_decoder(VAESettings(loop), [square, square, wide], args.folder, redraw)  # a square costs half
 
 
 def trained(folder: Path) -> tuple[Denoiser, VAE]:
@@ -82,25 +92,21 @@ def trained_turbo(folder: Path) -> Denoiser | None:
 
 
 def export(args: argparse.Namespace) -> None:
-    """Write what was trained as public-layout folders: t2v with every component, ti2v and turbo with a transformer.
+    """Write what was trained as public-layout folders: ti2v with every component, turbo with a transformer.
 
-    turbo is written where its stage was trained.
+    ti2v serves text alone too, with zeros for the image's latents. turbo is written where its stage was trained.
     """
     denoiser, vae = trained(args.folder)
     vocabulary = read_vocabulary(args.folder / "tokenizers")
-    alone = text_alone(denoiser.transformer, DEFAULT_MOTION)
-    shared = {"step_llm": denoiser.step_llm, "clip": denoiser.clip, "vae": vae}
-    folders: dict[str, dict[str, torch.nn.Module]] = {
-        "t2v": {"transformer": alone, **shared},
-        "ti2v": {"transformer": denoiser.transformer},
-    }
+    parts = {"step_llm": denoiser.step_llm, "clip": denoiser.clip, "vae": vae}
+    folders = {"ti2v": {"transformer": denoiser.transformer, **parts}}
     if student := trained_turbo(args.folder):
         folders["turbo"] = {"transformer": text_alone(student.transformer, DEFAULT_MOTION)}
     for name, modules in folders.items():
         configs = SIZES.configs(vocabulary, use_additional_conditions=name == "ti2v")
         save_checkpoint(args.to / name, modules, configs, vocabulary, dtype=torch.bfloat16, file_bytes=FILE_BYTES)
     with torch.no_grad():
-        LatentColours.fit(vae.encode_moments).ship(args.to / "t2v")
+        LatentColours.fit(vae.encode_moments).ship(args.to / "ti2v")
 
 
 def judge(args: argparse.Namespace) -> None:
@@ -154,7 +160,11 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--stage", choices=("vae", "denoiser", "decoder", "turbo"), required=True)
     one.add_argument("--folder", type=Path, default=Path("outputs/nano"), help="states, caches and loss curves")
     one.add_argument("--steps", type=int, required=True)
-    one.add_argument("--clips", type=int, default=2500, help="clips that are encoded once for the denoiser")
+    one.add_argument(
+        "--start", type=Path, help="what a new run begins with: a checkpoint folder (vae) or a file (denoiser)"
+    )
+    one.add_argument("--threads", type=int, default=1)
+    one.add_argument("--pause", type=Path, help="training stands still while this file exists")
     one.set_defaults(run=train)
     two = commands.add_parser("export", help=export.__doc__)
     two.add_argument("--folder", type=Path, default=Path("outputs/nano"))
@@ -162,7 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     two.set_defaults(run=export)
     for name, run in (("judge", judge), ("grid", grid)):
         command = commands.add_parser(name, help=run.__doc__)
-        command.add_argument("--checkpoint", type=Path, default=ASSETS, help="folder of the t2v and ti2v checkpoints")
+        command.add_argument("--checkpoint", type=Path, default=ASSETS, help="folder of the ti2v and turbo checkpoints")
         command.add_argument("--folder", type=Path, help="a training folder, instead of a checkpoint")
         command.add_argument("--infer-steps", type=int, help="instead of the model's default")
         command.add_argument("--cfg-scale", type=float, help="instead of the model's default")

@@ -48,11 +48,25 @@ class NanoSizes:
     vae_channels: int = 32
     vae_mult: tuple[int, int, int, int] = (1, 1, 2, 2)
     vae_res_blocks: int = 1
-    norm_groups: int = 8
+    norm_groups: int = 8  # below 4 channels a group, group norm cannot carry a frame's mean colour
+    narrow_decoder: bool = False
+
+    def vae_config(self) -> dict[str, Any]:
+        """The VAE's config.json. A narrow decoder is half as wide at full size, where most of its time goes."""
+        first, *others = self.vae_mult
+        encoder = {"ch": self.vae_channels, "ch_mult": list(self.vae_mult)}
+        narrow = {"ch": self.vae_channels // 2, "ch_mult": [first, *(2 * factor for factor in others)]}
+        return {
+            "encoder": encoder,
+            "decoder": narrow if self.narrow_decoder else encoder,
+            "z_channels": self.latent_channels,
+            "num_res_blocks": self.vae_res_blocks,
+            "norm_groups": self.norm_groups,
+            "version": 2,
+        }
 
     def configs(self, vocabulary: Vocabulary, *, use_additional_conditions: bool) -> dict[str, dict[str, Any]]:
         """Component -> its config.json, of the public form."""
-        vae_part = {"ch": self.vae_channels, "ch_mult": list(self.vae_mult)}
         return {
             "transformer": {
                 "_class_name": "StepVideoModel",
@@ -94,15 +108,21 @@ class NanoSizes:
                 "vocab_size": vocabulary.clip_size,
                 "pad_token_id": 0,
             },
-            "vae": {
-                "encoder": vae_part,
-                "decoder": vae_part,
-                "z_channels": self.latent_channels,
-                "num_res_blocks": self.vae_res_blocks,
-                "norm_groups": self.norm_groups,
-                "version": 2,
-            },
+            "vae": self.vae_config(),
         }
+
+
+# What two shared CPU cores can train in hours; a GPU can take NanoSizes' own. See assets/nano/README.md.
+SIZES = NanoSizes(
+    layers=4,
+    llm_width=128,
+    llm_layers=2,
+    llm_ffn=256,
+    clip_width=128,
+    clip_layers=2,
+    norm_groups=4,
+    narrow_decoder=True,
+)
 
 
 def nano_vocabulary(sizes: NanoSizes, corpus: Iterable[str] | None = None) -> Vocabulary:

@@ -40,6 +40,10 @@ class Tally:
         self.measured.append(reading.motion_score)
         self.roughness.append(reading.roughness)
 
+    def first(self, count: int) -> "Tally":
+        """The marks of the first clips alone."""
+        return Tally(*(getattr(self, one.name)[:count] for one in dataclasses.fields(self)))
+
     @property
     def right(self) -> Counter[str]:
         """Right answers per attribute."""

@@ -20,7 +20,7 @@ from studio.pipeline.engine import EngineOptions, is_installed, open_engine
 from studio.pipeline.generate import generate
 from studio.pipeline.run import Engine, Request
 
-PICTURE_SIDE, THUMBNAIL_SIDE = 256, 128  # pixels
+PICTURE_SIZE, THUMBNAIL_SIDE = (256, 448), 224  # pixels: height and width of first images; a thumbnail's long side
 FRAME_MS, LAST_MS = 70, 700  # slower than the video, with a rest at its end: a row of them is to be calm
 log = logging.getLogger("nano")
 
@@ -72,7 +72,7 @@ def _make(example: Example, language: str, engine: Engine, folder: Path, work: P
 
 def draw_first_image(scene: Scene) -> Image.Image:
     """Frame 1 of a scene."""
-    first = render([scene], 2, PICTURE_SIDE, PICTURE_SIDE).video[0, 0]
+    first = render([scene], 2, *PICTURE_SIZE).video[0, 0]
     return Image.fromarray(((first + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
 
 

@@ -29,7 +29,7 @@ SCENE = Scene(
     wave=(1.0, 0.6),
 )  # fmt: skip
 SHOWN = (0, 4, 8, 12, 16)  # frames of a strip
-GAP, LABEL, SCALE = 12, 22, 1.5
+GAP, LABEL, FRAME = 12, 22, 112  # pixels; FRAME: the width of a frame
 
 
 def make_grid(alone: ClipMaker, both: ClipMaker, font: Path | None, seed: int = 7) -> Image.Image:
@@ -60,7 +60,7 @@ def draw_grid(
 ) -> Image.Image:
     """columns: uint8 clips (t, H, W, 3) from top to bottom; labels alike. Without a font: no labels."""
     height, width = columns[0][0].shape[1:3]
-    wide, tall = int(width * len(SHOWN) * SCALE), int(height * SCALE)
+    wide, tall = FRAME * len(SHOWN), FRAME * height // width
     rows = max(map(len, columns))
     page = Image.new("RGB", (len(columns) * (wide + GAP) + GAP, rows * (tall + LABEL + GAP) + GAP), "white")
     draw = ImageDraw.Draw(page)

@@ -23,6 +23,9 @@ _TRUCKS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1), "pan
 _ZOOMS = {"zoom-in": 1.0, "push-in": 1.0, "zoom-out": -1.0, "pull-out": -1.0}
 
 
+Window = tuple[int, int, int, int]  # top, left, height, width in pixels
+
+
 @dataclass(frozen=True)
 class Clips:
     """A rendered batch. Flow is in pixels to the next frame; masks say which object is seen where."""
@@ -33,12 +36,25 @@ class Clips:
     motion_score: Tensor  # (b,) float32
 
 
-def render(scenes: Sequence[Scene], frames: int, height: int, width: int, device: torch.device | str = "cpu") -> Clips:
-    """Render scenes to clips; bit-identical for the same scene, size and device, whatever else is in the batch."""
+def render(
+    scenes: Sequence[Scene],
+    frames: int,
+    height: int,
+    width: int,
+    device: torch.device | str = "cpu",
+    window: Window | None = None,
+) -> Clips:
+    """Render scenes to clips; bit-identical for the same scene, size and device, whatever else is in the batch.
+
+    window: only this part of the picture is made, with the pixels it has in the whole.
+    """
     maps = layer_maps(scenes, frames).to(device)  # (b, layers, t, 3, 3)
     grid = _screen(height, width, device)
+    if window:
+        top, left, tall, wide = window
+        grid = grid[top : top + tall, left : left + wide].contiguous()
     pixel = 1.0 / min(height, width)
-    shape = (len(scenes), frames, height, width)
+    shape = (len(scenes), frames, *grid.shape[:2])
     far = torch.einsum("btij,hwj->bthwi", maps[:, 0, :, :2], grid)
     image = _by_kind([s.far for s in scenes], far, [s.far_tone for s in scenes], scenes, pixel, _FAR_PAINT)
     near = torch.einsum("btij,hwj->bthwi", maps[:, 1, :, :2], grid)

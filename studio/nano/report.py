@@ -12,11 +12,15 @@ ATTRIBUTES = ("colour", "direction", "motion", "shape", "camera")
 Marks = Mapping[str, Any]
 
 
-def report(folder: NanoFolder, world: WorldSettings, count: int, overrides: Mapping[str, Any]) -> dict[str, Any]:
+def report(
+    folder: NanoFolder, world: WorldSettings, count: int, overrides: Mapping[str, Any], gates: int | None = None
+) -> dict[str, Any]:
     """Marks of the world's truth, the VAE, text alone, with a first image, and the gates; `count` captions a language.
 
-    overrides: GenerationSettings fields, instead of the model's defaults. Under "computed" stands what really ran.
+    overrides: GenerationSettings fields, instead of the model's defaults. gates: captions a language for the gates, the
+    first of those; None: as many. Under "computed" stands what really ran.
     """
+    gates = count if gates is None else min(gates, count)
     with folder.open("nano", overrides=overrides) as maker:
         through_vae, quality = judge_vae(maker, world, count)
         text = judge_model(maker, world, count, with_image=False)
@@ -33,7 +37,11 @@ def report(folder: NanoFolder, world: WorldSettings, count: int, overrides: Mapp
         "text": {language: tally.summary() for language, tally in text.items()},
         "image": {language: tally.summary() for language, tally in image.items()},
         "chinese_above_english": _languages(text, image),
-        "gates": judge_gates(folder, world, count, overrides, text),
+        "gates_n": gates,
+        "gates_full": {language: tally.first(gates).summary() for language, tally in text.items()},
+        "gates": judge_gates(
+            folder, world, gates, overrides, {name: tally.first(gates) for name, tally in text.items()}
+        ),
     }
 
 
@@ -62,7 +70,7 @@ def marks_table(told: Marks) -> str:
 def gates_table(told: Marks) -> str:
     """The table of docs/performance.md: a row per way, against the full run; each is named by what was computed."""
     gates, full = told["gates"], told["computed"]["text"]
-    rows = [[f"{full['dtype']}, {full['infer_steps']} steps", *_both(told["text"]), "-"]]
+    rows = [[f"{full['dtype']}, {full['infer_steps']} steps", *_both(told["gates_full"]), "-"]]
     for way, gate in gates.items():
         how, against = gate["computed"], gate["against_full"]
         words = {

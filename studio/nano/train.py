@@ -1,7 +1,8 @@
 """The training loop every stage shares: exact to resume, saved on a clock and on SIGTERM, losses written as it runs.
 
 A stage hands in a function from the step's number to a loss. Everything random in it must come from that number (see
-`step_generator`), so that a run that was stopped and resumed draws what it would have drawn.
+`step_generator`), so that a run that was stopped and resumed draws what it would have drawn. Between steps the loop
+waits while `pause_file` exists, so that others can measure on a quiet machine.
 """
 
 import json
@@ -9,13 +10,14 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+PAUSE_SECONDS = 1.0  # between looks for the pause file
 StepLoss = Callable[[int], tuple[Tensor, dict[str, float]]]
 
 
@@ -31,8 +33,11 @@ class LoopSettings:
     clip_norm: float = 1.0
     muon: tuple[str, ...] = ()  # matrices whose names hold one of these learn by Muon, everything else by AdamW
     average: float = 0.0  # decay of the moving average of the weights; 0: none
+    slow: tuple[tuple[str, float], ...] = ()  # (start of a weight's name, factor of its rate); first match counts
     save_minutes: float = 10.0
+    keep_every: int = 0  # steps between copies that later saves leave alone; 0: none
     log_every: int = 20
+    pause_file: Path | None = None  # training waits while it exists
 
     def rate(self, step: int) -> float:
         """The learning rate of a step."""
@@ -56,6 +61,7 @@ class Loop:
         self.step = 0
         self.optimizers = _optimizers(module, settings)
         self.average = {k: v.detach().clone() for k, v in module.state_dict().items()} if settings.average else {}
+        self._told: list[dict[str, float]] = []  # of the steps since the last line of the log
         self._stop = False
 
     def resume(self) -> bool:
@@ -65,10 +71,24 @@ class Loop:
         state = torch.load(self.file, weights_only=True, map_location="cpu")
         self.module.load_state_dict(state["module"])
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            factors = [group["factor"] for group in optimizer.param_groups]
             optimizer.load_state_dict(kept)
+            for group, factor in zip(optimizer.param_groups, factors, strict=True):
+                group["factor"] = factor  # today's settings, not the file's
         self.average = {k: v.to(self.average[k].device) for k, v in state["average"].items()}
         self.step = state["step"]
         return True
+
+    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
+        """Start from given weights: the network and its average take them."""
+        self.module.load_state_dict(weights)
+        for name, value in self.average.items():
+            value.copy_(weights[name])
+
+    def keep(self) -> None:
+        """Write the weights that are for use beside the stage's file, under their step."""
+        weights = self.average or self.module.state_dict()
+        torch.save(weights, self.file.with_name(f"{self.file.stem}-{self.step:06d}.pt"))
 
     def save(self) -> None:
         """Write everything to the stage's file, whole or not at all."""
@@ -89,7 +109,10 @@ class Loop:
         saved = time.monotonic()
         try:
             while self.step < self.settings.steps and not self._stop:
+                self._wait()
                 self._one(loss_of)
+                if self.settings.keep_every and self.step % self.settings.keep_every == 0:
+                    self.keep()
                 if time.monotonic() - saved > 60 * self.settings.save_minutes:
                     self.save()
                     saved = time.monotonic()
@@ -97,21 +120,30 @@ class Loop:
             signal.signal(signal.SIGTERM, before)
         self.save()
 
+    def _wait(self) -> None:
+        """Stand still, all saved, while the pause file is there."""
+        pause = self.settings.pause_file
+        if pause and pause.exists():
+            self.save()
+            self._log({"paused": wait_while(pause, lambda: self._stop)})
+
     def _one(self, loss_of: StepLoss) -> None:
         settings, began = self.settings, time.monotonic()
         loss, parts = loss_of(self.step)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
-                group["lr"] = settings.rate(self.step)
+                group["lr"] = settings.rate(self.step) * group["factor"]
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), settings.clip_norm, error_if_nonfinite=True)
         for optimizer in self.optimizers:
             optimizer.step()
         self.step += 1
         self._follow()
+        self._told.append({"loss": loss.item(), **parts, "norm": norm.item(), "seconds": time.monotonic() - began})
         if self.step % settings.log_every == 0 or self.step == settings.steps:
-            self._log({"loss": loss.item(), **parts, "norm": norm.item(), "seconds": time.monotonic() - began})
+            self._log(_means(self._told))
+            self._told.clear()
 
     def _follow(self) -> None:
         if not self.average:
@@ -130,23 +162,42 @@ class Loop:
         self._stop = True
 
 
+def _means(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Each value's mean over the rows that have it as a number."""
+    values = {name: [row[name] for row in rows if not math.isnan(row[name])] for name in rows[0]}
+    return {name: sum(found) / len(found) for name, found in values.items() if found}
+
+
 def _optimizers(module: nn.Module, settings: LoopSettings) -> list[torch.optim.Optimizer]:
     """AdamW, and Muon before it where asked: per sample seen it learns faster, which is what a CPU is short of."""
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     matrices = [p for name, p in named if p.ndim == 2 and any(part in name for part in settings.muon)]
     taken = {id(p) for p in matrices}
-    others = [p for _, p in named if id(p) not in taken]
-    groups = [
-        {"params": [p for p in others if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    adam = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for name, weight in named:
+        if id(weight) not in taken:
+            factor = next((factor for start, factor in settings.slow if name.startswith(start)), 1.0)
+            decay = settings.weight_decay if weight.ndim > 1 else 0.0
+            groups.setdefault((decay, factor), []).append(weight)
+    adam_groups = [{"params": ps, "weight_decay": decay, "factor": f} for (decay, f), ps in groups.items()]
+    adam = torch.optim.AdamW(adam_groups, lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
     if not matrices:
         return [adam]
     muon = torch.optim.Muon(
-        matrices, lr=settings.learning_rate, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"
+        [{"params": matrices, "factor": 1.0}],
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        adjust_lr_fn="match_rms_adamw",
     )
     return [muon, adam]
+
+
+def wait_while(file: Path | None, stopped: Callable[[], bool] = lambda: False) -> float:
+    """Wait while `file` exists and nobody asks to stop; the seconds it took."""
+    began = time.monotonic()
+    while file and file.exists() and not stopped():
+        time.sleep(PAUSE_SECONDS)
+    return time.monotonic() - began
 
 
 def averaged(module: nn.Module, loop: Loop) -> nn.Module:

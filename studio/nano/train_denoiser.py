@@ -5,8 +5,9 @@ guidance; the first image is dropped so that one TI2V network serves text alone 
 once and kept on disk as latents.
 """
 
+import os
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,44 +17,79 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from models.scheduler import FlowMatchScheduler
 from models.vae import VAE
 from studio.nano.captions import LANGUAGES, caption
 from studio.nano.checkpoint import NanoSizes, build, nano_vocabulary
 from studio.nano.dtype import training_dtype
 from studio.nano.model import Denoiser
 from studio.nano.render import render
-from studio.nano.train import Loop, LoopSettings, step_generator
+from studio.nano.train import Loop, LoopSettings, step_generator, wait_while
 from studio.nano.vocabulary import read_vocabulary
 from studio.nano.world import WORLDS, Scene, draw_scene
 
 LATENT_SEED = 50_000_000  # first scene of the cached clips; held-out scenes are far below
-SHARD = 250
-DEFAULT_MOTION = 5.0
-# (frames, height, width, share of the clips and of the draws): what nano is for, and that other shapes exist.
-SHAPES = ((17, 64, 64, 0.7), (17, 64, 96, 0.1), (17, 96, 64, 0.1), (34, 64, 64, 0.1))
+KIND_STRIDE = 1_000_000  # between the first scenes of two kinds
+SHARD = 25
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Clips of one size: how many are encoded, and their share of the draws.
+
+    hills: the camera always moves, or stands still by name, before hills, without which nobody sees that it does.
+    """
+
+    frames: int
+    height: int
+    width: int
+    clips: int
+    share: float
+    hills: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        return f"{self.frames}x{self.height}x{self.width}{'-hills' if self.hills else ''}"
+
+
+KINDS = (
+    Kind(17, 128, 224, 1000, 0.35),
+    Kind(17, 128, 128, 200, 0.1),
+    Kind(17, 224, 128, 150, 0.1),
+    Kind(34, 128, 224, 100, 0.1),
+    Kind(17, 128, 224, 500, 0.35, hills=True),
+)
+# How clips are redrawn for the decoder: as users' are, in fewer steps. The time of step 7 is 0.44.
+REDRAW_STEPS, FIRST_REDRAWN, REDRAW_CFG, REDRAW_SHIFT = 10, 7, 3.0, 3.0
 
 
 @dataclass(frozen=True)
 class DenoiserSettings:
-    """What the denoiser sees.
-
-    Without a first image, half of the draws have motion_score 5 whatever the clip's is: text alone is served at 5 for
-    ever (`text_alone`), and must move the camera all the same. Beside an image the score is always the clip's own.
-    """
+    """What the denoiser sees. A clip's own motion score is always told, with a first image and without."""
 
     loop: LoopSettings
     world: str = "small"
-    clips: int = 2500  # over all shapes
-    shapes: tuple[tuple[int, int, int, float], ...] = SHAPES
-    batch: int = 48
-    groups: int = 2  # a batch is made of; the captions of a group are of one length
+    kinds: tuple[Kind, ...] = KINDS
+    batch: int = 16
+    groups: int = 2  # a batch is made of; a group's clips are of one kind, and its captions of one length
     wordings: int = 4  # per clip and language
     text_dropout: float = 0.12
-    image_dropout: float = 0.55
-    motion_dropout: float = 0.5
+    image_dropout: float = 0.5
     camera_share: float = 0.6  # of the clips move the camera: more than the world's, for they are harder to learn
-    time_mean: float = -0.4  # of the logit of t; below 0: more often near noise, where the scene is decided
+    still_share: float = 0.5  # of those show an object that stands still: the camera alone
+    time_mean: float = -0.8  # of the logit of t; below 0: more often near noise, where the scene is decided
     time_deviation: float = 1.2
+
+    def scene(self, seed: int, hills: bool = False) -> Scene:
+        """The scene of a seed."""
+        dice = random.Random(seed + LATENT_SEED)
+        world = replace(WORLDS[self.world], camera_share=float(dice.random() < self.camera_share))
+        if hills:
+            world = replace(world, camera_share=1.0, near=("hills",))
+        if world.camera_share and dice.random() < self.still_share:
+            world = replace(world, motions=("still",))
+        return draw_scene(seed, world)
 
 
 @dataclass(frozen=True)
@@ -66,16 +102,20 @@ class LatentClips:
 
 
 def encode_clips(vae: VAE, settings: DenoiserSettings, folder: Path) -> list[LatentClips]:
-    """The cached clips of a run, shape by shape, rendered and encoded where their files are missing."""
+    """The cached clips of a run, kind by kind, rendered and encoded where their files are missing.
+
+    Of each kind whole shards are made, so that a run with more clips keeps what there is.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    sets, seed = [], LATENT_SEED
-    world = replace(WORLDS[settings.world], camera_share=settings.camera_share)
-    for frames, height, width, share in settings.shapes:
-        scenes = [draw_scene(seed + i, world) for i in range(round(settings.clips * share))]
-        seed += len(scenes)
-        name = f"{settings.world}-{frames}x{height}x{width}"
-        shards = [_shard(vae, scenes[i : i + SHARD], folder / f"{name}-{i:06d}.pt", (frames, height, width))
-                  for i in range(0, len(scenes), SHARD)]  # fmt: skip
+    sets = []
+    for number, kind in enumerate(settings.kinds):
+        first = LATENT_SEED + number * KIND_STRIDE
+        scenes = [settings.scene(first + i, kind.hills) for i in range(kind.clips)]
+        shards = []
+        for i in range(0, kind.clips, SHARD):
+            wait_while(settings.loop.pause_file)
+            file = folder / f"{settings.world}-{kind.name}-{i:06d}.pt"
+            shards.append(_shard(vae, scenes[i : i + SHARD], file, (kind.frames, kind.height, kind.width)))
         latents, scores = (torch.cat([shard[part] for shard in shards]) for part in ("latents", "motion_score"))
         sets.append(LatentClips(latents, scores, scenes))
     return sets
@@ -93,7 +133,8 @@ def _shard(vae: VAE, scenes: list[Scene], file: Path, shape: tuple[int, int, int
             latents.append(vae.encode_moments(clips.video).chunk(2, dim=2)[0].half().cpu())
         scores.append(clips.motion_score.cpu())
     shard = {"latents": torch.cat(latents), "motion_score": torch.cat(scores)}
-    torch.save(shard, file)
+    torch.save(shard, part := file.with_suffix(".tmp"))
+    os.replace(part, file)
     return shard
 
 
@@ -106,13 +147,17 @@ def new_denoiser(sizes: NanoSizes, folder: Path, device: torch.device | str, see
     return Denoiser(build({k: v for k, v in configs.items() if k != "vae"}, seed), folder).to(device)
 
 
-def train_denoiser(settings: DenoiserSettings, sizes: NanoSizes, vae: VAE, folder: Path) -> Denoiser:
-    """Train, or continue to train, the denoiser whose state is in `folder`."""
+def train_denoiser(
+    settings: DenoiserSettings, sizes: NanoSizes, vae: VAE, folder: Path,
+    start: Mapping[str, Tensor] | None = None,
+) -> Denoiser:  # fmt: skip
+    """Train, or continue to train, the denoiser whose state is in `folder`; a new one begins with `start`."""
     device = next(vae.parameters()).device
     sets = encode_clips(vae, settings, folder / "latents")
     denoiser = new_denoiser(sizes, folder / "tokenizers", device)
     loop = Loop(denoiser, settings.loop, folder / "denoiser.pt")
-    loop.resume()
+    if not loop.resume() and start:
+        loop.begin_with(start)
     pools = [CaptionPool(clips.scenes, denoiser, settings) for clips in sets]
     loop.run(lambda step: flow_loss(denoiser, list(zip(sets, pools, strict=True)), settings, step))
     return denoiser
@@ -143,7 +188,7 @@ class CaptionPool:
 def flow_loss(
     denoiser: Denoiser, sets: Sequence[tuple[LatentClips, CaptionPool]], settings: DenoiserSettings, step: int
 ) -> tuple[Tensor, dict[str, float]]:
-    """One step's mean squared error of the velocity, over a few groups, each of one shape and one length of caption.
+    """One step's mean squared error of the velocity, over a few groups, each of one kind and one length of caption.
 
     The networks compute in `training_dtype`, with weights rounded from the optimiser's float32.
     """
@@ -152,7 +197,7 @@ def flow_loss(
     count = settings.batch // settings.groups
     parts = []
     with fastest_attention(denoiser.device):
-        for clips, pool in dice.choices(sets, [shape[-1] for shape in settings.shapes], k=settings.groups):
+        for clips, pool in dice.choices(sets, [kind.share for kind in settings.kinds], k=settings.groups):
             drawn = pool.draw(count, settings.text_dropout, dice)
             parts.append(_group_errors(denoiser, halves, clips, drawn, settings, draw))
     errors, seen, time = (torch.cat(values) for values in zip(*parts, strict=True))
@@ -162,6 +207,28 @@ def flow_loss(
         "early": errors[time < 0.4].mean().item(),
     }
     return errors.mean(), told
+
+
+@torch.no_grad()
+def redraw_clip(denoiser: Denoiser, clips: LatentClips, row: int, draw: torch.Generator) -> Tensor:
+    """A clip's latents (1, f, c, h, w) with noise, then drawn to the end as for users: what a decoder is to expect.
+
+    Noise leaves the scene as it is: the time is never below that of step FIRST_REDRAWN.
+    """
+    clean = clips.latents[row : row + 1].float()
+    scheduler = FlowMatchScheduler(REDRAW_STEPS, REDRAW_SHIFT)
+    begin = int(torch.randint(FIRST_REDRAWN, REDRAW_STEPS, (), generator=draw))
+    latents = torch.lerp(torch.randn(clean.shape, generator=draw).to(clean), clean, float(scheduler.times[begin]))
+    image = torch.zeros_like(clean)
+    image[:, 0] = clean[:, 0]
+    language = LANGUAGES[int(torch.randint(len(LANGUAGES), (), generator=draw))]
+    text, empty = (denoiser.encode([words]) for words in (caption(clips.scenes[row], language, row), ""))
+    motion = clips.motion_score[row : row + 1]
+    for step in range(begin, REDRAW_STEPS):
+        time = scheduler.times[step].expand(1)
+        with_text, without = (denoiser.velocity(latents, time, texts, image, motion) for texts in (text, empty))
+        latents = scheduler.step(without + REDRAW_CFG * (with_text - without), latents, step)
+    return latents
 
 
 def rounded(module: nn.Module) -> dict[str, Tensor]:
@@ -192,8 +259,7 @@ def _group_errors(
     seen = torch.rand(count, generator=draw) >= settings.image_dropout
     image = torch.zeros_like(data)
     image[seen, 0] = data[seen, 0]
-    motion = clips.motion_score[rows].clone()
-    motion[~seen & (torch.rand(count, generator=draw) < settings.motion_dropout)] = DEFAULT_MOTION
+    motion = clips.motion_score[rows]
     mixed = noise + time[:, None, None, None, None] * (data - noise)
     given = (mixed.to(device), time.to(device), image.to(device), motion.to(device))
     velocity = functional_call(denoiser, halves, (texts, *given))

@@ -22,7 +22,8 @@ class Conditioning:
     """What every pass of the transformer is given besides latents and time.
 
     texts: the conditional one, then, where the plan is guided, the unconditional one. image_latents (1, f, c, h, w) or
-    None. motion_score: None for a network that takes none.
+    None: then a network that takes an image and serves text alone (`text_alone` in configs/models) is given zeros.
+    motion_score: None for a network that takes none.
     """
 
     texts: list[Condition]
@@ -40,13 +41,17 @@ class Conditioning:
 
         last: the node after which nothing is computed, so that no block is prefetched for another pass.
         """
+        image = self.image_latents
 
         def run_passes(latents: torch.Tensor, node: Node) -> list[torch.Tensor]:
+            nonlocal image
+            if image is None and transformer.takes_image:
+                image = torch.zeros_like(latents)
             return transformer.velocities(
                 latents,
                 node.time,
                 self.texts[: node.passes],
-                image_latents=self.image_latents,
+                image_latents=image,
                 motion_score=self.motion_score,
                 cancelled=cancelled,
                 last=node is last,

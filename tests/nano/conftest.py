@@ -10,8 +10,7 @@ from tests.tiny import TINY
 
 @pytest.fixture(scope="session")
 def nano_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A program folder whose assets/nano holds t2v with every component and ti2v with its transformer; to be read."""
+    """A program folder whose assets/nano holds ti2v with every component; to be read."""
     root = tmp_path_factory.mktemp("program")
-    write_checkpoint(root / "assets/nano/t2v", TINY, 1)
-    write_checkpoint(root / "assets/nano/ti2v", TINY, 2, use_additional_conditions=True, components=("transformer",))
+    write_checkpoint(root / "assets/nano/ti2v", TINY, 1, use_additional_conditions=True)
     return root

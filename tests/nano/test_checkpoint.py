@@ -17,8 +17,10 @@ def nano(nano_root):
 
 
 def test_the_seed_decides_every_byte(nano, tmp_path):
-    folder = write_checkpoint(tmp_path, TINY, seed=1)
-    files = {path.relative_to(nano / "t2v"): path.read_bytes() for path in (nano / "t2v").rglob("*") if path.is_file()}
+    folder = write_checkpoint(tmp_path, TINY, seed=1, use_additional_conditions=True)
+    files = {
+        path.relative_to(nano / "ti2v"): path.read_bytes() for path in (nano / "ti2v").rglob("*") if path.is_file()
+    }
     again = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert files == again and len(files) == 11
 
@@ -31,9 +33,9 @@ def test_components_do_not_depend_on_each_other():
 
 
 def test_every_camera_phrase_and_ascii_text_is_known(nano):
-    step = StepTokenizer(nano / "t2v" / "step_llm")
-    clip = ClipTokenizer(nano / "t2v" / "hunyuan_clip" / "tokenizer")
-    assert len(step) == read_vocabulary(nano / "t2v").step_size
+    step = StepTokenizer(nano / "ti2v" / "step_llm")
+    clip = ClipTokenizer(nano / "ti2v" / "hunyuan_clip" / "tokenizer")
+    assert len(step) == read_vocabulary(nano / "ti2v").step_size
     for move in load_camera_moves().values():
         phrase = step.encode(move.phrase).ids[1:-1]
         assert len(phrase) == 1 + len(move.phrase)  # one piece per character, after the leading blank
@@ -42,13 +44,13 @@ def test_every_camera_phrase_and_ascii_text_is_known(nano):
 
 
 def test_words_of_the_world_are_single_pieces(nano):
-    step = StepTokenizer(nano / "t2v" / "step_llm")
+    step = StepTokenizer(nano / "ti2v" / "step_llm")
     for word in ("red", "circle", "checkered", "moves"):
         assert step.encode(word).valid == 3
 
 
 def test_unknown_text_falls_back_to_bytes(nano):
-    step = StepTokenizer(nano / "t2v" / "step_llm")
+    step = StepTokenizer(nano / "ti2v" / "step_llm")
     assert step.encode("鼹").valid == 2 + 1 + 3 and 0 not in step.encode("鼹").ids
 
 

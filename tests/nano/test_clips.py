@@ -11,7 +11,7 @@ from studio.nano import clips
 from studio.nano.clips import NanoFolder, to_frames
 from studio.settings import ResolvedSettings
 
-ONE_STEP = {"infer_steps": 1}
+SMALL = {"height": 64, "width": 64, "infer_steps": 1}
 
 
 @pytest.fixture
@@ -28,22 +28,22 @@ def test_a_clip_is_what_the_studio_makes_of_a_request(folder: NanoFolder, monkey
         return make(settings, *given)
 
     monkeypatch.setattr(clips, "generate_frames", noted)
-    with folder.open("nano", overrides=ONE_STEP) as maker:
+    with folder.open("nano", overrides=SMALL) as maker:
         first = maker.make("a red circle", 3, motion_score=9.0)
         assert first.shape == (17, 64, 64, 3) and first.dtype == np.uint8
         assert np.array_equal(maker.make("a red circle", 3, motion_score=9.0), first)
         assert not np.array_equal(maker.make("a red circle", 4, motion_score=9.0), first)
         assert maker.computed["infer_steps"] == 1 and maker.computed["dtype"] == "float32"
-    assert asked[0].seed == 3 and asked[0].motion_score is None, "T2V takes no motion score"
+    assert asked[0].seed == 3 and asked[0].motion_score == 9.0
     image = Image.fromarray(first[0])
-    with folder.open("nano", with_image=True, overrides=ONE_STEP) as maker:
+    with folder.open("nano", with_image=True, overrides=SMALL) as maker:
         maker.make("a red circle", 3, motion_score=9.0, image=image, camera_move="left")
-    assert asked[-1].motion_score == 9.0 and asked[-1].camera_move == "left" and asked[-1].cfg_scale == 4.0
+    assert asked[-1].motion_score == 9.0 and asked[-1].camera_move == "left" and asked[-1].cfg_scale == 3.0
 
 
 def test_int8_weights_are_made_in_the_work_folder(folder: NanoFolder) -> None:
     before = sorted(folder.checkpoint.rglob("*"))
-    with folder.open("nano", int8=True, overrides=ONE_STEP) as maker:
+    with folder.open("nano", int8=True, overrides=SMALL) as maker:
         assert maker.computed["quantize"] == "int8"
         assert maker.make("a red circle", 3, motion_score=9.0).shape == (17, 64, 64, 3)
     assert sorted(folder.checkpoint.rglob("*")) == before

@@ -42,7 +42,7 @@ def test_an_example_is_made_by_the_studios_recipe(
     remake(example, tmp_path / "made", monkeypatch)
     for language in ("en", "zh"):
         made = pictures(examples.thumbnail(example, language, tmp_path / "made"))
-        assert made.shape[1:] == (128, 128, 3) and len(made) > 1
+        assert made.shape[1:] == (128, 224, 3) and len(made) > 1
 
 
 @pytest.mark.slow
@@ -77,4 +77,4 @@ def test_first_images_are_the_worlds() -> None:
 
 def test_a_thumbnail_keeps_the_shape(tmp_path: Path) -> None:
     write_thumbnail(tmp_path / "wide.webp", np.random.default_rng(0).integers(0, 255, (3, 32, 64, 3), np.uint8))
-    assert pictures(tmp_path / "wide.webp").shape == (3, 64, 128, 3)
+    assert pictures(tmp_path / "wide.webp").shape == (3, 112, 224, 3)

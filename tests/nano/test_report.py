@@ -11,7 +11,7 @@ from PIL import Image
 
 from studio.nano.clips import to_frames
 from studio.nano.evaluate import Tally, difference, held_out
-from studio.nano.grid import CAMERAS, PROMPTS, SCORES, make_grid
+from studio.nano.grid import CAMERAS, FRAME, PROMPTS, SCORES, make_grid
 from studio.nano.render import render
 from studio.nano.report import conditions_line, gates_table, marks_table, report
 from studio.nano.world import WORLDS
@@ -99,15 +99,16 @@ def test_the_report_counts_every_way_and_its_tables_say_it() -> None:
         "17 frames of 64x64, 20 steps, speed exact, cfg 4, shift 3; computed in float32 on x86_64"
         in conditions_line(told)
     )
-    without = report(Folder(turbo=False), SMALL, 1, {})
+    without = report(Folder(turbo=False), SMALL, 2, {}, gates=1)
+    assert (without["text"]["zh"]["colour"]["n"], without["gates_full"]["zh"]["colour"]["n"]) == (2, 1)
     assert set(without["gates"]) == {"int8", "few"} and "Turbo" not in gates_table(without)
 
 
 def test_the_picture_has_a_row_for_every_prompt_move_and_score() -> None:
     alone, both = Perfect(), Perfect()
     picture = make_grid(alone, both, None, seed=7)
-    assert picture.height == 12 + (len(PROMPTS) + len(CAMERAS)) * (96 + 22 + 12)
-    assert picture.width == 12 + 2 * (5 * 96 + 12)
+    assert picture.height == 12 + (len(PROMPTS) + len(CAMERAS)) * (FRAME + 22 + 12)
+    assert picture.width == 12 + 2 * (5 * FRAME + 12)
     assert [(text, seed) for text, seed, *_ in alone.asked] == [
         (text, 7 + row) for row, texts in enumerate(PROMPTS) for text in texts
     ]

@@ -1,5 +1,6 @@
 """Training: a step goes down, a resumed run is the run, a stage's data is what it says."""
 
+import dataclasses
 import json
 import signal
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from studio.nano.checkpoint import NanoSizes
 from studio.nano.model import Denoiser, text_alone
 from studio.nano.train import Loop, LoopSettings, step_generator
-from studio.nano.train_denoiser import CaptionPool, DenoiserSettings, LatentClips, flow_loss, new_denoiser
+from studio.nano.train_denoiser import CaptionPool, DenoiserSettings, Kind, LatentClips, flow_loss, new_denoiser
 from studio.nano.train_turbo import TurboSettings, train_turbo
 from studio.nano.world import WORLDS, draw_scene
 
@@ -33,7 +34,9 @@ def flow_run(folder: Path, tokenizers: Path, steps: int, stop: int | None = None
     latents = torch.randn(12, 3, 4, 2, 2, generator=torch.Generator().manual_seed(0))
     clips = LatentClips(latents.half(), torch.full((12,), 4.0), scenes)
     loop_settings = LoopSettings(steps, learning_rate=3e-3, warmup=1, average=0.9, log_every=1, muon=MUON)
-    settings = DenoiserSettings(loop_settings, shapes=((17, 32, 32, 1.0),), batch=8, wordings=1, text_dropout=0.3)
+    settings = DenoiserSettings(
+        loop_settings, kinds=(Kind(17, 32, 32, 12, 1.0),), batch=8, wordings=1, text_dropout=0.3
+    )
     denoiser = new_denoiser(TINY, tokenizers, "cpu")
     pool = CaptionPool(scenes, denoiser, settings)
     loop = Loop(denoiser, loop_settings, folder / "denoiser.pt")
@@ -127,3 +130,52 @@ def test_a_ti2v_network_without_an_image_is_a_t2v_network(tokenizers: Path) -> N
     with torch.no_grad():
         assert torch.allclose(both.velocity(*given, motion), alone.velocity(*given, motion), atol=1e-5)
         assert not torch.allclose(both.velocity(*given, 3 * motion), alone.velocity(*given, motion), atol=1e-5)
+
+
+def test_training_waits_while_the_pause_file_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pause = tmp_path / "PAUSE"
+    pause.touch()
+    layer = nn.Linear(2, 2)
+    loop = Loop(layer, LoopSettings(2, log_every=1, pause_file=pause), tmp_path / "layer.pt")
+
+    def slept(seconds: float) -> None:
+        assert loop.step == 0 and (tmp_path / "layer.pt").is_file(), "saved before it waits"
+        pause.unlink()
+
+    monkeypatch.setattr("studio.nano.train.time.sleep", slept)
+    loop.run(lambda step: (layer(torch.ones(1, 2)).sum(), {}))
+    rows = [json.loads(line) for line in (tmp_path / "layer.jsonl").read_text().splitlines()]
+    assert ["paused" in row for row in rows] == [True, False, False] and loop.step == 2
+
+
+def test_copies_are_kept_and_hold_the_average(tmp_path: Path) -> None:
+    layer = nn.Linear(2, 2)
+    loop = Loop(layer, LoopSettings(4, average=0.5, keep_every=2), tmp_path / "layer.pt")
+    loop.run(lambda step: (layer(torch.ones(1, 2)).square().sum(), {}))
+    assert sorted(path.name for path in tmp_path.glob("layer-*.pt")) == ["layer-000002.pt", "layer-000004.pt"]
+    kept = torch.load(tmp_path / "layer-000004.pt", weights_only=True)
+    assert all(torch.equal(kept[name], value) for name, value in loop.average.items())
+    assert not torch.equal(kept["weight"], layer.weight)
+
+
+def test_slow_weights_move_less_and_given_weights_are_where_it_begins(tmp_path: Path) -> None:
+    network = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
+    start = {name: torch.ones_like(value) for name, value in network.state_dict().items()}
+    settings = LoopSettings(1, learning_rate=0.1, warmup=1, weight_decay=0.0, average=0.5, slow=(("a", 0.1),))
+    loop = Loop(network, settings, tmp_path / "two.pt")
+    loop.begin_with(start)
+    assert all(torch.equal(value, start[name]) for name, value in loop.average.items())
+    loop.run(lambda step: (network["b"](network["a"](torch.ones(1, 2))).sum(), {}))
+    moved = {name: (value - 1).abs().max().item() for name, value in network.state_dict().items()}
+    assert moved["a.weight"] == pytest.approx(0.01, rel=0.01) and moved["b.weight"] == pytest.approx(0.1, rel=0.01)
+
+
+def test_a_moving_camera_often_shows_a_still_object() -> None:
+    settings = DenoiserSettings(LoopSettings(1), camera_share=1.0, still_share=0.5)
+    scenes = [settings.scene(seed) for seed in range(200)]
+    assert all(scene.camera for scene in scenes)
+    assert 80 <= sum(scene.things[0].motion == "still" for scene in scenes) <= 140
+    without = dataclasses.replace(settings, camera_share=0.0)
+    assert not any(without.scene(seed).camera for seed in range(20))
+    hills = [without.scene(seed, hills=True) for seed in range(20)]
+    assert all(scene.camera and scene.near == "hills" for scene in hills)

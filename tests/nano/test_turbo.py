@@ -1,6 +1,7 @@
 """nano's Turbo: a transformer alone beside nano's other parts, from training folder to video in single passes."""
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from studio.nano import __main__ as nano
 from studio.nano import train_vae
 from studio.nano.checkpoint import write_checkpoint
 from studio.nano.model import text_alone
-from studio.nano.train_denoiser import DEFAULT_MOTION, new_denoiser
+from studio.nano.train_denoiser import new_denoiser
+from studio.nano.train_turbo import DEFAULT_MOTION
 from studio.pipeline.engine import EngineOptions, is_installed
 from studio.pipeline.estimate import Estimator
 from studio.settings import GenerationSettings
@@ -29,9 +31,9 @@ SPEEDS = dict.fromkeys(("tflops", "link_gbps", "disk_gbps"))
 
 @pytest.fixture
 def shared_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A program whose assets/nano holds a tiny t2v, and no Turbo yet."""
+    """A program whose assets/nano holds a tiny nano, and no Turbo yet."""
     monkeypatch.setattr("studio.config.ROOT", tmp_path)
-    return write_checkpoint(tmp_path / "assets/nano/t2v", TINY, 1).parent
+    return write_checkpoint(tmp_path / "assets/nano/ti2v", TINY, 1, use_additional_conditions=True).parent
 
 
 @pytest.fixture
@@ -70,7 +72,7 @@ def test_without_its_transformer_it_is_not_installed(shared_parts: Path, tmp_pat
 
 
 def test_its_defaults_are_one_pass_per_step(built_in: Path, tmp_path: Path, passes: list[Block]) -> None:
-    assert read_video(generate(tmp_path)).shape == (17, 64, 64, 3)
+    assert read_video(generate(tmp_path)).shape == (17, 128, 224, 3)
     assert len(passes) == 10 * TINY.layers, "10 steps, and no unconditional half"
 
 
@@ -91,16 +93,16 @@ def test_the_plan_knows_that_a_step_is_one_pass(built_in: Path, tmp_path: Path) 
 
 def test_export_writes_the_students_transformer_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A training folder with all stages; the state files hold what their stages write and export reads."""
-    small_vae = {**train_vae.VAE_CONFIG, "z_channels": TINY.latent_channels, "norm_groups": TINY.norm_groups}
-    small_vae |= dict.fromkeys(("encoder", "decoder"), {"ch": TINY.vae_channels, "ch_mult": [1, 1, 2, 2]})
+    small_vae = TINY.vae_config()
     monkeypatch.setattr(nano, "SIZES", TINY)
     monkeypatch.setattr(train_vae, "VAE_CONFIG", small_vae)
-    torch.save({"module": VAE(VAEParams.from_config(small_vae)).state_dict()}, tmp_path / "vae.pt")
+    vae = VAE(VAEParams.from_config(small_vae)).state_dict()
+    torch.save({"average": vae, "module": {}}, tmp_path / "vae.pt")
     teacher, student = (new_denoiser(TINY, tmp_path / "tokenizers", "cpu", seed) for seed in (3, 4))
     torch.save({"average": teacher.state_dict()}, tmp_path / "denoiser.pt")
     options = argparse.Namespace(folder=tmp_path, to=tmp_path / "made")
     nano.export(options)
-    assert sorted(path.name for path in options.to.iterdir()) == ["t2v", "ti2v"], "no Turbo was trained"
+    assert sorted(path.name for path in options.to.iterdir()) == ["ti2v"], "no Turbo was trained"
     torch.save({"average": student.state_dict()}, tmp_path / "turbo.pt")
     nano.export(options)
     assert [path.name for path in (options.to / "turbo").iterdir()] == ["transformer"]
@@ -116,4 +118,5 @@ def test_the_shipped_one_is_a_transformer_that_fits_nanos_parts() -> None:
     assert [path.name for path in SHIPPED.iterdir()] == ["transformer"]
     params = load_transformer(SHIPPED, torch.bfloat16).params
     assert not params.takes_image and not params.takes_motion_score
-    assert params == load_transformer(SHIPPED.parent / "t2v", torch.bfloat16).params
+    both = load_transformer(SHIPPED.parent / "ti2v", torch.bfloat16).params
+    assert params == dataclasses.replace(both, takes_image=False, takes_motion_score=False)

@@ -11,6 +11,7 @@ import torch
 from models.agreement import config_path, read_params
 from models.geometry import VideoShape
 from models.kernels import TRITON
+from models.transformer import TransformerParams
 from studio.errors import DoesNotFit
 from studio.memory.plan import Budgets, Plan, RuntimeConfig, WeightMode
 from studio.memory.planning import planner
@@ -101,9 +102,9 @@ class PlanCache:
         return budgets.ram_bytes - HOST_BASE_BYTES[device] - BOUNCE_BYTES
 
     @property
-    def latent_channels(self) -> int:
-        """c of the latents (1, f, c, h, w)."""
-        return self._sizes.sizes(self._config.weights).architecture.transformer.in_channels
+    def transformer(self) -> TransformerParams:
+        """The sizes of the transformer, as its config tells them."""
+        return self._sizes.sizes(self._config.weights).architecture.transformer
 
     def calibrate(self, video: VideoShape, conditions: int, seconds: float) -> None:
         """Correct the speeds by the seconds that a step took in steady state; plans are made anew.

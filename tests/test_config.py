@@ -116,7 +116,7 @@ def test_every_machine_setting_is_read_somewhere() -> None:
 
 def test_nano_serves_both_requests() -> None:
     for has_image in (False, True):
-        assert MODELS["nano"].variant(has_image).takes_image == has_image
+        assert MODELS["nano"].variant(has_image).text_alone
         assert MODELS["step-video-ti2v"].variant(has_image).takes_image
         assert not MODELS["step-video-t2v"].variant(has_image).takes_image
 

@@ -29,7 +29,7 @@ def test_our_names_and_the_dialects_mean_the_same(backend: Backend) -> None:
         ({"extra_params[seed]": "6", "user": "u"}, {"seed": 6}),
         ({"seed": None, "cfg_scale": ""}, {}),
         ({"seed": 2**63}, {"seed": 2**63}),  # refused with its range where it is checked
-        ({"preset": "nano-draft"}, {"infer_steps": 20, "cfg_scale": 4.0, "time_shift": 3.0, "num_frames": 17,
+        ({"preset": "nano-draft"}, {"infer_steps": 20, "cfg_scale": 3.0, "time_shift": 3.0, "num_frames": 17,
                                     "speed": "draft"}),
         ({"preset": "nano-turbo-10", "num_frames": 34}, {"infer_steps": 10, "cfg_scale": 1.0, "time_shift": 3.0,
                                                           "num_frames": 34}),

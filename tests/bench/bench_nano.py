@@ -1,6 +1,6 @@
 """The shipped nano's marks, kept: `python -m studio.nano judge`, and a line for tests/bench/results/nano.jsonl.
 
-    python tests/bench/bench_nano.py [-n 40]
+    python tests/bench/bench_nano.py [-n 40] [--gates 40]
 
 Prints the tables of assets/nano/README.md and of docs/performance.md.
 """
@@ -28,11 +28,14 @@ def main() -> None:
     """Judge, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-n", type=int, default=40, help="held-out captions per language")
-    count = parser.parse_args().n
+    parser.add_argument("--gates", type=int, help="of those, the first that the gates are judged on; all by default")
+    options = parser.parse_args()
     torch.set_num_threads(1)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as work:
-        told = report(NanoFolder(ROOT / "assets" / "nano", Path(work), "cpu"), WORLDS["small"], count, {})
+        told = report(
+            NanoFolder(ROOT / "assets" / "nano", Path(work), "cpu"), WORLDS["small"], options.n, {}, options.gates
+        )
     row = {**machine(), "world": "small", "seconds": round(time.perf_counter() - began, 1), **told}
     keep_line(RESULTS, row)
     print(conditions_line(told), marks_table(told), gates_table(told), told["chinese_above_english"], sep="\n\n")

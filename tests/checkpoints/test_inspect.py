@@ -132,9 +132,9 @@ def test_command_line(stored, folder, capsys):
     assert "cut short" in capsys.readouterr().out
 
 
-@pytest.mark.skipif(not (ROOT / "assets/nano/t2v").is_dir(), reason="the nano checkpoint is not in the repository yet")
+@pytest.mark.skipif(not (ROOT / "assets/nano/ti2v").is_dir(), reason="the nano checkpoint is not in the repository yet")
 def test_nano_is_whole():
-    assert inspect(ROOT / "assets/nano/t2v").ok and inspect(ROOT / "assets/nano/ti2v").ok
+    assert inspect(ROOT / "assets/nano/ti2v").ok and inspect(ROOT / "assets/nano/turbo").ok
 
 
 def test_a_folder_that_speaks_is_known_with_each_of_its_defects(tmp_path):

@@ -172,7 +172,7 @@ def test_a_changed_model_brings_its_defaults_and_keeps_the_words():
     assert (changed["num_frames"], changed["infer_steps"], changed["motion_score"]) == (102, 50, 5.0)
     edited = form.change_model({**values, "negative_prompt": "mine"}, TI2V, MODELS)
     assert edited["negative_prompt"] == "mine"
-    assert form.change_model(values, NANO, MODELS)["size"] == "64x96"  # its own sizes, the same orientation
+    assert form.change_model(values, NANO, MODELS)["size"] == "128x224"  # its own sizes, the same orientation
 
 
 def refused(**changes):
@@ -205,7 +205,7 @@ def test_a_picture_chooses_the_size_of_its_shape():
     assert form.nearest_size(TI2V, 3000, 4000) == "768x768"
     assert form.nearest_size(TI2V, 900, 1600) == "544x992"
     assert form.nearest_size(TI2V, 1920, 1080) == "992x544"
-    assert form.nearest_size(NANO, 0, 0) == "64x64"
+    assert form.nearest_size(NANO, 0, 0) == "224x128"
 
 
 def test_a_broken_memory_of_the_form_is_its_defaults():
@@ -223,4 +223,7 @@ def test_the_form_comes_back_as_it_was_left():
 def test_motion_score_says_why_it_is_grey():
     assert form.motion_state(TI2V, True, 5.0, "en").enabled
     assert "has no motion score" in form.motion_state(T2V, False, 5.0, "en").info
-    assert not form.motion_state(NANO, False, 5.0, "zh").enabled and form.motion_state(NANO, True, 5.0, "zh").enabled
+    # A model with one network for text alone and another for pictures.
+    apart = dataclasses.replace(NANO, variants=(*T2V.variants, *TI2V.variants))
+    assert not form.motion_state(apart, False, 5.0, "zh").enabled and form.motion_state(apart, True, 5.0, "zh").enabled
+    assert form.motion_state(NANO, False, 5.0, "zh").enabled

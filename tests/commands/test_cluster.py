@@ -136,6 +136,8 @@ def test_what_cannot_start_or_join_is_a_sentence(
         port = taken.getsockname()[1]
         start, join, page = ["cluster", "start", "--port", str(port)], ["cluster", "join"], ["worker", "--queue", "x"]
         place = ["--output-dir", str(tmp_path)]
+        # A worker that hears its parent end ends its process 20 s later; here that would be pytest's.
+        monkeypatch.setattr("studio.queue.worker.Stop.listen", lambda self: None)
         monkeypatch.setattr("studio.commands.cluster.find_spec", lambda name: None)
         refused = [(start, 2, 'pip install ".[cluster]"'), (join + ["a:1"], 2, "Ray is not installed")]
         check_refused(refused, place, capsys)

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from studio.examples import example_settings, first_image
+from studio.media import crop_box
 from studio.queue.job import JobState
 from studio.settings import GenerationSettings
 from studio.ui.server import ServeOptions, serve
@@ -134,6 +135,32 @@ def test_what_was_typed_is_kept_by_the_browser(studio, visit):
     assert page.evaluate("document.documentElement.lang") in ("zh", "en")
 
 
+def move_crop(page) -> int:
+    """Move the crop box by arrows, by its ends and by dragging; the pixel of the picture at which it begins then."""
+    box = page.locator(".crop [role=slider]")
+
+    def at() -> int:
+        return int(box.get_attribute("aria-valuenow"))
+
+    assert (at(), box.get_attribute("aria-valuemax")) == (24, "49"), "the middle"
+    box.focus()
+    for key, pixel in (("End", 49), ("ArrowRight", 49), ("ArrowLeft", 48), ("Shift+ArrowLeft", 43), ("Home", 0)):
+        page.keyboard.press(key)
+        assert at() == pixel, key
+    page.click("#camera label:has(input[value=orbit])")
+    page.wait_for_function("getComputedStyle(document.querySelector('.crop i'), '::after').maskImage.includes('svg')")
+    page.wait_for_timeout(300)
+    assert at() == 0, "what else changes leaves it there"
+    box.scroll_into_view_if_needed()
+    where = box.bounding_box()
+    page.mouse.move(where["x"] + 20, where["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(where["x"] + 26, where["y"] + 90, steps=3)
+    page.mouse.up()
+    assert 10 <= at() <= 30, "200 px of the page are 640 of the picture"
+    return at()
+
+
 def test_a_picture_is_cropped_as_shown_and_errors_lose_nothing(studio, visit, tmp_path):
     page = visit()
     write(page, "a girl turns")
@@ -155,10 +182,14 @@ def test_a_picture_is_cropped_as_shown_and_errors_lose_nothing(studio, visit, tm
     page.wait_for_selector(".crop img")
     page.click("#drawer-toggle")
     assert page.is_checked('#size input[value="544x992"]')
+    pixel = move_crop(page)
     page.click("#generate")
     page.wait_for_selector(".stage.queued")
     (job,) = studio[0].backend.queue.list()
     assert Path(job.settings.first_image).read_bytes() == picture_file(tmp_path).read_bytes()
+    assert crop_box((400, 640), 992, 544, job.settings.crop_place) == (pixel, 0, pixel + 351, 640)
+    page.click("#do-reuse")
+    page.wait_for_selector(f".crop [aria-valuenow='{pixel}']")
     page.click("#remove-picture")
     page.wait_for_selector(".crop", state="detached")
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from models.regular_files import open_regular, parse_json, parsing, reason_of
 from studio.embedded import embedded_text
 from studio.errors import InputError
+from studio.settings import CENTRED
 from studio.video_writer import SETTINGS_TAG
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
@@ -70,18 +72,29 @@ def _flatten(image: Image.Image) -> Image.Image:
     return flat
 
 
-def crop_box(size: tuple[int, int], height: int, width: int) -> tuple[int, int, int, int]:
-    """The centred part of a picture of `size` (w, h) that has the video's shape: (left, top, right, bottom)."""
+CENTRE = (CENTRED, CENTRED)
+
+
+def crop_box(
+    size: tuple[int, int], height: int, width: int, place: tuple[float, float] = CENTRE
+) -> tuple[int, int, int, int]:
+    """The part of a picture of `size` (w, h) that has the video's shape: (left, top, right, bottom).
+
+    place: where it lies in the room that it has, from left and from top, 0 to 1; the centre, which is the official
+    pipeline's, is rounded down as there.
+    """
     source_w, source_h = size
     scale = max(width / source_w, height / source_h)
     part_w, part_h = min(source_w, round(width / scale)), min(source_h, round(height / scale))
-    left, top = (source_w - part_w) // 2, (source_h - part_h) // 2
+    left = math.ceil(place[0] * (source_w - part_w) - 0.5)
+    top = math.ceil(place[1] * (source_h - part_h) - 0.5)
     return left, top, left + part_w, top + part_h
 
 
-def crop_image(image: Image.Image, height: int, width: int) -> Image.Image:
-    """The picture as the model sees it: centre part, resized with antialiased bilinear filtering, as officially."""
-    box = crop_box(image.size, height, width)
+def crop_image(image: Image.Image, height: int, width: int, place: tuple[float, float] = CENTRE) -> Image.Image:
+    """The picture as the model sees it: the part of `crop_box`, resized with antialiased bilinear filtering, as
+    officially."""
+    box = crop_box(image.size, height, width, place)
     return image.resize((width, height), Image.Resampling.BILINEAR, box=box, reducing_gap=None)
 
 

@@ -20,6 +20,10 @@ CLUSTER_MESSAGES: dict[str, tuple[str, str]] = {
         "The flags --gpus and --cluster exclude each other: each card of a cluster makes a video of its own. Leave one out.",
         "--gpus 与 --cluster 不能同时使用：集群的每块显卡各自生成一个视频。请去掉其中一个。",
     ),
+    "gpus_named": (
+        "In a cluster --gpus says how many cards share each video, not which ({value}): Ray hands the cards out.",
+        "在集群中 --gpus 只表示多少块显卡共同生成每个视频，不能指定编号（{value}）：显卡由 Ray 分配。",
+    ),
     "gpus_shared": (
         "{count} devices share this video. Planned at most for each: {cards}.",
         "{count} 个设备共同生成此视频。每个的计划上限：{cards}。",

@@ -28,7 +28,10 @@ RANGES: dict[str, tuple[float, float]] = {
     "height": (64, 2048),
     "width": (64, 2048),
     "seed": (0, MAX_SEED),
+    "crop_left": (0.0, 1.0),
+    "crop_top": (0.0, 1.0),
 }
+CENTRED = 0.5
 
 
 class Speed(StrEnum):
@@ -104,7 +107,9 @@ class GenerationSettings(StoredSettings):
 
     first_image: path of the picture that becomes frame 1 (None: text alone). camera_move: a key of
     configs/camera_moves.yaml or "". prompt_template: what was typed, where words of the prompt were drawn
-    (wildcards.py). magic_words, camera_speed: of MagicWords and CameraSpeed.
+    (wildcards.py). magic_words, camera_speed: of MagicWords and CameraSpeed. crop_left, crop_top: where the part of the
+    picture that is used lies in the room that it has, 0 to 1 (None: the middle); a picture of the video's shape has
+    none.
     """
 
     model: str
@@ -125,6 +130,8 @@ class GenerationSettings(StoredSettings):
     prompt_template: str = ""
     magic_words: str | None = None
     camera_speed: str | None = None
+    crop_left: float | None = None
+    crop_top: float | None = None
 
     def resolve(self, model: ModelConfig) -> ResolvedSettings:
         """Fill every empty field from the model's defaults and draw a seed where there is none."""
@@ -140,6 +147,7 @@ class GenerationSettings(StoredSettings):
         values["guidance_schedule"] = self.guidance_schedule or GuidanceSchedule.CONSTANT.value
         values["magic_words"] = self.magic_words or MagicWords.OFFICIAL.value
         values["camera_speed"] = self.camera_speed or CameraSpeed.PLAIN.value
+        values |= {name: CENTRED for name in ("crop_left", "crop_top") if values[name] is None}
         return ResolvedSettings(**values)
 
 
@@ -169,6 +177,13 @@ class ResolvedSettings(StoredSettings):
     prompt_template: str = ""
     magic_words: str = MagicWords.OFFICIAL.value
     camera_speed: str = CameraSpeed.PLAIN.value
+    crop_left: float = CENTRED
+    crop_top: float = CENTRED
+
+    @property
+    def crop_place(self) -> tuple[float, float]:
+        """Where the picture is cropped, from left and from top, 0 to 1 each."""
+        return self.crop_left, self.crop_top
 
     @property
     def video_shape(self) -> VideoShape:

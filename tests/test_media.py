@@ -9,6 +9,8 @@ import zlib
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from studio.config import ROOT
@@ -103,6 +105,25 @@ def test_crop_is_centred_and_has_the_videos_shape():
         assert (right - left == size[0]) or (bottom - top == size[1]), size
         assert abs((right - left) * height - (bottom - top) * width) <= max(height, width), size
         assert crop_image(gradient(*size), height, width).size == (width, height)
+
+
+@given(st.integers(1, 4000), st.integers(1, 4000), st.data())
+def test_a_place_of_whole_pixels_is_kept(width, height, data):
+    """As crop.js says it: a pixel of the room, as a part of the room."""
+    left, top, right, bottom = crop_box((width, height), 544, 992)
+    assert (left, top) == ((width - right + left) // 2, (height - bottom + top) // 2), "officially"
+    part, room = (right - left, bottom - top), (width - right + left, height - bottom + top)
+    at = [data.draw(st.integers(0, free)) for free in room]
+    place = tuple(one / free if free else 0.5 for one, free in zip(at, room, strict=True))
+    box = crop_box((width, height), 544, 992, place)
+    assert box[:2] == tuple(at) and (box[2] - box[0], box[3] - box[1]) == part
+
+
+def test_a_picture_is_cropped_where_it_is_asked_for():
+    image = gradient(300, 128)
+    for place, left in ((0.0, 0), (1.0, 76), (0.25, 19)):
+        used = crop_image(image, 128, 224, (place, 0.9))
+        assert np.array_equal(np.asarray(used), np.asarray(image)[:, left : left + 224]), place
 
 
 def test_a_picture_of_the_right_size_keeps_its_pixels():

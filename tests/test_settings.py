@@ -182,7 +182,7 @@ def test_settings_of_the_first_version_are_read_as_they_were_written() -> None:
 
 
 ADDED = {"speed": "exact", "guidance_schedule": "constant", "prompt_template": ""}
-ADDED |= {"magic_words": "official", "camera_speed": "plain"}
+ADDED |= {"magic_words": "official", "camera_speed": "plain", "crop_left": 0.5, "crop_top": 0.5}
 FIRST_VERSION = (
     '{"model": "nano", "prompt": "一只猫", "negative_prompt": "", "first_image": null, "motion_score": null, '
     '"camera_move": "orbit", "infer_steps": 20, "cfg_scale": 5.0, "time_shift": 3.0, "num_frames": 34, '

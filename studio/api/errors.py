@@ -39,6 +39,7 @@ PARAMS = {
     "model_unknown": "model",
     "model_absent": "model",
     "speed_turbo": "speed",
+    "gpus_unguided": "cfg_scale",
     "preset_unknown": "preset",
     "request_key": "Idempotency-Key",
     "request_key_reused": "Idempotency-Key",

@@ -45,6 +45,8 @@ FIELDS: dict[str, Field] = {
     "speed": Field(str, "speed", "exact, fast or draft."),
     "guidance_schedule": Field(str, "guidance_schedule", "constant or falling."),
     "camera_speed": Field(str, "camera_speed", "plain, slow or fast."),
+    "crop_left": Field(float, "crop_left", "Where the used part of the first picture lies in its room, 0 to 1; 0.5."),
+    "crop_top": Field(float, "crop_top", "The same from the top."),
     "magic_words": Field(str, "magic_words", "official, english, anime, anime-english or none."),
 }
 # What is more than a value of one setting.

@@ -171,7 +171,9 @@ def _calibrate(engine: Engine, wish: Wish, config: StudioConfig, cancelled: Call
 def _setup(endpoints: Endpoints, wish: Wish, config: StudioConfig) -> Setup:
     def subject(settings: ResolvedSettings, path: Path | None) -> Subject:
         image = read_picture(path, config)
-        return endpoints.of(settings, crop_image(image, settings.height, settings.width) if image else None)
+        return endpoints.of(
+            settings, crop_image(image, settings.height, settings.width, settings.crop_place) if image else None
+        )
 
     return Setup(
         subjects=[subject(settings, path) for settings, path in zip(wish.small, wish.pictures, strict=True)],

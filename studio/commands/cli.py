@@ -150,6 +150,8 @@ def _cluster_flags(parser: argparse.ArgumentParser, machine: argparse.ArgumentPa
     start.add_argument("--port", type=port, default=6379, help="on which the others join (default 6379)")
     join = actions.add_parser("join", help="let this machine's cards make videos for a head", parents=[machine])
     join.add_argument("address", help="HOST:PORT of the head")
+    for action in (start, join):
+        _gpus_flag(action, "how many of this machine's cards share each video (default 1)", "N")
 
 
 def _worker_flags(commands: Any, machine: argparse.ArgumentParser) -> None:
@@ -241,9 +243,9 @@ def _program() -> str:
     return "python -m studio" if name == "__main__.py" else name
 
 
-def _gpus_flag(parser: argparse.ArgumentParser, told: str) -> None:
+def _gpus_flag(parser: argparse.ArgumentParser, told: str, values: str = "N|A,B") -> None:
     """Before a command or behind it: a default of the command's would hide what stands before."""
-    parser.add_argument("--gpus", metavar="N|A,B", default=argparse.SUPPRESS, help=told)
+    parser.add_argument("--gpus", metavar=values, default=argparse.SUPPRESS, help=told)
 
 
 def _page_flags(parser: argparse.ArgumentParser) -> None:

@@ -25,6 +25,7 @@ from studio.queue.worker import Stop
 FLAGS_VARIABLE = "STEP_VIDEO_STUDIO_FLAGS"  # the flags about its machine with which a node joined, as json
 TOKEN_VARIABLE = "RAY_AUTH_TOKEN_PATH"
 TOKEN_FILE = Path("~/.ray/auth_token")
+GROUP = "gpus_per_video"  # what a node has of it: how many of its cards share each video
 START_SECONDS = 120
 CONNECT_SECONDS = 5.0
 
@@ -33,13 +34,14 @@ def run(options: argparse.Namespace) -> int:
     """Start or join, in the background. Raises StudioError where Ray does not start."""
     if find_spec("ray") is None:
         raise InputError("ray_missing")
+    group = _group(options)
     if options.action == "start":
         _check_free(options.port)
         if not token_path().is_file():
             token_path().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             token_path().touch(mode=0o600)
             token_path().write_text(secrets.token_hex(32))
-        _ray("start", "--head", f"--port={options.port}", "--include-dashboard=false", options=options)
+        _ray("start", "--head", f"--port={options.port}", "--include-dashboard=false", *group, options=options)
         print("Ray's processes on this machine listen on:")
         for program, address, port in listening(ray_folder()):
             print(f"  {address}:{port}  {program}")
@@ -51,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     if not token_path().is_file():
         raise InputError("cluster_token", file=str(token_path()))
     check_reachable(options.address)
-    _ray("start", f"--address={options.address}", options=options)
+    _ray("start", f"--address={options.address}", *group, options=options)
     print(f"This machine's cards make videos for {options.address}.")
     return 0
 
@@ -63,7 +65,7 @@ def token_path() -> Path:
 
 def environment(options: argparse.Namespace) -> dict[str, str]:
     """What Ray's processes of this machine are given: the token, this program, the flags about the machine."""
-    given = {name: vars(options).get(name) for name in FLAGS}
+    given = {name: vars(options).get(name) for name in (*FLAGS, "gpus")}
     words = [
         word for name, value in given.items() if value is not None for word in (f"--{name.replace('_', '-')}", value)
     ]
@@ -86,7 +88,7 @@ def work_cluster(queue_folder: Path, results: Path, options: argparse.Namespace,
     from studio.queue.jobs import JobQueue
 
     connect(options.cluster)
-    Cluster(JobQueue(queue_folder), results, ClusterWorker, about(options), name).keep(stop)
+    Cluster(JobQueue(queue_folder), results, ClusterWorker, about(options), name, GROUP).keep(stop)
     return 0
 
 
@@ -124,6 +126,19 @@ def check_reachable(address: str) -> None:
     except (OSError, ValueError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError("cluster_unreachable", address=address, reason=reason) from None
+
+
+def _group(options: argparse.Namespace) -> list[str]:
+    """What Ray is told where --gpus says how many cards share each video. Raises InputError for a bad value, or for
+    more cards than are here.
+    """
+    if (given := vars(options).get("gpus")) is None:
+        return []
+    if "," in given:
+        raise InputError("gpus_named", value=given)
+    from studio.commands.gpus import gpu_devices
+
+    return [f"--resources={json.dumps({GROUP: len(gpu_devices(options))})}"]
 
 
 def _check_free(port: int) -> None:

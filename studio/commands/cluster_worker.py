@@ -11,6 +11,7 @@ from typing import Any
 from studio import __version__
 from studio.commands.cli import build_parser
 from studio.commands.cluster import FLAGS_VARIABLE
+from studio.commands.gpus import gpu_devices, shared_config, sharing_of
 from studio.commands.machine import engine_options, studio_config
 from studio.commands.worker import VideoRunner
 from studio.config import load_models
@@ -25,10 +26,12 @@ from studio.queue.worker import Stop
 class ClusterWorker:
     """Keeps the opened model from job to job. Its files lie in a folder of its own, which goes with the process."""
 
-    def __init__(self) -> None:
+    def __init__(self, actors: int = 1) -> None:
+        """actors: on this machine, which share its RAM."""
+        self._actors = actors
         self._options = build_parser().parse_args(["worker", "--queue", ".", *flags()])
         self._folder = tempfile.TemporaryDirectory(prefix="step-video-studio-")
-        self._config, self._wishes = studio_config(self._options), Wishes()
+        self._wishes = Wishes()
         self._runner: VideoRunner | None = None
 
     def about(self) -> dict[str, str]:
@@ -43,8 +46,11 @@ class ClusterWorker:
         """Make the job of a package; see remote.serve."""
         folder, self._wishes = Path(self._folder.name), Wishes()
         if self._runner is None:
+            devices = gpu_devices(self._options)  # of those that Ray shows this process
+            config = shared_config(self._options, self._actors * len(devices))
+            asked = replace(engine_options(self._options), device=devices[0], sharing=sharing_of(len(devices)))
             trash = Trash(JobQueue(folder / "queue"))
-            self._runner = VideoRunner(self._config, engine_options(self._options), Stop(), trash, folder)
+            self._runner = VideoRunner(config, asked, Stop(), trash, folder, devices)
         yield from serve(files, folder / "job", self._runner, self._wishes)
 
 

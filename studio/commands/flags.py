@@ -16,6 +16,8 @@ SETTING_FLAGS = {
     "height": int,
     "width": int,
     "seed": int,
+    "crop_left": float,
+    "crop_top": float,
 }
 
 

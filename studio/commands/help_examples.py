@@ -37,8 +37,11 @@ def add_examples(
     return parser
 
 
+CROP = "0.5, the middle; where the used part of the first image lies in its room"
+
+
 def range_words(name: str) -> str:
     """The range of a setting and its default, for its flag."""
     low, high = RANGES[name]
-    default = "drawn by lot" if name == "seed" else "the model's"
+    default = {"seed": "drawn by lot", "crop_left": CROP, "crop_top": CROP}.get(name, "the model's")
     return f"{low:g} to {high} (default: {default})"

@@ -196,6 +196,7 @@ def _backend(
         plan=lambda settings: estimator.for_page(
             settings, models[settings.model], first=worker_is_fresh(queue, supervisor)
         ),
+        check_sharing=lambda settings: estimator.check_sharing(settings, models[settings.model]),
         calibrated=calibrated,
         usage=lambda: memory_gauges(queue, supervisor, device),
         sound=sound_desk(config.model_dir),

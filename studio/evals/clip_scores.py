@@ -46,7 +46,7 @@ def score_clip(clip: Path, settings: ResolvedSettings, picture: bytes | None, he
     frames = read_frames(clip)
     shown = None
     if picture is not None:
-        shown = np.asarray(crop_image(read_image(picture), settings.height, settings.width))
+        shown = np.asarray(crop_image(read_image(picture), settings.height, settings.width, settings.crop_place))
     asked = Clip(frames, FPS, settings.prompt, shown, settings.camera_move, helpers.reader, helpers.matcher)
     found = measure(asked)
     told: dict[str, Any] = {"version": VERSION, "changed": clip.stat().st_mtime_ns}

@@ -101,6 +101,13 @@ class Estimator:
         }
 
     @file_errors()
+    def check_sharing(self, settings: ResolvedSettings, model: ModelConfig) -> None:
+        """Raise InputError where the devices that share each video cannot share this one; StudioError for a config that
+        is none.
+        """
+        self._check_sharing(settings, model)
+
+    @file_errors()
     def missing_bytes(self, model: ModelConfig) -> int:
         """Bytes on disk, about, of the parts of a model that no folder has: bfloat16 but for CLIP, as published."""
         if model.takes_image not in self._public:
@@ -148,8 +155,7 @@ class Estimator:
             self._device, compute_dtype(self._device), budgets, options.offload, options.weights, speeds, sharing
         )
         plans = PlanCache(self._size_cache(model), runtime)
-        if sharing is not None:
-            check_count(sharing.devices, plans.request(video).sizes.architecture.transformer.heads)
+        self._check_sharing(settings, model)
         # A plan leaves room for guidance, so that it holds for every request; an unguided node is one pass.
         plan, evaluated = plans.plan(video), plan_of(settings, self._calibration(model, settings))
         request = plans.request(video, guided=evaluated.is_guided)
@@ -169,6 +175,11 @@ class Estimator:
         }
         gathered = gathered_step_seconds(replace(request, conditions=max(passes)), plan)
         return _Prediction(plan, predicted, times, gathered)
+
+    def _check_sharing(self, settings: ResolvedSettings, model: ModelConfig) -> None:
+        if (sharing := self._options.sharing) is not None:
+            guided = plan_of(settings, self._calibration(model, settings)).is_guided
+            check_count(sharing.devices, self._size_cache(model).architecture.transformer.heads, guided=guided)
 
     def _calibration(self, model: ModelConfig, settings: ResolvedSettings) -> Calibration | None:
         return self.calibrations.of(model, settings.first_image is not None)

@@ -28,7 +28,7 @@ def generate_frames(settings: ResolvedSettings, image: Image.Image | None, engin
     engine.memory.require(video)
     plan = plan_of(settings, engine.calibration)
     texts = encode_text(run, compose(settings, engine.model, engine.moves), guided=plan.is_guided)
-    picture = crop_image(image, settings.height, settings.width) if image else None
+    picture = crop_image(image, settings.height, settings.width, settings.crop_place) if image else None
     conditioning = Conditioning(texts, encode_image(run, picture, video), settings.motion_score)
     with engine.memory.transformer(video) as transformer:
         state = SamplerState(noise(video, transformer.latent_channels, settings.seed), 0)

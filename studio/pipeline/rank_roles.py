@@ -12,12 +12,17 @@ from models.transformer import video_of_tokens
 from studio.errors import InputError
 
 MOST_RANKS = 64  # of a machine
+GUIDANCE_RANKS = 2  # one for each of a guided step's passes
 
 
-def check_count(count: int, heads: int) -> None:
-    """Raise InputError where so many devices cannot share a video of a network with so many heads."""
+def check_count(count: int, heads: int, *, guided: bool = True) -> None:
+    """Raise InputError where so many devices cannot share a video of a network with so many heads. guided: whether it
+    has steps with two passes.
+    """
     if count not in (usable := usable_counts(heads, MOST_RANKS)):
         raise InputError("gpus_count", count=count, heads=heads, usable=", ".join(map(str, usable)))
+    if not guided and count == GUIDANCE_RANKS and heads % count:
+        raise InputError("gpus_unguided", heads=heads)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from studio.errors import Cancelled, InputError, RankLost, StudioError
+from studio.errors import Cancelled, RankLost, StudioError
 from studio.pipeline.rank_group import Order, RankGroup
 from studio.pipeline.rank_process import DecodeJob, Opening, Promise, RankJob, Ready, flat, share_of, work
 from studio.pipeline.rank_roles import Roles, check_count
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 END_SECONDS = 20.0  # in which a rank ends by itself: a block takes seconds at most
 POLL_SECONDS = 0.05
-GUIDANCE_RANKS = 2  # one for each of a guided step's passes
 REASON_SECONDS = 5.0  # in which the reason behind a lost connection arrives
 
 
@@ -133,9 +132,7 @@ class Ranks:
 
     def roles(self, heads: int, video: VideoShape, *, guided: bool) -> Roles:
         """Who computes what of a video. Raises InputError where so many devices cannot share it."""
-        check_count(self.count, heads)
-        if not guided and self.count == GUIDANCE_RANKS and heads % self.count:
-            raise InputError("gpus_unguided", heads=heads)
+        check_count(self.count, heads, guided=guided)
         grid = video.latent_frames, video.latent_height, video.latent_width
         return Roles.of(self.count, heads, grid, self.opening.token_chunk, guided=guided)
 

@@ -21,7 +21,7 @@ DECIDE_THE_BITS = ("device", "torch", "dtype", "quantize", "attention", "kernels
 def cropped_picture(request: Request) -> Image.Image | None:
     """The first image as the model sees it, None for text alone."""
     settings = request.settings
-    return crop_image(request.image, settings.height, settings.width) if request.image else None
+    return crop_image(request.image, settings.height, settings.width, settings.crop_place) if request.image else None
 
 
 def provenance_of(engine: Engine, picture: Image.Image | None) -> dict[str, Any]:

@@ -43,13 +43,16 @@ def connect(address: str) -> None:
 
 @dataclass
 class Card:
-    """One card of one machine. name: by which its jobs are taken. held: its actor answered and has not died since."""
+    """One card of one machine, or several that share each video. name: by which its jobs are taken. gpus: how many.
+    actors: of its machine, which has their RAM together. held: its actor answered and has not died since.
+    """
 
     name: str
     node: str
     gpus: int
     make: Callable[["Card"], Any]
     about: Mapping[str, Any]
+    actors: int = 1
     held: bool = False
     refused: bool = False
     different: str = ""  # why it is refused
@@ -130,10 +133,14 @@ class RemoteRunner:
 
 
 class Cluster:
-    """Keeps a thread per card of the machines that are there. actor: the class of the actors; about: what they must
-    answer to `about`; name: with which the names of all cards begin."""
+    """Keeps a thread per card of the machines that are there. actor: the class of the actors, made with the number of
+    actors on their machine; about: what they must answer to `about`; name: with which the names of all cards begin.
+    group: the resource of a machine that says how many of its cards share each video."""
 
-    def __init__(self, queue: JobQueue, results: Path, actor: type, about: Mapping[str, Any], name: str) -> None:
+    def __init__(
+        self, queue: JobQueue, results: Path, actor: type, about: Mapping[str, Any], name: str, group: str = ""
+    ) -> None:
+        self._group = group
         self._queue, self._results, self._about, self._name = queue, results, about, name
         self._actor: Any = ray.remote(actor)
         self._cards: dict[str, tuple[Card, threading.Thread]] = {}
@@ -157,10 +164,13 @@ class Cluster:
         there: dict[str, Card] = {}
         for node in ray.nodes():
             if node["Alive"]:
-                gpus = int(node["Resources"].get("GPU", 0))
-                for index in range(max(gpus, 1)):
+                gpus, group = (
+                    int(node["Resources"].get(kind, least)) for kind, least in (("GPU", 0), (self._group, 1))
+                )
+                actors = max(gpus // group, 1)
+                for index in range(actors):
                     name = f"{self._name}/{node['NodeManagerAddress']}-{node['NodeID'][:6]}/{index}"
-                    there[name] = Card(name, node["NodeID"], min(gpus, 1), self._make, self._about)
+                    there[name] = Card(name, node["NodeID"], min(gpus, group), self._make, self._about, actors)
         for name in [name for name, (_, thread) in self._cards.items() if not thread.is_alive()]:
             del self._cards[name]
         for name, (card, _) in self._cards.items():
@@ -192,4 +202,4 @@ class Cluster:
             max_task_retries=0,
             max_concurrency=4,  # a job, and beside it wishes and questions
             scheduling_strategy=NodeAffinitySchedulingStrategy(card.node, soft=False),
-        ).remote()
+        ).remote(card.actors)

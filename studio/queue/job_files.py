@@ -21,7 +21,8 @@ def write_picture(folder: Path, name: str, data: bytes, picture: Image.Image, se
 def thumbnail(picture: Image.Image, settings: ResolvedSettings) -> bytes:
     """A jpg of the part of the picture that the video uses, in the video's shape."""
     scale = min(1.0, THUMBNAIL_SIDE / max(settings.height, settings.width))
-    small = crop_image(picture, max(round(settings.height * scale), 1), max(round(settings.width * scale), 1))
+    height, width = (max(round(side * scale), 1) for side in (settings.height, settings.width))
+    small = crop_image(picture, height, width, settings.crop_place)
     file = io.BytesIO()
     small.save(file, "JPEG", quality=85)
     return file.getvalue()

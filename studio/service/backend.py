@@ -47,6 +47,7 @@ class Backend:
     """Everything behind the page.
 
     installed: model name -> whether its files are here. count_tokens(settings, language): what the encoders read.
+    check_sharing(settings): raises InputError where the devices that share each video cannot share this one.
     plan(settings): a plain dict: fits, vram_peak_gb, ram_peak_gb, seconds_total (None: unknown), remedy (a sentence,
     or one per language). usage(): vram_gb, vram_total_gb, ram_gb, ram_total_gb, each of which may be missing.
     sound: what may be asked of soundtracks. chat: the language model that was named at the start, None for none.
@@ -73,6 +74,7 @@ class Backend:
     downloads: Downloads
     disk: Callable[[str], DiskNeed]
     sound: SoundDesk
+    check_sharing: Callable[[ResolvedSettings], None] = lambda settings: None
     defects: Callable[[], Mapping[str, str]] = dict
     calibrated: Callable[[str, bool], float] = lambda name, has_image: 0.0
     owner: Callable[[], bool] = lambda: True

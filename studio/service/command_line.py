@@ -25,6 +25,8 @@ FLAGGED = (
     "speed",
     "guidance_schedule",
     "magic_words",
+    "crop_left",
+    "crop_top",
 )
 
 

@@ -70,7 +70,7 @@ def _model(own: ModelConfig, models: Mapping[str, ModelConfig], installed: Mappi
 def _next(settings: ResolvedSettings, model: ModelConfig, words: str) -> GenerationSettings:
     """The request for a clip that begins with a picture; numbers are another model's own where it is another."""
     asked = replace(settings.asked(), prompt=words, prompt_template=_template(settings, words))
-    asked = replace(asked, seed=drawn_seed(), first_image=PICTURE)
+    asked = replace(asked, seed=drawn_seed(), first_image=PICTURE, crop_left=None, crop_top=None)
     if model.name == settings.model:
         return asked
     same = {name: getattr(settings, name) for name in ("camera_move", "height", "width")}

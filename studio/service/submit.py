@@ -84,4 +84,5 @@ def runnable(backend: Backend, asked: GenerationSettings) -> ResolvedSettings:
         raise StudioError("queue_elsewhere")
     if reason := backend.defects().get(settings.model):
         raise StudioError("checkpoint", reason=reason)
+    backend.check_sharing(settings)
     return settings

@@ -14,7 +14,7 @@ from studio.messages import message
 from studio.prompt_builder import is_long
 from studio.service.backend import Backend
 from studio.service.uploads import Uploads
-from studio.settings import GenerationSettings, ResolvedSettings, Speed
+from studio.settings import CENTRED, GenerationSettings, ResolvedSettings, Speed
 from studio.ui import form, form_changes, form_panels, markup
 from studio.ui.absent_panel import AbsentPanel
 from studio.ui.chat_panel import ChatPanel
@@ -70,7 +70,9 @@ class CreateTab:
         with gr.Column(elem_id="picture", elem_classes="field"):
             self.picture_title = html()
             self.first_image = self.labels.add(file_place(PICTURES, elem_id="first-image"), label="image")
-            self.figure = html(visible=False, elem_id="crop")
+            self.figure = html(visible=False, elem_id="crop", js_on_load=script("crop.js"))
+            for name in form.CROP:  # crop.js writes them
+                self.fields[name] = number(value=CENTRED, visible="hidden", elem_id=name.replace("_", "-"))
             self.remove = self.labels.add(
                 gr.Button(size="sm", visible=False, elem_id="remove-picture"), value="image.remove"
             )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from studio.config import ModelConfig
-from studio.ui.job_panels import choice
+from studio.ui.job_panels import choice, crop_words
 from studio.ui.markup import FIELDS, plain, seconds_words, text
 from studio.ui.strings import MOVES, say, say_move
 
@@ -54,4 +54,5 @@ def form_values(values: Values, models: Mapping[str, ModelConfig], language: str
         "guidance_schedule": choice("guidance", said["guidance_schedule"], language),
         "camera_speed": choice("camera.speed", said["camera_speed"], language),
         "magic_words": choice("magic", said["magic_words"], language),
+        **{name: crop_words(values[name]) for name in ("crop_left", "crop_top")},
     }

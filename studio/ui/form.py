@@ -13,14 +13,15 @@ from models.geometry import frame_counts
 from studio.config import ModelConfig, Preset
 from studio.errors import InputError
 from studio.magic import MagicWords, negative_prompt
-from studio.settings import RANGES, CameraSpeed, GenerationSettings, GuidanceSchedule, Speed
+from studio.settings import CENTRED, RANGES, CameraSpeed, GenerationSettings, GuidanceSchedule, Speed
 from studio.ui.markup import seconds_words
 from studio.ui.strings import MOVES, say, say_time
 
 PICTURE = "picture"  # stands for the uploaded first image until the job owns it; never opened
 MOTION_LIMIT = 20  # of the slider, unless restored settings go further
 DRAFT_FRAMES = 51  # the longest that a draft offers: a preview is to be there soon
-FLOATS = ("motion_score", "cfg_scale", "time_shift")
+CROP = ("crop_left", "crop_top")
+FLOATS = ("motion_score", "cfg_scale", "time_shift", *CROP)
 
 Values = dict[str, Any]
 Choices = list[tuple[str, Any]]
@@ -51,6 +52,8 @@ def collect(values: Mapping[str, Any], models: Mapping[str, ModelConfig], has_im
         guidance_schedule=str(values["guidance_schedule"] or "") or None,
         magic_words=str(values["magic_words"] or "") or None,
         camera_speed=str(values["camera_speed"] or "") or None,
+        crop_left=_number("crop_left", values),
+        crop_top=_number("crop_top", values),
     )
 
 
@@ -75,6 +78,8 @@ def fill(settings: GenerationSettings, model: ModelConfig) -> Values:
         "guidance_schedule": resolved.guidance_schedule,
         "magic_words": resolved.magic_words,
         "camera_speed": resolved.camera_speed,
+        "crop_left": resolved.crop_left,
+        "crop_top": resolved.crop_top,
     }
 
 
@@ -89,8 +94,21 @@ def change_model(values: Mapping[str, Any], model: ModelConfig, models: Mapping[
         magic_words=values["magic_words"],
         camera_speed=values["camera_speed"],
     )
-    kept = {"seed": values["seed"], "size": nearest_size(model, *size_or_first(values["size"], model))}
+    kept = {name: values[name] for name in ("seed", *CROP)}
+    kept["size"] = nearest_size(model, *size_or_first(values["size"], model))
     return fill(settings, model) | kept
+
+
+def uncropped() -> Values:
+    """The values of a form whose picture is new, or gone: the middle of it is used."""
+    return dict.fromkeys(CROP, CENTRED)
+
+
+def crop_place(values: Mapping[str, Any]) -> tuple[float, float]:
+    """Where the form crops the picture, from left and from top; the middle for what is no such place."""
+    places = (values[name] for name in CROP)
+    left, top = (float(at) if isinstance(at, int | float) and 0 <= at <= 1 else CENTRED for at in places)
+    return left, top
 
 
 def change_magic(values: Mapping[str, Any], model: ModelConfig, models: Mapping[str, ModelConfig]) -> Values:
@@ -125,7 +143,7 @@ def restored(stored: object, models: Mapping[str, ModelConfig], first: ModelConf
             values[name] = stored[name]
     if model.turbo:  # it has one speed
         values["speed"] = Speed.EXACT.value
-    for name in RANGES.keys() & values.keys() & stored.keys():
+    for name in (RANGES.keys() & values.keys() & stored.keys()) - set(CROP):  # no browser keeps the picture
         value, (low, high) = stored[name], RANGES[name]
         if name != "seed" and isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
             values[name] = value

@@ -46,12 +46,12 @@ class FormEvents:
         with_bytes = {*create.inputs, create.first_image}
         waiting = {create.pending, create.pending_image, create.differs}
         answering = {*with_bytes, create.pending, create.pending_image}
-        react(fields["model"].input, self.model_chosen, create.inputs, create.shown)
+        react(fields["model"].input, self.model_chosen, with_bytes, outputs)
         react(create.drawer_head.select, self.reset, create.inputs, create.shown)
         react(create.chat.panel.select, create.chat.acted, create.chat.inputs, {*create.chat.outputs, fields["prompt"]})
         react(fields["magic_words"].input, self.magic_chosen, create.inputs, create.shown)
         react(fields["speed"].input, self.speed_chosen, create.inputs, create.shown)
-        react(create.preset.input, self.preset_chosen, {*create.inputs, create.preset}, create.shown)
+        react(create.preset.input, self.preset_chosen, {*with_bytes, create.preset}, outputs)
         react(create.first_image.upload, self.picture_given, with_bytes, outputs)
         react(create.remove.click, self.picture_removed, create.inputs, outputs)
         react(fields["size"].input, self.size_chosen, with_bytes, {*outputs, *create.refreshed})
@@ -71,7 +71,8 @@ class FormEvents:
     def model_chosen(self, data: Data) -> Updates:
         values, has_image, language = self._state(data)
         changed = form.change_model(values, self.create.model(values), self.backend.models)
-        return self.create.show(self.create.with_default_speed(changed, has_image), has_image, language)
+        changed = self.create.with_default_speed(changed, has_image)
+        return merge(self.create.show(changed, has_image, language), self.drawn_again(data, changed))
 
     def magic_chosen(self, data: Data) -> Updates:
         values, has_image, language = self._state(data)
@@ -85,7 +86,8 @@ class FormEvents:
     def preset_chosen(self, data: Data) -> Updates:
         values, has_image, language = self._state(data)
         preset = self.backend.presets.get(data[self.create.preset])
-        return self.create.show(form.with_preset(values, preset) if preset else values, has_image, language)
+        values = form.with_preset(values, preset) if preset else values
+        return merge(self.create.show(values, has_image, language), self.drawn_again(data, values))
 
     def reset(self, data: Data, event: gr.EventData) -> Updates:
         """A chip of the drawer: a changed field, or all, as before."""
@@ -126,30 +128,30 @@ class FormEvents:
         except InputError as error:
             return {**self._no_picture(), **self.create.complain([error], language)}
         model = self.create.model(values)
-        values["size"] = form.nearest_size(model, *image.size)
+        values |= {"size": form.nearest_size(model, *image.size), **form.uncropped()}
         shapes_only = model.takes_image and not model.sources and looks_like_photo(image)
         warning = [say("image.shapes_only", language, model=model.title[language])] if shapes_only else []
         return merge(
-            self._show_picture(image, values["size"], language),
+            self._show_picture(image, values, language),
             self.create.show(values, True, language),
             {self.create.message: markup.alert(warning, "warn")},
         )
 
     def picture_removed(self, data: Data) -> Updates:
         values, _, language = self._state(data)
-        return merge(self._no_picture(), self.create.show(values, False, language))
+        return merge(self._no_picture(), self.create.show(values | form.uncropped(), False, language))
 
     def size_chosen(self, data: Data) -> Updates:
         """Another size crops the picture elsewhere."""
         return {**self.create.refresh(*self._state(data)), **self.drawn_again(data)}
 
-    def drawn_again(self, data: Data) -> Updates:
-        """The picture with its crop and its caption as size and language now are."""
+    def drawn_again(self, data: Data, changed: form.Values | None = None) -> Updates:
+        """The picture with its crop and its caption as language and form now are. changed: the form that will be."""
         values, has_image, language = self._state(data)
-        size = form.size_value(*reversed(form.size_or_first(values["size"], self.create.model(values))))
+        values = values if changed is None else changed
         try:
             picture = self.create.picture(data) if has_image else None
-            return {self.create.figure: self._figure(self._read(picture), size, language)} if picture else {}
+            return {self.create.figure: self._figure(self._read(picture), values, language)} if picture else {}
         except InputError as error:
             return {**self._no_picture(), **self.create.complain([error], language)}
 
@@ -227,6 +229,7 @@ class FormEvents:
         return merge(
             kept,
             self.create.show(values, wants_image and has_image, language, words=True),
+            self.drawn_again(data, values) if wants_image else {},
             {self.create.message: markup.alert([say(key, language)], "good")},
         )
 
@@ -240,7 +243,7 @@ class FormEvents:
         updates = self._no_picture()
         if data is not None:
             path = self.create.uploads.keep(data, "first_image")
-            updates = self._show_picture(self._read(data), values["size"], language)
+            updates = self._show_picture(self._read(data), values, language)
             updates[self.create.first_image] = gr.update(value=str(path))
         return merge(
             updates,
@@ -275,9 +278,9 @@ class FormEvents:
                 return self.create.complain([wrong], language)
             values = form.change_model(values, fit[0], self.backend.models)
         image = self._read(picture)
-        values["size"] = form.nearest_size(self.create.model(values), *image.size)
+        values |= {"size": form.nearest_size(self.create.model(values), *image.size), **form.uncropped()}
         path = self.create.uploads.keep(picture, "first_image")
-        updates = self._show_picture(image, values["size"], language)
+        updates = self._show_picture(image, values, language)
         updates[self.create.first_image] = gr.update(value=str(path))
         return merge(
             updates,
@@ -296,9 +299,9 @@ class FormEvents:
         check(self.backend, settings)
         return settings
 
-    def _show_picture(self, image: Image.Image, size: str, language: str) -> Updates:
+    def _show_picture(self, image: Image.Image, values: form.Values, language: str) -> Updates:
         return {
-            self.create.figure: gr.update(value=self._figure(image, size, language), visible=True),
+            self.create.figure: gr.update(value=self._figure(image, values, language), visible=True),
             self.create.remove: gr.update(visible=True),
             self.create.picture_size: f"{image.width}x{image.height}",
         }
@@ -311,9 +314,9 @@ class FormEvents:
             self.create.picture_size: "",
         }
 
-    def _figure(self, image: Image.Image, size: str, language: str) -> str:
-        width, height = (int(side) for side in size.split("x"))
-        box = crop_box(image.size, height, width)
+    def _figure(self, image: Image.Image, values: form.Values, language: str) -> str:
+        width, height = form.size_or_first(values["size"], self.create.model(values))
+        box = crop_box(image.size, height, width, form.crop_place(values))
         small = image.copy()
         small.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
         buffer = io.BytesIO()

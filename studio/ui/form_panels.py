@@ -1,6 +1,7 @@
 """What the form shows around its fields, as html: notes, token meters, the texts for the model, the plan."""
 
 from collections.abc import Iterable, Mapping
+from itertools import count
 from typing import Any
 
 from studio import PROGRAM
@@ -11,6 +12,7 @@ from studio.ui.markup import text
 from studio.ui.strings import say, say_gb, say_time
 
 MOTION_TICKS = {2: "motion.steady", 5: "motion.default", 10: "motion.lively", 20: "motion.wild"}
+_drawn = count()
 LONG_SECONDS = 3600  # a plan that takes longer is shown in amber
 
 
@@ -95,7 +97,8 @@ def _plan(kind: str, words: str) -> str:
 
 
 def crop_figure(picture: str, box: tuple[int, int, int, int], size: tuple[int, int], language: str) -> str:
-    """The whole picture (a data url) with the part that becomes frame 1 bright. box: (l, t, r, b) of size (w, h)."""
+    """The whole picture (a data url) with the part that becomes frame 1 bright; crop.js moves it where it has room, on
+    one side at most. box: (l, t, r, b) of size (w, h)."""
     (left, top, right, bottom), (width, height) = box, size
     used = (right - left) * (bottom - top) / (width * height)
     part = (
@@ -106,7 +109,22 @@ def crop_figure(picture: str, box: tuple[int, int, int, int], size: tuple[int, i
     words = say(key, language, width=width, height=height, percent=round(100 * (1 - used)))
     return (
         f'<figure class="crop"><div><img src="{picture}" alt="{text(say("image.alt", language))}">'
-        f'<i style="{part}"></i></div><figcaption>{words}</figcaption></figure>'
+        f'<i style="{part}"{_grip(box, size, language)}></i></div><figcaption>{words}</figcaption></figure>'
+    )
+
+
+def _grip(box: tuple[int, int, int, int], size: tuple[int, int], language: str) -> str:
+    """The box as a slider, in pixels of the picture."""
+    (left, top, right, bottom), (width, height) = box, size
+    sides = {"left": (left, width - right + left, width), "top": (top, height - bottom + top, height)}
+    side, (at, room, length) = max(sides.items(), key=lambda item: item[1][1])
+    if room == 0:
+        return ""
+    label, orientation = text(say("image.crop", language)), "horizontal" if side == "left" else "vertical"
+    drawn = next(_drawn)  # gradio draws a value anew only where it differs, and the box may have been moved
+    return (
+        f' tabindex="0" role="slider" aria-label="{label}" aria-orientation="{orientation}" aria-valuemin="0" '
+        f'aria-valuemax="{room}" aria-valuenow="{at}" data-side="{side}" data-length="{length}" data-drawn="{drawn}"'
     )
 
 
@@ -123,7 +141,14 @@ def camera_note(move: CameraMove | None, speed: str, advice: tuple[str, float | 
         put = text(say("camera.score", language, score=f"{score:g}"))
         words.append(say("camera.unfit", language))
         button = f' <button type="button" data-score="{score:g}">{put}</button>'
-    return f'<div class="note">{text(" · ".join(words))}{button}</div>'
+    return f'<div class="note">{text(" · ".join(words))}{button}</div>{_over_picture(move)}'
+
+
+def _over_picture(move: CameraMove) -> str:
+    """Draws the move over the first image; moves.css has its drawing and how that moves, anew for each."""
+    key = text(move.key)
+    shown = f".crop i {{ --plate: rgb(0 0 0 / 50%); --over: var(--move-{key}); --run: move-{key}; }}"
+    return f"<style>{shown} @keyframes move-{key} {{ 50% {{ transform: var(--by-{key}); }} }}</style>"
 
 
 def model_words(model: ModelConfig, reason: str, language: str) -> str:

@@ -9,7 +9,7 @@ from studio.messages import phase_title
 from studio.queue.job import Job, JobState
 from studio.queue.kinds import PHASES_OF, RARE_PHASES
 from studio.service.sound import has_words
-from studio.settings import ResolvedSettings
+from studio.settings import CENTRED, ResolvedSettings
 from studio.ui.markup import FIELDS, alert, media_url, plain, seconds_words, sentence, text
 from studio.ui.player import player
 from studio.ui.strings import MOVES, STRINGS, say, say_move, say_time
@@ -187,6 +187,11 @@ def card(id: str, picture: str, badge: str, prompt: str, chosen: bool = False, *
     )
 
 
+def crop_words(place: object) -> str:
+    """Where the picture is cropped, "" for the middle and for what is no place."""
+    return f"{100 * place:.0f} %" if isinstance(place, int | float) and place != CENTRED else ""
+
+
 def choice(family: str, value: str, language: str) -> str:
     """The name of a choice; files of others hold choices that this version does not know."""
     key = f"{family}.{value}"
@@ -205,6 +210,7 @@ def settings_words(settings: ResolvedSettings, model_title: str, language: str) 
         "guidance_schedule": choice("guidance", settings.guidance_schedule, language),
         "camera_speed": choice("camera.speed", settings.camera_speed, language),
         "magic_words": choice("magic", settings.magic_words, language),
+        **{name: crop_words(getattr(settings, name)) for name in ("crop_left", "crop_top")},
         "camera_move": say_move(settings.camera_move, language) if settings.camera_move in MOVES else None,
     }
     return {name: str(shown[name]) for name in ("model", *FIELDS) if shown[name] not in (None, "")}

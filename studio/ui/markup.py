@@ -24,6 +24,8 @@ FIELDS = {  # of the form, as labels call them: field -> its label's key
     "speed": "speed",
     "guidance_schedule": "guidance",
     "magic_words": "magic",
+    "crop_left": "crop.left",
+    "crop_top": "crop.top",
 }
 NAMES = FIELDS | {  # what a sentence may name by its name in code
     "height": "height",

@@ -91,6 +91,12 @@ FORM_STRINGS: dict[str, tuple[str, str]] = {
     ),
     "camera.unfit": ("Motion scores from 5 to 10 follow camera moves best.", "运动强度 5 到 10 时运镜最准确。"),
     "camera.score": ("Set it to {score}", "设为 {score}"),
+    "image.crop": (
+        "Part of the picture that is used: drag it, or move it with the arrow keys",
+        "所用的图片区域：可拖动，或用方向键移动",
+    ),
+    "crop.left": ("Crop from the left", "裁剪位置（左右）"),
+    "crop.top": ("Crop from the top", "裁剪位置（上下）"),
     "image.shapes_only": (
         "This looks like a photo. {model} was trained on coloured shapes only: expect shapes, or choose a big model.",
         "这像是照片。{model} 只在彩色图形上训练过：结果会是图形，或请改用大模型。",

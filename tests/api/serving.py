@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +65,12 @@ def until(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
 
 
 @contextmanager
-def serving(folder: Path, accounts: Sequence[tuple[str, str]] = (ACCOUNT,), pace: Pace | None = None) -> Iterator[Api]:
-    """The API over a backend in `folder`, on a port that nobody else has."""
+def serving(
+    folder: Path, accounts: Sequence[tuple[str, str]] = (ACCOUNT,), pace: Pace | None = None, **changes: Any
+) -> Iterator[Api]:
+    """The API over a backend in `folder`, on a port that nobody else has. changes: of the backend's fields."""
     fake = FakeBackend(folder, pace or Pace(0.02, None))
+    fake.backend = replace(fake.backend, **changes)
     keys = Keys(fake.backend.queue.folder / KEYS_FILE)
     write, read = keys.new("robot", Scope.WRITE, 6000), keys.new("watcher", Scope.READ, 6000)
     file_bytes = fake.backend.config.upload_limit_mb << 20

@@ -14,11 +14,14 @@ import pytest
 
 from studio.config import ROOT
 from studio.media import read_video
+from studio.queue.job import JobState
 from tests.api.serving import Api, until
 from tests.api.test_videos import LONG, png
 
 TEXT = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 WITH_CURL = TEXT.partition("## With curl")[2].partition("\n## ")[0]
+
+UNDONE = [JobState.QUEUED, JobState.RUNNING]
 
 
 def commands(language: str, text: str = WITH_CURL) -> list[str]:
@@ -42,6 +45,7 @@ def test_the_commands_with_curl(api: Api, tmp_path: Path) -> None:
     for line in lines:
         if "-X POST" in line or "-X DELETE" in line:  # of one that runs, or was stopped
             if "/cancel" in line:
+                until(lambda: not api.fake.backend.queue.count(UNDONE))  # the remix is made, at its pace
                 api.fake.pace.step_seconds = 1.0  # a shell may take seconds to start where the machine is busy
                 with api.client() as client:
                     known["ID"] = client.post("/v1/videos", json={"prompt": "long", **LONG}).json()["id"]

@@ -8,6 +8,10 @@ import pytest
 
 from studio.api.keys import Scope
 from studio.api.operations import OPERATIONS
+from studio.config import load_models, load_studio
+from studio.memory.plan import Sharing
+from studio.pipeline.engine import EngineOptions
+from studio.pipeline.estimate import Estimator
 from studio.queue.jobs import JobQueue
 from tests.api.serving import Api, serving
 from tests.api.test_videos import LONG, QUICK, png
@@ -155,3 +159,32 @@ def test_a_queue_of_another_program_is_read_only(api: Api, monkeypatch: pytest.M
         assert client.get("/v1/videos").status_code == 200
     monkeypatch.setattr(api.fake, "trouble", object())
     assert httpx.get(f"{api.url}/health").status_code == 503
+
+
+def test_a_video_that_the_devices_cannot_share_is_refused_on_asking(tmp_path: Path) -> None:
+    """Nano's 2 heads: the real check, as the page hands it over."""
+    models, config = load_models(), load_studio(output_dir=str(tmp_path))
+    cases = [
+        (3, {}, "cannot use 3 GPUs", "可用数量：1, 2, 4", "gpus_count", None),
+        (2, {"cfg_scale": 1.0}, None, None, None, None),  # all of two can share the tokens
+        (4, {"cfg_scale": 1.0}, None, None, None, None),  # half of them have nothing to do
+    ]
+    for count, fields, english, chinese, code, param in cases:
+        estimator = Estimator(config, EngineOptions("cpu", sharing=Sharing(count)))
+        with serving(
+            tmp_path / str(count),
+            check_sharing=lambda settings, by=estimator: by.check_sharing(settings, models[settings.model]),
+        ) as api, api.client() as client:  # fmt: skip
+            asked = {"json": {"prompt": "a boat", "model": "nano", **QUICK, **fields}}
+            told, again = (
+                client.post("/v1/videos", **asked),
+                client.post("/v1/videos", **asked, headers={"Accept-Language": "zh"}),
+            )
+            if code is None:
+                assert told.status_code == 200, told.text
+                continue
+            error = told.json()["error"]
+            assert (told.status_code, error["code"], error["param"]) == (400, code, param)
+            assert english in error["message"] and "It can use 1, 2, 4." in error["message"]
+            assert chinese in again.json()["error"]["message"]
+            assert client.get("/v1/videos").json()["data"] == []

@@ -18,10 +18,10 @@ import psutil
 import pytest
 
 from studio.commands.cli import build_parser, main
-from studio.commands.cluster import environment, listening
+from studio.commands.cluster import GROUP, environment, listening
 from studio.commands.devices import WorkerDevice, worker_commands
 from studio.config import ROOT, load_models, load_studio
-from studio.media import read_video
+from studio.media import read_metadata_file, read_video
 from studio.queue.job import Job, JobState
 from studio.queue.jobs import JobQueue
 from studio.queue.refused import read_refused
@@ -33,24 +33,27 @@ PATIENCE = 500.0  # seconds; an actor imports PyTorch on a crowded machine
 JOBS, STEPS = 20, 8
 
 
-def machine(folder: Path) -> argparse.Namespace:
+def machine(folder: Path, gpus: str | None = None) -> argparse.Namespace:
     """The flags with which every node joins."""
-    return argparse.Namespace(output_dir=folder / "node", device="cpu", ram=2, model_dir=folder / "models")
+    return argparse.Namespace(output_dir=folder / "node", device="cpu", ram=2, model_dir=folder / "models", gpus=gpus)
 
 
 @pytest.fixture
-def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Two nodes; a parameter is how many cards share each video there."""
+    group = getattr(request, "param", None)
     if find_spec("ray") is None:  # not imported before its environment is there
         pytest.skip('Ray is not installed (pip install "ray==2.60.0")')
     token = tmp_path / "token"
     token.write_text(secrets.token_hex(32))
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
-    for name, value in environment(machine(tmp_path)).items():
+    for name, value in environment(machine(tmp_path, group)).items():
         monkeypatch.setenv(name, value)
+    shared = {"resources": {GROUP: int(group)}} if group else {}
     from ray.cluster_utils import Cluster as Nodes
 
-    made = Nodes(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    made.add_node(num_cpus=1)
+    made = Nodes(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False} | shared)
+    made.add_node(num_cpus=1, **shared)
     yield made
     import ray
 
@@ -90,6 +93,27 @@ def test_all_jobs_finish_the_same_though_an_actor_and_a_node_die(nodes: Any, tmp
     frames = [read_video(Path(job.result.path)) for job in made]
     assert all(np.array_equal(one, frames[0]) for one in frames) and frames[0].shape == (17, 64, 64, 3)
     assert all(Path(job.result.path).parent == tmp_path / "results" for job in made)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("nodes", ["2"], indirect=True)
+def test_the_cards_of_a_machine_share_each_video(nodes: Any, tmp_path: Path) -> None:
+    from studio.commands.cluster_worker import ClusterWorker, about
+    from studio.queue.executor import Cluster, connect
+
+    connect(nodes.address)
+    queue, stop = JobQueue(tmp_path / "queue"), Stop()
+    cluster = Cluster(queue, tmp_path / "results", ClusterWorker, about(machine(tmp_path)), "cluster", GROUP)
+    thread = threading.Thread(target=cluster.keep, args=(stop,), daemon=True)
+    thread.start()
+    wanted = GenerationSettings("nano", "a red circle", infer_steps=STEPS, num_frames=17, seed=5)
+    jobs = [queue.submit(wanted.resolve(load_models()["nano"])) for _ in range(2)]
+    until(lambda: queue.count([JobState.FINISHED]) == 2, PATIENCE)
+    stop.asked = True
+    thread.join()
+    for job in (queue.get(id) for id in ids(jobs)):
+        assert read_metadata_file(Path(job.result.path))["gpus"] == 2 and job.attempts == 1
+        assert any(notice.code == "gpus_shared" for notice in job.notices)
 
 
 @pytest.mark.slow
@@ -136,11 +160,16 @@ def test_what_cannot_start_or_join_is_a_sentence(
         port = taken.getsockname()[1]
         start, join, page = ["cluster", "start", "--port", str(port)], ["cluster", "join"], ["worker", "--queue", "x"]
         place = ["--output-dir", str(tmp_path)]
+        # A worker that hears its parent end ends its process 20 s later; here that would be pytest's.
+        monkeypatch.setattr("studio.queue.worker.Stop.listen", lambda self: None)
         monkeypatch.setattr("studio.commands.cluster.find_spec", lambda name: None)
         refused = [(start, 2, 'pip install ".[cluster]"'), (join + ["a:1"], 2, "Ray is not installed")]
         check_refused(refused, place, capsys)
         monkeypatch.setattr("studio.commands.cluster.find_spec", lambda name: object())
         check_refused([(join + ["a:1"], 2, "no token in"), (start, 1, f"Port {port}")], place, capsys)
+        cpu = [*place, "--device", "cpu"]
+        named = [(start + ["--gpus", "0,1"], 2, "not which (0,1)"), (join + ["a:1", "--gpus", "x"], 2, "value x of")]
+        check_refused(named, cpu, capsys)
         assert not (tmp_path / "token").exists(), "no token for a head that did not start"
         (tmp_path / "token").write_text("x")
     for address in (f"127.0.0.1:{port}", "127.0.0.1", "127.0.0.1:99999999", ":"):
@@ -176,6 +205,10 @@ def test_nodes_are_given_the_token_the_program_and_their_flags(tmp_path: Path, m
     words = json.loads(given["STEP_VIDEO_STUDIO_FLAGS"])
     told = vars(build_parser().parse_args(["worker", "--queue", "x", *words]))
     assert (told["device"], told["ram"], told["model_dir"]) == ("cpu", 2.0, tmp_path / "models")
+    given = environment(machine(tmp_path, "2"))
+    assert (
+        build_parser().parse_args(["worker", "--queue", "x", *json.loads(given["STEP_VIDEO_STUDIO_FLAGS"])]).gpus == "2"
+    )
     options = build_parser().parse_args(["--cluster", "10.0.0.1:6379"])
     commands = worker_commands(options, tmp_path, [WorkerDevice(WORKER, "cpu")], load_studio())
     assert list(commands) == ["cluster"] and commands["cluster"][-4:] == [

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,12 +84,17 @@ def test_text_becomes_a_video_that_knows_itself(open_tiny, tmp_path):
 
 def test_picture_becomes_a_video_and_is_kept_as_used(open_tiny, tmp_path):
     engine = open_tiny("step-video-ti2v")
-    request = make_request(engine, tmp_path, height=96, width=64)
+    request = make_request(engine, tmp_path, height=96, width=64, crop_left=0.0)
     finished, _ = run(request, engine)
     record = read_metadata(Path(finished.path).read_bytes())
     assert record["settings"]["first_image"] == "clip.first.png", "the user's own path stays private"
     kept = Image.open(tmp_path / "clip.first.png")
-    used = crop_image(PICTURE, 96, 64)
+    used = crop_image(PICTURE, 96, 64, (0.0, 0.5))
+    assert record["settings"]["crop_left"] == 0.0 and used.tobytes() != crop_image(PICTURE, 96, 64).tobytes()
+    check_rerun(record, request, engine)
+    with pytest.raises(InputError) as moved:
+        check_rerun(record, replace(request, settings=replace(request.settings, crop_left=1.0)), engine)
+    assert moved.value.code == "rerun_picture"
     assert np.array_equal(np.asarray(kept), np.asarray(used))
     assert record["first_image_sha256"] == hashlib.sha256(used.tobytes()).hexdigest()
 

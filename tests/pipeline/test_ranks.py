@@ -4,6 +4,7 @@ import dataclasses
 import os
 import signal
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ import pytest
 import torch
 
 from models.geometry import VideoShape
+from models.transformer import TOKEN_CHUNK
 from studio.config import StudioConfig, load_studio
 from studio.errors import Cancelled, InputError, RankLost, StudioError
 from studio.media import read_metadata, read_video
 from studio.memory.streaming.arena import stride
+from studio.nano.checkpoint import write_checkpoint
 from studio.pipeline.latents_file import read_latents
 from studio.pipeline.run import Engine
 from tests.pipeline.sharing import (
@@ -28,6 +31,7 @@ from tests.pipeline.sharing import (
     shared,
     twelve_heads,
 )  # fmt: skip
+from tests.tiny import TINY
 
 # Of latents of the same video whose tokens were divided inside a chunk: float32 products of another shape may round
 # otherwise. On the CPUs that were tried they are equal.
@@ -159,6 +163,26 @@ def test_out_of_memory_on_one_rank_ends_all_and_the_video_goes_on(twelve: Path, 
     assert 3 <= step < LONG["infer_steps"], "the last whole step"
     with shared(engine, config, 3, token_chunk=SMALL_CHUNK) as three:
         assert torch.equal(latents_of(request, three), alone), "with memory again, it goes on"
+
+
+@pytest.mark.slow
+def test_pieces_of_the_real_size_give_the_bits_of_one(outputs: Path, tmp_path: Path) -> None:
+    """9,408 tokens are three pieces of TOKEN_CHUNK: one rank has two, the other one, which is not whole."""
+    write_checkpoint(tmp_path / "step-video-t2v", dataclasses.replace(TINY, heads=2, head_dim=8), 1)
+    engine, config = opened(tmp_path, outputs, "step-video-t2v")
+    given = {"num_frames": 17, "height": 896, "width": 896, "infer_steps": 2, "cfg_scale": 1.0}
+    found = []
+    for name, count in (("one", 1), ("two", 2)):
+        request = request_of(engine, tmp_path, name, **given)
+        with shared(engine, config, count) if count > 1 else nullcontext(engine) as ranks:
+            roles = count > 1 and ranks.ranks.roles(2, request.settings.video_shape, guided=False).record()
+            with pytest.raises(Cancelled):
+                run_until(request, ranks, 1, lambda: True)  # in the second step: decoding would take minutes
+        saved = read_latents(request.workdir / "latents.safetensors")
+        assert saved.state.step == 1
+        found.append(saved.state.latents)
+    assert roles == {"gpus": 2, "gpu_tokens": [2 * TOKEN_CHUNK, 9408 - 2 * TOKEN_CHUNK], "gpu_same_bits": True}
+    assert torch.equal(*found)
 
 
 # Each value of each column with one of the others at least once: ranks, model, frames, guidance, source, chunk.

@@ -46,6 +46,8 @@ STORED[6] = STORED[5] | {SoundOrder: "clip track"}
 ADDED_IN_7 = {"prompt_template": "", "magic_words": "official", "camera_speed": "plain"}
 STORED[7] = STORED[6] | {ResolvedSettings: " ".join((STORED[6][ResolvedSettings], *ADDED_IN_7))}
 STORED[8] = STORED[7]
+ADDED_IN_9 = {"crop_left": 0.5, "crop_top": 0.5}
+STORED[9] = STORED[8] | {ResolvedSettings: " ".join((STORED[8][ResolvedSettings], *ADDED_IN_9))}
 
 
 def test_what_is_stored_changes_with_the_version_alone() -> None:
@@ -83,7 +85,7 @@ def check_jobs(found: list[Job], *lost: str) -> None:
     assert len(found) == len(known) == 9 and {job["state"] for job in known} == {*JobState} - {JobState.PAUSED}
     for job, before in zip(found, known, strict=True):
         now = described(job)
-        settings = ADDED_IN_3 | ADDED_IN_7
+        settings = ADDED_IN_3 | ADDED_IN_7 | ADDED_IN_9
         assert {name: now["settings"].pop(name) for name in settings} == settings
         assert {name: now[name] for name in before if name not in lost} == {
             name: value for name, value in before.items() if name not in lost
@@ -169,7 +171,7 @@ def write_old(folder: Path, version: int, settings: str, monkeypatch: pytest.Mon
 def test_folders_of_later_versions_open_with_their_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What they lack is added, in the table and in the copies that a lost table is made from: settings that version 3
     added, what version 5 says of clips that go on from others, and 8 of guests."""
-    for version, lacking in ((2, ADDED_IN_3 | ADDED_IN_7), (4, ADDED_IN_7), (7, {})):
+    for version, lacking in ((2, ADDED_IN_3 | ADDED_IN_7 | ADDED_IN_9), (4, ADDED_IN_7 | ADDED_IN_9), (7, ADDED_IN_9)):
         folder = tmp_path / str(version)
         plain = {name: value for name, value in asdict(SETTINGS).items() if name not in lacking}
         write_old(folder, version, json.dumps(plain), monkeypatch)

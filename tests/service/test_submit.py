@@ -8,8 +8,8 @@ from studio.errors import InputError, ModelMissing, StudioError
 from studio.messages import message
 from studio.queue.job import JobState
 from studio.service.backend import Backend
-from studio.service.submit import Rejected, check, submit
-from studio.settings import GenerationSettings
+from studio.service.submit import Rejected, check, submit, vary
+from studio.settings import GenerationSettings, ResolvedSettings
 from tests.queue.test_jobs import picture
 
 ASKED = GenerationSettings("nano", "a paper boat", infer_steps=2)
@@ -53,6 +53,18 @@ def test_all_that_is_wrong_is_told_at_once(backend: Backend) -> None:
     codes = [problem.code for problem in caught.value.problems]
     assert codes[0] == caught.value.code == "prompt_empty" and str(caught.value) == str(caught.value.problems[0])
     assert {"camera_unknown", "number_range"} <= set(codes) and caught.value.exit_code == 2
+
+
+def test_a_video_that_the_devices_cannot_share_is_not_queued(backend: Backend) -> None:
+    def refuse(settings: ResolvedSettings) -> None:
+        raise InputError("gpus_unguided", heads=settings.infer_steps)
+
+    alone = submit(backend, ASKED)
+    sharing = replace(backend, check_sharing=refuse)
+    for ask in (lambda: submit(sharing, ASKED), lambda: vary(sharing, alone.id, [{"seed": 3}])):
+        with pytest.raises(InputError, match="divide the model's 2 heads of attention"):
+            ask()
+    assert backend.queue.count([JobState.QUEUED]) == 1
 
 
 def test_a_model_whose_files_are_damaged_is_refused_with_its_sentence(backend: Backend) -> None:

@@ -2,12 +2,14 @@
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 from PIL import Image
 
 from studio.events import Finished
 from studio.settings import GenerationSettings
 from studio.ui import form
+from tests.ui.fake_backend import paint
 
 EVIL = "<img src=x onerror=alert(1)>"
 
@@ -16,6 +18,13 @@ def picture(width=60, height=90, kind="PNG", mode="RGB", **options):
     buffer = io.BytesIO()
     Image.new(mode, (width, height), "teal" if mode == "RGB" else 0).save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def picture_file(folder: Path, width=400, height=640, name="") -> Path:
+    """A picture of many colours whose name is as a stranger might choose it."""
+    path = folder / f"{name or EVIL.replace('/', '')}.png"
+    Image.fromarray(paint(1, height, width, 5)[0]).save(path)
+    return path
 
 
 def upload(page, data):

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from studio.chat import Chat
+from studio.service.chat_desk import ChatDesk
 from studio.settings import GenerationSettings
 from studio.ui.server import ServeOptions, serve
 from tests.ui.fake_backend import FAIL_WORD, FakeBackend, Pace
@@ -45,6 +47,7 @@ def test_nothing_is_found_on_the_page(
     browser: Any, tmp_path: Path, language: str, dark: bool, size: dict[str, int]
 ) -> None:
     fake = FakeBackend(tmp_path, Pace(0.3, 400), installed=("nano", "nano-turbo", "step-video-ti2v"))
+    object.__setattr__(fake.backend, "chat", ChatDesk(Chat("http://127.0.0.1:9")))  # shown, not asked
     for prompt in ("a boat", FAIL_WORD, "a kite"):
         settings = GenerationSettings("nano", prompt, num_frames=17, height=64, width=64)
         fake.backend.queue.submit(settings.resolve(fake.models["nano"]))
@@ -74,7 +77,8 @@ def test_nothing_is_found_on_the_page(
             page.click('#tabs [role=tab][data-tab-id="sound"]')
             page.wait_for_selector(".sound .tools")
             wrong += found(page, "sound, empty")
-            page.click(".scene summary")
+            page.click(".chat summary")
+            page.click(".scene:not(.chat) summary")
             page.select_option(".tool-preset_new", "pool")
             page.wait_for_selector('.piece.layers[data-index="3"]')
             page.focus(".piece.layers")

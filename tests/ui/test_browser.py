@@ -3,21 +3,20 @@
 Screenshots of both widths, both lights and both languages are left in pytest's temporary folder to be looked at.
 """
 
-import base64
 import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from studio.examples import example_settings, first_image
 from studio.queue.job import JobState
 from studio.settings import GenerationSettings
 from studio.ui.server import ServeOptions, serve
 from studio.ui.strings import MOVES, STRINGS
-from tests.ui.fake_backend import FAIL_WORD, FakeBackend, Pace, paint
+from tests.ui.clicks import picture_file
+from tests.ui.fake_backend import FAIL_WORD, FakeBackend, Pace
 from tests.ui.serving import serving
 from tests.ui.visitor import DESKTOP, PHONE, launched, visitors
 
@@ -63,12 +62,6 @@ def write(page, words, field="#prompt"):
 def choose_nano(page):
     page.click('#model label:has(input[value="nano"])')
     page.wait_for_selector(".note >> text=Tiny sibling")  # its defaults are in the form now
-
-
-def picture_file(folder: Path, width=400, height=640) -> Path:
-    path = folder / f"{EVIL.replace('/', '')[:28]}.png"
-    Image.fromarray(paint(1, height, width, 5)[0]).save(path)
-    return path
 
 
 def test_a_job_outlives_its_page(studio, visit):
@@ -134,35 +127,6 @@ def test_what_was_typed_is_kept_by_the_browser(studio, visit):
     assert page.evaluate("document.documentElement.lang") in ("zh", "en")
 
 
-def test_a_picture_is_cropped_as_shown_and_errors_lose_nothing(studio, visit, tmp_path):
-    page = visit()
-    write(page, "a girl turns")
-    page.click("#generate")
-    page.wait_for_selector("#message .alert >> text=starts from a picture")
-    assert page.input_value("#prompt textarea") == "a girl turns"
-    bad = tmp_path / "broken.png"
-    bad.write_bytes(b"\x89PNG\r\n\x1a\nnot really")
-    page.set_input_files("#first-image input[type=file]", bad)
-    page.wait_for_selector("#message .alert >> text=cannot be read")
-    page.click('#language label:has(input[value="zh"])')
-    page.wait_for_selector("#message .alert", state="detached")
-    (words := tmp_path / "words.txt").write_text("no picture")
-    page.set_input_files("#first-image input[type=file]", words)
-    page.wait_for_selector("#message .alert >> text=无法读取首帧图片")
-    assert not page.is_visible(".toast-body"), "gradio's own words are English"
-    page.click('#language label:has(input[value="en"])')
-    page.set_input_files("#first-image input[type=file]", picture_file(tmp_path))
-    page.wait_for_selector(".crop img")
-    page.click("#drawer-toggle")
-    assert page.is_checked('#size input[value="544x992"]')
-    page.click("#generate")
-    page.wait_for_selector(".stage.queued")
-    (job,) = studio[0].backend.queue.list()
-    assert Path(job.settings.first_image).read_bytes() == picture_file(tmp_path).read_bytes()
-    page.click("#remove-picture")
-    page.wait_for_selector(".crop", state="detached")
-
-
 def test_a_dropped_file_brings_its_settings_back(studio, visit, tmp_path):
     fake, _ = studio
     fake.play()
@@ -212,27 +176,6 @@ def test_an_example_fills_the_form_and_generates(studio, visit, size):
     page.wait_for_selector(".crop", state="detached")
     page.wait_for_function(FILLED, arg=[fake.backend.examples["purple-square-grows"].prompt["zh"], "11"])
     page.wait_for_selector("#plan .plan.good")
-
-
-DROP = """([name, type, base64, target]) => {
-    const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
-    const parcel = new DataTransfer();
-    parcel.items.add(new File([bytes], name, { type }));
-    document.querySelector(target).dispatchEvent(
-        new DragEvent("drop", { dataTransfer: parcel, bubbles: true, cancelable: true }));
-}"""
-
-
-def test_a_file_finds_its_place_wherever_it_is_dropped(studio, visit, tmp_path):
-    page = visit()
-    picture = base64.b64encode(picture_file(tmp_path).read_bytes()).decode()
-    page.evaluate(DROP, ["a.png", "image/png", picture, "#outputs"])
-    page.wait_for_selector(".crop img")
-    settings = base64.b64encode(b'{"model": "nano", "prompt": "from a file", "seed": 9}').decode()
-    page.evaluate(DROP, ["a.json", "application/json", settings, "#prompt textarea"])
-    page.click('#differs [data-id="apply"]')
-    page.wait_for_function("document.querySelector('#prompt textarea').value === 'from a file'")
-    page.wait_for_selector(".crop", state="detached")
 
 
 def test_the_gallery_uses_again_and_deletes(studio, visit):

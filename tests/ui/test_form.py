@@ -43,6 +43,8 @@ def requests(draw):
         guidance_schedule=draw(st.sampled_from(list(GuidanceSchedule))).value,
         camera_speed=draw(st.sampled_from(list(CameraSpeed))).value,
         magic_words=draw(st.sampled_from(list(MagicWords))).value,
+        crop_left=draw(st.floats(0, 1)),
+        crop_top=draw(st.floats(0, 1)),
     )
 
 

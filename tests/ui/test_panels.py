@@ -174,7 +174,9 @@ def test_the_plan_is_green_amber_or_red():
 def test_the_crop_shows_what_is_used():
     html = form_panels.crop_figure("data:image/jpeg;base64,AA", (0, 100, 400, 300), (400, 400), "en")
     assert "top:25.00%" in html and "height:50.00%" in html and "50% is cut off" in html
-    assert "Used whole" in form_panels.crop_figure("data:,", (0, 0, 400, 400), (400, 400), "en")
+    whole = form_panels.crop_figure("data:,", (0, 0, 400, 400), (400, 400), "en")
+    assert "Used whole" in whole and "slider" not in whole
+    assert 'aria-valuemax="200" aria-valuenow="100" data-side="top" data-length="400"' in html
 
 
 def test_gauges_leave_out_what_is_not_known():

@@ -35,11 +35,12 @@ class SizeCache:
     def sizes(self, weights: WeightMode) -> ModelSizes:
         """The model's sizes with its weights stored this way. Raises CheckpointError for a config that is none."""
         if weights not in self._sizes:
-            self._sizes[weights] = ModelSizes.of(self._architecture, self._dtype, weights)
+            self._sizes[weights] = ModelSizes.of(self.architecture, self._dtype, weights)
         return self._sizes[weights]
 
     @cached_property
-    def _architecture(self) -> Architecture:
+    def architecture(self) -> Architecture:
+        """Of the four networks. Raises as `sizes`."""
         here = {name: folder for name, folder in self._parts.items() if os.path.lexists(config_path(folder, name))}
         params = {name: read_params(folder, name) for name, folder in here.items()}
         return Architecture.of_parts(params, takes_image=self._takes_image)

@@ -1,0 +1,118 @@
+"""The first image in headless Chromium: how it comes onto the page, and which part of it is used."""
+
+import base64
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from studio.media import crop_box
+from studio.ui.server import ServeOptions, serve
+from tests.ui.clicks import picture_file
+from tests.ui.fake_backend import FakeBackend, Pace
+from tests.ui.visitor import launched, visitors
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with launched() as made:
+        yield made
+
+
+@pytest.fixture
+def studio(tmp_path):
+    """A served page over a queue that nobody works: (fake backend, url)."""
+    fake = FakeBackend(tmp_path, Pace(0.05, 12), installed=("nano", "step-video-ti2v"))
+    served = serve(fake.backend, ServeOptions(port=0))
+    yield fake, served.url
+    served.close()
+
+
+@pytest.fixture
+def visit(browser, studio):
+    """Opens the page as a new visitor; fails the test where the page asks another host or runs a foreign script."""
+    with visitors(browser, 20) as open_page:
+        yield partial(open_page, studio[1])
+
+
+def move_crop(page) -> int:
+    """Move the crop box by arrows, by its ends and by dragging; the pixel of the picture at which it begins then."""
+    box = page.locator(".crop [role=slider]")
+
+    def at() -> int:
+        return int(box.get_attribute("aria-valuenow"))
+
+    assert (at(), box.get_attribute("aria-valuemax")) == (24, "49"), "the middle"
+    box.focus()
+    for key, pixel in (("End", 49), ("ArrowRight", 49), ("ArrowLeft", 48), ("Shift+ArrowLeft", 43), ("Home", 0)):
+        page.keyboard.press(key)
+        assert at() == pixel, key
+    page.click("#camera label:has(input[value=orbit])")
+    page.wait_for_function("getComputedStyle(document.querySelector('.crop i'), '::after').maskImage.includes('svg')")
+    page.wait_for_timeout(300)
+    assert at() == 0, "what else changes leaves it there"
+    box.scroll_into_view_if_needed()
+    where = box.bounding_box()
+    page.mouse.move(where["x"] + 20, where["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(where["x"] + 26, where["y"] + 90, steps=3)
+    page.mouse.up()
+    assert 10 <= at() <= 30, "200 px of the page are 640 of the picture"
+    return at()
+
+
+def test_a_picture_is_cropped_as_shown_and_errors_lose_nothing(studio, visit, tmp_path):
+    page = visit()
+    page.fill("#prompt textarea", "a girl turns")
+    page.click("#generate")
+    page.wait_for_selector("#message .alert >> text=starts from a picture")
+    assert page.input_value("#prompt textarea") == "a girl turns"
+    bad = tmp_path / "broken.png"
+    bad.write_bytes(b"\x89PNG\r\n\x1a\nnot really")
+    page.set_input_files("#first-image input[type=file]", bad)
+    page.wait_for_selector("#message .alert >> text=cannot be read")
+    page.click('#language label:has(input[value="zh"])')
+    page.wait_for_selector("#message .alert", state="detached")
+    (words := tmp_path / "words.txt").write_text("no picture")
+    page.set_input_files("#first-image input[type=file]", words)
+    page.wait_for_selector("#message .alert >> text=无法读取首帧图片")
+    assert not page.is_visible(".toast-body"), "gradio's own words are English"
+    page.click('#language label:has(input[value="en"])')
+    page.set_input_files("#first-image input[type=file]", picture_file(tmp_path))
+    page.wait_for_selector(".crop img")
+    page.click("#drawer-toggle")
+    assert page.is_checked('#size input[value="544x992"]')
+    pixel = move_crop(page)
+    page.click("#generate")
+    page.wait_for_selector(".stage.queued")
+    (job,) = studio[0].backend.queue.list()
+    assert Path(job.settings.first_image).read_bytes() == picture_file(tmp_path).read_bytes()
+    assert crop_box((400, 640), 992, 544, job.settings.crop_place) == (pixel, 0, pixel + 351, 640)
+    page.click("#do-reuse")
+    page.wait_for_selector(f".crop [aria-valuenow='{pixel}']")
+    page.click("#remove-picture")
+    page.wait_for_selector(".crop", state="detached")
+
+
+DROP = """([name, type, base64, target]) => {
+    const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+    const parcel = new DataTransfer();
+    parcel.items.add(new File([bytes], name, { type }));
+    document.querySelector(target).dispatchEvent(
+        new DragEvent("drop", { dataTransfer: parcel, bubbles: true, cancelable: true }));
+}"""
+
+
+def test_a_file_finds_its_place_wherever_it_is_dropped(studio, visit, tmp_path):
+    page = visit()
+    picture = base64.b64encode(picture_file(tmp_path).read_bytes()).decode()
+    page.evaluate(DROP, ["a.png", "image/png", picture, "#outputs"])
+    page.wait_for_selector(".crop img")
+    settings = base64.b64encode(b'{"model": "nano", "prompt": "from a file", "seed": 9}').decode()
+    page.evaluate(DROP, ["a.json", "application/json", settings, "#prompt textarea"])
+    page.click('#differs [data-id="apply"]')
+    page.wait_for_function("document.querySelector('#prompt textarea').value === 'from a file'")
+    page.wait_for_selector(".crop", state="detached")

@@ -66,8 +66,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _kinds(model: ModelConfig, options: argparse.Namespace) -> list[bool]:
-    """Whether the networks to calibrate take an image: every one of the model, or what the user's prompts are for."""
-    kinds = sorted({variant.takes_image for variant in model.variants})
+    """Without and with a first image, as far as the model takes either, or as the user's prompts are."""
+    kinds = [kind for kind, serves in ((False, model.takes_text_alone), (True, model.takes_image)) if serves]
     if options.prompts is None:
         return kinds
     given = {prompt.first_image is not None for prompt in _read_prompts(options.prompts)}

@@ -23,7 +23,6 @@ WHERE = (  # component, a tensor, its value, the code and the phase of the sente
     ("step_llm", "word_embeddings.weight", NAN, "values_not_finite", "encode_text"),
     ("clip", "word_embeddings.weight", INF, "values_not_finite", "encode_text"),
     ("transformer", "proj_out.bias", INF, "latents_not_finite", "denoise"),
-    ("vae", r"encoder\.conv_in\..*bias", NAN, "values_not_finite", "encode_image"),
     ("vae", r"decoder\.conv_out\..*bias", INF, "values_not_finite", "decode"),
 )
 

@@ -97,6 +97,14 @@ def test_a_vae_that_cannot_be_used_is_tried_once_and_harms_no_job(previews, monk
     assert len(asked) == 1 and previews.now() is None and not previews.missing
 
 
+def test_a_map_that_is_not_finite_is_not_kept(previews, encoder):
+    encoder._encode = lambda clip: linear_encoder(8)[0](clip) * float("nan")
+    with previews.beside(ROOM):
+        encoder.allow(PICTURES)
+        previews.wait(PATIENCE)
+    assert encoder.encoded == PICTURES and previews.now() is None and not previews.path.exists()
+
+
 def test_a_first_video_has_the_bits_of_later_ones_and_shows_the_map_once_it_is_there(open_tiny, tmp_path):
     engine = open_tiny("step-video-t2v")
     engine.colours.path.unlink()

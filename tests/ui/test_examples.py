@@ -38,7 +38,7 @@ def test_a_click_fills_the_whole_form(page):
         upload = updates[page.create.first_image]["value"]
         if source := first_image(example):
             assert Path(upload).read_bytes() == source.read_bytes(), key
-            assert updates[page.create.picture_size] == "256x256" and updates[fields["motion_score"]]["interactive"]
+            assert updates[page.create.picture_size] == "448x256" and updates[fields["motion_score"]]["interactive"]
         else:
             assert upload is None and updates[page.create.picture_size] == "", key
 

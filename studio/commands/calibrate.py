@@ -156,9 +156,9 @@ def _calibrate(engine: Engine, wish: Wish, config: StudioConfig, cancelled: Call
     found = outcome.calibration
     print("\n".join(report(outcome)))
     if found is None:
-        remove_calibration(cache, fingerprint)
+        remove_calibration(cache, fingerprint, has_image=engine.has_image)
     else:
-        store_calibration(cache, fingerprint, found)
+        store_calibration(cache, fingerprint, found, has_image=engine.has_image)
         print(
             f"From now on --speed fast takes {2 * found.fast.nodes} passes where {2 * found.infer_steps} were official."
         )

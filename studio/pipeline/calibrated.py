@@ -33,7 +33,7 @@ class Calibrations:
                 self._fingerprints[key] = model_fingerprint(folders, named_device(self._options.device))
         except (StudioError, CheckpointError, OSError):
             return None
-        return load_calibration(self._cache, self._fingerprints[key])
+        return load_calibration(self._cache, self._fingerprints[key], has_image=has_image)
 
     def default_speed(self, model: ModelConfig, has_image: bool, cfg_scale: float) -> Speed:
         """Of a request that names none: fast where that was calibrated with as much guidance, else exact."""

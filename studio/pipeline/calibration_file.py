@@ -16,28 +16,32 @@ FOLDER = "calibrations"
 MOST_ERRORS = 100
 
 
-def store_calibration(cache: Path, fingerprint: str, found: Calibration) -> Path:
-    """Write the choice for the model of this fingerprint (hex digits). Raises OSError."""
-    path = _path(cache, fingerprint)
+def store_calibration(cache: Path, fingerprint: str, found: Calibration, *, has_image: bool = False) -> Path:
+    """Write the choice for the model of this fingerprint (hex digits), with a first image or without.
+
+    Raises OSError.
+    """
+    path = _path(cache, fingerprint, has_image)
     write_whole(path, json.dumps(asdict(found), indent=1, sort_keys=True).encode())
     return path
 
 
-def load_calibration(cache: Path, fingerprint: str) -> Calibration | None:
+def load_calibration(cache: Path, fingerprint: str, *, has_image: bool = False) -> Calibration | None:
     """The choice for the model of this fingerprint; None where there is none that can be used."""
     try:
-        return _calibration(read_json(_path(cache, fingerprint)))
+        return _calibration(read_json(_path(cache, fingerprint, has_image)))
     except (CheckpointError, ValueError, TypeError, KeyError):
         return None
 
 
-def remove_calibration(cache: Path, fingerprint: str) -> None:
+def remove_calibration(cache: Path, fingerprint: str, *, has_image: bool = False) -> None:
     """Remove the choice, where there is one. Raises OSError."""
-    _path(cache, fingerprint).unlink(missing_ok=True)
+    _path(cache, fingerprint, has_image).unlink(missing_ok=True)
 
 
-def _path(cache: Path, fingerprint: str) -> Path:
-    return cache / FOLDER / f"{fingerprint[:32]}.json"
+def _path(cache: Path, fingerprint: str, has_image: bool) -> Path:
+    """One network may serve both: nano's does."""
+    return cache / FOLDER / f"{fingerprint[:32]}{'-image' if has_image else ''}.json"
 
 
 def _calibration(data: Mapping[str, Any]) -> Calibration:

@@ -188,7 +188,8 @@ def open_engine(
             "attention": attention_kernel(device, dtype, 128),
             "kernels": kernels_name(device),
         },
-        calibration=load_calibration(cache, _joined(prints)),
+        calibration=load_calibration(cache, _joined(prints), has_image=has_image),
+        has_image=has_image,
     )
 
 
@@ -203,7 +204,8 @@ def model_fingerprint(folders: Mapping[str, Path], device: torch.device) -> str:
 
 def recalibrated(engine: Engine, config: StudioConfig) -> Engine:
     """The engine with what `calibrate` has chosen by now: an engine may be open for days."""
-    found = load_calibration(config.output_dir / CACHE_FOLDER, engine.provenance["model_fingerprint"])
+    cache, fingerprint = config.output_dir / CACHE_FOLDER, engine.provenance["model_fingerprint"]
+    found = load_calibration(cache, fingerprint, has_image=engine.has_image)
     return replace(engine, calibration=found)
 
 

@@ -44,7 +44,8 @@ class Engine:
 
     text_fingerprint names both encoders and their tokenizers; provenance (fingerprints of every part, device, torch,
     dtype, attention backend, program version) is written into the file, so that a rerun can promise the same bits.
-    calibration: what `calibrate` chose for this model, None before. ranks: other devices that share each video.
+    calibration: what `calibrate` chose for this model with a first image or without, as `has_image` says; None before.
+    ranks: other devices that share each video.
     """
 
     model: ModelConfig
@@ -56,6 +57,7 @@ class Engine:
     text_fingerprint: str
     provenance: Mapping[str, Any]
     calibration: Calibration | None = None
+    has_image: bool = False
     ranks: Ranks | None = None
 
 

@@ -115,7 +115,8 @@ class Bench:
             engine = open_engine(load_models()[name], has_image, load_camera_moves(), config, EngineOptions("cpu"))
             found = None
             if self.calibrated is not None:
-                found = load_calibration(self.calibrated / CACHE_FOLDER, engine.provenance["model_fingerprint"])
+                cache, fingerprint = self.calibrated / CACHE_FOLDER, engine.provenance["model_fingerprint"]
+                found = load_calibration(cache, fingerprint, has_image=has_image)
             self.engines[name, has_image] = replace(engine, calibration=found)
         return self.engines[name, has_image]
 

@@ -135,6 +135,7 @@ def test_a_choice_is_stored_per_model_and_read_back(tmp_path):
     store_calibration(tmp_path, "ab" * 32, FOUND)
     assert load_calibration(tmp_path, "ab" * 32) == FOUND
     assert load_calibration(tmp_path, "cd" * 32) is None
+    assert load_calibration(tmp_path, "ab" * 32, has_image=True) is None, "one network may serve both"
     remove_calibration(tmp_path, "ab" * 32)
     assert load_calibration(tmp_path, "ab" * 32) is None
 

@@ -28,6 +28,7 @@ MADE = {
     "QueuePanel": ("acted", "edit", "leave"),
     "GalleryTab": ("remove", "bring_back", "marked", "marked_one", "remake", "resume"),
     "SeriesPanel": ("acted",),
+    "SeveralPictures": ("acted",),
 }
 
 

@@ -29,6 +29,7 @@ from studio.ui.form_events import FormEvents
 from studio.ui.labels import PICKS, Labels, Updates, clicked, html, react
 from studio.ui.queue_panel import QueuePanel
 from studio.ui.series_panel import SeriesPanel
+from studio.ui.several_pictures import SeveralPictures
 from studio.ui.strings import say
 from studio.ui.theme import script
 
@@ -60,6 +61,7 @@ class StagePanel:
     def __init__(self, events: FormEvents, labels: Labels) -> None:
         self.events, self.create, self.backend = events, events.create, events.backend
         self.focus = gr.Textbox(visible="hidden", elem_id="focus")  # the id of the job one looks at
+        self.several = SeveralPictures(self.create, self.focus)
         self.stage = html(elem_id="stage", js_on_load=script("stage.js"))
         with gr.Row(elem_id="actions"):
             self.download = html(visible=False, elem_id="download")
@@ -94,6 +96,7 @@ class StagePanel:
             refresh(react(self.buttons[key].click, handler, mine, {self.focus, create.message}))
         self.queue.wire(refresh)
         self.series.wire(refresh)
+        self.several.wire(refresh)
         form_outputs = {*create.shown, *self.events.picture, create.message}
         refresh(react(self.buttons["reuse"].click, self.reuse, mine, form_outputs))
         react(self.stage.select, self.events.frame_given, create.inputs, form_outputs)

@@ -95,6 +95,19 @@ FORM_STRINGS: dict[str, tuple[str, str]] = {
         "Part of the picture that is used: drag it, or move it with the arrow keys",
         "所用的图片区域：可拖动，或用方向键移动",
     ),
+    "several.offer": (
+        "{count} pictures: a video for each, with these settings?",
+        "{count} 张图片：按当前设置各生成一个视频？",
+    ),
+    "several.make": ("Make {count} videos", "生成 {count} 个视频"),
+    "several.added": (
+        "{count} videos are in the queue, one for each picture.",
+        "已将 {count} 个视频加入队列，每张图片一个。",
+    ),
+    "several.left": (
+        "{count} pictures were left out: they could not be uploaded, or are more than {limit}.",
+        "有 {count} 张图片未采用：上传失败，或超过 {limit} 张。",
+    ),
     "crop.left": ("Crop from the left", "裁剪位置（左右）"),
     "crop.top": ("Crop from the top", "裁剪位置（上下）"),
     "image.shapes_only": (

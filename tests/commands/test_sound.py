@@ -14,15 +14,19 @@ import app
 from models.voice import write_voice
 from studio.audio.track import SoundSettings, VoiceLine
 from studio.commands.cli import build_parser
+from studio.commands.sound_worker import SoundRunner
 from studio.commands.voices import speaker_for
 from studio.config import ROOT
 from studio.errors import Cancelled
-from studio.events import Event
+from studio.events import Event, PhaseStarted, Progress
 from studio.media import read_metadata
 from studio.pipeline import speech
+from studio.queue.jobs import JobQueue
+from studio.queue.kinds import SoundOrder
 from studio.queue.locks import DeviceLock
 from studio.video_writer import find_ffmpeg
 from tests.audio.clips import RECORD, decoded, level_db, make_clip, stream_hash, tone, write_sound
+from tests.queue.test_jobs import SETTINGS
 from tests.tiny_speech import tiny_voice, write_speech_folder
 
 SCENE = "0-0.4秒：水下，0.4-1 s: the splash with a harp"
@@ -198,8 +202,17 @@ def test_a_voice_of_the_speech_model_speaks_whole_streamed_and_int8(
         assert sentence in capsys.readouterr().err
 
 
-def test_a_voice_of_the_speech_model_waits_for_the_device_of_a_video(
-    models: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+class GoOn:
+    """Orders of a job that nobody stops."""
+
+    def stop(self) -> bool:
+        return False
+
+    finish = stop
+
+
+def test_a_voice_of_the_speech_model_waits_for_the_device_of_a_video_and_speaks_in_the_worker(
+    clip: Path, models: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What has the device has the budgets: nothing of the speech model is loaded meanwhile, and Stop is heard."""
     monkeypatch.setattr("studio.commands.speaker.runtime_folder", lambda: tmp_path)
@@ -208,5 +221,13 @@ def test_a_voice_of_the_speech_model_waits_for_the_device_of_a_video(
     with DeviceLock(tmp_path, "cpu", "the worker of videos"), pytest.raises(Cancelled):
         speaker.speak(track.lines, 0, told.append, lambda: bool(told))
     assert [event.code for event in told] == ["device_busy"] and "the worker of videos" in told[0].text
-    (wave,) = speaker.speak(track.lines, 0, told.append, lambda: False)
-    assert level_db(wave) > -60 and DeviceLock(tmp_path, "cpu").acquire(), "and the device is free again"
+    queue = JobQueue(tmp_path / ".queue")
+    (job,) = queue.submit_all([SETTINGS], sound=SoundOrder(str(clip), track.to_dict()))
+    flags = ["sound_worker", "--queue", str(queue.folder), *models]
+    told.clear()
+    made = SoundRunner(build_parser().parse_args(flags), tmp_path / "made").run(job, told.append, GoOn())
+    phases = [event.phase for event in told if isinstance(event, PhaseStarted)]
+    assert phases == ["load", "speak_codes", "speak_mel", "speak_wave", "speak", "write"]
+    assert {event.phase for event in told if isinstance(event, Progress)} >= {"speak_codes", "speak_mel", "speak_wave"}
+    assert level_db(decoded(Path(made.path))[:12000]) > -60 and stream_hash(Path(made.path)) == stream_hash(clip)
+    assert DeviceLock(tmp_path, "cpu").acquire(), "and the device is free again"

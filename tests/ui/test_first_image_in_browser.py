@@ -116,3 +116,35 @@ def test_a_file_finds_its_place_wherever_it_is_dropped(studio, visit, tmp_path):
     page.click('#differs [data-id="apply"]')
     page.wait_for_function("document.querySelector('#prompt textarea').value === 'from a file'")
     page.wait_for_selector(".crop", state="detached")
+
+
+DROP_ALL = """(files) => {
+    const parcel = new DataTransfer();
+    for (const [name, base64] of files) {
+        const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+        parcel.items.add(new File([bytes], name, { type: "image/png" }));
+    }
+    document.querySelector("#outputs").dispatchEvent(
+        new DragEvent("drop", { dataTransfer: parcel, bubbles: true, cancelable: true }));
+}"""
+
+
+def test_several_pictures_are_a_video_each_after_a_question(studio, visit, tmp_path):
+    page, queue = visit(), studio[0].backend.queue
+    page.fill("#prompt textarea", "a boat")
+    files = [picture_file(tmp_path, *size, name=f"{size[0]}") for size in ((400, 640), (640, 360), (300, 300))]
+    parcel = [[path.name, base64.b64encode(path.read_bytes()).decode()] for path in files]
+    page.evaluate(DROP_ALL, parcel)
+    page.click("#several [data-id=leave]")
+    page.wait_for_selector("#several .differs", state="detached")
+    assert queue.list() == []
+    page.evaluate(DROP_ALL, parcel)
+    page.wait_for_selector("#several >> text=3 pictures")
+    page.screenshot(path=tmp_path / "several.png")
+    page.click("#several [data-id=make]")
+    page.wait_for_selector("#message >> text=3 videos are in the queue")
+    made = queue.in_order()
+    assert [Path(job.settings.first_image).read_bytes() for job in made] == [path.read_bytes() for path in files]
+    assert [(job.settings.width, job.settings.height) for job in made] == [(544, 992), (992, 544), (768, 768)]
+    assert {job.settings.prompt for job in made} == {"a boat"} and len({job.settings.seed for job in made}) == 3
+    assert page.locator(".crop").count() == 0, "the form's own picture is as it was"

@@ -69,6 +69,11 @@
     input.files = parcel.files;
     input.dispatchEvent(new Event("change", { bubbles: true }));
   };
+  const take = (files, target) => { // several pictures at once are a video each, if wanted
+    const pictures = [...files].filter((file) => file.type.startsWith("image/"));
+    if (pictures.length > 1) document.dispatchEvent(new CustomEvent("pictures", { detail: pictures }));
+    else if (files.length) deliver(files[0], target);
+  };
   const holdsFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
   const light = (on) => document.body.classList.toggle("dragging", on); // while a file is over the page
   addEventListener("dragover", (event) => {
@@ -82,11 +87,10 @@
     event.preventDefault();
     event.stopPropagation();
     light(false);
-    if (event.dataTransfer.files.length) deliver(event.dataTransfer.files[0], event.target);
+    take(event.dataTransfer.files, event.target);
   }, true);
   addEventListener("paste", (event) => {
-    const files = event.clipboardData?.files ?? [];
-    if (files.length) deliver(files[0], null);
+    take(event.clipboardData?.files ?? [], null);
   });
 
   // Whoever has a keyboard types at once; on a phone that would hide the stage behind the keys.

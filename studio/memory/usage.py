@@ -1,7 +1,8 @@
 """Memory that this machine has free and that this process uses, in bytes.
 
-RAM: anonymous + shared memory (registered memory is anonymous); file pages do not count, since the kernel can take them
-back. VRAM: what the driver charges the process, the segments of PyTorch's allocator and the CUDA context.
+RAM: anonymous + shared memory (registered memory is one of these); file pages do not count, since the kernel can take
+them back. The one copy of weights of processes that share a video counts whole in each. VRAM: what the driver charges
+the process, the segments of PyTorch's allocator and the CUDA context.
 """
 
 import ctypes

@@ -41,6 +41,9 @@ class Wishes:
     def finish(self) -> bool:
         return False
 
+    def sharp(self) -> bool:
+        return False
+
 
 @pytest.fixture
 def options(model_dir: Path, outputs: Path) -> argparse.Namespace:

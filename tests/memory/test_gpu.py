@@ -9,7 +9,7 @@ import torch
 from models.attention import attention
 from studio.memory.allocator import ON_DEVICE, Allocator, BufferKind, Machine
 from studio.memory.manager import Condition, MemoryManager
-from studio.memory.plan import Budgets, RuntimeConfig
+from studio.memory.plan import Budgets, RuntimeConfig, Sharing
 from studio.memory.usage import CUDA_CONTEXT_BYTES, cap_vram
 from studio.units import GB
 from tests.memory.tiny_model import (
@@ -39,12 +39,10 @@ def folder(tmp_path_factory):
     return write_model(tmp_path_factory.mktemp("model"), torch.bfloat16)
 
 
-def open_on_gpu(folder, machine: Machine | None = None) -> MemoryManager:
-    return MemoryManager(
-        dict.fromkeys(PARTS, folder),
-        RuntimeConfig(torch.device("cuda"), torch.bfloat16, Budgets(vram_bytes=8 * GB, ram_bytes=8 * GB)),
-        machine=machine,
-    )
+def open_on_gpu(folder, machine: Machine | None = None, sharing: Sharing | None = None) -> MemoryManager:
+    budgets = Budgets(vram_bytes=8 * GB, ram_bytes=8 * GB)
+    config = RuntimeConfig(torch.device("cuda"), torch.bfloat16, budgets, sharing=sharing)
+    return MemoryManager(dict.fromkeys(PARTS, folder), config, machine=machine)
 
 
 def test_every_plan_gives_the_bits_of_all_resident(folder):
@@ -71,6 +69,22 @@ def test_refused_registration_gives_the_same_bits(folder):
     manager.set_plan(with_sources(manager.plan(VIDEO), ["pinned"] * BLOCKS, ["direct"] * LAYERS, 2))
     assert torch.equal(denoise(manager), wanted)
     manager.release()
+
+
+def test_two_managers_register_the_one_copy_and_have_the_bits_of_one(folder):
+    wanted = denoise(open_on_gpu(folder))
+    first, second = (open_on_gpu(folder, sharing=Sharing(2)) for _ in range(2))
+    first.set_plan(with_sources(first.plan(VIDEO), ["pinned"] * BLOCKS, ["direct"] * LAYERS, 2))
+    second.follow(first.lead(VIDEO, [second.budgets]))
+    for manager in (first, second, first):
+        assert torch.equal(denoise(manager), wanted)
+    copies = [manager._streamed["transformer"]._pinned.registered(0) for manager in (first, second)]
+    assert all(copy.is_pinned() for copy in copies) and copies[0].data_ptr() != copies[1].data_ptr()
+    copies[0][:8] = 7
+    assert copies[1][:8].tolist() == [7] * 8, "one memory"
+    del copies
+    for manager in (first, second):
+        manager.release()
 
 
 def test_registered_memory_is_page_locked_and_returned():

@@ -102,7 +102,7 @@ def looks_like_photo(image: Image.Image) -> bool:
     """Whether a picture has the many colours of a photo, counted on 64 x 64 of its pixels in 16 steps a channel.
 
     Seven photos and a film still had 144 to 413, a shaded drawing 110 (the built-in models know those no better), the
-    example pictures of the built-in models 10 to 13.
+    example pictures of the built-in models 10 to 12.
     """
     pixels = np.asarray(image.convert("RGB").resize((64, 64), Image.Resampling.NEAREST)) >> 4
     return len(np.unique(pixels.reshape(-1, 3), axis=0)) > PHOTO_COLOURS

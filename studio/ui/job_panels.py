@@ -14,7 +14,7 @@ from studio.ui.markup import FIELDS, alert, media_url, plain, seconds_words, sen
 from studio.ui.player import player
 from studio.ui.strings import MOVES, STRINGS, say, say_move, say_time
 
-SMALL_SIDE = 576  # pixels of a small video's longer side on the page, at most
+SMALL_SIDE = 672  # of the longer side at most, in CSS pixels: three times nano's 224
 
 
 def stage(job: Job, ahead: int, language: str) -> str:

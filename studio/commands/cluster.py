@@ -49,6 +49,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"The token lies in {token_path()}. On every other machine, with this token there:")
         print(f"  {PROGRAM} cluster join THIS_MACHINE:{options.port}")
         print(f"Then, here:\n  {PROGRAM} --cluster 127.0.0.1:{options.port}")
+        print("The cluster stays until each machine is told: ray stop")
         return 0
     if not token_path().is_file():
         raise InputError("cluster_token", file=str(token_path()))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from tests.commands.real_studio import until
 
 PATIENCE = 500.0  # seconds; an actor imports PyTorch on a crowded machine
 JOBS, STEPS = 20, 8
+SMALL = {"num_frames": 17, "height": 64, "width": 64}
 
 
 def machine(folder: Path, gpus: str | None = None) -> argparse.Namespace:
@@ -71,7 +73,7 @@ def test_all_jobs_finish_the_same_though_an_actor_and_a_node_die(nodes: Any, tmp
     cluster = Cluster(queue, tmp_path / "results", ClusterWorker, about(machine(tmp_path)), "cluster")
     thread = threading.Thread(target=cluster.keep, args=(stop,), daemon=True)
     thread.start()
-    wanted = GenerationSettings("nano", "a red circle moves to the left", infer_steps=STEPS, num_frames=17, seed=5)
+    wanted = GenerationSettings("nano", "a red circle moves to the left", infer_steps=STEPS, seed=5, **SMALL)
     jobs = [queue.submit(wanted.resolve(load_models()["nano"])) for _ in range(JOBS)]
 
     def at_work(count: int) -> list[Job]:
@@ -93,6 +95,16 @@ def test_all_jobs_finish_the_same_though_an_actor_and_a_node_die(nodes: Any, tmp
     frames = [read_video(Path(job.result.path)) for job in made]
     assert all(np.array_equal(one, frames[0]) for one in frames) and frames[0].shape == (17, 64, 64, 3)
     assert all(Path(job.result.path).parent == tmp_path / "results" for job in made)
+    alone = [
+        f"--{name.replace('_', '-')}={value}" for name, value in asdict(wanted).items() if name in ("seed", *SMALL)
+    ]
+    local = ["generate", "--device=cpu", "--model=nano", f"--prompt={wanted.prompt}", f"--infer-steps={STEPS}", *alone]
+    told = subprocess.run(
+        [sys.executable, str(ROOT / "app.py"), *local, f"--output={tmp_path}/alone.mp4", f"--output-dir={tmp_path}"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr
+    assert np.array_equal(read_video(tmp_path / "alone.mp4"), frames[0]), "a video of this machine alone is the same"
 
 
 @pytest.mark.slow
@@ -106,7 +118,7 @@ def test_the_cards_of_a_machine_share_each_video(nodes: Any, tmp_path: Path) -> 
     cluster = Cluster(queue, tmp_path / "results", ClusterWorker, about(machine(tmp_path)), "cluster", GROUP)
     thread = threading.Thread(target=cluster.keep, args=(stop,), daemon=True)
     thread.start()
-    wanted = GenerationSettings("nano", "a red circle", infer_steps=STEPS, num_frames=17, seed=5)
+    wanted = GenerationSettings("nano", "a red circle", infer_steps=STEPS, seed=5, **SMALL)
     jobs = [queue.submit(wanted.resolve(load_models()["nano"])) for _ in range(2)]
     until(lambda: queue.count([JobState.FINISHED]) == 2, PATIENCE)
     stop.asked = True
@@ -132,7 +144,7 @@ def test_another_token_another_version_and_other_models_make_nothing(nodes: Any,
 
     connect(nodes.address)
     queue, own = JobQueue(tmp_path / "queue"), about(machine(tmp_path))
-    wanted = GenerationSettings("nano", "a circle", infer_steps=STEPS, num_frames=17, seed=5)
+    wanted = GenerationSettings("nano", "a circle", infer_steps=STEPS, seed=5, **SMALL)
     job = queue.submit(wanted.resolve(load_models()["nano"]))
     stop = Stop()
     head = own | {"version": "0.0.1", "nano": "of another file"}

@@ -40,7 +40,7 @@ def test_every_example_shows_what_came_of_it() -> None:
             continue
         for language in LANGUAGES:
             with Image.open(examples.thumbnail(example, language)) as image:
-                assert image.format == "WEBP" and image.n_frames > 8 and max(image.size) <= 224, key  # as large as nano makes them
+                assert image.format == "WEBP" and image.n_frames > 8 and max(image.size) <= 224, key
     if absent:
         pytest.skip(f"{', '.join(absent)} not in this copy")
 

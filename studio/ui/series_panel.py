@@ -2,6 +2,7 @@
 together, in a grid that fills as they are done."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -81,8 +82,11 @@ class SeriesPanel:
         backend = self.backend
         prompt = clicked(event, "prompt")[:LONGEST_PROMPT]
         asked = Extension(_number(event, "count", 1), prompt, clicked(event, "cut") == "true")
-        installed = backend.installed()
-        made = extend(backend.queue, id, asked, backend.models, installed, lambda one: runnable(backend, one))
+        job, installed = backend.queue.get(id), backend.installed()
+        # What goes on from a clip that waits would stand before the jobs of others: the page does not offer that.
+        ended = job is not None and job.state == JobState.FINISHED
+        runs = partial(runnable, backend)
+        made = ended and extend(backend.queue, id, asked, backend.models, installed, runs)
         if not made:
             return {self.create.message: markup.alert([say("gallery.gone", language)])}
         words = say("extend.added", language, count=len(made))

@@ -91,6 +91,9 @@ def test_a_guest_changes_his_own_and_nobody_elses(page, tmp_path):
             asked(in_gallery(page, others[2]))
         for asked in (Act.STAR, Act.REMOVE):
             gallery.marked(in_gallery(page, ""), SimpleNamespace(act=asked, ids=" ".join(others)))
+        page.stage.series.acted(
+            {page.stage.focus: others[0]} | mine, SimpleNamespace(act="extend", count="2", prompt="", cut="false")
+        )
         gallery.marked_one(in_gallery(page, others[2]), SimpleNamespace(act="star", tags=""))
         assert [queue.get(id) for id in others] == before and queue.count() == 6
         assert queue.get(made[0]).state == JobState.PAUSED, "one's own can be edited"

@@ -134,7 +134,7 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(model_dir: Path, picture: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], np.ndarray]:
     """The frames of LONG as the command line makes them without a break; made beside the first tests."""
     studio = Studio(model_dir, tmp_path_factory.mktemp("undisturbed"))
-    fields = {name: value for name, value in asdict(LONG).items() if value is not None} | {"first_image": picture}
+    fields = {name: value for name, value in asdict(LONG).items() if value not in (None, "")} | {"first_image": picture}
     words = [word for name, value in fields.items() for word in (f"--{name.replace('_', '-')}", value)]
     process = studio.run("generate", *words, "--output", studio.folder / "whole.mp4")
 

@@ -40,14 +40,22 @@ def machine(folder: Path, gpus: str | None = None) -> argparse.Namespace:
     return argparse.Namespace(output_dir=folder / "node", device="cpu", ram=2, model_dir=folder / "models", gpus=gpus)
 
 
+@pytest.fixture(scope="module")
+def token(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all clusters of this process: Ray reads the file once and keeps what it held."""
+    token = tmp_path_factory.mktemp("ray") / "token"
+    token.write_text(secrets.token_hex(32))
+    return token
+
+
 @pytest.fixture
-def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Any]:
+def nodes(
+    tmp_path: Path, token: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Any]:
     """Two nodes; a parameter is how many cards share each video there."""
     group = getattr(request, "param", None)
     if find_spec("ray") is None:  # not imported before its environment is there
         pytest.skip('Ray is not installed (pip install "ray==2.60.0")')
-    token = tmp_path / "token"
-    token.write_text(secrets.token_hex(32))
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
     for name, value in environment(machine(tmp_path, group)).items():
         monkeypatch.setenv(name, value)

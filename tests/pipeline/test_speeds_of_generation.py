@@ -122,7 +122,7 @@ def test_a_plan_that_diverges_on_nano_is_told_and_held_back(tmp_path, monkeypatc
     """Ten nodes with theta 1 at guidance 9 are known to diverge (tests/bench/LOG.md); the official plan never does."""
     moves, config = load_camera_moves(), load_studio(output_dir=str(tmp_path))
     engine = open_engine(load_models()["nano"], False, moves, config, EngineOptions("cpu"))
-    fields = {"cfg_scale": 9.0, "infer_steps": 50, "height": 64, "width": 64, "prompt": "a blue square moves left"}
+    fields = {"cfg_scale": 9.0, "infer_steps": 50, "height": 128, "width": 128, "prompt": "a blue square moves left"}
     fields["first_image"] = None
 
     def end(name, plan=None):

@@ -1,10 +1,11 @@
 """A toy server with OpenAI's chat completions: it says what it is told to, and keeps what it was asked."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.running import running
 
 
 class Toy(ThreadingHTTPServer):
@@ -48,12 +49,5 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def toy_chat() -> Iterator[Toy]:
-    server = Toy()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with running(Toy()) as server:
         yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -8,12 +8,13 @@ import hashlib
 import json
 import socket
 import struct
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.running import running
 
 LFS_SUFFIXES = (".safetensors", ".bin", ".model")
 COMMIT = "c0ffee" + "0" * 34
@@ -54,15 +55,8 @@ class HubServer(ThreadingHTTPServer):
 @contextmanager
 def serving() -> Iterator[HubServer]:
     """A running server, gone at the end."""
-    server = HubServer()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with running(HubServer()) as server:
         yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 class Handler(BaseHTTPRequestHandler):

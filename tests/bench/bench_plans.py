@@ -13,9 +13,9 @@ FIRST on, Chinese and English in turn; none of them is a prompt of `calibrate`, 
 appends a line to tests/bench/results/plans_modes.jsonl.
 
 error: root mean square distance of the endpoint from the solution over the latents' standard deviation. The solution is
-AB2 on many refined nodes, which serves every shift; on the first prompts it is compared with Runge-Kutta of 4 x 44
-passes each. judge: points above the official 50 steps on the same clips and noise. time: seconds of the denoising
-phase, exact and fast in turn.
+Runge-Kutta's on refined intervals, four evaluations each, which serves every shift; on the first prompts it is compared
+with AB2 on many nodes. judge: points above the official 50 steps on the same clips and noise. time: seconds of the
+denoising phase, exact and fast in turn.
 """
 
 import argparse
@@ -57,7 +57,8 @@ WORLD = WORLDS["small"]
 FIRST = 200  # the number of the first scene; those below belong to the judge and to earlier experiments
 STEPS = 50
 SHIFTS = (3.0, 13.0)
-RUNGE_KUTTA = 44  # intervals of four passes
+RUNGE_KUTTA = 44  # intervals of four evaluations
+SIZE = (128, 128)  # height, width: the smallest that nano was trained at
 CALIBRATED_FOR = ("--cfg-scale", "9", "--time-shift", "13")  # serves less guidance too
 CURVE_STEPS, CURVE_NODES = (10, 20, 30, 75, 100), (10, 14, 20, 40)
 
@@ -82,19 +83,20 @@ DRAWN = CELLS[0]  # of the chart
 class Extent:
     """How much is measured. prompts: by part. checks: prompts a cell on which the reference is checked, in `checked`.
 
-    reference: its nodes. curve: prompts of the chart's further points.
+    intervals: of the reference. dense: nodes of what it is checked with. curve: prompts of the chart's further points.
     """
 
     prompts: Mapping[str, int]
     cells: Sequence[Cell]
-    reference: int
+    intervals: int
+    dense: int
     checks: int
     checked: Sequence[Cell]
     curve: int
 
 
-FULL = Extent({"error": 64, "judge": 80, "turbo": 80, "time": 5}, CELLS, 400, 2, CELLS, 16)
-QUICK = Extent({"error": 8, "judge": 8, "turbo": 4, "time": 1}, CELLS[:4], 120, 1, [DRAWN], 3)
+FULL = Extent({"error": 64, "judge": 80, "turbo": 80, "time": 5}, CELLS, RUNGE_KUTTA, 400, 2, CELLS, 16)
+QUICK = Extent({"error": 8, "judge": 8, "turbo": 4, "time": 1}, CELLS[:4], 15, 120, 1, [DRAWN], 3)
 SHARES = {"error": 0.6, "judge": 0.2, "turbo": 0.1, "time": 0.1}  # of --minutes
 
 
@@ -130,14 +132,13 @@ class Bench:
         """A scene as a request: its caption, its seed and, where the cell says so, its first frame and score."""
         scene, has_image = self.scene(number), cell.kind == "image"
         values: dict[str, Any] = {"num_frames": cell.frames, "cfg_scale": cell.cfg_scale, "seed": number}
+        values |= {"height": SIZE[0], "width": SIZE[1]}
         picture = None
         engine = self.engine(name, has_image)
         if has_image:
-            size = engine.model.sizes[0]
-            clip = render([scene], cell.frames, *size)
+            clip = render([scene], cell.frames, *SIZE)
             picture = Image.fromarray(to_frames(clip.video[:, :1])[0, 0])
             values |= {"first_image": "first frame", "motion_score": float(clip.motion_score.item())}
-            values |= {"height": size[0], "width": size[1]}
         asked = GenerationSettings(name, caption(scene, language(number), number), **values)
         endpoints = Endpoints(engine, self.work / "endpoints", on_passes=self._wait)
         return endpoints.of(asked.resolve(engine.model), picture)
@@ -153,17 +154,20 @@ def language(number: int) -> str:
 
 
 def modes(cell: Cell, engine: Engine) -> dict[str, EvaluationPlan]:
-    """The plans of a row by name, for every shift; "nano" are nano's own 20 steps."""
+    """The plans of a row by name, for every shift."""
     plans = {}
     for shift in SHIFTS:
         for speed in Speed:
             plans[f"{speed} {STEPS} k{shift:g}"] = make_plan(STEPS, shift, cell.cfg_scale, speed)
-    for speed in Speed:
-        plans[f"{speed} 20 k3"] = make_plan(20, 3.0, cell.cfg_scale, speed)
     if engine.calibration is not None and engine.calibration.serves(cell.cfg_scale):
         known = partial(make_plan, STEPS, 13.0, cell.cfg_scale, calibration=engine.calibration)
         plans |= {"calibrated fast": known(Speed.FAST), "calibrated draft": known(Speed.DRAFT)}
     return plans
+
+
+def own_steps(cfg_scale: float) -> dict[str, EvaluationPlan]:
+    """nano's own 20 steps."""
+    return {f"{speed} 20 k3": make_plan(20, 3.0, cfg_scale, speed) for speed in Speed}
 
 
 def curve(cfg_scale: float) -> dict[str, EvaluationPlan]:
@@ -174,10 +178,23 @@ def curve(cfg_scale: float) -> dict[str, EvaluationPlan]:
     return plans | {"second order on the official grid": EvaluationPlan(Speed.FAST, official.nodes, 1.0)}
 
 
+def solution(bench: Bench, subject: Subject, cfg_scale: float, intervals: int) -> torch.Tensor:
+    """The endpoint that all are compared with, kept like the others'."""
+    kept = bench.work / "solutions" / f"{subject.key(Rule(intervals, 3.0, 1.0).plan(cfg_scale))}.pt"
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        found = runge_kutta(subject, cfg_scale, intervals)
+        part = kept.with_suffix(".part")
+        torch.save(found, part)
+        part.rename(kept)
+    loaded: torch.Tensor = torch.load(kept)
+    return loaded
+
+
 @torch.no_grad()
-def runge_kutta(subject: Subject, cfg_scale: float) -> torch.Tensor:
+def runge_kutta(subject: Subject, cfg_scale: float, intervals: int) -> torch.Tensor:
     """The endpoint by the classical fourth-order method on refined intervals."""
-    times = (*refined_times(RUNGE_KUTTA, 3.0), 1.0)
+    times = (*refined_times(intervals, 3.0), 1.0)
     with subject.opened() as (latents, passes):
 
         def velocity(latents: torch.Tensor, moment: float) -> torch.Tensor:
@@ -214,23 +231,25 @@ def errors(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     for number in numbers("error", options):
         for cell in extent.cells:
             subject, here = bench.subject(number, cell), plans[cell]
-            if cell == DRAWN and number - FIRST < extent.curve:
-                here = here | curve(cell.cfg_scale)
-            reference = subject.end(Rule(extent.reference, 3.0, 1.0).plan(cell.cfg_scale)).latents
+            if number - FIRST < extent.curve:
+                here = here | own_steps(cell.cfg_scale) | (curve(cell.cfg_scale) if cell == DRAWN else {})
+            reference = solution(bench, subject, cell.cfg_scale, extent.intervals)
             if cell in extent.checked and number - FIRST < extent.checks:
-                apart = distance(runge_kutta(subject, cell.cfg_scale), reference)
+                dense = subject.end(Rule(extent.dense, 3.0, 1.0).plan(cell.cfg_scale)).latents
+                apart = distance(dense, reference)
                 checks.setdefault(str(cell), []).append(round(apart, 5))
             for name, plan in here.items():
                 state = subject.end(plan)
                 found.setdefault((cell, name), []).append((number, distance(state.latents, reference), state.growths))
     rows = [
-        error_row(cell, name, (plans[cell] | curve(cell.cfg_scale))[name], values)
+        error_row(cell, name, (plans[cell] | own_steps(cell.cfg_scale) | curve(cell.cfg_scale))[name], values)
         for (cell, name), values in found.items()
     ]
     return {
         "rows": rows,
-        "reference_nodes": extent.reference,
-        "reference_against_runge_kutta": checks,
+        "size": SIZE,
+        "reference_evaluations": 4 * extent.intervals,
+        "reference_against_second_order": {"nodes": extent.dense, "distance": checks},
         "not_below_official": below_official(rows),
         "calibrations": {
             kind: asdict(engine.calibration)

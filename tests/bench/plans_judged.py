@@ -21,19 +21,20 @@ from studio.pipeline.frames import decode_frames
 from studio.pipeline.generate import generate
 from studio.pipeline.run import Request
 from studio.settings import GuidanceSchedule, Speed
-from tests.bench.bench_plans import CELLS, FIRST, STEPS, WORLD, Bench, Cell, modes, numbers
+from tests.bench.bench_plans import CELLS, FIRST, STEPS, WORLD, Bench, Cell, modes, numbers, own_steps
 
 JUDGED = CELLS[:4]
 OFFICIAL = f"exact {STEPS} k13"
 ROWS = (OFFICIAL, "exact 20 k3", f"fast {STEPS} k13", f"draft {STEPS} k13", "calibrated fast", "calibrated draft")
 TURBO_SHIFT, TURBO_STEPS = 3.0, 10
+KEPT_CLIPS = 2 * len(ROWS)
 
 
 def judged(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     """Per cell and plan: points above the official 50 steps, marks, and PSNR of the frames against them."""
     asked = {}
     for cell in JUDGED:
-        plans = modes(cell, bench.engine("nano", cell.kind == "image"))
+        plans = modes(cell, bench.engine("nano", cell.kind == "image")) | own_steps(cell.cfg_scale)
         asked[cell] = {name: plans[name] for name in ROWS if name in plans}
     return {"rows": _rows(bench, asked, OFFICIAL, numbers("judge", options))}
 
@@ -92,7 +93,7 @@ class Judgements:
     """What the judge said of clips, by the keys of their endpoints, in a file that grows."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._known = path, dict[str, dict[str, Any]]()
+        self._path, self._known, self._decoded = path, dict[str, dict[str, Any]](), dict[str, np.ndarray]()
         if path.is_file():
             lines = path.read_text(encoding="utf-8").splitlines()
             rows = [json.loads(line) for line in lines if line.endswith("}")]  # the last one may be half a line
@@ -102,7 +103,7 @@ class Judgements:
         """marks, measured motion score and roughness of a plan's clip, and its PSNR against the official plan's."""
         key = f"{subject.key(plan)} {subject.key(official)}"
         if key not in self._known:
-            frames, best = _frames(subject, plan), _frames(subject, official)
+            frames, best = self._frames(subject, plan), self._frames(subject, official)
             tally = Tally()
             tally.add(scene, frames, 0.0, WORLD)
             row = {"key": key, "marks": tally.marks[0], "measured": tally.measured[0], "roughness": tally.roughness[0]}
@@ -111,10 +112,14 @@ class Judgements:
                 file.write(json.dumps(self._known[key]) + "\n")
         return self._known[key]
 
-
-def _frames(subject: Subject, plan: EvaluationPlan) -> np.ndarray:
-    """The clip as `generate` would write it."""
-    return decode_frames(subject.end(plan).latents, subject.settings, subject.endpoints.engine)
+    def _frames(self, subject: Subject, plan: EvaluationPlan) -> np.ndarray:
+        """The clip as `generate` would write it. The last ones are kept: the official plan's serves its whole row."""
+        key = subject.key(plan)
+        if key not in self._decoded:
+            while len(self._decoded) >= KEPT_CLIPS:
+                self._decoded.pop(next(iter(self._decoded)))
+            self._decoded[key] = decode_frames(subject.end(plan).latents, subject.settings, subject.endpoints.engine)
+        return self._decoded[key]
 
 
 def timed(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:

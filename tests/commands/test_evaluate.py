@@ -10,6 +10,7 @@ import pytest
 
 from studio.evals.results import read_run
 from studio.pipeline.engine import CACHE_FOLDER
+from studio.queue.job import JobState
 from studio.queue.jobs import JobQueue
 from tests.commands.real_studio import Studio, until
 
@@ -32,18 +33,21 @@ def test_a_run_goes_on_after_two_kills_and_ends_with_its_report(
     words = ("evaluate", tmp_path / "prompts.txt", "--recipe", "short,shorter", "--recipes", tmp_path / "recipes.yaml")
     asked = (*words, "--to", folder)
 
-    def finished(count: int) -> bool:
+    def at_next(count: int) -> bool:
+        """That many clips are there and the next one is being made."""
         path = folder / ".queues" / "none"
-        return (path / "queue.sqlite").exists() and len(list((folder / "clips").glob("*.mp4"))) >= count
+        if not (path / "queue.sqlite").exists() or len(list((folder / "clips").glob("*.mp4"))) < count:
+            return False
+        return any(job.state == JobState.RUNNING and job.progress for job in JobQueue(path).list())
 
-    for count in (1, 2):  # first the command alone, whose worker then ends by itself; then both at once
+    for count in (1, 2):  # first the command alone, whose worker then ends by itself; then the worker as well
         process = studio.run(*asked)
-        until(lambda count=count, process=process: finished(count) or process.poll() is not None, SECONDS)
+        until(lambda count=count, process=process: at_next(count) or process.poll() is not None, SECONDS)
         workers = psutil.Process(process.pid).children(recursive=True)
-        process.kill()
-        process.wait()
         for worker in workers if count == 2 else ():
             worker.kill()
+        process.kill()
+        process.wait()
     process = studio.run(*asked)
     said, _ = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, said

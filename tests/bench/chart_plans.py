@@ -70,8 +70,8 @@ def text() -> str:
         for kind, found in error["calibrations"].items()
     )
     parts = [
-        f"{_origin(error)} Endpoint error at {error['size'][0]}x{error['size'][1]}, mean (maximum), against Runge-Kutta "
-        f"of {error['reference_evaluations']} evaluations, at most {checked} from the end of second order on "
+        f"{_origin(error)} Endpoint error at {error['size'][0]}x{error['size'][1]}, mean (maximum), against "
+        f"Runge-Kutta of {error['reference_evaluations']} evaluations, at most {checked} from second order's end on "
         f"{check['nodes']} nodes. n: prompts, Chinese and English in turn. k: time shift. Calibrated: "
         f"{chosen or 'nothing was chosen'}.",
         errors_table(error),

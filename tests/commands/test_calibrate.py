@@ -42,8 +42,9 @@ def test_every_model_but_turbo_has_prompts_in_both_languages() -> None:
         for has_image in images:
             made = wish(name, has_image)
             chinese = [any("\u4e00" <= letter <= "\u9fff" for letter in settings.prompt) for settings in made.small]
-            assert sorted(chinese) == [False, False, True, True]
-            assert len({settings.seed for settings in made.small}) == 4
+            half = 4 if name == "nano" else 2
+            assert sorted(chinese) == [False] * half + [True] * half
+            assert len({settings.seed for settings in made.small}) == 2 * half
             assert made.larger.video_shape.tokens > made.small[0].video_shape.tokens
             for path in made.pictures:
                 assert (path is not None) == has_image and (path is None or path.parent == PICTURES and path.is_file())
@@ -113,7 +114,7 @@ class Program:
 @pytest.mark.slow
 def test_nano_is_calibrated_killed_resumed_and_used(tmp_path: Path) -> None:
     program, prompts = Program(tmp_path / "outputs"), tmp_path / "prompts.txt"
-    own = [prompt.prompt for prompt in load_calibrations()["nano"].prompts if prompt.first_image is None]
+    own = [prompt.prompt for prompt in load_calibrations()["nano"].prompts if prompt.first_image is None][:4]
     prompts.write_text("\n".join(own), encoding="utf-8")
     calibrate = ["calibrate", "nano", "--quick", "--prompts", str(prompts), "--cfg-scale", "4", "--time-shift", "13"]
     first = program.start(*calibrate)

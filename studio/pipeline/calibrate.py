@@ -205,7 +205,8 @@ def race(
     """The errors of the rules that are still in after the last round; measure(rule, round, errors so far).
 
     After each round what does not fit is out, and after each but the last one, of the rules with equally many nodes, as
-    many as the better half of them was (by the maximum so far; two at least) stay.
+    many as the better half of them was (by the maximum so far; two at least) stay, and the best of every theta: less of
+    it is less exact and more stable, which may show in the last round only.
     """
     errors = {rule: Errors() for rule in rules}
     for index in range(rounds):
@@ -232,7 +233,7 @@ def most_passes(subjects: int, candidates: Candidates) -> dict[str, int]:
     per_group = len(candidates.ks) * len(candidates.thetas)
     for _ in range(subjects):
         small += per_group * 2 * (sum(candidates.nodes) + candidates.draft_nodes)
-        per_group = _half(per_group)
+        per_group = max(_half(per_group), len(candidates.thetas))
     return {"small": small, "larger": official + dense + 2 * sum(candidates.nodes)}
 
 
@@ -246,7 +247,9 @@ def _better_half(errors: Mapping[Rule, Errors], fits: Callable[[Errors], bool]) 
     for nodes in sorted({rule.nodes for rule in errors}):
         group = sorted((rule for rule in errors if rule.nodes == nodes), key=lambda rule: errors[rule].maximum)
         fitting = [rule for rule in group if fits(errors[rule])]
-        kept |= {rule: errors[rule] for rule in fitting[: _half(len(group))]}
+        steadiest = {rule.theta: rule for rule in reversed(fitting)}.values()  # the best of each
+        ranked = [*steadiest, *(rule for rule in fitting if rule not in steadiest)]
+        kept |= {rule: errors[rule] for rule in ranked[: max(_half(len(group)), len(steadiest))]}
     return kept
 
 

@@ -2,10 +2,10 @@
 
     python tests/bench/bench_plans.py all [--quick] [--minutes 13] [--pause FILE]
 
-calibrates nano at guidance 9 and shift 13, measures error, judge, turbo and time, and writes the chart and the tables
-of docs/performance.md; each part can be run alone by its name (with --calibrated). --quick: clips of 17 frames, few
-prompts, a coarser calibration and reference. --minutes: of processor time for the parts after the calibration; a part
-ends with the prompt in which its share is over, and every row says of how many prompts it is.
+calibrates nano at guidance 9 and at 4 (shift 13), measures error, judge, turbo and time, and writes the chart and the
+tables of docs/performance.md; each part can be run alone by its name (with --calibrated). --quick: clips of 17 frames,
+few prompts, a coarser calibration and reference. --minutes: of processor time for the parts after the calibration; a
+part ends with the prompt in which its share is over, and every row says of how many prompts it is.
 
 Every pass is the studio's own (pipeline.endpoints, pipeline.generate). Killed at any time, the same command goes on
 from the endpoints in --work; it waits while the --pause file exists. Prompts are held-out scenes of nano's world from
@@ -46,7 +46,7 @@ from studio.nano.world import WORLDS, Scene  # noqa: E402
 from studio.pipeline.calibration_file import load_calibration  # noqa: E402
 from studio.pipeline.endpoints import Endpoints, Subject, distance  # noqa: E402
 from studio.pipeline.engine import CACHE_FOLDER, EngineOptions, open_engine  # noqa: E402
-from studio.pipeline.evaluation_plan import EvaluationPlan, Node, Rule, make_plan, refined_times  # noqa: E402
+from studio.pipeline.evaluation_plan import Calibration, EvaluationPlan, Node, Rule, make_plan, refined_times  # noqa: E402
 from studio.pipeline.run import Engine  # noqa: E402
 from studio.pipeline.sampler import guide  # noqa: E402
 from studio.settings import GenerationSettings, Speed  # noqa: E402
@@ -59,7 +59,6 @@ STEPS = 50
 SHIFTS = (3.0, 13.0)
 RUNGE_KUTTA = 44  # intervals of four evaluations
 SIZE = (128, 128)  # height, width: the smallest that nano was trained at
-CALIBRATED_FOR = ("--cfg-scale", "9", "--time-shift", "13")  # serves less guidance too
 CURVE_STEPS, CURVE_NODES = (10, 20, 30, 75, 100), (10, 14, 20, 40)
 
 
@@ -115,12 +114,17 @@ class Bench:
         if (name, has_image) not in self.engines:
             config = load_studio(output_dir=self.work)
             engine = open_engine(load_models()[name], has_image, load_camera_moves(), config, EngineOptions("cpu"))
-            found = None
-            if self.calibrated is not None:
-                cache, fingerprint = self.calibrated / CACHE_FOLDER, engine.provenance["model_fingerprint"]
-                found = load_calibration(cache, fingerprint, has_image=has_image)
-            self.engines[name, has_image] = replace(engine, calibration=found)
+            self.engines[name, has_image] = replace(engine, calibration=None)
         return self.engines[name, has_image]
+
+    def calibration(self, cell: Cell) -> Calibration | None:
+        """What `calibrate` chose on nano at the cell's guidance, with its kind of request."""
+        if self.calibrated is None:
+            return None
+        has_image = cell.kind == "image"
+        fingerprint = self.engine("nano", has_image).provenance["model_fingerprint"]
+        cache = guidance_folder(self.calibrated, cell.cfg_scale) / CACHE_FOLDER
+        return load_calibration(cache, fingerprint, has_image=has_image)
 
     def scene(self, number: int) -> Scene:
         """The held-out scene of a number."""
@@ -153,14 +157,19 @@ def language(number: int) -> str:
     return ("zh", "en")[number % 2]
 
 
-def modes(cell: Cell, engine: Engine) -> dict[str, EvaluationPlan]:
+def guidance_folder(folder: Path, cfg_scale: float) -> Path:
+    """The output folder of a `calibrate` at this guidance."""
+    return folder / f"guidance-{cfg_scale:g}"
+
+
+def modes(cell: Cell, calibration: Calibration | None) -> dict[str, EvaluationPlan]:
     """The plans of a row by name, for every shift."""
     plans = {}
     for shift in SHIFTS:
         for speed in Speed:
             plans[f"{speed} {STEPS} k{shift:g}"] = make_plan(STEPS, shift, cell.cfg_scale, speed)
-    if engine.calibration is not None and engine.calibration.serves(cell.cfg_scale):
-        known = partial(make_plan, STEPS, 13.0, cell.cfg_scale, calibration=engine.calibration)
+    if calibration is not None:
+        known = partial(make_plan, STEPS, 13.0, cell.cfg_scale, calibration=calibration)
         plans |= {"calibrated fast": known(Speed.FAST), "calibrated draft": known(Speed.DRAFT)}
     return plans
 
@@ -226,7 +235,8 @@ def numbers(what: str, options: argparse.Namespace) -> Iterator[int]:
 def errors(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     """Rows of endpoint errors, a cell and a plan each, and how well the reference is known."""
     extent, checks = options.extent, dict[str, list[float]]()
-    plans = {cell: modes(cell, bench.engine("nano", cell.kind == "image")) for cell in extent.cells}
+    chosen = {cell: bench.calibration(cell) for cell in extent.cells}
+    plans = {cell: modes(cell, chosen[cell]) for cell in extent.cells}
     found: dict[tuple[Cell, str], list[tuple[int, float, int]]] = {}
     for number in numbers("error", options):
         for cell in extent.cells:
@@ -252,10 +262,7 @@ def errors(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
         "reference_against_second_order": {"nodes": extent.dense, "distance": checks},
         "not_below_official": below_official(rows),
         "calibrations": {
-            kind: asdict(engine.calibration)
-            for (_, image), engine in bench.engines.items()
-            if engine.calibration is not None
-            for kind in ["image" if image else "text"]
+            f"{cell.kind}, cfg {cell.cfg_scale:g}": asdict(found) for cell, found in chosen.items() if found is not None
         },
     }
 
@@ -317,10 +324,13 @@ def kept(bench: Bench, what: str, options: argparse.Namespace) -> Iterator[dict[
 
 
 def calibrate(work: Path, quick: bool) -> Path:
-    """Run `calibrate` as a user does; the output folder that holds the choice."""
+    """Run `calibrate` as a user does, at every guidance; where the choices are."""
     folder = work / "calibrated"
-    command = [sys.executable, str(ROOT / "app.py"), "calibrate", "nano", *CALIBRATED_FOR, "--device", "cpu"]
-    subprocess.run([*command, "--output-dir", str(folder), *(["--quick"] if quick else [])], check=True)
+    for cfg_scale in dict.fromkeys(cell.cfg_scale for cell in CELLS):
+        asked = ["--cfg-scale", f"{cfg_scale:g}", "--time-shift", "13", "--device", "cpu"]
+        where = ["--output-dir", str(guidance_folder(folder, cfg_scale))]
+        command = [sys.executable, str(ROOT / "app.py"), "calibrate", "nano", *asked, *where]
+        subprocess.run([*command, *(["--quick"] if quick else [])], check=True)
     return folder
 
 
@@ -338,7 +348,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, help="instead of each part's own number")
     parser.add_argument("--minutes", type=float, help="of processor time, the calibration aside; no end without it")
     parser.add_argument("--work", type=Path, default=ROOT / "outputs" / "bench_plans")
-    parser.add_argument("--calibrated", type=Path, help="the output folder in which `calibrate` ran")
+    parser.add_argument("--calibrated", type=Path, help="the folder in which `all` calibrated")
     parser.add_argument("--pause", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -65,8 +65,8 @@ def text() -> str:
     check = error["reference_against_second_order"]
     checked = max(value for values in check["distance"].values() for value in values)
     lost = error["not_below_official"]
-    chosen = ", ".join(
-        f"{_kind(kind)} {found['fast']['nodes']} nodes (k {found['fast']['k']:g}, theta {found['fast']['theta']:g})"
+    chosen = "; ".join(
+        f"{kind}: {found['fast']['nodes']} nodes (k {found['fast']['k']:g}, theta {found['fast']['theta']:g})"
         for kind, found in error["calibrations"].items()
     )
     parts = [

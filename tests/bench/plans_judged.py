@@ -34,7 +34,7 @@ def judged(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     """Per cell and plan: points above the official 50 steps, marks, and PSNR of the frames against them."""
     asked = {}
     for cell in JUDGED:
-        plans = modes(cell, bench.engine("nano", cell.kind == "image")) | own_steps(cell.cfg_scale)
+        plans = modes(cell, bench.calibration(cell)) | own_steps(cell.cfg_scale)
         asked[cell] = {name: plans[name] for name in ROWS if name in plans}
     return {"rows": _rows(bench, asked, OFFICIAL, numbers("judge", options))}
 

@@ -138,7 +138,9 @@ def _with_speed(wanted: GenerationSettings, model: ModelConfig, calibrations: Ca
     if wanted.speed is not None:
         return wanted
     cfg_scale = model.defaults["cfg_scale"] if wanted.cfg_scale is None else wanted.cfg_scale
-    return replace(wanted, speed=str(calibrations.default_speed(model, wanted.first_image is not None, cfg_scale)))
+    time_shift = model.defaults["time_shift"] if wanted.time_shift is None else wanted.time_shift
+    speed = calibrations.default_speed(model, wanted.first_image is not None, cfg_scale, time_shift)
+    return replace(wanted, speed=str(speed))
 
 
 def _read_record(path: Path) -> dict[str, Any]:

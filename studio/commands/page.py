@@ -173,9 +173,8 @@ def _backend(
             text.positive, text.negative, tuple(count(text.positive, found)), unread(text.positive, found)
         )
 
-    def calibrated(name: str, has_image: bool) -> float:
-        found = estimator.calibrations.of(models[name], has_image)
-        return found.cfg_scale if found else 0.0
+    def calibrated(name: str, has_image: bool, cfg_scale: float, time_shift: float) -> bool:
+        return estimator.calibrations.serve(models[name], has_image, cfg_scale, time_shift)
 
     def disk(name: str) -> DiskNeed:
         free = shutil.disk_usage(_existing_parent(config.model_dir)).free

@@ -28,6 +28,7 @@ def run(options: argparse.Namespace) -> int:
     speeds = {name: getattr(options, name) for name in ("tflops", "link_gbps", "disk_gbps")}
     estimator = Estimator(config, replace(card_options(options), sharing=sharing))
     calibration = estimator.calibrations.of(model, model.takes_image)
+    calibrated = calibration is not None and calibration.serves(settings.cfg_scale, settings.time_shift)
     totals, passes = {}, {}
     for speed in (Speed.EXACT,) if model.turbo else Speed:
         asked = replace(settings, speed=str(speed))
@@ -35,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
         totals[str(speed)] = round(made.total, 1)
         passes[str(speed)] = sum(plan_of(asked, calibration).forwards.values())
     data = {**made.plan.summary(), "seconds_total": totals[Speed.EXACT], "seconds_by_speed": totals}
-    data |= {"passes_by_speed": passes, "calibrated": calibration is not None, "gpus": 1}
+    data |= {"passes_by_speed": passes, "calibrated": calibrated, "gpus": 1}
     if sharing is not None and made.gathered_step is not None:
         data |= {"gpus": sharing.devices, "seconds_per_step_gathered": round(made.gathered_step, 4)}
     print(json.dumps(data, ensure_ascii=False) if options.json else "\n".join(_lines(settings, data)))

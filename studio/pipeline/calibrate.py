@@ -134,6 +134,7 @@ class Outcome:
     dense_error: float
     chosen: Rule | None
     cfg_scale: float
+    time_shift: float
 
     @property
     def calibration(self) -> Calibration | None:
@@ -152,7 +153,7 @@ class Outcome:
         if self.draft is not None:
             errors |= {"draft mean": self.drafts[self.draft].mean, "draft maximum": self.drafts[self.draft].maximum}
         rounded = {name: round(value, 5) for name, value in errors.items()}
-        return Calibration(self.chosen, self.draft, OFFICIAL_STEPS, self.cfg_scale, rounded)
+        return Calibration(self.chosen, self.draft, OFFICIAL_STEPS, self.cfg_scale, self.time_shift, rounded)
 
 
 def calibrate(setup: Setup) -> Outcome:
@@ -196,6 +197,7 @@ def calibrate(setup: Setup) -> Outcome:
         dense_error=distance(first.end(setup.dense_check).latents, dense[0].latents),
         chosen=chosen,
         cfg_scale=setup.cfg_scale,
+        time_shift=setup.larger.settings.time_shift,
     )
 
 

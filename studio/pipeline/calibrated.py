@@ -35,10 +35,14 @@ class Calibrations:
             return None
         return load_calibration(self._cache, self._fingerprints[key], has_image=has_image)
 
-    def default_speed(self, model: ModelConfig, has_image: bool, cfg_scale: float) -> Speed:
-        """Of a request that names none: fast where that was calibrated with as much guidance, else exact."""
+    def default_speed(self, model: ModelConfig, has_image: bool, cfg_scale: float, time_shift: float) -> Speed:
+        """Of a request that names none: fast where that was calibrated for it, else exact."""
+        return Speed.FAST if self.serve(model, has_image, cfg_scale, time_shift) else Speed.EXACT
+
+    def serve(self, model: ModelConfig, has_image: bool, cfg_scale: float, time_shift: float) -> bool:
+        """Whether a choice is there that stands for such official steps."""
         found = self.of(model, has_image)
-        return Speed.FAST if found is not None and found.serves(cfg_scale) else Speed.EXACT
+        return found is not None and found.serves(cfg_scale, time_shift)
 
 
 def _state(folders: Mapping[str, Path]) -> tuple[object, ...]:

@@ -54,6 +54,7 @@ def _calibration(data: Mapping[str, Any]) -> Calibration:
         draft=None if data["draft"] is None else _rule(data["draft"]),
         infer_steps=int(_number(data["infer_steps"], *RANGES["infer_steps"])),
         cfg_scale=_number(data["cfg_scale"], *RANGES["cfg_scale"]),
+        time_shift=_number(data["time_shift"], *RANGES["time_shift"]),
         errors={str(name)[:80]: _number(value, 0.0, math.inf) for name, value in errors.items()},
     )
 

@@ -141,6 +141,8 @@ class Rule:
 class Calibration:
     """What `calibrate` chose on a checkpoint in place of `infer_steps` official steps, up to the guidance `cfg_scale`.
 
+    time_shift: of the official steps it was compared with. With less of it they are more exact (tests/bench/LOG.md), so
+    the choice stands for those of as much shift and more.
     draft: None where few nodes do worse at full guidance than at DRAFT_GUIDANCE. errors: what was measured, for people.
     """
 
@@ -148,11 +150,12 @@ class Calibration:
     draft: Rule | None
     infer_steps: int
     cfg_scale: float
+    time_shift: float
     errors: Mapping[str, float]
 
-    def serves(self, cfg_scale: float) -> bool:
-        """Whether it was measured with as much guidance."""
-        return cfg_scale <= self.cfg_scale
+    def serves(self, cfg_scale: float, time_shift: float) -> bool:
+        """Whether it was measured with as much guidance, against official steps no worse than these."""
+        return cfg_scale <= self.cfg_scale and time_shift >= self.time_shift
 
 
 def make_plan(
@@ -172,7 +175,7 @@ def make_plan(
         raise ValueError(f"No plan for {infer_steps} steps, time shift {time_shift} and guidance {cfg_scale}.")
     if speed is Speed.EXACT:
         return EvaluationPlan(speed, _guided(official_times(infer_steps, time_shift), cfg_scale, schedule))
-    found = calibration if calibration is not None and calibration.serves(cfg_scale) else None
+    found = calibration if calibration is not None and calibration.serves(cfg_scale, time_shift) else None
     chosen = None if found is None else found.fast if speed is Speed.FAST else found.draft
     if found is not None and chosen is not None:
         rule, limit = chosen.scaled(infer_steps, found.infer_steps), cfg_scale

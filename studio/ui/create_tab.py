@@ -335,10 +335,11 @@ class CreateTab:
         return gr.update(value=form.preset_of(values, presets), choices=choices)
 
     def is_calibrated(self, values: form.Values, has_image: bool) -> bool:
-        """Whether fast was calibrated for the form's model and guidance."""
-        guidance = values["cfg_scale"]
-        limit = self.backend.calibrated(self.model(values).name, has_image)
-        return isinstance(guidance, int | float) and guidance <= limit
+        """Whether fast was calibrated for the form's model, guidance and time shift."""
+        guidance, shift = values["cfg_scale"], values["time_shift"]
+        if not isinstance(guidance, int | float) or not isinstance(shift, int | float):
+            return False
+        return self.backend.calibrated(self.model(values).name, has_image, guidance, shift)
 
     def with_default_speed(self, values: form.Values, has_image: bool) -> form.Values:
         """The form with the speed that is the default for its model."""

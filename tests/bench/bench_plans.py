@@ -57,6 +57,7 @@ WORLD = WORLDS["small"]
 FIRST = 200  # the number of the first scene; those below belong to the judge and to earlier experiments
 STEPS = 50
 SHIFTS = (3.0, 13.0)
+CALIBRATED_SHIFT = 13.0
 RUNGE_KUTTA = 44  # intervals of four evaluations
 SIZE = (128, 128)  # height, width: the smallest that nano was trained at
 CURVE_STEPS, CURVE_NODES = (10, 20, 30, 75, 100), (10, 14, 20, 40)
@@ -169,7 +170,7 @@ def modes(cell: Cell, calibration: Calibration | None) -> dict[str, EvaluationPl
         for speed in Speed:
             plans[f"{speed} {STEPS} k{shift:g}"] = make_plan(STEPS, shift, cell.cfg_scale, speed)
     if calibration is not None:
-        known = partial(make_plan, STEPS, 13.0, cell.cfg_scale, calibration=calibration)
+        known = partial(make_plan, STEPS, CALIBRATED_SHIFT, cell.cfg_scale, calibration=calibration)
         plans |= {"calibrated fast": known(Speed.FAST), "calibrated draft": known(Speed.DRAFT)}
     return plans
 
@@ -301,8 +302,9 @@ def below_official(rows: list[Mapping[str, Any]]) -> list[str]:
         for shift in SHIFTS:
             official = here[f"exact {STEPS} k{shift:g}"]
             for name in (f"fast {STEPS} k{shift:g}", "calibrated fast"):
+                served = name in here and (shift == CALIBRATED_SHIFT or not name.startswith("calibrated"))
                 for measure in ("mean", "max"):
-                    if name in here and here[name][measure] >= official[measure]:
+                    if served and here[name][measure] >= official[measure]:
                         wrong.append(
                             f"{key}, shift {shift:g}: {name} {measure} {here[name][measure]}, {official[measure]}"
                         )
@@ -327,7 +329,7 @@ def calibrate(work: Path, quick: bool) -> Path:
     """Run `calibrate` as a user does, at every guidance; where the choices are."""
     folder = work / "calibrated"
     for cfg_scale in dict.fromkeys(cell.cfg_scale for cell in CELLS):
-        asked = ["--cfg-scale", f"{cfg_scale:g}", "--time-shift", "13", "--device", "cpu"]
+        asked = ["--cfg-scale", f"{cfg_scale:g}", "--time-shift", f"{CALIBRATED_SHIFT:g}", "--device", "cpu"]
         where = ["--output-dir", str(guidance_folder(folder, cfg_scale))]
         command = [sys.executable, str(ROOT / "app.py"), "calibrate", "nano", *asked, *where]
         subprocess.run([*command, *(["--quick"] if quick else [])], check=True)

@@ -26,7 +26,7 @@ from studio.pipeline.sampler import SamplerState, denoise, noise
 from studio.settings import Speed
 
 VIDEO = VideoShape(17, 64, 64)
-FOUND = Calibration(Rule(20, 5.0, 1.0), Rule(12, 3.0, 0.6), 50, 9.0, {"official mean": 0.1})
+FOUND = Calibration(Rule(20, 5.0, 1.0), Rule(12, 3.0, 0.6), 50, 9.0, 13.0, {"official mean": 0.1})
 
 
 class Toy:
@@ -66,7 +66,10 @@ def test_the_fewest_nodes_below_the_official_mean_are_chosen_and_hold_on_others(
         toy = Toy(seed)
         truth, official = toy.end(made.dense).latents, toy.end(made.official).latents
         assert distance(toy.end(chosen.plan(6.0)).latents, truth) < distance(official, truth)
-    assert outcome.calibration.fast == chosen and outcome.calibration.cfg_scale == 6.0
+    assert outcome.calibration.fast == chosen and (outcome.calibration.cfg_scale, outcome.calibration.time_shift) == (
+        6.0,
+        13.0,
+    )
     assert outcome.calibration.errors["fast maximum"] == round(errors.maximum, 5)
 
 

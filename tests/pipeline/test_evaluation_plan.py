@@ -93,13 +93,15 @@ def test_falling_guidance_ends_in_passes_alone() -> None:
     assert plan.nodes[0].guidance == 5.0 and plan.nodes[-1].guidance == 1.0
 
 
-def test_a_calibration_serves_up_to_its_guidance_and_its_draft_keeps_it() -> None:
-    found = Calibration(Rule(20, 5.0, 1.0), Rule(12, 3.0, 0.6), 50, 9.0, {})
+def test_a_calibration_serves_up_to_its_guidance_from_its_shift_on_and_its_draft_keeps_it() -> None:
+    found = Calibration(Rule(20, 5.0, 1.0), Rule(12, 3.0, 0.6), 50, 9.0, 13.0, {})
     for speed, rule in ((Speed.FAST, found.fast), (Speed.DRAFT, found.draft)):
         plan = make_plan(50, 13.0, 9.0, speed, calibration=found)
         assert plan.calibrated and {node.guidance for node in plan.nodes} == {9.0} and plan.theta == rule.theta
         assert plan.times[:-1] == refined_times(rule.nodes, rule.k)
-        assert make_plan(50, 13.0, 12.0, speed, calibration=found) == make_plan(50, 13.0, 12.0, speed)
+        for shift, guidance in ((13.0, 12.0), (5.0, 9.0)):
+            assert make_plan(50, shift, guidance, speed, calibration=found) == make_plan(50, shift, guidance, speed)
+        assert make_plan(50, 17.0, 9.0, speed, calibration=found) == plan
     alone = replace(found, draft=None)
     assert make_plan(50, 13.0, 9.0, Speed.DRAFT, calibration=alone) == make_plan(50, 13.0, 9.0, Speed.DRAFT)
     assert make_plan(50, 13.0, 9.0, calibration=found) == make_plan(50, 13.0, 9.0)
@@ -107,7 +109,7 @@ def test_a_calibration_serves_up_to_its_guidance_and_its_draft_keeps_it() -> Non
 
 def test_fewer_steps_shrink_a_calibrated_rule_by_their_root() -> None:
     """At half the steps Euler's error doubles and that of second order at half the nodes would be fourfold."""
-    found = Calibration(Rule(20, 5.0, 1.0), None, 50, 9.0, {})
+    found = Calibration(Rule(20, 5.0, 1.0), None, 50, 9.0, 13.0, {})
     counts = {steps: len(make_plan(steps, 13.0, 9.0, Speed.FAST, calibration=found).nodes) for steps in (25, 50, 200)}
     assert counts == {25: 15, 50: 20, 200: 40}
     assert make_plan(8, 13.0, 9.0, Speed.FAST, calibration=found).nodes == make_plan(8, 13.0, 9.0).nodes

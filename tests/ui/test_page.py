@@ -119,6 +119,8 @@ def test_fast_is_the_default_where_it_was_calibrated(page, fake):
         assert "Fast (calibrated)" in speed_field(page, chosen)["choices"][1][0]
         beyond = speed_field(page, page.events.speed_chosen(filled(page, cfg_scale=6.0)))
         assert "calibrated" not in beyond["choices"][1][0], "measured with less guidance"
+        beyond = speed_field(page, page.events.speed_chosen(filled(page, time_shift=2.0)))
+        assert "calibrated" not in beyond["choices"][1][0], "measured with more time shift"
         assert speed_field(page, page.open("en", None))["value"] == (
             "fast" if page.backend.first_model().name == "nano" else "exact"
         )

@@ -30,7 +30,7 @@ class ComparePanel:
     def __init__(self, backend: Backend, language: gr.HTML) -> None:
         self.backend, self.language = backend, language
         self.dialog = html(elem_id="compare", js_on_load=script("compare.js"))
-        self.undo = html(elem_id="compare-undo", js_on_load=script("queue.js"))
+        self.undo = html(elem_id="compare-undo", js_on_load=script("undo.js"))
 
     def wire(self, refresh: Callable[[Any], Any], openers: Iterable[gr.HTML]) -> None:
         """Attach every handler. openers: parts whose `edit` event asks for a comparison."""

@@ -74,7 +74,7 @@ class GalleryTab:
         with gr.Row(elem_id="gallery"):
             with gr.Column(elem_id="detail", scale=5):
                 self.message = html(elem_id="gallery-message")
-                self.undo = html(elem_id="gallery-undo", js_on_load=script("queue.js"))
+                self.undo = html(elem_id="gallery-undo", js_on_load=script("undo.js"))
                 self.player = html(elem_id="player", js_on_load=FRAMES)
                 with gr.Row(elem_id="gallery-actions"):
                     self.download = html(visible=False)

@@ -1,5 +1,6 @@
 """The line of jobs under the stage: seen, dragged, edited in the form, copied, paused, removed and brought back."""
 
+import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,8 +16,10 @@ from studio.queue.trash import Trash
 from studio.service.acts import Act, Order, act
 from studio.service.media import first_image
 from studio.service.schedule import Schedule
+from studio.ui.failed_rows import SHOWN, failed_jobs
 from studio.ui.form_events import FormEvents
 from studio.ui.labels import Updates, clicked, html, merge, react
+from studio.ui.markup import alert, sentence
 from studio.ui.queue_rows import Line, clock, edit_bar, queue_rows, undo_bar
 from studio.ui.strings import say
 from studio.ui.theme import script
@@ -33,8 +36,10 @@ class QueuePanel:
         self.events, self.create, self.backend, self.focus = events, events.create, events.backend, focus
         self.schedule = Schedule(self.backend)
         self.editing = gr.Textbox(visible="hidden", elem_id="editing")  # the id of the job that the form holds
-        self.rows = html(elem_id="queue", js_on_load=script("queue.js"))
-        self.undo = html(elem_id="undo", js_on_load=script("queue.js"))
+        # queue.js draws the value itself: answers that come late must not show an order that has passed.
+        self.rows = html(html_template="", elem_id="queue", js_on_load=script("queue.js"))
+        self.started = secrets.token_hex(4)  # revisions are compared within one run of the program
+        self.undo = html(elem_id="undo", js_on_load=script("undo.js"))
 
     @property
     def form_outputs(self) -> set[Component]:
@@ -46,7 +51,9 @@ class QueuePanel:
         """Attach every handler; `refresh(event)` lets the page look at the queue once the event is done."""
         mine = {self.focus, self.create.language}
         outputs = {self.focus, self.create.message, self.undo}
-        refresh(react(self.rows.select, self.acted, mine, outputs))
+        # "multiple": gradio drops what is asked while an answer is on its way, and a move is sent by the answer before.
+        every = {"trigger_mode": "multiple"}
+        refresh(react(self.rows.select, self.acted, mine, {*outputs, self.rows}, **every))
         refresh(react(self.undo.select, self.acted, mine, outputs))
         refresh(react(self.rows.edit, self.edit, mine, self.form_outputs))
         leaving = {self.editing, self.create.language}
@@ -57,19 +64,24 @@ class QueuePanel:
         line = self._line()
         ends = ",".join(clock(end) if end is not None else "" for end in line.ends)
         runs = ",".join(f"{job.id}{job.request}" for job in line.jobs if job.state == JobState.RUNNING)
+        runs += ",".join(f"{job.id}{job.version}" for job in line.failed)
         return f"{self.backend.queue.order_version()}{line.held}{line.may_act}{len(line.mine)}{line.count}{ends}{runs}"
 
-    def look(self, focus: str, language: str) -> Updates:
-        """The rows as they are now."""
-        return {self.rows: queue_rows(self._line(), focus, language)}
+    def look(self, focus: str, language: str, turn: str = "") -> Updates:
+        """The rows as they are now. turn: the browser's number of the move that this answers."""
+        revision = self.backend.queue.version()  # read first: the rows are at least as new
+        mark = f'data-of="{self.started}" data-revision="{revision}" data-turn="{turn}"'
+        return {self.rows: queue_rows(self._line(), focus, language, mark)}
 
     def _line(self) -> Line:
         queue = self.backend.queue
         jobs = queue.in_order(ROWS)
         count = queue.count((JobState.RUNNING, *WAITING)) if len(jobs) == ROWS else len(jobs)
         titles = {name: model.title for name, model in self.backend.models.items()}
-        may_act, mine = self.backend.may_change(), [job.id for job in jobs if self.backend.may_change(job)]
-        return Line(jobs, self.schedule.ends(jobs), count, bool(queue.option(HELD)), may_act, titles, frozenset(mine))
+        failed = failed_jobs(queue, queue.list((JobState.FAILED,), SHOWN))
+        may_act = self.backend.may_change()
+        mine = frozenset(job.id for job in (*jobs, *failed) if self.backend.may_change(job))
+        return Line(jobs, self.schedule.ends(jobs), count, bool(queue.option(HELD)), may_act, titles, mine, failed)
 
     def added(self, id: str, language: str) -> str:
         """Where in the line a job is, and when it will be done."""
@@ -81,7 +93,14 @@ class QueuePanel:
         return say("queue.added_at", language, place=place, time=clock(end))
 
     def acted(self, data: Data, event: gr.EventData) -> Updates:
-        """One act on one job, or on the whole queue."""
+        """One act on one job, or on the whole queue. A move is answered with the rows that it made."""
+        turn = clicked(event, "turn")
+        done = self._act(data, event)
+        if not (turn.isascii() and turn.isdecimal() and len(turn) < 10):
+            return done
+        return done | self.look(str(done.get(self.focus, data[self.focus])), data[self.create.language], turn)
+
+    def _act(self, data: Data, event: gr.EventData) -> Updates:
         asked, id, language = clicked(event, "act"), clicked(event, "id"), data[self.create.language]
         if asked == "look":
             return {self.focus: id}
@@ -105,11 +124,15 @@ class QueuePanel:
         return {self.undo: "" if order.act == Act.UNDO else gr.skip()}
 
     def edit(self, data: Data, event: gr.EventData) -> Updates:
-        """A job that waits goes into the form and is passed over until it is put back."""
+        """A job that waits goes into the form and is passed over until it is put back; of one that failed the form
+        takes the settings, to be asked for anew."""
         language, job = data[self.create.language], self.backend.queue.get(clicked(event, "id"))
         if job is None or not self.backend.may_change(job):
             return {self.editing: gr.skip()}
         try:
+            if job.state == JobState.FAILED and job.error:
+                filled = self.events.fill_from(job.settings.asked(), first_image(self.backend, job.id), language)
+                return filled | {self.create.message: alert([sentence(job.error, language)])}
             if not verbs.take_back(self.backend.queue, job.id):
                 return {self.editing: gr.skip()}
             picture = first_image(self.backend, job.id)

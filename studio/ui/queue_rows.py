@@ -8,6 +8,7 @@ from studio import filenames
 from studio.queue.job import Job, JobState, Request
 from studio.queue.kinds import JobKind
 from studio.service.acts import Act
+from studio.ui.failed_rows import failed_row
 from studio.ui.job_panels import shape_words
 from studio.ui.markup import media_url, text
 from studio.ui.strings import say
@@ -18,7 +19,8 @@ MANY = 4  # the larger of the two numbers of copies
 @dataclass(frozen=True)
 class Line:
     """The jobs shown, when each ends (Unix seconds or None), how many there are, whether the queue is paused, whether
-    everything may be changed, the models' titles by name and language, and the ids of the jobs that may be changed."""
+    everything may be changed, the models' titles by name and language, the ids of the jobs that may be changed, and
+    jobs that failed lately."""
 
     jobs: Sequence[Job]
     ends: Sequence[float | None]
@@ -27,16 +29,20 @@ class Line:
     may_act: bool
     titles: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     mine: frozenset[str] = frozenset()
+    failed: Sequence[Job] = ()
 
     def title(self, model: str, language: str) -> str:
         """A model's title; its name where it is no longer on the menu."""
         return self.titles.get(model, {}).get(language, model)
 
 
-def queue_rows(line: Line, chosen: str, language: str) -> str:
-    """The whole panel; "" where nothing runs or waits."""
-    if not line.jobs and not line.held:
-        return ""
+def queue_rows(line: Line, chosen: str, language: str, mark: str = "") -> str:
+    """The whole panel; where nothing runs, waits or failed, an element without content.
+
+    mark: attributes of the panel, for queue.js.
+    """
+    if not (line.jobs or line.held or line.failed):
+        return f"<i hidden {mark}></i>"
     rows = "".join(
         _row(job, end, place, line, job.id == chosen, language)
         for place, (job, end) in enumerate(zip(line.jobs, line.ends, strict=True), 1)
@@ -44,7 +50,11 @@ def queue_rows(line: Line, chosen: str, language: str) -> str:
     more = line.count - len(line.jobs)
     rest = f'<p class="more">{text(say("queue.more", language, count=more))}</p>' if more > 0 else ""
     label = text(say("queue", language))
-    return f'<div class="queue">{_head(line, language)}<ol aria-label="{label}">{rows}</ol>{rest}</div>'
+    ordered = f'<ol aria-label="{label}">{rows}</ol>' if rows else ""
+    failed = "".join(failed_row(job, _thumb(job), line.may_act or job.id in line.mine, language) for job in line.failed)
+    label = text(say("failed", language))
+    others = f'<ul class="failures" aria-label="{label}">{failed}</ul>' if failed else ""
+    return f'<div class="queue" {mark}>{_head(line, language)}{ordered}{rest}{others}</div>'
 
 
 def clock(seconds: float) -> str:
@@ -77,7 +87,7 @@ def _head(line: Line, language: str) -> str:
     elif last is not None and len(line.jobs) == line.count:
         until = say("queue.until", language, time=clock(max(known)))
     title = f"<h2>{text(say('queue', language))} <b>{line.count}</b><small>{text(until)}</small></h2>"
-    if not line.may_act:
+    if not line.may_act or not (line.jobs or line.held):
         return f"<header>{title}</header>"
     turn = _button(Act.GO_ON, "queue.go_on", language) if line.held else _button(Act.PAUSE_ALL, "queue.hold", language)
     sure = text(say("queue.stop_all_sure", language))

@@ -40,6 +40,11 @@ RESULT_STRINGS: dict[str, tuple[str, str]] = {
     "disk.latents": ("latents", "潜变量"),
     "disk.trash": ("trash", "回收站"),
     "disk.limit": ("(at most {gb})", "（上限 {gb}）"),
+    "failed": ("Failed", "失败"),
+    "failed.retry": ("Try again", "重试"),
+    "failed.form": ("Change it in the form", "在表单中修改"),
+    "failed.models": ("See the models", "查看模型"),
+    "failed.space": ("See what takes space", "查看磁盘占用"),
     "frame.exact": (
         "Frame {frame} is the first image now, exactly as it was decoded.",
         "第 {frame} 帧已作为首帧图片，与解码结果完全一致。",

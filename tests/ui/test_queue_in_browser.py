@@ -120,6 +120,39 @@ def test_ten_jobs_are_dragged_edited_copied_removed_and_brought_back(fake: FakeB
     assert fake.backend.queue.count([JobState.CANCELLED]) == 13
 
 
+def test_an_answer_that_comes_late_shows_no_order_that_has_passed(fake: FakeBackend, visit: Visit) -> None:
+    """The look after the first of two moves arrives last; then a click still means the row that is seen."""
+    fill(fake, 4)
+    page, held = visit(), []
+    until(page, fake, line(fake))
+
+    def hold(route: Any) -> None:
+        moves = "move" in str((route.request.post_data_json or {}).get("event_data"))
+        if moves or held:
+            route.continue_()
+        else:
+            held.append((route, route.fetch()))
+
+    page.route("**/run/predict**", hold)
+    grip = page.locator(".entry:has-text('job 4') .grip")
+    grip.focus()
+    page.keyboard.press("ArrowUp")
+    for _ in range(600):
+        if held:
+            break
+        page.wait_for_timeout(100)
+    assert "job 4" in held[0][1].text() and line(fake) == ["job 1", "job 2", "job 4", "job 3"]
+    page.keyboard.press("ArrowUp")
+    until(page, fake, order := ["job 1", "job 4", "job 2", "job 3"])
+    with page.expect_response("**/run/predict**"):
+        held[0][0].fulfill(response=held[0][1])
+    page.evaluate("new Promise((done) => setTimeout(() => requestAnimationFrame(() => requestAnimationFrame(done))))")
+    assert shown(page) == order and page.evaluate("document.activeElement.matches('.grip')")
+    page.click(".entry:nth-child(2) [data-act=edit]")
+    page.wait_for_selector("#edit-bar .editing")
+    assert job_of(fake, "job 4").state == JobState.PAUSED
+
+
 def test_the_running_job_stays_in_view_and_is_paused_skipped_and_finished(fake: FakeBackend, visit: Visit) -> None:
     steps = 1000  # nothing ends by itself
     fake.pace.step_seconds, fake.pace.steps = 0.3, steps

@@ -1,13 +1,17 @@
 """The queue on the page, without a browser: its rows, what its buttons do, what the form does with a job of it."""
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
+from studio.events import Failed
 from studio.queue.job import JobState
 from studio.queue.jobs import HELD
+from studio.service.rights import Right, asking
 from studio.service.schedule import Schedule
 from studio.service.submit import submit as ask
 from studio.settings import GenerationSettings
+from studio.ui.failed_rows import SHOWN, SHOWN_SECONDS, failed_jobs
 from tests.ui.clicks import filled, finish, message, picture, submit
 
 
@@ -103,3 +107,38 @@ def test_a_finished_video_is_varied_and_its_frame_taken(page, fake, tmp_path):
     finish(page, waiting, tmp_path)
     said = page.events.frame_given(filled(page), SimpleNamespace(id=waiting.id, frame="1"))
     assert "made.mp4" in said[page.create.message], "a file that is no video is a sentence"
+
+
+def test_a_failed_row_says_why_with_a_button_that_does_what_would_help(page, fake):
+    """For each kind of error the first button; what it asks for happens; guests and old failures have none."""
+    panel, queue, mine = page.stage.queue, page.backend.queue, {page.stage.focus: "", page.create.language: "en"}
+    wanted = {
+        "disk_full": "space",
+        "model_missing": "models",
+        "out_of_memory": "edit",
+        "image_large": "edit",
+        "number_range": "edit",
+        "device_absent": "resume",
+        "unexpected": "resume",
+    }
+    found = {}
+    for code in wanted:
+        job = submit(page, prompt=f"a boat <b>{code}")
+        queue.claim()
+        queue.record(job.id, Failed(code, {}, f"why: <i>{code}"))
+        rows = panel.look("", "en")[panel.rows]
+        mine_alone = rows[rows.index(f'data-id="{job.id}"') :].split("</li>")[0]
+        assert f"why: &lt;i&gt;{code}" in mine_alone and "<i>" not in mine_alone, code
+        found[code] = re.search(r'class="help" data-act="(\w+)"', mine_alone)[1]
+    assert found == wanted and rows.count("entry failed") == SHOWN
+    updates = panel.edit(mine, SimpleNamespace(id=job.id))
+    assert updates[page.create.fields["prompt"]]["value"] == job.settings.prompt and panel.editing not in updates
+    assert "why: " in updates[page.create.message]
+    before = panel.stamp()
+    click(page, "resume", job.id)
+    assert line(page) == [job.id] and panel.stamp() != before
+    with asking(Right.WATCH):
+        assert "entry failed" in (rows := panel.look("", "zh")[panel.rows]) and 'class="help"' not in rows
+    late = queue.clock.now() + SHOWN_SECONDS + 1
+    failed = queue.list((JobState.FAILED,))
+    assert failed_jobs(SimpleNamespace(clock=SimpleNamespace(now=lambda: late)), failed) == []

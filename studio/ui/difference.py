@@ -34,8 +34,8 @@ def difference_panel(rows: list[tuple[str, str, str]], language: str) -> str:
     )
     title = text(say("restore.differs", language, count=len(rows)))
     buttons = "".join(
-        f'<button type="button" data-id="{id}">{text(say(key, language))}</button>'
-        for id, key in (("apply", "restore.apply"), ("leave", "restore.leave"))
+        f'<button type="button" data-id="{id}"{more}>{text(say(key, language))}</button>'
+        for id, key, more in (("apply", "restore.apply", ""), ("leave", "restore.leave", " data-close"))
     )
     return f'<section class="differs" role="status"><b>{title}</b><dl>{lines}</dl><p>{buttons}</p></section>'
 

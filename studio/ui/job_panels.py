@@ -19,7 +19,7 @@ SMALL_SIDE = 672  # of the longer side at most, in CSS pixels: three times nano'
 
 def stage(job: Job, ahead: int, language: str) -> str:
     """The large right half: a job on its way, its video, or why there is none."""
-    told = f'data-title="{_tab_title(job)}" data-job="{job.id}" data-state="{job.state}"'
+    told = f'data-job="{job.id}" data-state="{job.state}"'
     words = {
         "done": say("stage.done", language, prompt=job.settings.prompt[:80]),
         "stop": say("stage.stop_soon", language, seconds="{seconds}"),
@@ -41,7 +41,8 @@ def empty_stage(language: str) -> str:
     )
 
 
-def _tab_title(job: Job) -> str:
+def percent_of(job: Job) -> str:
+    """How far a running job's steps are, "" where none are done yet or any more."""
     progress = job.progress
     if job.state != JobState.RUNNING or not progress or not progress.steps or progress.phase != "denoise":
         return ""
@@ -83,7 +84,8 @@ def ratio(settings: ResolvedSettings) -> str:
     """The shape of a video for the style sheet; small ones are scaled by a whole number."""
     width, height = settings.width or 16, settings.height or 9
     whole = max(SMALL_SIDE // max(width, height), 1)
-    return f"--ratio:{width}/{height};--width:{width};--whole:{width * (whole if whole > 1 else 3)}px"
+    shape = f"--ratio:{width}/{height};--width:{width};--whole:{width * (whole if whole > 1 else 3)}px"
+    return shape + (f";--step:{width}px;--tall:76vh" if whole > 1 else "")
 
 
 def _preview(job: Job) -> str:

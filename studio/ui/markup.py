@@ -96,8 +96,11 @@ def page_switches(language: str, has_login: bool) -> str:
     return f'<div class="switches">{theme}<form method="post" action="logout">{leave}</form></div>'
 
 
-def system_bar(usage: Mapping[str, float | None], running: int, waiting: int, language: str) -> str:
-    """What runs and how full the memory is. usage: vram_gb, vram_total_gb, ram_gb, ram_total_gb; any may be missing."""
+def system_bar(usage: Mapping[str, float | None], running: int, waiting: int, language: str, percent: str = "") -> str:
+    """What runs and how full the memory is. usage: vram_gb, vram_total_gb, ram_gb, ram_total_gb; any may be missing.
+
+    percent: how far what runs is, as title and icon of the browser's tab say it.
+    """
     work = [say("status.running", language, count=running)] if running else []
     work += [say("status.waiting", language, count=waiting)] if waiting else []
     words = " · ".join(work) or say("status.idle", language)
@@ -107,7 +110,7 @@ def system_bar(usage: Mapping[str, float | None], running: int, waiting: int, la
         f'<button type="button" class="{kind}" id="to-queue" title="{text(say("queue", language))}">{words}</button>'
     )
     lost = f'<span class="lost" role="alert">{text(say("app.lost", language))}</span>'
-    return f'<div class="system" data-language="{language}">{state}{gauges}{lost}</div>'
+    return f'<div class="system" data-language="{language}" data-title="{percent}">{state}{gauges}{lost}</div>'
 
 
 def _gauge(kind: str, usage: Mapping[str, float | None], language: str) -> str:

@@ -7,6 +7,7 @@ from studio.queue.job import JobState
 from studio.service.backend import Backend
 from studio.service.rights import limit
 from studio.ui import markup
+from studio.ui.job_panels import percent_of
 from studio.ui.labels import Updates, html
 from studio.ui.worker_lines import worker_lines
 
@@ -26,13 +27,14 @@ class SystemBar:
         """The bar, and a banner where nothing can run here."""
         queue = self.backend.queue
         running, waiting = (queue.count([state]) for state in (JobState.RUNNING, JobState.QUEUED))
+        percent = next((percent_of(job) for job in queue.list((JobState.RUNNING,), limit=1)), "")
         told = [] if self.backend.owner() else [message("queue_elsewhere", {}, language)]
         if code := limit():
             told.append(message(code, {}, language))
         if trouble := self.backend.trouble():
             told.append(markup.sentence(trouble, language))
         return {
-            self.bar: markup.system_bar(self._memory(), running, waiting, language)
+            self.bar: markup.system_bar(self._memory(), running, waiting, language, percent)
             + worker_lines(self.backend.workers(), language),
             self.banner: markup.alert(told, "warn"),
         }

@@ -112,7 +112,7 @@
 
   // The tab says how far the video is; the page says which language it is in.
   setInterval(() => {
-    const done = find(".stage[data-title]")?.dataset.title;
+    const done = find(".system")?.dataset.title;
     const title = done ? `${done} · ${TITLE}` : TITLE;
     if (document.title !== title) document.title = title;
     const language = find("[data-language]")?.dataset.language;

@@ -31,9 +31,11 @@ const stopSoon = (words, undo) => {
   pending = { bar, timer: setInterval(tell, 1000) };
   tell();
 };
+// What closes an open layer of the page, the topmost last. A dialog closes by itself.
+const LAYERS = '.absent-line[aria-expanded="true"], #drawer-toggle[aria-expanded="true"], [data-close]';
 document.addEventListener("keydown", (event) => {
-  if (event.key !== "Escape" || event.defaultPrevented) return;
-  const layers = [...document.querySelectorAll("[data-layer] [data-close]")].filter((one) => one.checkVisibility());
+  if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open]")) return;
+  const layers = [...document.querySelectorAll(LAYERS)].filter((one) => one.checkVisibility());
   if (layers.length) layers.at(-1).click(); // the topmost layer alone
   else if (pending) keep();
   else if (element.contains(document.activeElement) && /running|queued/.test(stage()?.dataset.state ?? ""))
@@ -83,9 +85,9 @@ const paint = (percent) => {
 };
 
 let watched = "", shown = null;
-new MutationObserver(() => {
-  const now = stage()?.dataset;
-  const percent = now?.title ? parseInt(now.title, 10) : null;
+const look = new MutationObserver(() => {
+  const now = stage()?.dataset, title = document.querySelector(".system")?.dataset.title; // of what runs, seen or not
+  const percent = title ? parseInt(title, 10) : null;
   if (percent !== shown) {
     paint(percent);
     document.body.style.setProperty("--done", percent ?? 0);
@@ -94,4 +96,6 @@ new MutationObserver(() => {
   }
   if (now?.state === "finished" && watched === now.job) tell(now.done);
   watched = now?.state === "running" ? now.job : "";
-}).observe(element, { childList: true, subtree: true });
+});
+for (const one of [element, document.querySelector("#system")])
+  if (one) look.observe(one, { childList: true, subtree: true, attributes: true });

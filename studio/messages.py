@@ -108,6 +108,10 @@ MESSAGES: dict[str, tuple[str, str]] = OTHERS | {
         "{what} are no finite numbers (phase {phase}, frame {frame}), so no video can come of them. The model's files are damaged: download them again.",
         "{what}出现非有限数值（阶段 {phase}，第 {frame} 帧），无法生成视频。模型文件已损坏：请重新下载。",
     ),
+    "latents_unfinished": (
+        "These latents are those of step {step}, before the last one: no frame of the video can be decoded from them.",
+        "这些潜变量停在第 {step} 步，去噪尚未完成，无法由其解码视频帧。",
+    ),
     "latents_channels": (
         "The latents have {found} channels, {model} decodes {known}: they are of another model.",
         "潜变量有 {found} 个通道，{model} 解码 {known} 个通道：它们来自另一个模型。",

@@ -35,6 +35,7 @@ from studio.pipeline.engine import (
 )
 from studio.pipeline.estimate import Estimator
 from studio.prompt import Tokenizer, compose, count, unread
+from studio.queue.frames import FrameDesk
 from studio.queue.gallery import Gallery
 from studio.queue.jobs import JobQueue
 from studio.queue.leftovers import remove_leftovers
@@ -89,7 +90,8 @@ def run(options: argparse.Namespace) -> int:
     backend = _backend(config, first.device, estimator, queue, supervisor, downloads)
     check = _machine_check(options, config, first.device)
     public = bool(options.share or options.allowed_host)
-    backend = replace(backend, show_folder=show_folder, check=check, public=public, chat=chat)
+    frames = None if vars(options).get("cluster") else FrameDesk(folder)
+    backend = replace(backend, show_folder=show_folder, check=check, public=public, chat=chat, frames=frames)
     with (
         stopping("Closing.") as stop,
         evaluation_endpoints(options, config, backend.models, backend.installed) as evaluations,

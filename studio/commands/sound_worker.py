@@ -62,5 +62,9 @@ class SoundRunner:
     def release(self) -> None:
         """Nothing is kept between jobs."""
 
+    def aside(self, acquire: Callable[[], bool]) -> bool:
+        """Nothing is asked of it between two jobs."""
+        return False
+
     def idle(self) -> None:
         """Nothing is made ahead."""

@@ -7,18 +7,26 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from studio.commands.gpus import gpu_devices, ranks_for, shared_config, sharing_of
 from studio.commands.machine import engine_options, notices
 from studio.commands.user_files import original_inside, read_picture
 from studio.config import ModelConfig, StudioConfig, load_camera_moves, load_models
+from studio.errors import InputError
 from studio.events import Event, Finished, PhaseStarted
-from studio.filenames import job_result_stem
+from studio.filenames import LATENTS, job_result_stem
+from studio.media import png_bytes
 from studio.pipeline.engine import EngineOptions, open_engine, pick_device, recalibrated
 from studio.pipeline.estimate import Estimator
-from studio.pipeline.generate import generate
+from studio.pipeline.generate import decode_frame, generate
+from studio.pipeline.latents_file import is_whole, read_latents
 from studio.pipeline.ranks import Ranks
+from studio.pipeline.rerun import cropped_picture
 from studio.pipeline.run import Engine, Request
 from studio.queue.disk import keep_within
+from studio.queue.frames import FrameDesk, FrameWish
 from studio.queue.job import Job
 from studio.queue.jobs import JobQueue
 from studio.queue.locks import DeviceLock, DeviceLocks, runtime_folder
@@ -61,7 +69,8 @@ class VideoRunner:
 
     results: the folder of the videos. devices: those that share each video, of which options.device is the first; the
     processes on the others are kept from job to job too, and started anew after whatever ended one. leaves: the process
-    is to end, and a fresh one to wait for jobs: what a CUDA context takes is freed in no other way.
+    is to end, and a fresh one to wait for jobs: what a CUDA context takes is freed in no other way. keeps_latents: of
+    whole videos, for single frames that are wanted later.
     """
 
     def __init__(
@@ -72,9 +81,10 @@ class VideoRunner:
         trash: Trash,
         results: Path,
         devices: Sequence[str] = (),
+        keeps_latents: bool = True,
     ) -> None:
         self._trash, self._tidied_at, self._results = trash, -TIDY_SECONDS, results
-        self._capped_at = -CAP_SECONDS
+        self._capped_at, self._frames = -CAP_SECONDS, FrameDesk(trash.queue.folder)
         self._config, self._options, self._stop = config, options, stop
         self._estimator = Estimator(config, options)
         self._models, self._moves = load_models(), load_camera_moves()
@@ -83,6 +93,7 @@ class VideoRunner:
         self._devices = list(devices) or [options.device]
         self._ranks: Ranks | None = None
         self._ahead = False  # whether IMPORTED_AHEAD was tried
+        self._keeps_latents = keeps_latents
         self._first = True  # no video was made by this process yet
         self.device, self.leaves = pick_device(options.device), False
 
@@ -106,8 +117,39 @@ class VideoRunner:
         finished = replace(finished, seconds=seconds | finished.seconds)
         return finished
 
+    def aside(self, acquire: Callable[[], bool]) -> bool:
+        """Decode one frame that the page wants of a finished video."""
+        if not (self._frames.waits() and acquire()):
+            return False
+        return self._frames.serve(self.frame)
+
+    def frame(self, wish: FrameWish) -> bytes:
+        """The frame as a png, exactly as it is decoded. Raises StudioError where these latents do not give it."""
+        found = read_latents(wish.latents, lambda settings: settings.check(self._model(settings.model), self._moves))
+        settings = found.settings
+        if not is_whole(found):
+            raise InputError("latents_unfinished", step=found.state.step)
+        engine = self._open(self._model(settings.model), settings.first_image is not None, lambda event: None)
+        if found.provenance.get("model_fingerprint") != engine.provenance["model_fingerprint"]:
+            raise InputError("rerun_model", model=settings.model)
+        before = None
+        if wish.seam:
+            picture = read_picture(settings.first_image, self._config)
+            cropped = cropped_picture(Request(settings, wish.latents, wish.latents.parent, picture))
+            before = None if cropped is None else np.asarray(cropped)
+        decoded = decode_frame(found, wish.frame, engine, lambda event: None, lambda: self._stop.asked, before)
+        return png_bytes(Image.fromarray(decoded))
+
+    def _model(self, name: str) -> ModelConfig:
+        if name not in self._models:
+            raise InputError("model_unknown", value=name, known=", ".join(self._models))
+        return self._models[name]
+
     def after(self, job: Job, result: Finished) -> None:
         """Learn how long it took on this machine, where one device made it."""
+        done = None if self._keeps_latents else self._trash.queue.get(job.id)
+        if done is not None and done.finished_early is None:
+            (job.folder / LATENTS).unlink(missing_ok=True)
         first, self._first = self._first, False
         if self._engine is not None and self._engine.ranks is None:
             self._estimator.learn(self._engine, job.settings, result.seconds, first=first)

@@ -99,18 +99,32 @@ def decode(request: Request, saved: LatentsFile, engine: Engine, emit: Emit, can
 
 
 @file_errors()
-def decode_frame(saved: LatentsFile, number: int, engine: Engine, emit: Emit, cancelled: IsCancelled) -> np.ndarray:
-    """Frame `number`, counted from 1, of saved latents: uint8 (H, W, 3). Raises InputError where there is none."""
+def decode_frame(
+    saved: LatentsFile,
+    number: int,
+    engine: Engine,
+    emit: Emit,
+    cancelled: IsCancelled,
+    before: np.ndarray | None = None,
+) -> np.ndarray:
+    """Frame `number`, counted from 1, of saved latents: uint8 (H, W, 3). Raises InputError where there is none.
+
+    before: of a video that follows another one, the frame (H, W, 3) that it goes on from; frames are then those that
+    are seen (seam.py).
+    """
     run, shape, first = Run(engine, emit, cancelled), saved.settings.video_shape, 0
     _check_channels(saved, engine)
-    if not 1 <= number <= shape.frames:
-        raise InputError("part_empty", first=number, last=number, frames=shape.frames)
+    seam = None if before is None else Seam(before, shape.frames)
+    count = shape.frames - (seam is not None and shape.frames > 1)
+    if not 1 <= number <= count:
+        raise InputError("part_empty", first=number, last=number, frames=count)
     with run.phase("decode"), engine.memory.vae(shape) as vae:
         for piece in vae.decode_chunks(saved.state.latents, output.pixels, partial(refuse, "decode")):
             run.check()
-            if number <= first + len(piece):
-                return np.asarray(piece[number - 1 - first])
-            first += len(piece)
+            frames = piece.numpy() if seam is None else seam(piece.numpy())
+            if number <= first + len(frames):
+                return np.asarray(frames[number - 1 - first])
+            first += len(frames)
     raise ValueError("the latents have fewer frames than their settings say")
 
 

@@ -31,6 +31,15 @@ class LatentsFile:
     provenance: dict[str, Any]
 
 
+def is_whole(saved: LatentsFile) -> bool:
+    """Whether all steps of their plan are done, so that decoding gives the video's frames."""
+    try:
+        plan = EvaluationPlan.from_dict(saved.provenance["plan"])
+    except (InputError, KeyError, TypeError, ValueError):
+        return False
+    return saved.state.step == len(plan.nodes)
+
+
 def save_latents(folder: Path, state: SamplerState, settings: ResolvedSettings, provenance: Mapping[str, Any]) -> Path:
     """Write `folder`/latents.safetensors in one step (.tmp, then rename). Raises StudioError when it cannot."""
     path = folder / LATENTS

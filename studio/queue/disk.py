@@ -43,11 +43,12 @@ def disk_use(queue: JobQueue, folder: Path) -> Use:
 def keep_within(queue: JobQueue, latents_bytes: float, originals_bytes: float) -> list[Path]:
     """Remove the oldest beyond each limit; returns what was removed.
 
-    Latents go of jobs that ended; a stopped one then begins anew. First images go of finished jobs alone, and of those
-    whose video carries them: from there they are taken again.
+    Latents go of jobs that ended, those of whole videos first; a stopped one without them begins anew. First images go
+    of finished jobs alone, and of those whose video carries them: from there they are taken again.
     """
     ended = queue.list(ENDED)
-    latents = [job.folder / filenames.LATENTS for job in ended]
+    whole_last = sorted(ended, key=lambda job: job.state == JobState.FINISHED and job.finished_early is None)
+    latents = [job.folder / filenames.LATENTS for job in whole_last]
     removed = _remove_beyond(latents, latents_bytes)
     originals = [Path(job.settings.first_image) for job in ended if job.settings.first_image is not None]
     known = {job.folder.name: job for job in ended}

@@ -128,6 +128,10 @@ class RemoteRunner:
     def release(self) -> None:
         """The actor keeps its model for the next job."""
 
+    def aside(self, acquire: Callable[[], bool]) -> bool:
+        """Nothing is asked of it between two jobs."""
+        return False
+
     def idle(self) -> None:
         """Nothing."""
 

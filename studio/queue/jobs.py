@@ -322,14 +322,12 @@ class JobQueue:
                 return self.finish(id, JobState.FAILED, error=event)
 
     def finish(self, id: str, state: JobState, *, result: Finished | None = None, error: Failed | None = None) -> bool:
-        """End a running job in `state`. A finished one needs its latents no more, unless it was finished early."""
+        """End a running job in `state`. Its latents stay within their limit (disk.py): frames are decoded from them."""
         ended = self.turn(
             "state = ?, ended = ?, request = '', progress = NULL, result = ?, error = ?",
             "id = ? AND state = 'running'",
             *(state, self.clock.now(), _json(result), _json(error), key(id)),
         )
-        if ended and state == JobState.FINISHED and not self.job(ended[0]).finished_early:
-            (self.job_folder(id) / filenames.LATENTS).unlink(missing_ok=True)
         return bool(ended)
 
     def stopped(self, id: str) -> JobState | None:

@@ -54,6 +54,11 @@ class Runner(Protocol):
         """Release the memory: no job for a while, or no further one."""
         ...
 
+    def aside(self, acquire: Callable[[], bool]) -> bool:
+        """Between two jobs: one small thing that is asked for, with the device where `acquire` gets it. False where
+        there was nothing to do. An error that is no StudioError ends the process as one of a job does."""
+        ...
+
     def idle(self) -> None:
         """While no job waits, ten times a second: what is worth doing ahead of the next one. It takes no memory of a
         device. An error in it is logged."""
@@ -142,6 +147,13 @@ def work(
     """
     last, busy = clock.monotonic(), False
     while not stop.asked:
+        did = caught(lambda: runner.aside(lambda: device is None or device.held or device.acquire()))
+        if isinstance(did, Exception) and not isinstance(did, StudioError):
+            _log.error("between two jobs: %s", did, exc_info=did)
+            return FRESH_PROCESS
+        if did is True:
+            busy, last = True, clock.monotonic()
+            continue
         job = _claim(queue, clock, name, None if name == WORKER else device, kind)
         if job is not None:
             busy, attempt = True, _Attempt(queue, job, stop, device, clock)

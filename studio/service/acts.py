@@ -74,7 +74,7 @@ def act(queue: JobQueue, trash: Trash, order: Order) -> bool:
         Act.SKIP: lambda: verbs.skip(queue, id),
         Act.FINISH: lambda: verbs.finish_now(queue, id),
         Act.DECODE: lambda: verbs.decode_saved(queue, id),
-        Act.WHOLE: lambda: verbs.go_on(queue, id),
+        Act.WHOLE: lambda: _whole(queue, id),
         Act.COPY: lambda: verbs.duplicate(queue, id, [drawn_seed() for _ in range(order.count)]),
         Act.REMAKE: lambda: _remake(queue, trash, id),
         Act.STAR: lambda: marks.set_favourite(queue, [id], True),
@@ -96,6 +96,12 @@ def _maker(queue: JobQueue, trash: Trash, id: str) -> str:
     """Who made a job, also one that was removed; "" where there is none such."""
     job = queue.get(id)
     return trash.maker(id) if job is None else job.maker
+
+
+def _whole(queue: JobQueue, id: str) -> bool:
+    """The latents of a video that went to its last step give the same one again: that is none of the act's."""
+    job = queue.get(id)
+    return job is not None and job.finished_early is not None and verbs.go_on(queue, id) is not None
 
 
 def _remake(queue: JobQueue, trash: Trash, id: str) -> bool:

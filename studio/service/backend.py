@@ -8,6 +8,7 @@ from typing import Any
 from studio.config import CameraMove, Example, ModelConfig, Preset, StudioConfig
 from studio.events import Failed
 from studio.prompt import EncoderCount
+from studio.queue.frames import FrameDesk
 from studio.queue.gallery import Gallery
 from studio.queue.job import Job
 from studio.queue.jobs import JobQueue
@@ -57,7 +58,8 @@ class Backend:
     run at all just now. workers(): who makes what. check: of this machine. downloads: of
     models; disk(model name): what one would take. show_folder(folder): open it in a window of this machine; None where
     who looks at the page may sit elsewhere. public: the page is reached through a public link or a name of its own, so
-    that videos go out without the first image that they carry.
+    that videos go out without the first image that they carry. frames: where single frames are wished for; None where
+    no worker of this machine decodes any.
     """
 
     queue: JobQueue
@@ -84,6 +86,7 @@ class Backend:
     check: MachineCheck | None = None
     chat: ChatDesk | None = None
     public: bool = False
+    frames: FrameDesk | None = None
 
     def may_change(self, job: Job | None = None) -> bool:
         """Whether who asks may change this job (None: whatever is there): this page works the queue, and no guest asks

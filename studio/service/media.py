@@ -5,7 +5,12 @@ from pathlib import Path
 from studio.embedded import carried_picture
 from studio.examples import thumbnail
 from studio.filenames import LAST_FRAME, THUMBNAIL, beside
+from studio.queue.disk import LATENTS_BESIDE
+from studio.queue.frames import FrameWish
 from studio.queue.gallery import Entry
+from studio.queue.job import JobState
+from studio.queue.kinds import JobKind
+from studio.queue.verbs import saved_latents
 from studio.service.backend import Backend
 
 
@@ -44,6 +49,23 @@ def first_image(backend: Backend, id: str) -> bytes | None:
         if inside := carried_picture(video, backend.config.upload_limit_mb << 20):
             return inside
     return path.read_bytes() if path and path.is_file() else None
+
+
+def frame_wish(backend: Backend, id: str, frame: int) -> FrameWish | None:
+    """What a worker is asked for, to decode a frame of a result from its latents; None where they are not kept, or are
+    not those of the whole video.
+
+    frame: counted from 0 in the video as it is played.
+    """
+    job, entry = backend.queue.get(id), backend.gallery.get(id)
+    if job is None:
+        latents = beside(entry.path, LATENTS_BESIDE) if entry is not None and entry.path is not None else None
+    else:
+        whole = job.state == JobState.FINISHED and job.kind is JobKind.VIDEO and job.finished_early is None
+        latents = saved_latents(job) if whole else None
+    if latents is None or not latents.is_file():
+        return None
+    return FrameWish(latents, frame + 1, job is not None and job.goes_on)
 
 
 def exact_frame(backend: Backend, id: str, frame: int) -> bytes | None:

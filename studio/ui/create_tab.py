@@ -140,6 +140,7 @@ class CreateTab:
             self.pending_image = self.labels.add(file_place(PICTURES, visible="hidden"), label="image")
             self.differs = html(elem_id="differs", js_on_load=PICKS)
             self.message = html(elem_id="message")
+            self.frame_bar = html(elem_id="frame-bar", js_on_load=script("frame_wait.js"))
             with gr.Row(elem_id="plan-row"):
                 self.plan = html(elem_id="plan")
                 self.fix = gr.Button(visible=False, size="sm", elem_id="fix", scale=0, min_width=150)

@@ -13,13 +13,13 @@ from PIL import Image
 
 from studio.embedded import embedded_picture
 from studio.errors import InputError, StudioError
-from studio.media import crop_box, looks_like_photo, png_bytes, read_frame, read_image, read_metadata
-from studio.service.media import exact_frame, find_media
+from studio.media import crop_box, looks_like_photo, read_image, read_metadata
 from studio.service.submit import check, find_model
 from studio.settings import GenerationSettings
 from studio.ui import form, form_changes, form_panels, markup
 from studio.ui.create_tab import CreateTab
 from studio.ui.difference import difference, difference_panel
+from studio.ui.frame_panel import FramePanel
 from studio.ui.labels import Updates, clicked, merge, react
 from studio.ui.strings import say
 
@@ -34,6 +34,12 @@ class FormEvents:
     def __init__(self, create: CreateTab) -> None:
         self.create, self.backend = create, create.backend
         self.picture = {create.first_image, create.figure, create.remove, create.picture_size}
+        self.frames = FramePanel(self)
+
+    @property
+    def framed(self) -> set[Component]:
+        """What a frame that becomes the first image changes."""
+        return {*self.create.shown, *self.picture, self.create.message, self.create.frame_bar}
 
     def wire(self) -> None:
         """Attach every handler. `input` events come from people alone, so that no answer triggers another. What follows
@@ -53,6 +59,7 @@ class FormEvents:
         react(fields["speed"].input, self.speed_chosen, create.inputs, create.shown)
         react(create.preset.input, self.preset_chosen, {*with_bytes, create.preset}, outputs)
         react(create.first_image.upload, self.picture_given, with_bytes, outputs)
+        react(create.frame_bar.select, self.frames.answered, create.inputs, self.framed)
         react(create.remove.click, self.picture_removed, create.inputs, outputs)
         react(fields["size"].input, self.size_chosen, with_bytes, {*outputs, *create.refreshed})
         for zone in (create.restore, create.inbox):
@@ -251,24 +258,9 @@ class FormEvents:
             self.create.complain([], language),
         )
 
-    def frame_given(self, data: Data, event: gr.EventData) -> Updates:
-        """A frame of a finished video, which somebody saw in a player, becomes the first image."""
-        language, number = data[self.create.language], clicked(event, "frame")
-        id = clicked(event, "id")
-        path = find_media(self.backend, id, "result")
-        if path is None or path.suffix != ".mp4" or not (number.isascii() and number.isdecimal() and len(number) < 5):
-            return {self.create.message: markup.alert([say("gallery.gone", language)])}
-        try:
-            exact = exact_frame(self.backend, id, int(number))
-            picture = exact or png_bytes(read_frame(path, int(number)))
-        except InputError as error:
-            return self.create.complain([error], language)
-        said = say("frame.exact" if exact else "frame.from_mp4", language, frame=int(number) + 1)
-        return self.use_picture(data, picture, said)
-
     def use_picture(self, data: Data, picture: bytes, said: str) -> Updates:
-        """Make the program's own picture the first image; words stay, a model without pictures makes way. said: key of
-        what is told."""
+        """Make the program's own picture the first image; words stay, a model without pictures makes way. said: what
+        is told."""
         values, _, language = self._state(data)
         if not self.create.model(values).takes_image:
             installed = self.backend.installed()

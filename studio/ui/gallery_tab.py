@@ -151,7 +151,7 @@ class GalleryTab:
         refresh(react(buttons["resume"].click, self.resume, self.inputs, self.outputs))
         create = self.events.create
         form_outputs = {*create.shown, *self.events.picture, create.message, self.tabs}
-        react(self.player.select, self.frame, {*create.inputs, self.language}, form_outputs)
+        react(self.player.select, self.frame, {*create.inputs, self.language}, {*self.events.framed, self.tabs})
         react(buttons["use"].click, self.use, self.inputs, {*form_outputs, *self.outputs})
 
     def open(self, language: str) -> Updates:
@@ -344,7 +344,7 @@ class GalleryTab:
 
     def frame(self, data: Data, event: gr.EventData) -> Updates:
         """A frame of the chosen video becomes the first image of the form."""
-        return self.events.frame_given(data, event) | {self.tabs: gr.update(selected="create")}
+        return self.events.frames.given(data, event) | {self.tabs: gr.update(selected="create")}
 
     def _play(self, entry: Entry | None, language: str) -> str:
         if entry is None:

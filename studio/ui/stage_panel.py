@@ -99,7 +99,7 @@ class StagePanel:
         self.several.wire(refresh)
         form_outputs = {*create.shown, *self.events.picture, create.message}
         refresh(react(self.buttons["reuse"].click, self.reuse, mine, form_outputs))
-        react(self.stage.select, self.events.frame_given, create.inputs, form_outputs)
+        react(self.stage.select, self.events.frames.given, create.inputs, self.events.framed)
 
     def look(self, focus: str, language: str, line: bool = True) -> Updates:
         """Everything on the right as it is now; line: with the rows of the queue."""

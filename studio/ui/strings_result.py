@@ -49,6 +49,14 @@ RESULT_STRINGS: dict[str, tuple[str, str]] = {
         "Frame {frame} is the first image now, exactly as it was decoded.",
         "第 {frame} 帧已作为首帧图片，与解码结果完全一致。",
     ),
+    "frame.waits": (
+        "Frame {frame} is decoded from the latents once the video that runs is done.",
+        "当前视频完成后，将由潜变量解码第 {frame} 帧。",
+    ),
+    "frame.starts": ("Frame {frame} is about to be decoded from the latents.", "即将由潜变量解码第 {frame} 帧。"),
+    "frame.decodes": ("Frame {frame} is being decoded from the latents.", "正在由潜变量解码第 {frame} 帧。"),
+    "frame.mp4_now": ("Take it from the mp4 now", "立即取自 mp4"),
+    "frame.leave": ("Leave it", "取消"),
     "frame.from_mp4": (
         "Frame {frame} is the first image now, taken from the mp4: compressed a little.",
         "第 {frame} 帧已作为首帧图片，取自 mp4：略有压缩。",

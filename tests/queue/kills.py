@@ -69,6 +69,9 @@ class Toy:
     def release(self) -> None:
         self._stop.asked = True
 
+    def aside(self, acquire: object) -> bool:
+        return False
+
     def idle(self) -> None: ...
 
 

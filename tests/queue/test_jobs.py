@@ -173,7 +173,7 @@ def test_a_job_waits_behind_all_others_also_where_the_clock_was_set_back(tmp_pat
     assert [queue.claim().id, queue.claim().id] == [first.id, second.id]
 
 
-def test_a_finished_job_is_not_resumed_and_needs_no_latents(queue: JobQueue) -> None:
+def test_a_finished_job_is_not_resumed_and_keeps_its_latents(queue: JobQueue) -> None:
     id = queue.submit(SETTINGS).id
     assert not queue.resume(id)
     job = queue.claim()
@@ -181,7 +181,7 @@ def test_a_finished_job_is_not_resumed_and_needs_no_latents(queue: JobQueue) -> 
     assert not queue.resume(id)
     queue.finish(id, JobState.FINISHED, result=finished(Path("/out/a.mp4")))
     assert not queue.resume(id) and not queue.get(id).resumable
-    assert not (job.folder / filenames.LATENTS).exists()
+    assert (job.folder / filenames.LATENTS).read_bytes() == b"all done", "single frames are decoded from them"
 
 
 def test_delete_removes_the_folder_and_every_file_of_the_result(queue: JobQueue, tmp_path: Path) -> None:

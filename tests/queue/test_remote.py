@@ -43,6 +43,9 @@ class Maker:
 
     def release(self) -> None: ...
 
+    def aside(self, acquire: object) -> bool:
+        return False
+
     def idle(self) -> None: ...
 
 

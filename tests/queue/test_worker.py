@@ -37,6 +37,7 @@ class Loop:
         self.queue, self.clock, self.stop = queue, clock, Stop()
         self.run = run or (lambda *_: DONE)
         self.after_job: Callable[[Job, Finished], None] = lambda *_: None
+        self.on_aside: Callable[[Callable[[], bool]], bool] = lambda acquire: False
         self.released: list[float] = []
         self.idled: list[float] = []
 
@@ -45,6 +46,9 @@ class Loop:
 
     def release(self) -> None:
         self.released.append(self.clock.seconds)
+
+    def aside(self, acquire: Callable[[], bool]) -> bool:
+        return self.on_aside(acquire)
 
     def idle(self) -> None:
         self.idled.append(self.clock.seconds)
@@ -246,3 +250,28 @@ def test_a_queue_that_cannot_be_read_is_asked_again(
     Loop(queue, clock).work(5.0)
     assert len(asked) == 3 and min(b - a for a, b in zip(asked, asked[1:], strict=False)) >= 1.0
     assert queue.get(id).state == JobState.FINISHED
+
+
+def test_a_small_thing_is_done_between_two_jobs_with_the_device(
+    queue: JobQueue, clock: FakeClock, tmp_path: Path
+) -> None:
+    """It comes before the next job, holds the device like a job, and its errors harm no job."""
+    loop, ran, device = Loop(queue, clock), [], DeviceLock(tmp_path, "cpu", "a test")
+    id = queue.submit(SETTINGS).id
+
+    def aside(acquire: Callable[[], bool]) -> bool:
+        if len(ran) < 2:
+            ran.append((acquire(), device.held, queue.get(id).state))
+        return len(ran) < 2
+
+    loop.on_aside = aside
+    assert loop.work(100, device=device, idle_seconds=30) == 0
+    assert ran == [(True, True, JobState.QUEUED)] * 2 and queue.get(id).state == JobState.FINISHED
+    assert len(loop.released) == 1, "released after the idle time"
+
+    def broken(acquire: Callable[[], bool]) -> bool:
+        raise RuntimeError("CUDA error")
+
+    loop, id = Loop(queue, clock), queue.submit(SETTINGS).id
+    loop.on_aside = broken
+    assert loop.work(clock.seconds + 1) == FRESH_PROCESS and queue.get(id).state == JobState.QUEUED

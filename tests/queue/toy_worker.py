@@ -65,6 +65,9 @@ class Toy:
 
     def release(self) -> None: ...
 
+    def aside(self, acquire: object) -> bool:
+        return False
+
     def idle(self) -> None: ...
 
 

@@ -372,7 +372,7 @@ def test_every_handler_keeps_to_its_outputs(page, fake):
     events |= {"acted": {"act": "pause", "id": made.backend.queue.in_order()[0].id}, "edit": {"id": "x"}}
     events |= {
         name: {"id": "x", "frame": "1"}
-        for name in ("frame", "frame_given", "bring_back", "searched", "settings_answered", "reset")
+        for name in ("frame", "given", "answered", "bring_back", "searched", "settings_answered", "reset")
     }
     events["compared"] = {"act": "compare", "ids": "x y"}
     events |= {

@@ -94,18 +94,18 @@ def test_a_finished_video_is_varied_and_its_frame_taken(page, fake, tmp_path):
     mine = {page.stage.focus: job.id, page.create.language: "en"}
     page.stage.more_seeds(mine)
     assert len({one.settings.seed for one in page.backend.queue.list()}) == 5
-    updates = page.events.frame_given(filled(page), SimpleNamespace(id=job.id, frame="3"))
+    updates = page.events.frames.given(filled(page), SimpleNamespace(id=job.id, frame="3"))
     assert updates[page.create.picture_size] == "64x64" and "Frame 4" in updates[page.create.message]
     for frame in ("99999", "-1", "x", ""):
-        said = page.events.frame_given(filled(page), SimpleNamespace(id=job.id, frame=frame))
+        said = page.events.frames.given(filled(page), SimpleNamespace(id=job.id, frame=frame))
         assert "no longer here" in said[page.create.message]
     assert (
         "no longer here"
-        in page.events.frame_given(filled(page), SimpleNamespace(id="../x", frame="1"))[page.create.message]
+        in page.events.frames.given(filled(page), SimpleNamespace(id="../x", frame="1"))[page.create.message]
     )
     waiting = page.backend.queue.in_order()[0]
     finish(page, waiting, tmp_path)
-    said = page.events.frame_given(filled(page), SimpleNamespace(id=waiting.id, frame="1"))
+    said = page.events.frames.given(filled(page), SimpleNamespace(id=waiting.id, frame="1"))
     assert "made.mp4" in said[page.create.message], "a file that is no video is a sentence"
 
 

@@ -1,12 +1,16 @@
 """Chains, variations and comparisons: what the page offers, and what is done when it is clicked."""
 
+import re
 from types import SimpleNamespace
 
 from PIL import Image
 
-from studio.filenames import LAST_FRAME
+from studio.errors import InputError
+from studio.filenames import LAST_FRAME, LATENTS
 from studio.media import png_bytes
+from studio.queue.frames import FrameDesk, FrameWish, WishState
 from studio.queue.job import Link
+from studio.service.rights import Right, asking
 from tests.queue.test_chains import make
 from tests.ui.clicks import EVIL, filled, message, submit
 
@@ -102,7 +106,50 @@ def test_a_frame_says_where_it_comes_from(page, fake):
     job = submit(page, **SMALL)
     made = make(fake.backend.queue, fake.folder)
     data, said = filled(page), ("taken from the mp4", "exactly as it was decoded")
-    assert said[0] in message(page, page.events.frame_given(data, SimpleNamespace(id=job.id, frame="16")))
+    assert said[0] in message(page, page.events.frames.given(data, SimpleNamespace(id=job.id, frame="16")))
     (made.folder / LAST_FRAME).write_bytes(png_bytes(Image.new("RGB", (96, 64), "red")))
-    assert said[1] in message(page, page.events.frame_given(data, SimpleNamespace(id=job.id, frame="16")))
-    assert said[0] in message(page, page.events.frame_given(data, SimpleNamespace(id=job.id, frame="3")))
+    assert said[1] in message(page, page.events.frames.given(data, SimpleNamespace(id=job.id, frame="16")))
+    assert said[0] in message(page, page.events.frames.given(data, SimpleNamespace(id=job.id, frame="3")))
+
+
+def test_a_frame_is_decoded_from_latents_where_they_are_kept(page, fake):
+    """The bar waits, then the worker's frame is taken; what keeps it from that is said, with the mp4's frame."""
+    desk, frames, bar = FrameDesk(fake.backend.queue.folder), page.events.frames, page.create.frame_bar
+    object.__setattr__(fake.backend, "frames", desk)
+    job = submit(page, **SMALL)
+    made = make(fake.backend.queue, fake.folder)
+    (made.folder / LATENTS).write_bytes(b"latents")
+    data, exact = filled(page), "exactly as it was decoded"
+
+    def asked(**more):
+        updates = frames.given(data, SimpleNamespace(id=job.id, frame="3"))
+        assert "decoded from the latents" in updates[bar] and updates[page.create.message] == ""
+        told = dict(re.findall(r'data-(\w+)="([^"]*)"', updates[bar]))
+        return {"act": "look", **{name: told[name] for name in ("wish", "id", "frame", "shown")}, **more}
+
+    click = asked()
+    assert "__type__" in frames.answered(data, SimpleNamespace(**click))[bar], "the same words are not drawn again"
+    submit(page, **SMALL)
+    fake.backend.queue.claim()
+    waits = frames.answered(data | {page.create.language: "zh"}, SimpleNamespace(**click))[bar]
+    assert "当前视频完成后" in waits and "立即取自 mp4" in waits
+    wished = []
+    desk.serve(lambda wish: wished.append(wish) or png_bytes(Image.new("RGB", (96, 64), "red")))
+    assert wished == [FrameWish(made.folder / LATENTS, 4)]
+    updates = frames.answered(data, SimpleNamespace(**click))
+    assert exact in message(page, updates) and updates[bar] == "" and updates[page.create.picture_size] == "96x64"
+    assert desk.state(click["wish"]) is WishState.GONE
+
+    def refuse(wish):
+        raise InputError("latents_unfinished", step=2)
+
+    click = asked()
+    desk.serve(refuse)
+    said = message(page, frames.answered(data, SimpleNamespace(**click)))
+    assert "of step 2" in said and "taken from the mp4" in said
+    assert "taken from the mp4" in message(page, frames.answered(data, SimpleNamespace(**asked(act="mp4"))))
+    assert frames.answered(data, SimpleNamespace(**asked(act="leave"))) == {bar: ""} and not desk.waits()
+    with asking(Right.WATCH):
+        said = message(page, frames.given(data, SimpleNamespace(id=job.id, frame="3")))
+    assert "taken from the mp4" in said, "a guest who only watches gives the worker nothing to do"
+    object.__setattr__(fake.backend, "frames", None)

@@ -17,8 +17,9 @@ from PIL import Image
 
 from studio.commands.cli import main
 from studio.config import ROOT
+from studio.embedded import carried_picture
 from studio.filenames import LAST_FRAME
-from studio.media import read_video
+from studio.media import crop_image, read_image, read_video
 from studio.pipeline.engine import CACHE_FOLDER, open_engine
 from studio.pipeline.latents_file import read_latents
 from studio.pipeline.run import Engine
@@ -53,7 +54,7 @@ def call(model_dir: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFix
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
     path = tmp_path / "picture.png"
-    Image.fromarray(np.random.default_rng(1).integers(0, 255, (80, 120, 3)).astype(np.uint8)).save(path)
+    Image.fromarray(np.random.default_rng(1).integers(0, 255, (90, 120, 3)).astype(np.uint8)).save(path)
     return path
 
 
@@ -129,12 +130,20 @@ def test_a_text_file_is_no_picture(call, tmp_path):
 def test_generate_then_again_from_the_video(call, picture, tmp_path):
     first, second = tmp_path / "first.mp4", tmp_path / "second.mp4"
     words = ["--model", "step-video-ti2v", "--prompt", "一只猫", "--first-image", picture, "--camera-move", "orbit"]
+    words += ["--crop-left", 0.0, "--crop-top", 1.0]
     code, out, _ = call("generate", *words, *SIZE, "--seed", 3, "--output", first, "--keep-latents")
     assert code == 0 and str(first) in out and "seed 3" in out
+    used = read_image((tmp_path / "first.first.png").read_bytes())
+    given = read_image(picture.read_bytes())
+    moved, middle = (crop_image(given, used.height, used.width, place) for place in ((0.0, 1.0), (0.5, 0.5)))
+    assert used.tobytes() == moved.tobytes() != middle.tobytes()
     (tmp_path / "first.first.png").unlink()
     code, _, err = call("generate", "--from-video", first, "--output", second, "--keep-latents")
     assert code == 0, f"the video brings its first image: {err}"
     assert torch.equal(latents(tmp_path / "first"), latents(tmp_path / "second"))
+    again = read_image((tmp_path / "second.first.png").read_bytes())
+    assert again.tobytes() == used.tobytes(), "cropped at the same place, from the whole picture inside the video"
+    assert carried_picture(second, 2**20) == picture.read_bytes()
     assert not list((tmp_path / "outputs" / ".work").iterdir()), "a finished job leaves no working files"
 
     code, _, err = call("generate", *words, *SIZE, "--output", first)

@@ -3,6 +3,7 @@ disk, in the files and on the page. The tests go on from each other; pictures ar
 at."""
 
 import base64
+import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
@@ -11,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from studio.config import ROOT
 from studio.embedded import carried_picture
-from studio.media import read_metadata_file, read_video
+from studio.media import crop_image, read_metadata_file, read_video
 from studio.queue.job import Job, JobState
 from studio.queue.jobs import HELD
 from studio.queue.trash import Trash
@@ -30,6 +32,11 @@ RED, BLUE = (ROOT / "assets" / "examples" / f"{colour}-square.png" for colour in
 PROMPT = "红色的正方形向右移动。"
 SMALL = GenerationSettings("nano", PROMPT, num_frames=17, infer_steps=8, seed=5)
 LONG = replace(SMALL, num_frames=34, infer_steps=200, prompt="A red square moves right.")
+DROP = """([name, type, data]) => {
+    const parcel = new DataTransfer();
+    parcel.items.add(new File([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))], name, { type }));
+    document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: parcel, bubbles: true, cancelable: true }));
+}"""
 __all__ = ["browser"]
 
 
@@ -133,18 +140,57 @@ def test_morning_an_example_own_words_and_a_picture(day: Studio, visit: Callable
     assert page.inner_text(".player output").strip().endswith("/ 17")
 
     bring(page, SMALL, tmp_path)
-    for picture in (RED, BLUE):
-        if page.is_visible("#remove-picture"):
-            page.click("#remove-picture")
-            page.wait_for_selector(".crop img", state="detached")
-        page.set_input_files("#first-image input[type=file]", picture)
-        page.wait_for_selector(".crop img")
+    page.set_input_files("#first-image input[type=file]", RED)
+    page.wait_for_selector(".crop img")
+    assert page.locator(".crop [role=slider]").count() == 0, "it has the video's shape: there is no room to move"
+    tall = tall_picture()
+    page.evaluate(DROP, ["tall.png", "image/png", base64.b64encode(tall).decode()])
+    page.wait_for_selector(".crop [aria-valuenow='32'][aria-valuemax='64']")
+    page.screenshot(path=str(tmp_path / "2-picture-replaced-1920-light-en.png"))
+    drag_down(page)
+    page.wait_for_selector(".crop [aria-valuenow='64']")
+    page.wait_for_function("document.querySelector('#crop-top input').value === '1'")
+    page.screenshot(path=str(tmp_path / "3-crop-moved-1920-light-en.png"))
     own = ended(day, generate(day, page), JobState.FINISHED)
     plays(page, own)
-    assert own.settings.prompt == PROMPT and (own.folder / "first_image").read_bytes() == BLUE.read_bytes()
+    assert (own.settings.prompt, own.settings.crop_place) == (PROMPT, (0.5, 1.0))
+    assert (own.folder / "first_image").read_bytes() == tall, "the picture that replaced the other"
     made = Path(own.result.path)
-    assert carried_picture(made, 2**20) == BLUE.read_bytes() and read_video(made).shape[0] == 17
-    page.screenshot(path=str(tmp_path / "2-own-1920-light-en.png"))
+    assert carried_picture(made, 2**20) == tall and read_video(made).shape[0] == 17
+    wanted = np.asarray(crop_image(Image.open(BLUE), 128, 224))
+    used = np.asarray(Image.open(made.with_suffix(".first.png")))
+    assert np.array_equal(used[1:], wanted[1:]), "the part that was shown; its first row is filtered with what is above"
+    middle = np.asarray(crop_image(Image.open(io.BytesIO(tall)), 128, 224))
+    assert distance(read_video(made)[0], wanted) < distance(read_video(made)[0], middle) / 4
+    page.wait_for_function("document.querySelector('.made img.first')?.naturalWidth === 224")
+    page.screenshot(path=str(tmp_path / "4-own-1920-light-en.png"))
+
+
+def tall_picture() -> bytes:
+    """BLUE with 64 rows of purple above it, as png: moved down to its end, the crop box holds BLUE."""
+    blue = Image.open(BLUE).convert("RGB")
+    tall = Image.new("RGB", (blue.width, blue.height + 64), "purple")
+    tall.paste(blue, (0, 64))
+    file = io.BytesIO()
+    tall.save(file, "PNG")
+    return file.getvalue()
+
+
+def drag_down(page: Any) -> None:
+    """The crop box to the lower end of its room, as a mouse does that goes too far."""
+    box = page.locator(".crop [role=slider]")
+    box.scroll_into_view_if_needed()
+    where = box.bounding_box()
+    page.mouse.move(where["x"] + 30, where["y"] + 30)
+    page.mouse.down()
+    page.mouse.move(where["x"] + 34, where["y"] + 60, steps=3)
+    page.mouse.move(where["x"] + 34, where["y"] + 260, steps=3)
+    page.mouse.up()
+
+
+def distance(one: np.ndarray, other: np.ndarray) -> float:
+    """The mean difference of two pictures, uint8 (H, W, 3)."""
+    return float(np.abs(one.astype(np.float32) - other).mean())
 
 
 def test_noon_ten_jobs_a_pause_a_kill_and_finish_now(day: Studio, visit: Callable[..., Any], tmp_path: Path) -> None:
@@ -178,10 +224,10 @@ def test_noon_ten_jobs_a_pause_a_kill_and_finish_now(day: Studio, visit: Callabl
     page.click("#generate:has-text('Put back')")
     until(lambda: day.queue.get(third).settings.prompt == "A blue square, edited.")
     agree(day, page, order)
-    page.screenshot(path=str(tmp_path / "3-ten-jobs-1440-light-en.png"))
+    page.screenshot(path=str(tmp_path / "5-ten-jobs-1440-light-en.png"))
     day.kill()
     page.wait_for_selector(".lost:visible")
-    page.screenshot(path=str(tmp_path / "4-lost-1440-light-en.png"))
+    page.screenshot(path=str(tmp_path / "6-lost-1440-light-en.png"))
     day.open()
     page.wait_for_selector(".lost", state="hidden")
     agree(day, page, order)
@@ -196,7 +242,7 @@ def test_noon_ten_jobs_a_pause_a_kill_and_finish_now(day: Studio, visit: Callabl
     plays(page, early)
     page.wait_for_selector(f".stage .mark >> text={100 * done['step'] // done['steps']}%")
     assert read_video(Path(early.result.path)).shape[0] == 34
-    page.screenshot(path=str(tmp_path / "5-finished-early-1440-light-en.png"))
+    page.screenshot(path=str(tmp_path / "7-finished-early-1440-light-en.png"))
     page.click("#queue header [data-act=stop-all]")
     page.click("#queue header .sure")
     page.wait_for_selector("#queue .queue", state="detached")
@@ -223,7 +269,7 @@ def test_afternoon_a_clip_is_extended_twice_and_joined(day: Studio, visit: Calla
     page.wait_for_selector(".chain li >> nth=2")
     page.click("#extend [data-act=join]")
     page.wait_for_selector("#message .alert.good >> text=joined")
-    page.screenshot(path=str(tmp_path / "6-chain-1440-dark-en.png"))
+    page.screenshot(path=str(tmp_path / "8-chain-1440-dark-en.png"))
     (joined,) = [path for path in day.folder.glob("*-joined.mp4")]
     frames = read_video(joined).astype(np.float32)
     parts = [read_video(Path(job.result.path)) for job in chain]
@@ -249,7 +295,7 @@ def test_evening_a_sweep_a_comparison_and_what_is_deleted(
     page.wait_for_selector(".variations .variation >> nth=3")
     made = newest(day, known)
     assert len({job.settings.seed for job in made}) == 4 and len({job.project for job in made}) == 1
-    page.screenshot(path=str(tmp_path / "7-grid-filling-1440-light-zh.png"))
+    page.screenshot(path=str(tmp_path / "9-grid-filling-1440-light-zh.png"))
     all_done(day, made)
     page.wait_for_function("document.querySelectorAll('.variations video').length === 4")
     page.click(".variations [data-compare]")
@@ -260,10 +306,10 @@ def test_evening_a_sweep_a_comparison_and_what_is_deleted(
         "[...document.querySelectorAll('dialog video')].every((v) => Math.abs(v.currentTime - 0.34) < 0.01)"
     )
     assert page.inner_text("dialog output") == "9 / 17" and page.locator("dialog mark").count() == 4
-    page.screenshot(path=str(tmp_path / "8-compare-1440-light-zh.png"))
+    page.screenshot(path=str(tmp_path / "10-compare-1440-light-zh.png"))
     page.click("dialog [data-do=wipe]")
     page.wait_for_selector("dialog .wiping .right")
-    page.screenshot(path=str(tmp_path / "9-wipe-1440-light-zh.png"))
+    page.screenshot(path=str(tmp_path / "11-wipe-1440-light-zh.png"))
     page.click("dialog [data-do=wipe]")
     page.click("dialog figure[data-name='B'] [data-act=keep]")
     page.wait_for_selector("#compare-undo .undo")
@@ -283,14 +329,7 @@ def test_evening_a_sweep_a_comparison_and_what_is_deleted(
     page.click("#gallery-undo button")
     until(lambda: (now := day.queue.get(made[0].id)) and now.result_path)
     page.wait_for_selector(f".tile[data-tile='{made[0].id}']")
-    page.screenshot(path=str(tmp_path / "10-gallery-1440-light-zh.png"))
-
-
-DROP = """([name, data]) => {
-    const parcel = new DataTransfer();
-    parcel.items.add(new File([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))], name, { type: 'video/mp4' }));
-    document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: parcel, bubbles: true, cancelable: true }));
-}"""
+    page.screenshot(path=str(tmp_path / "12-gallery-1440-light-zh.png"))
 
 
 def test_night_one_file_brings_a_job_back_and_the_phone_finds_it(
@@ -299,15 +338,15 @@ def test_night_one_file_brings_a_job_back_and_the_phone_finds_it(
     own = next(job for job in day.queue.list([JobState.FINISHED]) if job.settings.first_image and not job.source)
     file, page = Path(own.result.path), visit()
     assert page.input_value("#prompt textarea") == "" and not page.is_visible(".crop img")
-    page.evaluate(DROP, [file.name, base64.b64encode(file.read_bytes()).decode()])
+    page.evaluate(DROP, [file.name, "video/mp4", base64.b64encode(file.read_bytes()).decode()])
     page.wait_for_selector("#differs .differs >> text=from inside the file")
-    page.screenshot(path=str(tmp_path / "11-difference-1440-light-en.png"))
+    page.screenshot(path=str(tmp_path / "13-difference-1440-light-en.png"))
     page.click('#differs [data-id="apply"]')
-    page.wait_for_selector(".crop img")
+    page.wait_for_selector(".crop [aria-valuenow='64']")
     page.wait_for_function("words => document.querySelector('#prompt textarea').value === words", arg=PROMPT)
     again = generate(day, page)
     assert again.settings == replace(own.settings, first_image=again.settings.first_image)
-    assert (again.folder / "first_image").read_bytes() == BLUE.read_bytes()
+    assert (again.folder / "first_image").read_bytes() == tall_picture() and again.settings.crop_top == 1.0
     again = ended(day, again, JobState.FINISHED)
     assert (read_video(Path(again.result.path)) == read_video(file)).all(), "the same bits"
 
@@ -317,7 +356,7 @@ def test_night_one_file_brings_a_job_back_and_the_phone_finds_it(
     page.context.close()
     phone = visit(size=PHONE, dark=True, language="zh-CN")
     phone.wait_for_selector(f".stage.running[data-job='{job.id}'] img")
-    phone.screenshot(path=str(tmp_path / "12-phone-dark-zh.png"))
+    phone.screenshot(path=str(tmp_path / "14-phone-dark-zh.png"))
     assert phone.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
     phone.click("#stop")
     ended(day, job, JobState.CANCELLED)

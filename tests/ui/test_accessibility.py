@@ -1,5 +1,5 @@
-"""axe-core finds nothing: on every tab, with the drawer and every list open, while a job runs, in both themes and
-languages, and on the login page. axe comes from npm (.ci/run); AXE names a copy elsewhere."""
+"""axe-core finds nothing: on every tab, with the drawer and every list open, while a job runs, in the comparison, in both
+themes and languages, and on the login page. axe comes from npm (.ci/run); AXE names a copy elsewhere."""
 
 import os
 from functools import partial
@@ -67,13 +67,15 @@ def test_nothing_is_found_on_the_page(
             page.fill("#steps input", "3")
             page.wait_for_selector(".changes")
             wrong += found(page, "drawer")
-            fake.pace.step_seconds = 0.0
+            fake.pace.step_seconds, fake.pace.steps = 0.0, 4  # the next ones are short
+            page.click("#do-finish")
             page.wait_for_selector(".strip .card:nth-child(3)")
             wrong += found(page, "finished")
             page.click('#tabs [role=tab][data-tab-id="gallery"]')
             page.click(".grid .card >> nth=0")
             page.wait_for_selector("#detail dl.settings")
             wrong += found(page, "gallery")
+            wrong += compared(page)
             page.click('#tabs [role=tab][data-tab-id="sound"]')
             page.wait_for_selector(".sound .tools")
             wrong += found(page, "sound, empty")
@@ -91,6 +93,30 @@ def test_nothing_is_found_on_the_page(
         if fake.player:
             fake.player.end()
         served.close()
+
+
+def compared(page: Any) -> list[str]:
+    """What axe finds in the comparison of two clips, beside each other and wiped, in both languages and themes."""
+    wrong = []
+    for language in ("zh", "en"):
+        page.click(f'#language label:has(input[value="{language}"])')
+        page.wait_for_selector(f'.system[data-language="{language}"]')
+        for place in (0, 2):  # a failed one lies between them
+            page.locator(".tile .check").nth(place).click()
+        page.wait_for_function("document.querySelectorAll('.tile.chosen').length === 2")
+        page.click(".picked [data-act=compare]")
+        page.wait_for_selector("dialog.compare[open] figure >> nth=1")
+        page.wait_for_function("[...document.querySelectorAll('dialog video')].every((one) => one.readyState >= 1)")
+        for dark in (False, True):
+            page.evaluate("dark => document.body.classList.toggle('dark', dark)", dark)
+            wrong += found(page, f"comparison, {language}, dark {dark}")
+            page.click("dialog [data-do=wipe]")
+            wrong += found(page, f"comparison, wiped, {language}, dark {dark}")
+            page.click("dialog [data-do=wipe]")
+        page.click("dialog [data-act=close]")
+        page.wait_for_selector("dialog", state="detached")
+        page.click(".picked [data-act=clear]")
+    return wrong
 
 
 def test_nothing_is_found_on_the_login_page(browser: Any, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from studio.media import crop_box
 from studio.ui.server import ServeOptions, serve
@@ -116,6 +117,33 @@ def test_a_file_finds_its_place_wherever_it_is_dropped(studio, visit, tmp_path):
     page.click('#differs [data-id="apply"]')
     page.wait_for_function("document.querySelector('#prompt textarea').value === 'from a file'")
     page.wait_for_selector(".crop", state="detached")
+
+
+COPY = """async (base64) => {
+    const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+    const picture = new Blob([bytes], { type: "image/png" });
+    await navigator.clipboard.write([new ClipboardItem({ "image/png": picture })]);
+}"""
+
+
+def test_a_picture_is_pasted_and_replaces_the_one_before(studio, visit, tmp_path):
+    """By the browser's clipboard and Ctrl+V, with the cursor in the prompt, which keeps its words."""
+    page = visit()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.fill("#prompt textarea", "a boat")
+    for size, chosen in (((400, 640), "544x992"), ((640, 360), "992x544"), ((300, 300), "768x768")):
+        path = picture_file(tmp_path, *size, name=f"{size[0]}")
+        page.evaluate(COPY, base64.b64encode(path.read_bytes()).decode())
+        page.focus("#prompt textarea")
+        page.keyboard.press("Control+V")
+        page.wait_for_selector(f".crop figcaption >> text={size[0]} × {size[1]}")
+        page.wait_for_selector(f'#size label.selected input[value="{chosen}"]')
+    assert page.input_value("#prompt textarea") == "a boat"
+    page.click("#generate")
+    page.wait_for_selector(".stage.queued")
+    (job,) = studio[0].backend.queue.list()
+    with Image.open(job.settings.first_image) as used, Image.open(path) as last:
+        assert used.convert("RGB").tobytes() == last.convert("RGB").tobytes(), "the browser may have written it anew"
 
 
 DROP_ALL = """(files) => {

@@ -129,5 +129,5 @@ def _table(jobs: Sequence[Job], names: str, language: str) -> str:
         cells = "".join(f"<td><mark>{text(said[label]) or '–'}</mark></td>" for said in own)
         rows += f"<tr><th scope=row>{text(label)}</th>{cells}</tr>"
     same = text(say("compare.same" if rows else "compare.alike", language))
-    table = f'<table class="settings-of"><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    table = f'<table class="settings-of"><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table>'
     return f"{table if rows else ''}<p>{same}</p>"

@@ -1,5 +1,5 @@
-"""axe-core finds nothing: on every tab, with the drawer and every list open, while a job runs, in the comparison, in both
-themes and languages, and on the login page. axe comes from npm (.ci/run); AXE names a copy elsewhere."""
+"""axe-core finds nothing: on every tab, with the drawer and every list open, while a job runs, in the comparison, in
+both themes and languages, and on the login page. axe comes from npm (.ci/run); AXE names a copy elsewhere."""
 
 import os
 from functools import partial

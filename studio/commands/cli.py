@@ -14,6 +14,7 @@ from typing import Any
 from studio import __version__
 from studio.commands.flags import SETTING_FLAGS, count, machine_flags, port, speed
 from studio.commands.help_examples import add_examples, range_words
+from studio.commands.sound_flags import sound_commands
 from studio.commands.streams import drop_broken_streams, prepare_streams, tell
 from studio.config import load_camera_moves, resolved
 from studio.errors import StudioError
@@ -95,9 +96,16 @@ def build_parser() -> argparse.ArgumentParser:
 
     decode = commands.add_parser("decode", help="finish a video from saved latents", parents=[machine])
     decode.add_argument("latents", type=Path, help="a NAME.latents.safetensors or a job's latents.safetensors")
-    decode.add_argument("--first-image", type=Path, help="the picture the latents were made from, to keep it beside")
-    decode.add_argument("--frame", type=count, metavar="N", help="this frame alone, as a png exactly as it is decoded")
-    decode.add_argument("--output", type=Path)
+    decode.add_argument(
+        "--first-image", type=Path, help="the picture the latents were made from, to keep it beside (default: none)"
+    )
+    decode.add_argument(
+        "--frame",
+        type=count,
+        metavar="N",
+        help="this frame alone, from 1, as a png exactly as it is decoded (default: all, an mp4)",
+    )
+    decode.add_argument("--output", type=Path, help="NAME.mp4, or a folder (default: OUTPUT_DIR/date-prompt-seed)")
 
     _plan_flags(
         commands.add_parser("plan", help="say how a video would fit a card, without owning it", parents=[machine])
@@ -106,26 +114,29 @@ def build_parser() -> argparse.ArgumentParser:
     _check_flags(commands.add_parser("check", help="prove what the program relies on, here", parents=[machine]))
 
     inspect = commands.add_parser("inspect", help="say what a checkpoint folder holds")
-    inspect.add_argument("folder", type=Path)
+    inspect.add_argument("folder", type=Path, help="of a checkpoint in the public layout")
 
     download = commands.add_parser("download", help="fetch a model's files", parents=[machine])
-    download.add_argument("model")
+    download.add_argument("model", help="its name; a wrong one lists them all")
     download.add_argument("--source", choices=("hf", "modelscope"), default="hf", help="(default hf)")
     download.add_argument("--revision", help="a commit, tag or branch (default: what the folder has, else the newest)")
     download.add_argument("--to", type=Path, help="the folder (default: MODEL_DIR/MODEL)")
+    download.add_argument("--tokenizers", action="store_true", help="the tokenizers alone: the page counts tokens then")
     download.add_argument("--json", action="store_true", help="print a json object a line, for programs")
 
     quantize = commands.add_parser("quantize", help="write int8 weights beside a model's own", parents=[machine])
-    quantize.add_argument("model")
+    quantize.add_argument("model", help="its name; it must be here")
 
     calibrate = commands.add_parser(
         "calibrate",
         help="find the fewest passes that serve your checkpoint as well as the official ones",
         parents=[machine],
     )
-    calibrate.add_argument("model")
+    calibrate.add_argument("model", help="its name; it must be here")
     calibrate.add_argument(
-        "--prompts", type=Path, help="a text file, a prompt a line; for a picture: prompt, tab, file"
+        "--prompts",
+        type=Path,
+        help="a text file, a prompt a line; for a picture: prompt, tab, file (default: configs/calibration.yaml)",
     )
     for name in ("num-frames", "height", "width"):
         calibrate.add_argument(f"--{name}", type=int, help="of the small clips (default: configs/calibration.yaml)")
@@ -136,7 +147,7 @@ def build_parser() -> argparse.ArgumentParser:
     _queue_flags(commands.add_parser("queue", help="see and change what waits", parents=[machine]))
     _key_flags(commands.add_parser("key", help="make, list and revoke keys of the HTTP API"))
     _chat_flags(commands.add_parser("chat", help="let your language model expand a prompt or write a voice-over"))
-    _sound_commands(commands, machine)
+    sound_commands(commands, machine)
     _evaluate_flags(commands, machine)
     _cluster_flags(commands.add_parser("cluster", help="videos on several machines, with Ray"), machine)
     _worker_flags(commands, machine)
@@ -177,7 +188,7 @@ def _queue_flags(parser: argparse.ArgumentParser) -> None:
         else:
             one.add_argument("job", help="its id, or the beginning of it (4 letters at least)")
         if name == "move":
-            one.add_argument("where", choices=("first", "last", "before", "after"))
+            one.add_argument("where", choices=("first", "last", "before", "after"), help="of all, or of OTHER")
             one.add_argument("other", nargs="?", help="the job that it goes before or after")
         if name == "tag":
             one.add_argument("tags", nargs="*", help="each in quotes where it has spaces")
@@ -186,7 +197,9 @@ def _queue_flags(parser: argparse.ArgumentParser) -> None:
             one.add_argument("--prompt", help="of the new clips (default: the clip's own)")
             one.add_argument("--hard-cut", action="store_true", help="the first of them begins from its prompt alone")
         if name == "join":
-            one.add_argument("--frames", metavar="A-B", help="these frames of the whole alone, the first being 1")
+            one.add_argument(
+                "--frames", metavar="A-B", help="these frames of the whole alone, the first being 1 (default: all)"
+            )
         if name == "copy":
             one.add_argument("count", type=int, nargs="?", default=1, help="how many more, each with a new seed")
 
@@ -204,14 +217,18 @@ def _evaluate_flags(commands: Any, machine: argparse.ArgumentParser) -> None:
     evaluate.add_argument(
         "--recipe", required=True, metavar="NAME[,NAME...]", help="a model, or a name of configs/recipes.yaml"
     )
-    evaluate.add_argument("--recipes", type=Path, metavar="FILE", help="a yaml with recipes of your own")
+    evaluate.add_argument(
+        "--recipes", type=Path, metavar="FILE", help="a yaml with recipes of your own (default: none)"
+    )
     evaluate.add_argument("--seeds", type=count, default=1, help="clips of each prompt and recipe (default 1)")
     evaluate.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="the run; the same command goes on")
-    evaluate.add_argument("--limit", type=count, help="so many prompts at most")
+    evaluate.add_argument("--limit", type=count, help="so many prompts at most (default: all)")
     evaluate.add_argument("--shuffle", action="store_true", help="choose them by lot, always the same ones")
     evaluate.add_argument("--no-scores", action="store_true", help="make the clips and the page alone")
 
-    evaluate.add_argument("--clip", type=Path, metavar="FOLDER", help="a CLIP in transformers' layout, for more scores")
+    evaluate.add_argument(
+        "--clip", type=Path, metavar="FOLDER", help="a CLIP in transformers' layout, for more scores (default: none)"
+    )
     evaluate.add_argument("--until-stdin-ends", action="store_true", help=argparse.SUPPRESS)  # how the page starts it
 
     compare = commands.add_parser("compare", help="two recipes of evaluations, prompt by prompt, with intervals")
@@ -222,18 +239,20 @@ def _evaluate_flags(commands: Any, machine: argparse.ArgumentParser) -> None:
     blind = commands.add_parser("blind", help="let people judge two recipes without knowing which is which")
     for name in ("first", "second"):
         blind.add_argument(name, metavar="RUN", help="as for compare")
-    blind.add_argument("--votes", type=Path, metavar="FILE", help="a .jsonl that several people add to")
+    blind.add_argument(
+        "--votes", type=Path, metavar="FILE", help="a .jsonl that several people add to (default: beside the first run)"
+    )
     blind.add_argument("--result", action="store_true", help="say what the votes say, and end")
     _page_flags(blind)
 
 
 def _plan_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True)
+    parser.add_argument("--model", required=True, help="a model's name, here or not")
     for name in ("num-frames", "height", "width"):
         parser.add_argument(f"--{name}", type=int, help=range_words(name.replace("-", "_")))
-    _gpus_flag(parser, "the plan of each of N GPUs that share the video; --ram is of all")
+    _gpus_flag(parser, "the plan of each of N GPUs that share the video; --ram is of all (default 1)")
     for name in ("tflops", "link-gbps", "disk-gbps", "peer-gbps"):
-        parser.add_argument(f"--{name}", type=speed, help="instead of this machine's measured speed")
+        parser.add_argument(f"--{name}", type=speed, help="a speed (default: this machine's, as it was measured)")
     parser.add_argument("--json", action="store_true", help="print json instead of a table")
 
 
@@ -249,18 +268,22 @@ def _gpus_flag(parser: argparse.ArgumentParser, told: str, values: str = "N|A,B"
 
 
 def _page_flags(parser: argparse.ArgumentParser) -> None:
-    _gpus_flag(parser, "each video on several GPUs: how many, or which, as 0,1")
+    _gpus_flag(parser, "each video on several GPUs: how many, or which, as 0,1 (default 1)")
     group = parser.add_argument_group("page")
     group.add_argument("--listen", action="store_true", help="serve the network, not this machine alone")
     group.add_argument("--port", type=port, help="1 to 65535 (default 7860)")
     group.add_argument("--share", action="store_true", help="make a public link (asks for a password)")
-    group.add_argument("--auth", metavar="USER:PASS", help="ask for this login")
-    group.add_argument("--auth-file", type=Path, help="a file of USER:PASS lines")
+    group.add_argument(
+        "--auth",
+        metavar="USER:PASS",
+        help="ask for this login (default: none, or a made one where others reach the page)",
+    )
+    group.add_argument("--auth-file", type=Path, help="a file of USER:PASS lines (default: none)")
     group.add_argument(
         "--allowed-host",
         action="append",
         metavar="NAME",
-        help="another name under which the page is reached, https://NAME behind a TLS proxy; may be repeated",
+        help="another name of the page, https://NAME behind a TLS proxy; may be repeated (default: none)",
     )
     group.add_argument(
         "--guests",
@@ -268,9 +291,13 @@ def _page_flags(parser: argparse.ArgumentParser) -> None:
         default="all",
         help="what visitors from other machines may do: watch, also make videos and change their own, or (default) all",
     )
-    group.add_argument("--cluster", metavar="HOST:PORT", help="videos are made by the cards of this Ray cluster")
     group.add_argument(
-        "--chat-url", metavar="URL", help="a chat server of yours that may expand prompts and write voice-overs"
+        "--cluster", metavar="HOST:PORT", help="the Ray cluster whose cards make the videos (default: none)"
+    )
+    group.add_argument(
+        "--chat-url",
+        metavar="URL",
+        help="a chat server of yours that may expand prompts and write voice-overs (default: none)",
     )
     group.add_argument("--chat-model", metavar="NAME", help="its name there (default: the first that it lists)")
     group.add_argument("--inbrowser", action="store_true", help="open the browser")
@@ -294,12 +321,12 @@ def _key_flags(parser: argparse.ArgumentParser) -> None:
     )
     new.add_argument("--rate", type=int, help="requests a minute (default: key_rate of configs/studio.yaml)")
     actions.add_parser("list", help="names, scopes and rates", parents=[place])
-    actions.add_parser("revoke", help="make a key worthless", parents=[place]).add_argument("name")
+    actions.add_parser("revoke", help="make a key worthless", parents=[place]).add_argument("name", help="of the key")
 
 
 def _generate_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="default: the one installed, else nano")
-    parser.add_argument("--prompt", help="what happens, in English or Chinese, 2000 characters at most")
+    parser.add_argument("--prompt", help="what happens, in English or Chinese, 1 to 2000 characters (no default)")
     parser.add_argument("--first-image", type=Path, help="the picture that the video begins with (default: none)")
     parser.add_argument("--camera-move", help=f"{', '.join(load_camera_moves())} (default: none)")
     parser.add_argument(
@@ -326,52 +353,21 @@ def _generate_flags(parser: argparse.ArgumentParser) -> None:
         choices=[str(kind) for kind in MagicWords],
         help="what follows the prompt: official (default, Chinese), english, anime, anime-english or none",
     )
-    _gpus_flag(parser, "this video on several GPUs: how many, or which, as 0,1")
+    _gpus_flag(parser, "this video on several GPUs: how many, or which, as 0,1 (default 1)")
     parser.add_argument("--output", type=Path, help="NAME.mp4, or a folder (default: OUTPUT_DIR/date-prompt-seed.mp4)")
     parser.add_argument("--keep-latents", action="store_true", help="keep NAME.latents.safetensors beside the video")
-    parser.add_argument("--from-video", type=Path, help="make this program's video (or its json) again")
+    parser.add_argument(
+        "--from-video", type=Path, help="make this program's video (or its json) again (default: a new one)"
+    )
 
 
 def _chat_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", help="the idea: it is sent to the server at --chat-url, and to no other")
     parser.add_argument("--chat-url", required=True, metavar="URL", help="of a server with OpenAI's chat completions")
     parser.add_argument("--chat-model", metavar="NAME", help="its name there (default: the first that it lists)")
-    parser.add_argument("--clip", type=Path, metavar="MP4", help="write this clip's voice-over, as flags of `sound`")
-
-
-def _sound_commands(commands: Any, machine: argparse.ArgumentParser) -> None:
-    """`sound`, and `voice` for the voices that it may use."""
-    _sound_flags(commands.add_parser("sound", help="add, change or take away a video's sound", parents=[machine]))
-    voice = commands.add_parser("voice", help="keep a voice that Step-Audio's own code prepared", parents=[machine])
-    voice.add_argument("name", help="what the voice is called here, for sound --voice NAME")
-    voice.add_argument("file", type=Path, metavar="FILE.pt", help="tts.speakers_info[...] as torch.save wrote it")
-    voice.add_argument("--speaker", help="the name under which the language model learned it, as Tingting")
-    voice.add_argument("--overwrite", action="store_true", help="replace a voice of this name")
-
-
-def _sound_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("clip", type=Path, metavar="CLIP.mp4")
-    parser.add_argument("--say", action="append", metavar="TEXT", help="a spoken line; may be repeated")
     parser.add_argument(
-        "--at", action="append", type=float, metavar="SECONDS", help="when it begins, one for each --say"
-    )
-    parser.add_argument("--voice", help="robot (default), robot-female, or NAME of MODEL_DIR/voices/NAME.safetensors")
-    parser.add_argument("--style", help='how a voice of a model reads: "happy slow sichuan", or its own tags')
-    parser.add_argument("--language", help="auto (default), en, zh or yue")
-    parser.add_argument(
-        "--layer",
-        action="append",
-        metavar="SOUND:START-END[:...]",
-        help="a procedural sound or a file, as rain:0-4:-12dB:hall; may be repeated (docs/sound.md names them all)",
-    )
-    parser.add_argument("--layers-file", type=Path, help='a scene as text: "0-2 s: under water, 2-4 s: splash"')
-    parser.add_argument("--duck", type=float, metavar="DB", help="how much layers sink under speech (default 9)")
-    parser.add_argument("--length", help="picture (default): cut or padded to it; sound: as long as what is heard")
-    parser.add_argument("--no-subtitles", action="store_true", help="without the lines as a text track")
-    parser.add_argument("--seed", type=int, help="of the procedural sounds (default 0)")
-    parser.add_argument("--from-sound", type=Path, metavar="MP4", help="begin with this video's soundtrack")
-    parser.add_argument("--without-sound", action="store_true", help="take sound and subtitles away")
-    parser.add_argument("--output", type=Path, help="NAME.mp4, or a folder (default: CLIP-sound.mp4)")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace --output where it exists, also the clip itself"
+        "--clip",
+        type=Path,
+        metavar="MP4",
+        help="write this clip's voice-over, as flags of `sound` (default: expand the idea)",
     )

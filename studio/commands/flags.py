@@ -28,7 +28,8 @@ def machine_flags() -> argparse.ArgumentParser:
     group.add_argument("--model-dir", type=Path, help="where models lie (default ./checkpoints)")
     group.add_argument("--output-dir", type=Path, help="where results go (default ./outputs)")
     group.add_argument(
-        "--device", help="auto, cpu, cuda or cuda:N; for the page several too, a worker on each: cuda:0,cuda:1, or all"
+        "--device",
+        help="auto (default), cpu, cuda or cuda:N; for the page several too, a worker on each: cuda:0,cuda:1 or all",
     )
     group.add_argument(
         "--offload",
@@ -40,7 +41,7 @@ def machine_flags() -> argparse.ArgumentParser:
     group.add_argument(
         "--quantize",
         choices=[mode.value for mode in WeightMode],
-        help="int8: weights that `quantize` wrote; int8-compute: multiply in int8 too (coarser; faster on some GPUs)",
+        help="none (default); int8: weights that `quantize` wrote; int8-compute: multiply in int8 too, coarser",
     )
     group.add_argument(
         "--attention",
@@ -48,8 +49,12 @@ def machine_flags() -> argparse.ArgumentParser:
         metavar="KERNEL",
         help=f"{', '.join(ATTENTIONS)}; auto (default): the fastest exact one on this GPU. sageattention is not exact",
     )
-    group.add_argument("--vram", type=gigabytes, metavar="GB", help="never use more GPU memory than this")
-    group.add_argument("--ram", type=gigabytes, metavar="GB", help="never use more host memory than this")
+    group.add_argument(
+        "--vram", type=gigabytes, metavar="GB", help="never use more GPU memory than this (default: what is free)"
+    )
+    group.add_argument(
+        "--ram", type=gigabytes, metavar="GB", help="never use more host memory than this (default: what is free)"
+    )
     return flags
 
 

@@ -228,11 +228,16 @@ def part_folder(variant: Variant, component: str, model_dir: Path) -> Path | Non
 
     "assets/..." stands for this program's own folders, any other name for a folder of `model_dir`.
     """
-    for name in variant.folders[component]:
-        folder = ROOT / name if name.startswith("assets/") else model_dir / name
+    for folder in candidate_folders(variant, component, model_dir):
         if os.path.isdir(folder / LAYOUT[component].folder):  # False too where it may not be looked at
             return folder
     return None
+
+
+def candidate_folders(variant: Variant, component: str, model_dir: Path) -> list[Path]:
+    """The checkpoint folders that a component may come from, best first, there or not."""
+    names = variant.folders[component]
+    return [ROOT / name if name.startswith("assets/") else model_dir / name for name in names]
 
 
 def _model(path: Path) -> ModelConfig:

@@ -47,11 +47,18 @@ HASH_BYTES = 8 << 20
 
 
 def download(
-    model: ModelConfig | SpeechConfig, source: str, to: Path, report: Callable[[str], None], revision: str | None = None
+    model: ModelConfig | SpeechConfig,
+    source: str,
+    to: Path,
+    report: Callable[[str], None],
+    revision: str | None = None,
+    *,
+    tokenizers_only: bool = False,
 ) -> None:
     """Fetch a model's files from "hf" or "modelscope" into the checkpoint folder `to`, resuming what was begun.
 
     revision: a commit, tag or branch of the repository; None: the one that the folder's record names, else the newest.
+    tokenizers_only: what counts a prompt's tokens, about 2 MB; a folder that was not there is no whole model then.
     Files that another folder beside `to` has already, with the same checksum, are linked rather than fetched.
     Raises InputError for a model without a source, StudioError for a network, a checksum or a disk that fails, and for
     a listing that names a place outside the folder.
@@ -60,17 +67,22 @@ def download(
     if repo is None:
         raise InputError("download_source", model=model.name, source=source)
     hub = open_hub(source)
-    record = read_download_record(to) or DownloadRecord()
+    record = read_download_record(to) or DownloadRecord(whole=to.exists())
     known = record.revision if (record.source, record.repo) == (source, repo) else ""
     found, listed = hub.list(repo, revision or known or None)
     speaks = isinstance(model, SpeechConfig)
-    files = _needed(listed, repo, source, SPEECH if speaks else COMPONENTS)
+    components = SPEECH if speaks else COMPONENTS
+    files = _needed(listed, repo, source, components)
+    if tokenizers_only:
+        tokenizers = {name for component in components for name in LAYOUT[component].tokenizer}
+        files = [file for file in files if file.path in tokenizers]
     _make_folder(to)
     _check_places(files, to)
     record.source, record.repo, record.revision = source, repo, found
-    record.total_bytes, record.whole = sum(file.size for file in files), False
+    if not tokenizers_only:
+        record.total_bytes, record.whole = sum(file.size for file in files), False
     record.write(to)  # what the page tells of a download under way
-    size = _gb(record.total_bytes)
+    size = _gb(sum(file.size for file in files))
     report(f"{repo} on {source}, revision {found}: {len(files)} files, {size}, into {to}")
     if known and not revision:
         report("That is the revision this folder was fetched at; --revision main fetches the newest.")
@@ -83,6 +95,8 @@ def download(
     for number, file in enumerate(missing, 1):
         report(f"[{number}/{len(missing)}] {file.path}, {_gb(file.size)}")
         _fetch(hub, file, to, record)
+    if tokenizers_only:
+        return
     _check_result(to, report)
     record.whole = True
     record.write(to)

@@ -15,7 +15,14 @@ def run(options: argparse.Namespace) -> int:
     model = load_speech().get(options.model) or find_model(options.model, config)
     to = options.to or config.model_dir / model.name
     try:
-        download(model, options.source, to, _say_json if options.json else print, options.revision)
+        download(
+            model,
+            options.source,
+            to,
+            _say_json if options.json else print,
+            options.revision,
+            tokenizers_only=options.tokenizers,
+        )
     except StudioError as error:
         if not options.json:
             raise

@@ -31,7 +31,7 @@ from studio.pipeline.engine import (
     check_weights,
     is_installed,
     open_tokenizers,
-    part_folders,
+    tokenizer_folders,
 )
 from studio.pipeline.estimate import Estimator
 from studio.prompt import Tokenizer, compose, count, unread
@@ -116,9 +116,10 @@ def _machine_check(options: argparse.Namespace, config: StudioConfig, device: st
     return MachineCheck(config.output_dir / CACHE_FOLDER / CHECK_FILE, command, has_gpu=device.startswith("cuda"))
 
 
-def _download_command(config: StudioConfig, model: str, source: str) -> list[str]:
+def _download_command(config: StudioConfig, model: str, source: str, tokenizers_only: bool) -> list[str]:
     """This program's `download` of a model into the folder of this page's models."""
-    return [*START, "download", model, "--source", source, "--model-dir", str(config.model_dir), "--json"]
+    command = [*START, "download", model, "--source", source, "--model-dir", str(config.model_dir), "--json"]
+    return [*command, "--tokenizers"] if tokenizers_only else command
 
 
 def _existing_parent(folder: Path) -> Path:
@@ -166,9 +167,9 @@ def _backend(
         text = compose(settings, model, moves)
         try:
             if (model.name, has_image) not in tokenizers:
-                folders = part_folders(model, has_image, config.model_dir)
+                folders = tokenizer_folders(model, has_image, config.model_dir)
                 tokenizers[model.name, has_image] = open_tokenizers(folders)
-        except StudioError:  # not installed, or not whole: the text is shown without its tokens
+        except StudioError:  # not here, or not whole: the text is shown without its tokens
             return TextReport(text.positive, text.negative)
         found = tokenizers[model.name, has_image]
         return TextReport(

@@ -21,7 +21,7 @@ from models.tokenizers import ClipTokenizer, StepTokenizer
 from studio import __version__
 from studio.checkpoints.download_record import is_whole
 from studio.checkpoints.quantize import int8_folders
-from studio.config import CameraMove, ModelConfig, StudioConfig, part_folder
+from studio.config import CameraMove, ModelConfig, StudioConfig, candidate_folders, part_folder
 from studio.errors import InputError, ModelMissing
 from studio.memory.attention_choice import choose_attention
 from studio.memory.manager import MemoryManager
@@ -88,6 +88,21 @@ def part_folders(model: ModelConfig, has_image: bool, model_dir: Path) -> dict[s
         expected = model_dir / variant.folders[missing[0]][0]
         raise ModelMissing("model_missing", model=model.name, folder=expected, missing=", ".join(missing))
     return folders  # type: ignore[return-value]
+
+
+def tokenizer_folders(model: ModelConfig, has_image: bool, model_dir: Path) -> dict[str, Path]:
+    """The checkpoint folders of both tokenizers, also of a model whose weights are not here. Raises ModelMissing."""
+    variant = model.variant(has_image)
+    found: dict[str, Path] = {}
+    for part in ("step_llm", "clip"):
+        for folder in candidate_folders(variant, part, model_dir):
+            if all((folder / name).is_file() for name in LAYOUT[part].tokenizer):
+                found[part] = folder
+                break
+        else:
+            expected = model_dir / variant.folders[part][0]
+            raise ModelMissing("model_missing", model=model.name, folder=expected, missing=f"{part}, tokenizer")
+    return found
 
 
 def is_installed(model: ModelConfig, model_dir: Path) -> bool:

@@ -120,7 +120,7 @@ class Estimator:
             "clip": sizes.clip_bytes,
             "vae": sizes.vae_bytes,
         }
-        return sum(size for part, size in parts.items() if folders[part] is None)
+        return sum(size for part, size in parts.items() if not _holds_weights(folders[part], part))
 
     @file_errors()
     def learn(self, engine: Engine, settings: ResolvedSettings, seconds: Mapping[str, float], *, first: bool) -> None:
@@ -239,6 +239,12 @@ class Recent(Generic[Value]):
         if self._known is None or now - self._known[0] > self._seconds:
             self._known = now, self._read()
         return self._known[1]
+
+
+def _holds_weights(folder: Path | None, part: str) -> bool:
+    """Whether a folder has more of a part than its tokenizer and config, which may come alone."""
+    kinds = {Path(name).suffix for name in LAYOUT[part].weights}
+    return folder is not None and any(path.suffix in kinds for path in (folder / LAYOUT[part].folder).glob("*"))
 
 
 def _turns(video: VideoShape, sharing: Sharing | None) -> float:

@@ -27,25 +27,31 @@ class Downloads:
     """At most one model is fetched at a time: they share files, and the line."""
 
     def __init__(
-        self, command: Callable[[str, str], Sequence[str]], progress: Callable[[str], tuple[int, int]]
+        self, command: Callable[[str, str, bool], Sequence[str]], progress: Callable[[str], tuple[int, int]]
     ) -> None:
-        """command(model, source): prints a json object a line (`download --json`). progress(model): how many bytes are
-        there, and of how many; (0, 0) where nothing was begun."""
+        """command(model, source, tokenizers_only): prints a json object a line (`download --json`).
+        progress(model): how many bytes are there, and of how many; (0, 0) where nothing was begun."""
         self._command, self._progress = command, progress
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self._model = ""
         self._errors: dict[str, Failed] = {}
 
-    def start(self, model: str, source: str) -> None:
-        """Begin, or go on. Raises StudioError while another one is fetched, OSError where no process can be made."""
+    def start(self, model: str, source: str, *, tokenizers_only: bool = False) -> None:
+        """Begin, or go on: the whole model, or what counts tokens.
+
+        Raises StudioError while another one is fetched, OSError where no process can be made.
+        """
         with self._lock:
             if self._running():
                 raise StudioError("download_busy", model=self._model)
             self._errors.pop(model, None)
             self._model = model
             self._process = subprocess.Popen(
-                list(self._command(model, source)), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+                list(self._command(model, source, tokenizers_only)),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
             )
             threading.Thread(target=self._read, args=(self._process, model), name="download", daemon=True).start()
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from studio.embedded import carried_picture
-from studio.examples import thumbnail
+from studio.examples import MOTION, motion_thumbnail, thumbnail
 from studio.filenames import LAST_FRAME, THUMBNAIL, beside
 from studio.queue.disk import LATENTS_BESIDE
 from studio.queue.frames import FrameWish
@@ -18,8 +18,10 @@ def find_media(backend: Backend, id: str, kind: str) -> Path | None:
     """The file behind an id, None where there is none; it may be gone from the disk.
 
     kind: "result", "download", "poster", "preview" or "first" (the first image as it is used, small); of an example a
-    language.
+    language; of examples.MOTION a motion score.
     """
+    if id == MOTION:
+        return motion_thumbnail(kind)
     if example := backend.examples.get(id):
         return thumbnail(example, kind) if kind in example.prompt else None
     job = backend.queue.get(id)

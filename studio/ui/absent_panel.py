@@ -30,12 +30,16 @@ Data = Mapping[Component, Any]
 
 @dataclass(frozen=True)
 class Absent:
-    """A model that is not here: what its usual video would need, what it takes on disk, how far its download is."""
+    """A model that is not here: what its usual video would need, what it takes on disk, how far its download is.
+
+    counts: whether its tokenizers are here, so that a prompt's tokens can be counted.
+    """
 
     model: ModelConfig
     plan: Mapping[str, Any] | StudioError
     disk: DiskNeed
     fetching: Fetching
+    counts: bool
 
 
 class AbsentPanel:
@@ -64,19 +68,19 @@ class AbsentPanel:
         act, language = clicked(event, "act"), data[self.language]
         is_open = bool(data[self.is_open]) != (act == "toggle")
         try:
-            if act == "get" and self.backend.may_change():
-                self._get(clicked(event, "id"), clicked(event, "source"))
+            if act in ("get", "tokens") and self.backend.may_change():
+                self._get(clicked(event, "id"), clicked(event, "source"), tokenizers_only=act == "tokens")
             if act == "stop" and self.backend.may_change():
                 self.backend.downloads.stop()
         except StudioError as error:
             return self.show(is_open, language, markup.alert([markup.sentence(error, language)]))
         return self.show(is_open, language)
 
-    def _get(self, name: str, source: str) -> None:
+    def _get(self, name: str, source: str, *, tokenizers_only: bool) -> None:
         model = find_model(self.backend, name)
         if source not in SOURCES or source not in model.sources:
             raise InputError("download_source", model=name, source=source[:40])
-        self.backend.downloads.start(name, source)
+        self.backend.downloads.start(name, source, tokenizers_only=tokenizers_only)
 
     def follow(self, data: Data) -> Updates:
         """What changed since the page last looked; {} where nothing did."""
@@ -109,7 +113,8 @@ class AbsentPanel:
             plan = self.backend.plan(usual)
         except StudioError as error:  # so many GPUs cannot share it
             plan = error
-        return Absent(model, plan, self.backend.disk(model.name), self.backend.downloads.state(model.name))
+        counts = bool(self.backend.count_tokens(usual, "en").tokens)
+        return Absent(model, plan, self.backend.disk(model.name), self.backend.downloads.state(model.name), counts)
 
 
 def absent_line(models: list[ModelConfig], shown: list[Absent], language: str) -> str:
@@ -152,7 +157,14 @@ def _card(absent: Absent, language: str) -> str:
     if (lack := absent.disk.need_bytes - absent.disk.free_bytes) > 0:
         words = say("absent.full", language, lack=say_gb(lack / GB, language))
         lines.append(f'<p class="lack">{text(words)}</p>')
-    return f"<section>{''.join(lines)}{_download(absent, language)}</section>"
+    return f"<section>{''.join(lines)}{_download(absent, language)}{_tokenizers(absent, language)}</section>"
+
+
+def _tokenizers(absent: Absent, language: str) -> str:
+    """Asks whether to fetch what counts tokens, before the model itself."""
+    if absent.counts or absent.fetching.running:
+        return ""
+    return _button("tokens", absent.model.name, "absent.tokens", language)
 
 
 def _download(absent: Absent, language: str) -> str:

@@ -11,6 +11,7 @@ from studio.camera_advice import better_score, other_move
 from studio.config import ModelConfig, load_wildcards
 from studio.errors import StudioError
 from studio.messages import message
+from studio.prompt import EncoderCount
 from studio.prompt_builder import is_long
 from studio.service.backend import Backend
 from studio.service.uploads import Uploads
@@ -270,12 +271,25 @@ class CreateTab:
             report = self.backend.count_tokens(settings, language)
             updates |= {
                 self.meters: form_panels.meters(report, language)
+                + form_panels.other_meters(self._counts_of_absent(asked, language), language)
                 + (prefix_offer(language) if is_long(asked.prompt) else ""),
                 self.receives: form_panels.receives(report, language, self._told_of_drawing(asked, language)),
             }
             return updates | self._plan(settings, values, language)
         except StudioError as error:
             return updates | {self.plan: form_panels.plan_problem([markup.sentence(error, language)])}
+
+    def _counts_of_absent(self, asked: GenerationSettings, language: str) -> dict[str, Sequence[EncoderCount]]:
+        """Title -> what each encoder reads of the form's prompt, for the other models that are not here."""
+        counts: dict[str, Sequence[EncoderCount]] = {}
+        installed = self.backend.installed()
+        for model in self.backend.menu():
+            if not installed[model.name] and model.name != asked.model:
+                image = form.PICTURE if model.takes_image else None
+                other = replace(asked, model=model.name, first_image=image, motion_score=None)
+                report = self.backend.count_tokens(self._drawn(other).resolve(model), language)
+                counts[model.title[language]] = report.tokens
+        return counts
 
     def _advice(self, values: form.Values, has_image: bool) -> tuple[str, float | None]:
         """What of the prompt goes against the camera move, and the motion score that suits it better."""

@@ -1,17 +1,19 @@
 """What the form shows around its fields, as html: notes, token meters, the texts for the model, the plan."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
 from studio import PROGRAM
 from studio.config import CameraMove, ModelConfig
+from studio.examples import MOTION, MOTION_SCORES, MOTION_STILL
 from studio.prompt import EncoderCount
 from studio.service.backend import TextReport
-from studio.ui.markup import text
+from studio.ui.markup import media_url, text
 from studio.ui.strings import say, say_gb, say_time
 
-MOTION_TICKS = {2: "motion.steady", 5: "motion.default", 10: "motion.lively", 20: "motion.wild"}
+_MOTION_WORDS = ("motion.steady", "motion.default", "motion.lively", "motion.wild")
+MOTION_TICKS = dict(zip(MOTION_SCORES, _MOTION_WORDS, strict=True))
 _drawn = count()
 LONG_SECONDS = 3600  # a plan that takes longer is shown in amber
 
@@ -21,6 +23,22 @@ def meters(report: TextReport | None, language: str) -> str:
     tokens = report.tokens if report else ()
     title = f"<span>{say('receives.meters', language)}</span>" if tokens else ""
     return f'<div class="meters">{title}{"".join(_meter(meter, language) for meter in tokens)}</div>'
+
+
+def other_meters(counts: Mapping[str, Sequence[EncoderCount]], language: str) -> str:
+    """A line for models that are not here and whose tokenizers are; models that read the same share one.
+
+    counts: title -> a count per encoder, empty where it is unknown.
+    """
+    lines: dict[tuple[EncoderCount, ...], list[str]] = {}
+    for title, found in counts.items():
+        if found:
+            lines.setdefault(tuple(found), []).append(title)
+    shown = ""
+    for found, titles in lines.items():
+        meters = "".join(_meter(one, language) for one in found)
+        shown += f'<div class="meters"><span>{text(", ".join(titles))}</span>{meters}</div>'
+    return shown
 
 
 def _meter(meter: EncoderCount, language: str) -> str:
@@ -169,14 +187,23 @@ def zone_title(title: str, hint: str) -> str:
 
 
 def motion_ticks(limit: float, enabled: bool, language: str) -> str:
-    """The named values under the slider; a click on one sets it."""
+    """The named values under the slider, each with what nano makes of one picture with it; a click on one sets it."""
     off = "" if enabled else " disabled"
+    told = say("motion.shown", language)
     ticks = "".join(
-        f'<button type="button" data-score="{score}" style="left:{100 * score / limit:.1f}%"{off}>'
-        f"{score} {say(key, language)}</button>"
+        f'<button type="button" data-score="{score}" title="{text(told)}"{off}>{_motion_clip(score)}'
+        f"<span>{score} {text(say(key, language))}</span></button>"
         for score, key in MOTION_TICKS.items()
+        if score <= limit
     )
-    return f'<div class="ticks">{ticks}</div>'
+    return f'<div class="ticks">{ticks}</div><p class="note">{text(told)}</p>'
+
+
+def _motion_clip(score: int) -> str:
+    """It loops, but for whoever wants less motion."""
+    still, clip = media_url(MOTION, MOTION_STILL), media_url(MOTION, str(score))
+    reduced = f'<source srcset="{still}" media="(prefers-reduced-motion: reduce)">'
+    return f'<picture>{reduced}<img src="{clip}" alt="" loading="lazy" width="96" height="55"></picture>'
 
 
 def model_note(model: ModelConfig, language: str) -> str:

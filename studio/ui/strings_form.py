@@ -54,6 +54,10 @@ FORM_STRINGS: dict[str, tuple[str, str]] = {
         "The files under hunyuan_clip/ have Tencent's own licence (tencent-hunyuan-community): read it before use.",
         "hunyuan_clip/ 下的文件适用腾讯的许可（tencent-hunyuan-community）：使用前请阅读。",
     ),
+    "absent.tokens": (
+        "Fetch the tokenizers alone, about 2 MB: they count a prompt's tokens",
+        "仅下载分词器（约 2 MB），用于统计提示词的词元数",
+    ),
     "receives.drawn": (
         "An example: {{a|b}} and __lists__ are drawn when the video is asked for, by its seed.",
         "示例：{{a|b}} 和 __列表__ 在提交时按随机种子抽取。",

@@ -13,14 +13,17 @@ import torch
 from safetensors.torch import load_file
 
 from app import main
+from models.layout import COMPONENTS, LAYOUT
 from studio.checkpoints import download as module
 from studio.checkpoints.download import download
-from studio.checkpoints.download_record import is_whole, read_download_record
+from studio.checkpoints.download_record import is_whole, progress, read_download_record
 from studio.checkpoints.hubs import HubFile
 from studio.checkpoints.inspect import inspect
-from studio.config import ROOT, load_models
-from studio.errors import InputError, StudioError
+from studio.config import ROOT, load_models, load_studio
+from studio.errors import InputError, ModelMissing, StudioError
 from studio.nano.checkpoint import write_checkpoint
+from studio.pipeline.engine import EngineOptions, is_installed, open_tokenizers, tokenizer_folders
+from studio.pipeline.estimate import Estimator
 from tests.checkpoints.hub_server import COMMIT, serving
 from tests.tiny import TINY
 from tests.tiny_speech import write_speech_folder
@@ -81,6 +84,29 @@ def test_a_model_arrives_whole_and_without_what_nobody_needs(server, content, to
         assert path in UNWANTED or (to / path).read_bytes() == data
     assert "tencent-hunyuan-community" in told and "Free:" in told and SHARD in told
     assert not any(path in server.sent for path in UNWANTED)
+
+
+def test_the_tokenizers_come_alone_and_are_no_model(server, content, to):
+    """They count a prompt's tokens; the disk that the model needs is as before, and the rest is fetched later."""
+    model, estimator = (
+        load_models()["step-video-t2v"],
+        Estimator(load_studio(model_dir=to.parent), EngineOptions("cpu")),
+    )
+    need = estimator.missing_bytes(model)
+    with pytest.raises(ModelMissing, match="step_llm, tokenizer"):
+        tokenizer_folders(model, False, to.parent)
+    download(model, "hf", to, print, tokenizers_only=True)
+    names = {name for part in COMPONENTS for name in LAYOUT[part].tokenizer}
+    assert len(names) == 3 and server.sent.keys() & content.keys() == names
+    assert not is_installed(model, to.parent) and not is_whole(to) and progress(to)[1] == 0
+    assert estimator.missing_bytes(model) == need > 0
+    folders = tokenizer_folders(load_models()["step-video-ti2v"], True, to.parent)
+    assert folders == {"step_llm": to, "clip": to}, "the other models read by the same ones"
+    assert [encoder.encode("红色").cut for encoder in open_tokenizers(folders).values()] == [0, 0]
+    _download(to)
+    assert inspect(to).ok and is_whole(to)
+    download(model, "hf", to, print, tokenizers_only=True)
+    assert is_whole(to), "a whole model stays one"
 
 
 @pytest.mark.parametrize("source", ["hf", "modelscope"])

@@ -35,7 +35,7 @@ def downloads(tmp_path: Path) -> Iterator[Downloads]:
     folder.mkdir(parents=True)
     DownloadRecord("hf", "a/b", "c", total_bytes=1000, whole=False).write(folder)
     made = Downloads(
-        lambda model, source: [sys.executable, "-S", "-c", CHILD, str(folder), source],
+        lambda model, source, alone: [sys.executable, "-S", "-c", CHILD, str(folder), "fail" if alone else source],
         lambda model: progress(folder.parent / model),
     )
     yield made

@@ -1,10 +1,12 @@
-"""`python -m studio.nano examples`: really makes every example of the page, by the recipe the studio itself uses.
+"""`python -m studio.nano examples`: really makes every example of the page, by the recipe the studio itself uses, and
+the clips beside its motion score.
 
 First images are pictures of nano's world, drawn large, since the studio crops and shrinks them like any other.
 """
 
 import logging
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,10 @@ from studio.pipeline.engine import EngineOptions, is_installed, open_engine
 from studio.pipeline.generate import generate
 from studio.pipeline.run import Engine, Request
 
+MOTION_LIKE = "camera-zoom-in"  # the example that is made under every motion score, with MOTION_MOVE
 PICTURE_SIZE, THUMBNAIL_SIDE = (256, 448), 224  # pixels: height and width of first images; a thumbnail's long side
+MOTION_MOVE = "left"  # a still object under a camera move: there nano's motion grows up to a score of 20
+MOTION_SIDE = 96  # pixels, of the clips beside the motion score
 FRAME_MS, LAST_MS = 70, 700  # slower than the video, with a rest at its end: a row of them is to be calm
 log = logging.getLogger("nano")
 
@@ -53,11 +58,26 @@ def make_examples(folder: Path = examples.FOLDER, device: str = "auto") -> None:
             engine = open_engine(
                 model, example.first_image is not None, load_camera_moves(), config, EngineOptions(device)
             )
+            if example.key == MOTION_LIKE:
+                _make_motion(example, engine, folder, Path(work))
             for language in LANGUAGES:
                 frames = _make(example, language, engine, folder, Path(work) / example.key)
                 write_thumbnail(examples.thumbnail(example, language, folder), frames)
                 log.info("%s, %s", example.key, language)
             engine.memory.release()
+
+
+def _make_motion(example: Example, engine: Engine, folder: Path, work: Path) -> None:
+    """The example with another camera move under each motion score, and the first frame alone."""
+    for score in examples.MOTION_SCORES:
+        settings = {**example.settings, "camera_move": MOTION_MOVE, "motion_score": float(score)}
+        changed = replace(example, settings=settings)
+        frames = _make(changed, "en", engine, folder, work / f"{examples.MOTION}-{score}")
+        for kind, shown in ((str(score), frames), (examples.MOTION_STILL, frames[:1])):
+            path = examples.motion_thumbnail(kind, folder)
+            assert path is not None
+            write_thumbnail(path, shown, MOTION_SIDE)
+    log.info("motion scores %s", ", ".join(map(str, examples.MOTION_SCORES)))
 
 
 def _make(example: Example, language: str, engine: Engine, folder: Path, work: Path) -> np.ndarray:
@@ -76,10 +96,10 @@ def draw_first_image(scene: Scene) -> Image.Image:
     return Image.fromarray(((first + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
 
 
-def write_thumbnail(path: Path, frames: np.ndarray) -> None:
-    """uint8 (t, H, W, 3) -> a looping webp, its long side THUMBNAIL_SIDE."""
+def write_thumbnail(path: Path, frames: np.ndarray, side: int = THUMBNAIL_SIDE) -> None:
+    """uint8 (t, H, W, 3) -> a looping webp, its long side `side` pixels."""
     height, width = frames.shape[1:3]
-    scale = THUMBNAIL_SIDE / max(height, width)
+    scale = side / max(height, width)
     size = (round(width * scale), round(height * scale))
     pictures = [Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC) for frame in frames]
     durations = [FRAME_MS] * (len(pictures) - 1) + [LAST_MS]

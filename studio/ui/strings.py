@@ -72,6 +72,10 @@ STRINGS: dict[str, tuple[str, str]] = OTHERS | {
     ),
     "motion.none": ("{model} has no motion score.", "{model} 没有运动强度。"),
     "motion.needs_image": ("Only used with a first image.", "仅在使用首帧图片时有效。"),
+    "motion.shown": (
+        "One picture, the camera moving left, under each score: made by the built-in nano; big models differ.",
+        "同一张图片、镜头左移，在各强度下的结果：由内置的 nano 生成，大模型的效果不同。",
+    ),
     "motion.steady": ("Steady", "平稳"),
     "motion.default": ("Default", "默认"),
     "motion.lively": ("Lively", "活泼"),

@@ -53,8 +53,13 @@ def test_a_thumbnail_is_what_nano_makes_today(key: str, tmp_path: Path, monkeypa
     if not is_installed(load_models()[example.model], ROOT):
         pytest.skip(f"{example.model} is not in this copy")
     remake(example, tmp_path, monkeypatch)
-    for language in ("en", "zh"):
-        made, shipped = (pictures(examples.thumbnail(example, language, at)) for at in (tmp_path, examples.FOLDER))
+    names = [examples.thumbnail(example, language, tmp_path).name for language in ("en", "zh")]
+    names += [path.name for path in tmp_path.glob(f"{examples.MOTION}-*.webp")]
+    assert len(names) == (7 if key == maker.MOTION_LIKE else 2), (
+        "the clips of four motion scores, and their first frame"
+    )
+    for name in names:
+        made, shipped = (pictures(at / name) for at in (tmp_path, examples.FOLDER))
         assert psnr(made[0], shipped[0]) > 35 and psnr(made[-1], shipped[-1]) > 35, "35 dB: other processors round"
 
 
@@ -73,6 +78,20 @@ def test_first_images_are_the_worlds() -> None:
         with Image.open(examples.FOLDER / name) as image:
             assert psnr(np.asarray(image), np.asarray(draw_first_image(scene))) > 45
     assert set(FIRST_IMAGES) == {example.first_image for example in EXAMPLES.values() if example.first_image}
+
+
+def test_the_clips_of_motion_scores_move_more_and_more() -> None:
+    """From one picture on; they are small, and nothing else is found by the name of one."""
+    clips = {score: examples.motion_thumbnail(str(score)) for score in examples.MOTION_SCORES}
+    still = pictures(examples.motion_thumbnail(examples.MOTION_STILL))
+    moved = []
+    for path in clips.values():
+        frames = pictures(path).astype(np.float32)
+        assert frames.shape[1:] == (55, 96, 3) and path.stat().st_size < 8000
+        assert psnr(frames[0].astype(np.uint8), still[0]) > 25
+        moved.append(float(np.abs(frames[-1] - frames[0]).mean()))
+    assert moved == sorted(moved) and moved[-1] > 1.5 * moved[0], moved
+    assert [examples.motion_thumbnail(kind) for kind in ("3", "../x", "")] == [None] * 3
 
 
 def test_a_thumbnail_keeps_the_shape(tmp_path: Path) -> None:

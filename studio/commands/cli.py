@@ -127,6 +127,18 @@ def build_parser() -> argparse.ArgumentParser:
     quantize = commands.add_parser("quantize", help="write int8 weights beside a model's own", parents=[machine])
     quantize.add_argument("model", help="its name; it must be here")
 
+    _calibrate_flags(commands, machine)
+    _queue_flags(commands.add_parser("queue", help="see and change what waits", parents=[machine]))
+    _key_flags(commands.add_parser("key", help="make, list and revoke keys of the HTTP API"))
+    _chat_flags(commands.add_parser("chat", help="let your language model expand a prompt or write a voice-over"))
+    sound_commands(commands, machine)
+    _evaluate_flags(commands, machine)
+    _cluster_flags(commands.add_parser("cluster", help="videos on several machines, with Ray"), machine)
+    _worker_flags(commands, machine)
+    return add_examples(_program(), parser, commands.choices)
+
+
+def _calibrate_flags(commands: Any, machine: argparse.ArgumentParser) -> None:
     calibrate = commands.add_parser(
         "calibrate",
         help="find the fewest passes that serve your checkpoint as well as the official ones",
@@ -143,15 +155,6 @@ def build_parser() -> argparse.ArgumentParser:
     for name in ("cfg-scale", "time-shift"):
         calibrate.add_argument(f"--{name}", type=float, help="default: the model's")
     calibrate.add_argument("--quick", action="store_true", help="compare 6 rules instead of 48: a coarser choice")
-
-    _queue_flags(commands.add_parser("queue", help="see and change what waits", parents=[machine]))
-    _key_flags(commands.add_parser("key", help="make, list and revoke keys of the HTTP API"))
-    _chat_flags(commands.add_parser("chat", help="let your language model expand a prompt or write a voice-over"))
-    sound_commands(commands, machine)
-    _evaluate_flags(commands, machine)
-    _cluster_flags(commands.add_parser("cluster", help="videos on several machines, with Ray"), machine)
-    _worker_flags(commands, machine)
-    return add_examples(_program(), parser, commands.choices)
 
 
 def _cluster_flags(parser: argparse.ArgumentParser, machine: argparse.ArgumentParser) -> None:

@@ -74,9 +74,8 @@ def _make_motion(example: Example, engine: Engine, folder: Path, work: Path) -> 
         changed = replace(example, settings=settings)
         frames = _make(changed, "en", engine, folder, work / f"{examples.MOTION}-{score}")
         for kind, shown in ((str(score), frames), (examples.MOTION_STILL, frames[:1])):
-            path = examples.motion_thumbnail(kind, folder)
-            assert path is not None
-            write_thumbnail(path, shown, MOTION_SIDE)
+            if path := examples.motion_thumbnail(kind, folder):
+                write_thumbnail(path, shown, MOTION_SIDE)
     log.info("motion scores %s", ", ".join(map(str, examples.MOTION_SCORES)))
 
 

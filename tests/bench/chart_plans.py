@@ -62,17 +62,15 @@ def judge_table(line: Mapping[str, Any], of: str) -> str:
 def text() -> str:
     """What stands between BEGIN and END: every table with what it was measured on."""
     error, judge, turbo, time = map(newest, ("error", "judge", "turbo", "time"))
-    check = error["reference_against_second_order"]
-    checked = max(value for values in check["distance"].values() for value in values)
+    checked = max(value for values in error["reference_against_runge_kutta"].values() for value in values)
     lost = error["not_below_official"]
-    chosen = "; ".join(
-        f"{kind}: {found['fast']['nodes']} nodes (k {found['fast']['k']:g}, theta {found['fast']['theta']:g})"
+    chosen = ", ".join(
+        f"{_kind(kind)} {found['fast']['nodes']} nodes (k {found['fast']['k']:g}, theta {found['fast']['theta']:g})"
         for kind, found in error["calibrations"].items()
     )
     parts = [
-        f"{_origin(error)} Endpoint error at {error['size'][0]}x{error['size'][1]}, mean (maximum), against "
-        f"Runge-Kutta of {error['reference_evaluations']} evaluations, at most {checked} from second order's end on "
-        f"{check['nodes']} nodes. n: prompts, Chinese and English in turn. k: time shift. Calibrated: "
+        f"{_origin(error)} Endpoint error, mean (maximum), against {error['reference_nodes']} refined nodes, at most "
+        f"{checked} from Runge-Kutta's end. n: prompts, Chinese and English in turn. k: time shift. Calibrated: "
         f"{chosen or 'nothing was chosen'}.",
         errors_table(error),
         "Fast and calibrated fast keep mean and maximum below those of the official 50 steps at their shift "

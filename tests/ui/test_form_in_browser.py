@@ -170,6 +170,12 @@ def test_a_phone_has_its_bar_its_stage_first_and_room_for_fingers(
                 for button in ("#generate", "#stop"):
                     box = page.locator(button).bounding_box()
                     assert 0 <= box["y"] and box["y"] + box["height"] <= PHONE["height"], (button, place, box)
+            rect = "getBoundingClientRect()"
+            covered = f"""[...document.querySelectorAll('#create :is(button, p, textarea, img)')].filter({VISIBLE})
+                .filter((one) => !one.closest('#start')
+                    && one.{rect}.bottom > document.querySelector('#start').{rect}.top)
+                .map((one) => one.outerHTML.slice(0, 80))"""
+            assert page.evaluate(covered) == [], "at the end of the page nothing lies under the bar"
             percent = "getComputedStyle(document.querySelector('#stop'), '::after').content"
             page.wait_for_function(f"{percent}.includes('%')")
             assert page.evaluate(LOW) == []

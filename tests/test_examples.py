@@ -59,6 +59,8 @@ def test_the_examples_show_what_nano_can_do() -> None:
 def test_the_pictures_are_few_bytes_and_none_is_left_over() -> None:
     files = {path.name: path.stat().st_size for path in examples.FOLDER.iterdir()}
     shown = {examples.thumbnail(e, language).name for e in EXAMPLES.values() for language in LANGUAGES}
+    kinds = (*map(str, examples.MOTION_SCORES), examples.MOTION_STILL)
+    shown |= {path.name for kind in kinds if (path := examples.motion_thumbnail(kind))}
     assert set(files) <= shown | {example.first_image for example in EXAMPLES.values()}
     assert sum(files.values()) <= 600_000
 

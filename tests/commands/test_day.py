@@ -282,7 +282,10 @@ def test_afternoon_a_clip_is_extended_twice_and_joined(day: Studio, visit: Calla
     assert [len(part) for part in parts] == [17, 16, 16] and (frames == np.concatenate(parts)).all()
     steps = np.abs(np.diff(frames, axis=0)).mean((1, 2, 3))
     seams = np.cumsum([len(part) for part in parts])[:-1] - 1
-    assert steps[seams].max() <= np.delete(steps, seams).max(), (steps[seams], steps)
+    own = np.delete(steps, seams).max()
+    # Seeds of the clips that follow are drawn anew: with some, nano's first step is a little larger than any of the
+    # clips' (3.48 to 3.40 once). A seam that shows is far above: a clip's first frame differs from its last one by 20.
+    assert steps[seams].max() <= 1.5 * own, (steps[seams], steps)
 
 
 def first_of(day: Studio) -> Job:

@@ -79,7 +79,8 @@ def shown(page: Any) -> list[str]:
 
 def drag_by_grip(page: Any, id: str, to: str) -> None:
     """A row to above another one, as a mouse does."""
-    page.locator(f".entry[data-id='{id}'] .grip").scroll_into_view_if_needed()
+    # in one go: an answer may draw the rows anew between two looks at one of them
+    page.evaluate("id => document.querySelector(`.entry[data-id='${id}'] .grip`).scrollIntoView({block: 'center'})", id)
     grip = page.locator(f".entry[data-id='{id}'] .grip").bounding_box()
     target = page.locator(f".entry[data-id='{to}']").bounding_box()
     page.mouse.move(grip["x"] + 8, grip["y"] + 12)

@@ -69,7 +69,7 @@ def job_of(fake: FakeBackend, prompt: str) -> Job:
 
 def drag(page: Any, name: str, to: str) -> None:
     """A row to above another one, by its grip, as a mouse does."""
-    page.locator(f".entry:has-text('{name}') .grip").first.scroll_into_view_if_needed()
+    page.locator(f".entry:has-text('{name}') .grip").first.evaluate("(grip) => grip.scrollIntoView({block: 'center'})")
     grip = page.locator(f".entry:has-text('{name}') .grip").first.bounding_box()
     target = page.locator(f".entry:has-text('{to}')").first.bounding_box()
     page.mouse.move(grip["x"] + 8, grip["y"] + 12)

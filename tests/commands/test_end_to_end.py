@@ -148,7 +148,7 @@ def test_a_killed_program_loses_no_job(own, visit, picture, undisturbed, tmp_pat
     page.wait_for_selector(".stage.interrupted >> text=Resume goes on from its last saved step")
     until(lambda: own.worker.status() == psutil.STATUS_SLEEPING)
     ask(page, SHORT, picture, tmp_path)
-    ended(own, generate(own, page), JobState.FINISHED)
+    plays(page, generate(own, page))  # shown: a click while the page draws what has just ended may be lost
     assert own.queue.get(job.id).state == JobState.INTERRUPTED, "nobody starts it again but the user"
     page.click(f".strip .card[data-id='{job.id}']")
     page.wait_for_selector(".stage.interrupted")
@@ -221,7 +221,8 @@ def test_the_switch_leaves_no_untranslated_word(shared, visit, picture, tmp_path
     shared.worker.kill()
     ended(shared, running, JobState.FAILED)
     ask(page, replace(SHORT, prompt="4711 " * 60), picture, tmp_path)
-    finished = ended(shared, generate(shared, page), JobState.FINISHED)
+    finished = generate(shared, page)
+    plays(page, finished)
     for job in (running, stopped, finished):
         page.click(f".strip .card[data-id='{job.id}']")
         page.wait_for_selector(f".stage.{shared.queue.get(job.id).state}")

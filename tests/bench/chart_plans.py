@@ -62,15 +62,14 @@ def judge_table(line: Mapping[str, Any], of: str) -> str:
 def text() -> str:
     """What stands between BEGIN and END: every table with what it was measured on."""
     error, judge, turbo, time = map(newest, ("error", "judge", "turbo", "time"))
-    checked = max(value for values in error["reference_against_runge_kutta"].values() for value in values)
     lost = error["not_below_official"]
-    chosen = ", ".join(
-        f"{_kind(kind)} {found['fast']['nodes']} nodes (k {found['fast']['k']:g}, theta {found['fast']['theta']:g})"
+    chosen = "; ".join(
+        f"{kind}: {found['fast']['nodes']} nodes (k {found['fast']['k']:g}, theta {found['fast']['theta']:g})"
         for kind, found in error["calibrations"].items()
     )
     parts = [
-        f"{_origin(error)} Endpoint error, mean (maximum), against {error['reference_nodes']} refined nodes, at most "
-        f"{checked} from Runge-Kutta's end. n: prompts, Chinese and English in turn. k: time shift. Calibrated: "
+        f"{_origin(error)} Endpoint error, mean (maximum), {_reference(error)}. n: prompts, Chinese and English in "
+        "turn. k: time shift. Calibrated: "
         f"{chosen or 'nothing was chosen'}.",
         errors_table(error),
         "Fast and calibrated fast keep mean and maximum below those of the official 50 steps at their shift "
@@ -114,6 +113,19 @@ def _origin(line: Mapping[str, Any]) -> str:
     prints = ", ".join(sorted({found[:12] for found in line["fingerprints"].values()}))
     quick = " --quick, a rehearsal," if line["quick"] else ""
     return f"bench_plans.py{quick} {line['when'][:10]}, checkpoints {prints}, load {line['load']:.0f}."
+
+
+def _reference(error: Mapping[str, Any]) -> str:
+    """What the errors are distances from, and how well that is known; the rehearsal's lines have another one."""
+    if "reference_nodes" in error:
+        checked = max(value for values in error["reference_against_runge_kutta"].values() for value in values)
+        return f"against {error['reference_nodes']} refined nodes, at most {checked} from Runge-Kutta's end"
+    check = error["reference_against_second_order"]
+    checked = max(value for values in check["distance"].values() for value in values)
+    return (
+        f"at {error['size'][0]}x{error['size'][1]} against Runge-Kutta of {error['reference_evaluations']} "
+        f"evaluations, at most {checked} from second order's end on {check['nodes']} nodes"
+    )
 
 
 def _kind(kind: str) -> str:

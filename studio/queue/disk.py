@@ -47,7 +47,7 @@ def keep_within(queue: JobQueue, latents_bytes: float, originals_bytes: float) -
     of finished jobs alone, and of those whose video carries them: from there they are taken again.
     """
     ended = queue.list(ENDED)
-    whole_last = sorted(ended, key=lambda job: job.state == JobState.FINISHED and job.finished_early is None)
+    whole_last = sorted(ended, key=lambda job: job.is_whole)
     latents = [job.folder / filenames.LATENTS for job in whole_last]
     removed = _remove_beyond(latents, latents_bytes)
     originals = [Path(job.settings.first_image) for job in ended if job.settings.first_image is not None]

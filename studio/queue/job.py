@@ -114,6 +114,11 @@ class Job:
         return bool(self.source) and not self.cut
 
     @property
+    def is_whole(self) -> bool:
+        """Whether it is finished with every step of it done."""
+        return self.state == JobState.FINISHED and self.finished_early is None
+
+    @property
     def finished_early(self) -> Notice | None:
         """The notice that tells after which step of how many the video was decoded, None for a whole one."""
         return next((notice for notice in self.notices if notice.code == FINISHED_EARLY), None)

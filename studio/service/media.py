@@ -8,7 +8,6 @@ from studio.filenames import LAST_FRAME, THUMBNAIL, beside
 from studio.queue.disk import LATENTS_BESIDE
 from studio.queue.frames import FrameWish
 from studio.queue.gallery import Entry
-from studio.queue.job import JobState
 from studio.queue.kinds import JobKind
 from studio.queue.verbs import saved_latents
 from studio.service.backend import Backend
@@ -63,8 +62,7 @@ def frame_wish(backend: Backend, id: str, frame: int) -> FrameWish | None:
     if job is None:
         latents = beside(entry.path, LATENTS_BESIDE) if entry is not None and entry.path is not None else None
     else:
-        whole = job.state == JobState.FINISHED and job.kind is JobKind.VIDEO and job.finished_early is None
-        latents = saved_latents(job) if whole else None
+        latents = saved_latents(job) if job.is_whole and job.kind is JobKind.VIDEO else None
     if latents is None or not latents.is_file():
         return None
     return FrameWish(latents, frame + 1, job is not None and job.goes_on)

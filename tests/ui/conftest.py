@@ -1,10 +1,16 @@
-"""One page for a whole file of tests: building it takes longer than a test."""
+"""One page, and one browser, for a whole file of tests: building them takes longer than a test."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import gradio as gr
 import pytest
 
 from studio.ui.page import Page
 from tests.ui.fake_backend import FakeBackend
+from tests.ui.serving import serving
+from tests.ui.visitor import launched, visitors
 
 ALL = ("nano", "nano-turbo", "step-video-t2v", "step-video-ti2v")
 
@@ -25,3 +31,16 @@ def page(built, tmp_path):
 @pytest.fixture
 def fake(built, page):
     return built[0]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with launched() as made:
+        yield made
+
+
+@pytest.fixture
+def visit(browser: Any, fake: FakeBackend) -> Iterator[Callable[..., Any]]:
+    """Opens the page of the file's own `fake` for a new visitor."""
+    with serving(fake) as served, visitors(browser, 90) as open_page:
+        yield partial(open_page, served.url)

@@ -1,7 +1,6 @@
 """`check` on the page in headless Chromium, with a command that prints planted findings."""
 
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 from studio.service.machine_check import MachineCheck
 from tests.ui.fake_backend import FakeBackend
 from tests.ui.serving import serving
-from tests.ui.visitor import launched, visitors
+from tests.ui.visitor import visitors
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser
@@ -27,12 +26,6 @@ while not Path(sys.argv[1]).exists():
     time.sleep(0.05)
 tell("look", "disk", "The disk is nearly full.", "磁盘将满。")
 """
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with launched() as made:
-        yield made
 
 
 def test_the_first_start_with_a_gpu_offers_it_and_its_lines_come_one_by_one(browser: Any, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from studio.service.endpoints import Endpoints, joined
 from tests.evals.voter import vote
 from tests.ui.fake_backend import FakeBackend
 from tests.ui.serving import LOGIN, serving
-from tests.ui.visitor import PHONE, is_foreign, launched, visitors
+from tests.ui.visitor import PHONE, is_foreign, visitors
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser
@@ -42,12 +42,6 @@ Progress(12, 0, 0, 12, 0.0, 0.0, ended=True).store(folder)
 """
 
 PLAYING = "[...document.querySelectorAll('dialog video')].every((one) => one.currentTime > 0)"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with launched() as made:
-        yield made
 
 
 @pytest.fixture

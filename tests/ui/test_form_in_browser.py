@@ -1,7 +1,6 @@
 """The form in headless Chromium, sentence by sentence: its first screen, its drawer, help with camera and words, and a
 phone, whose fingers need 44 px."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from studio.settings import GenerationSettings
 from tests.ui.clicks import picture_file
 from tests.ui.fake_backend import FakeBackend, Pace
 from tests.ui.serving import serving
-from tests.ui.visitor import PHONE, launched, visitors
+from tests.ui.visitor import PHONE, visitors
 
 pytestmark = pytest.mark.browser
 SECONDS = 60
@@ -29,12 +28,6 @@ TARGETS = f":is(#top, #tabs) :is({TARGETS})"
 LOW = f"""() => [...document.querySelectorAll('{TARGETS}')].filter({VISIBLE})
     .filter((one) => one.offsetHeight < 43.5 && !one.closest('.skip, .crop, [tabindex="-1"]'))
     .map((one) => `${{one.closest('[id]').id}} ${{one.offsetHeight}}: ${{one.outerHTML.slice(0, 70)}}`)"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with launched() as made:
-        yield made
 
 
 def dot(page: Any, row: str) -> str:

@@ -1,7 +1,6 @@
 """The queue as a person works with it, in headless Chromium; every step is asserted in the queue on disk and seen."""
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,11 @@ from studio.queue.jobs import HELD
 from studio.settings import GenerationSettings
 from tests.ui.fake_backend import FakeBackend, Pace
 from tests.ui.serving import serving
-from tests.ui.visitor import DESKTOP, PHONE, launched, visitors
+from tests.ui.visitor import DESKTOP, PHONE
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser
 Visit = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with launched() as made:
-        yield made
 
 
 @pytest.fixture
@@ -31,12 +24,6 @@ def fake(tmp_path: Path) -> Iterator[FakeBackend]:
     yield made
     if made.player:
         made.player.end()
-
-
-@pytest.fixture
-def visit(browser: Any, fake: FakeBackend) -> Iterator[Visit]:
-    with serving(fake) as served, visitors(browser, 90) as open_page:
-        yield partial(open_page, served.url)
 
 
 def fill(fake: FakeBackend, count: int) -> list[str]:

@@ -1,6 +1,5 @@
 """Chains, variations and the comparison as a person works with them, in headless Chromium, on desktop and phone."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +10,13 @@ from studio.settings import GenerationSettings
 from tests.queue.test_chains import make
 from tests.ui.fake_backend import FakeBackend
 from tests.ui.serving import serving
-from tests.ui.visitor import DESKTOP, PHONE, launched, visitors
+from tests.ui.visitor import DESKTOP, PHONE, visitors
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser
 LOOKS = [(DESKTOP, "en-US", False), (DESKTOP, "zh-CN", True), (PHONE, "zh-CN", False), (PHONE, "en-US", True)]
 LOW = """part => [...document.querySelectorAll(part)].filter((b) => b.checkVisibility() && b.offsetHeight < 43.5)
     .map((b) => b.outerHTML.slice(0, 90))"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with launched() as made:
-        yield made
 
 
 def test_a_clip_is_extended_varied_and_compared_in_every_look(browser: Any, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The stage and its player in headless Chromium: sizes, keys, what is told on every tab, a program that is gone."""
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +9,11 @@ import pytest
 from studio.queue.job import Job, JobState
 from studio.settings import GenerationSettings
 from tests.ui.fake_backend import FakeBackend, Pace
-from tests.ui.serving import serving
-from tests.ui.visitor import launched, visitors
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser
 Visit = Callable[..., Any]
 SIZES = ((128, 128), (128, 224), (224, 128))  # height, width
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with launched() as made:
-        yield made
 
 
 @pytest.fixture
@@ -31,12 +22,6 @@ def fake(tmp_path: Path) -> Iterator[FakeBackend]:
     yield made
     if made.player:
         made.player.end()
-
-
-@pytest.fixture
-def visit(browser: Any, fake: FakeBackend) -> Iterator[Visit]:
-    with serving(fake) as served, visitors(browser, 90) as open_page:
-        yield partial(open_page, served.url)
 
 
 def ask(fake: FakeBackend, prompt: str, **more: Any) -> Job:

@@ -92,10 +92,13 @@ def crop_box(
 
 
 def crop_image(image: Image.Image, height: int, width: int, place: tuple[float, float] = CENTRE) -> Image.Image:
-    """The picture as the model sees it: the part of `crop_box`, resized with antialiased bilinear filtering, as
-    officially."""
-    box = crop_box(image.size, height, width, place)
-    return image.resize((width, height), Image.Resampling.BILINEAR, box=box, reducing_gap=None)
+    """The picture as the model sees it: the part of `crop_box` alone, resized with antialiased bilinear filtering.
+
+    A part of exactly width x height pixels is kept bit for bit. The official pipeline filters the whole picture, crops
+    the middle of that and so mixes what lies beside the crop into its outermost rows; both are the same but for these
+    and for the box being whole pixels of the picture.
+    """
+    return image.crop(crop_box(image.size, height, width, place)).resize((width, height), Image.Resampling.BILINEAR)
 
 
 def looks_like_photo(image: Image.Image) -> bool:

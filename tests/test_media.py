@@ -126,6 +126,18 @@ def test_a_picture_is_cropped_where_it_is_asked_for():
         assert np.array_equal(np.asarray(used), np.asarray(image)[:, left : left + 224]), place
 
 
+def test_no_colour_from_beside_the_box_gets_in():
+    noise = np.random.default_rng(0)
+    for size, (height, width) in (((640, 400), (128, 224)), ((90, 160), (128, 224)), ((400, 640), (992, 544))):
+        for place in (0.0, 0.37, 0.5, 1.0):
+            left, top, right, bottom = crop_box(size, height, width, (place, place))
+            pixels = np.full((size[1], size[0], 3), (255, 0, 255), np.uint8)
+            pixels[top:bottom, left:right] = 0
+            pixels[top:bottom, left:right, 1] = noise.integers(100, 256, (bottom - top, right - left))
+            used = np.asarray(crop_image(Image.fromarray(pixels), height, width, (place, place)))
+            assert used[..., (0, 2)].max() == 0 and used[..., 1].min() >= 100, (size, place)
+
+
 def test_a_picture_of_the_right_size_keeps_its_pixels():
     image = gradient(224, 128)
     assert np.array_equal(np.asarray(crop_image(image, 128, 224)), np.asarray(image))

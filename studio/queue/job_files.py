@@ -20,9 +20,8 @@ def write_picture(folder: Path, name: str, data: bytes, picture: Image.Image, se
 
 def thumbnail(picture: Image.Image, settings: ResolvedSettings) -> bytes:
     """A jpg of the part of the picture that the video uses, in the video's shape."""
-    scale = min(1.0, THUMBNAIL_SIDE / max(settings.height, settings.width))
-    height, width = (max(round(side * scale), 1) for side in (settings.height, settings.width))
-    small = crop_image(picture, height, width, settings.crop_place)
+    used = crop_image(picture, settings.height, settings.width, settings.crop_place)
+    used.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     file = io.BytesIO()
-    small.save(file, "JPEG", quality=85)
+    used.save(file, "JPEG", quality=85)
     return file.getvalue()

@@ -16,16 +16,19 @@ from studio.service.backend import Backend
 def find_media(backend: Backend, id: str, kind: str) -> Path | None:
     """The file behind an id, None where there is none; it may be gone from the disk.
 
-    kind: "result", "download", "poster", "preview" or "first" (the first image as it is used, small); of an example a
-    language; of examples.MOTION a motion score.
+    kind: "result", "download", "poster", "preview" or "first" (the first image as it is used: pixel for pixel where the
+    result keeps it, before that small); of an example a language; of examples.MOTION a motion score.
     """
     if id == MOTION:
         return motion_thumbnail(kind)
     if example := backend.examples.get(id):
         return thumbnail(example, kind) if kind in example.prompt else None
     job = backend.queue.get(id)
-    if job and kind in ("preview", "first"):
-        return job.preview if kind == "preview" else job.folder / THUMBNAIL
+    if job and kind == "preview":
+        return job.preview
+    if job and kind == "first":
+        exact = beside(Path(job.result.path), ".first.png") if job.result else None
+        return exact if exact is not None and exact.is_file() else job.folder / THUMBNAIL
     if job and job.result:
         path = Path(job.result.path)
         return {"result": path, "download": path, "poster": beside(path, ".jpg")}.get(kind)

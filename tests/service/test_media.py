@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 
 from studio.embedded import picture_box
 from studio.events import Preview
+from studio.filenames import THUMBNAIL
 from studio.queue.job import JobState
 from studio.service.backend import Backend
 from studio.service.media import find_media, first_image
@@ -31,6 +32,9 @@ def test_files_of_a_job(backend: Backend, tmp_path: Path) -> None:
     path = write_result(tmp_path / "a.mp4")
     backend.queue.finish(job.id, JobState.FINISHED, result=finished(path))
     assert [find_media(backend, job.id, kind) for kind in KINDS[:3]] == [path, path, tmp_path / "a.jpg"]
+    assert find_media(backend, job.id, "first") == tmp_path / "a.first.png"
+    (tmp_path / "a.first.png").unlink()
+    assert find_media(backend, job.id, "first") == job.folder / THUMBNAIL
     assert find_media(backend, job.id, "settings") is None
 
 

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from studio.media import crop_box
+from studio.queue.job_files import thumbnail
 from studio.ui.server import ServeOptions, serve
 from tests.ui.clicks import picture_file
 from tests.ui.fake_backend import FakeBackend, Pace
@@ -91,7 +92,11 @@ def test_a_picture_is_cropped_as_shown_and_errors_lose_nothing(studio, visit, tm
     page.wait_for_selector(".stage.queued")
     (job,) = studio[0].backend.queue.list()
     assert Path(job.settings.first_image).read_bytes() == picture_file(tmp_path).read_bytes()
-    assert crop_box((400, 640), 992, 544, job.settings.crop_place) == (pixel, 0, pixel + 351, 640)
+    box = (pixel, 0, pixel + 351, 640)
+    assert crop_box((400, 640), 992, 544, job.settings.crop_place) == box
+    used = Image.open(picture_file(tmp_path)).convert("RGB").crop(box).resize((544, 992), Image.Resampling.BILINEAR)
+    shown = page.request.get(f"{studio[1]}/studio/media/{job.id}/first").body()
+    assert shown == thumbnail(used, job.settings), "the page shows these pixels"
     page.click("#do-reuse")
     page.wait_for_selector(f".crop [aria-valuenow='{pixel}']")
     page.click("#remove-picture")

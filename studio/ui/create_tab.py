@@ -22,7 +22,7 @@ from studio.ui.chat_panel import ChatPanel
 from studio.ui.check_panel import CheckPanel
 from studio.ui.difference import form_values
 from studio.ui.drawer import drawer_head, drawer_search
-from studio.ui.labels import PICKS, Labels, Updates, html, merge
+from studio.ui.labels import PICKS, Labels, Updates, html, merge, visible_if
 from studio.ui.parts import choice, file_place, number, slider
 from studio.ui.strings import say, say_move
 from studio.ui.theme import script
@@ -71,7 +71,7 @@ class CreateTab:
         with gr.Column(elem_id="picture", elem_classes="field"):
             self.picture_title = html()
             self.first_image = self.labels.add(file_place(PICTURES, elem_id="first-image"), label="image")
-            self.figure = html(visible=False, elem_id="crop", js_on_load=script("crop.js"))
+            self.figure = html(visible="hidden", elem_id="crop", js_on_load=script("crop.js"))
             for name in form.CROP:  # crop.js writes them
                 self.fields[name] = number(value=CENTRED, visible="hidden", elem_id=name.replace("_", "-"))
             self.remove = self.labels.add(
@@ -135,7 +135,7 @@ class CreateTab:
         # Where page.js lays files that were dropped anywhere.
         self.inbox = label(file_place(SETTINGS, elem_id="inbox", visible="hidden"), label="restore")
         with gr.Column(elem_id="start"):
-            self.edit_bar = html(elem_id="edit-bar", visible=False, js_on_load=PICKS)
+            self.edit_bar = html(elem_id="edit-bar", visible="hidden", js_on_load=PICKS)
             # A file's settings and the first image that it carries, until the choice is made.
             self.pending = gr.Textbox(visible="hidden")
             self.pending_image = self.labels.add(file_place(PICTURES, visible="hidden"), label="image")
@@ -210,9 +210,11 @@ class CreateTab:
         hint = say("image.unused", language, model=model.title[language]) if not model.takes_image else ""
         hint = say("image.optional", language) if model.takes_image and model.takes_text_alone else hint
         failed = say("upload.failed", language, mb=self.backend.config.upload_limit_mb)
-        updates[self.fields["camera_speed"]] |= gr.update(visible=bool(model.sources))
-        updates[self.fields["magic_words"]] |= gr.update(visible=bool(model.magic_words))
-        updates[self.fields["speed"]] |= gr.update(info=say("speed.info", language), visible=not model.turbo)
+        updates[self.fields["camera_speed"]] |= gr.update(visible=visible_if(bool(model.sources)))
+        updates[self.fields["magic_words"]] |= gr.update(visible=visible_if(bool(model.magic_words)))
+        updates[self.fields["speed"]] |= gr.update(
+            info=say("speed.info", language), visible=visible_if(not model.turbo)
+        )
         updates |= {
             zone: gr.update(words={"drop": say(key, language), "failed": failed})
             for zone, key in ((self.first_image, "image.drop"), (self.restore, "restore.drop"))

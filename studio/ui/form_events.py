@@ -301,7 +301,7 @@ class FormEvents:
     def _no_picture(self) -> Updates:
         return {
             self.create.first_image: gr.update(value=None, visible=True),
-            self.create.figure: gr.update(value="", visible=False),
+            self.create.figure: gr.update(value="", visible="hidden"),
             self.create.remove: gr.update(visible=False),
             self.create.picture_size: "",
         }

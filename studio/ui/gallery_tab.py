@@ -19,7 +19,7 @@ from studio.service.media import first_image
 from studio.service.sound import clip_of, has_words, track_of
 from studio.ui import gallery_tiles, job_panels, markup
 from studio.ui.form_events import FormEvents
-from studio.ui.labels import FRAMES, Labels, Updates, clicked, html, react
+from studio.ui.labels import FRAMES, Labels, Updates, clicked, html, react, visible_if
 from studio.ui.made_of import made_of
 from studio.ui.parts import choice
 from studio.ui.player import player
@@ -77,7 +77,7 @@ class GalleryTab:
                 self.undo = html(elem_id="gallery-undo", js_on_load=script("undo.js"))
                 self.player = html(elem_id="player", js_on_load=FRAMES)
                 with gr.Row(elem_id="gallery-actions"):
-                    self.download = html(visible=False)
+                    self.download = html(visible="hidden")
                     self.buttons = {
                         key: labels.add(
                             gr.Button(
@@ -229,7 +229,7 @@ class GalleryTab:
             self.table: self._table(entry, language) if entry else "",
             self.marks: gallery_tiles.marks(entry, language, owner) if entry else "",
             self.message: "",
-            self.download: gr.update(value=link, visible=bool(link)),
+            self.download: gr.update(value=link, visible=visible_if(bool(link))),
             **{button: gr.update(visible=visible.get(key, False)) for key, button in self.buttons.items()},
         }
 

@@ -1,7 +1,7 @@
 """Words of components that change with the language, and the one way events are wired."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import gradio as gr
 from gradio.blocks import Block
@@ -22,6 +22,13 @@ B = TypeVar("B", bound=Block)
 def html(value: str = "", **options: Any) -> gr.HTML:
     """Our own html in our own style; the template never changes, so that text in a value is only ever a value."""
     return gr.HTML(value, apply_default_css=False, **options)
+
+
+def visible_if(is_shown: bool) -> bool | Literal["hidden"]:
+    """`visible` of an html: hidden stays in the page. Gradio 6.31 takes a part with visible=False off it; if that comes
+    with the answer that the part waits for, its clock asks for the next frame for ever, and every such part costs the
+    page half a percent of a core and keeps the screen drawing (statustracker: its timer has no end of its own)."""
+    return is_shown or "hidden"
 
 
 class Labels:

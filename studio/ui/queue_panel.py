@@ -18,7 +18,7 @@ from studio.service.media import first_image
 from studio.service.schedule import Schedule
 from studio.ui.failed_rows import SHOWN, failed_jobs
 from studio.ui.form_events import FormEvents
-from studio.ui.labels import Updates, clicked, html, merge, react
+from studio.ui.labels import Updates, clicked, html, merge, react, visible_if
 from studio.ui.markup import alert, sentence
 from studio.ui.queue_rows import Line, clock, edit_bar, queue_rows, undo_bar
 from studio.ui.strings import say
@@ -145,7 +145,9 @@ class QueuePanel:
         """The form with a job of the queue in it, "" for none."""
         return {
             self.editing: id,
-            self.create.edit_bar: gr.update(value=edit_bar(prompt, language) if id else "", visible=bool(id)),
+            self.create.edit_bar: gr.update(
+                value=edit_bar(prompt, language) if id else "", visible=visible_if(bool(id))
+            ),
             self.create.generate: gr.update(value=say("queue.put_back" if id else "generate", language)),
         }
 

@@ -33,6 +33,7 @@ from studio.ui.calls import call_check
 from studio.ui.client_api import client_check
 from studio.ui.handler_rights import call_right
 from studio.ui.page import build_page
+from studio.ui.page_html import PageHtml
 from studio.ui.phone import network_address, qr_code
 from studio.ui.strings import say
 
@@ -158,6 +159,7 @@ def make_app(
         ssr_mode=False,
         pwa=False,
     )
+    app.add_middleware(PageHtml, first_script=theme.script("frames.js"))
     rules = (*OWN_RULES, *beside.rules, *gradio_rules(page, uploads))
     app.add_middleware(
         Gate,

@@ -26,7 +26,7 @@ from studio.service.submit import Rejected, put_back, submit, vary
 from studio.settings import GenerationSettings, drawn_seed
 from studio.ui import form_panels, job_panels, markup
 from studio.ui.form_events import FormEvents
-from studio.ui.labels import PICKS, Labels, Updates, clicked, html, react
+from studio.ui.labels import PICKS, Labels, Updates, clicked, html, react, visible_if
 from studio.ui.queue_panel import QueuePanel
 from studio.ui.series_panel import SeriesPanel
 from studio.ui.several_pictures import SeveralPictures
@@ -64,7 +64,7 @@ class StagePanel:
         self.several = SeveralPictures(self.create, self.focus)
         self.stage = html(elem_id="stage", js_on_load=script("stage.js"))
         with gr.Row(elem_id="actions"):
-            self.download = html(visible=False, elem_id="download")
+            self.download = html(visible="hidden", elem_id="download")
             self.buttons = {
                 key: labels.add(gr.Button(size="sm", visible=False, min_width=90, elem_id=f"do-{key}"), value=word)
                 for key, word in BUTTONS.items()
@@ -148,7 +148,9 @@ class StagePanel:
         }
         shown: Updates = {
             self.stage: job_panels.stage(job, ahead, language),
-            self.download: gr.update(value=job_panels.download(job.id, language) if has_file else "", visible=has_file),
+            self.download: gr.update(
+                value=job_panels.download(job.id, language) if has_file else "", visible=visible_if(has_file)
+            ),
             self.create.stop: gr.update(interactive=may_act and active and not job.stopping),
             **{button: gr.update(visible=visible[key]) for key, button in self.buttons.items()},
         }
@@ -157,7 +159,7 @@ class StagePanel:
     def _show_none(self, language: str) -> Updates:
         shown: Updates = {
             self.stage: job_panels.empty_stage(language),
-            self.download: gr.update(value="", visible=False),
+            self.download: gr.update(value="", visible="hidden"),
             self.create.stop: gr.update(interactive=False),
             **{button: gr.update(visible=False) for button in self.buttons.values()},
         }

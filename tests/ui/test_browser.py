@@ -106,6 +106,47 @@ def test_stop_ends_the_running_job_at_once(studio, visit):
     page.wait_for_selector(".stage.running")
 
 
+COUNT_FRAMES = """{
+    const ask = window.requestAnimationFrame.bind(window);
+    window.asked = 0;
+    window.requestAnimationFrame = (act) => { window.asked += 1; return ask(act); };
+}"""
+
+
+def test_a_page_at_rest_asks_for_no_frame(studio, visit):
+    """Not after it has loaded and not after a video: then gradio asks for ever. What asks is still served."""
+    fake, _ = studio
+    fake.pace.step_seconds, fake.pace.steps = 0.3, 200
+    fake.play()
+    page = visit()
+    page.add_init_script(COUNT_FRAMES)
+    page.reload()
+    page.wait_for_selector(".system")
+
+    def comes_to_rest():
+        for _ in range(30):
+            before = page.evaluate("window.asked")
+            page.wait_for_timeout(1000)
+            if page.evaluate("window.asked") == before:
+                return True
+        return False
+
+    assert comes_to_rest()
+    choose_nano(page)
+    write(page, "a boat")
+    page.click("#generate")
+    page.wait_for_selector(".stage.running img")
+    page.click("#stop")
+    page.wait_for_selector("#do-resume:visible")
+    assert comes_to_rest()
+    given = "cancelAnimationFrame(requestAnimationFrame(() => { window.cancelled = true; }))"
+    assert page.evaluate(f"{given}; new Promise((done) => requestAnimationFrame(done))") > 0
+    assert not page.evaluate("window.cancelled")
+    page.mouse.move(300, 300)
+    page.mouse.move(310, 300)
+    assert page.evaluate("requestAnimationFrame(() => 0)") > 0  # a frame of its own number: the page is awake
+
+
 def test_what_was_typed_is_kept_by_the_browser(studio, visit):
     page = visit()
     page.wait_for_selector(".meters >> text=/ 320/")

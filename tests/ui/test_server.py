@@ -125,6 +125,17 @@ def test_the_page_names_no_other_host(member):
         assert not [url for url in found if "sample_file" not in url]
 
 
+def test_the_page_begins_with_our_script_and_is_small_on_the_wire(member):
+    """frames.js must come before gradio's modules, which keep the function that it replaces."""
+    page = member.get("/", headers={"Accept-Encoding": "gzip"})
+    plain = member.get("/", headers={"Accept-Encoding": "identity"})
+    script = server.theme.script("frames.js")
+    assert page.text == plain.text and 0 < page.text.index(script) < page.text.index('<script type="module"')
+    assert plain.headers["content-length"] == str(len(plain.content))
+    assert int(page.headers["content-length"]) < 0.2 * len(plain.content)
+    assert member.head("/").status_code == 200
+
+
 def test_uploads_have_a_limit_and_lie_in_one_folder(member, guarded):
     answer = member.post("/gradio_api/upload", files={"files": ("../../../a.png", b"0" * 1000)})
     assert guarded.uploads.contains(answer.json()[0]) and guarded.uploads.read(answer.json()[0]) == b"0" * 1000

@@ -17,7 +17,7 @@ WATCHED = {
     "FramePanel": ("given", "answered"),
     "WordsPanel": tuple(f"wire.<locals>.{name}" for name in ("began", "asked", "chosen")),
     "ExamplesPanel": ("follow", "choose"),
-    "StagePanel": ("pick", "reuse"),
+    "StagePanel": ("reuse",),
     "GalleryTab": ("pick", "filtered", "searched", "turn_newer", "turn_older", "look", "opened", "frame", "use"),
     "ComparePanel": ("compared",),
     "SoundTab": ("shown", "lengths_asked", "opener.<locals>.open_it"),

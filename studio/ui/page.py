@@ -102,7 +102,10 @@ class Page:
         react(self.language.input, self.translate, {*form_now, *self.looking}, {*everything, self.gallery.disk})
         shown = {*self.gallery.paged, self.gallery.disk}
         react(self.gallery_pane.select, self.gallery.opened, self.gallery.inputs, shown)
-        react(self.pulse.select, self.tick, self.looking, {*self.looked, *self.gallery.paged})
+        shown = {*self.looked, *self.gallery.paged}
+        react(self.pulse.select, self.tick, self.looking, shown)
+        # "multiple": the last click counts, also while the answer to another one is on its way.
+        react(self.stage.focus.input, self.tick, self.looking, shown, trigger_mode="multiple")
 
     @property
     def looking(self) -> set[Component]:

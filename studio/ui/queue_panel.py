@@ -32,7 +32,7 @@ Data = Mapping[Component, Any]
 class QueuePanel:
     """Rows in the order of running. The page keeps the id of the job that is in the form, nothing else."""
 
-    def __init__(self, events: FormEvents, focus: gr.Textbox) -> None:
+    def __init__(self, events: FormEvents, focus: gr.HTML) -> None:
         self.events, self.create, self.backend, self.focus = events, events.create, events.backend, focus
         self.schedule = Schedule(self.backend)
         self.editing = gr.Textbox(visible="hidden", elem_id="editing")  # the id of the job that the form holds
@@ -50,7 +50,7 @@ class QueuePanel:
     def wire(self, refresh: Callable[[Any], Any]) -> None:
         """Attach every handler; `refresh(event)` lets the page look at the queue once the event is done."""
         mine = {self.focus, self.create.language}
-        outputs = {self.focus, self.create.message, self.undo}
+        outputs = {self.create.message, self.undo}
         # "multiple": gradio drops what is asked while an answer is on its way, and a move is sent by the answer before.
         every = {"trigger_mode": "multiple"}
         refresh(react(self.rows.select, self.acted, mine, {*outputs, self.rows}, **every))
@@ -98,12 +98,10 @@ class QueuePanel:
         done = self._act(data, event)
         if not (turn.isascii() and turn.isdecimal() and len(turn) < 10):
             return done
-        return done | self.look(str(done.get(self.focus, data[self.focus])), data[self.create.language], turn)
+        return done | self.look(data[self.focus], data[self.create.language], turn)
 
     def _act(self, data: Data, event: gr.EventData) -> Updates:
         asked, id, language = clicked(event, "act"), clicked(event, "id"), data[self.create.language]
-        if asked == "look":
-            return {self.focus: id}
         if asked not in set(Act) or not self.backend.owner():
             return {self.undo: gr.skip()}
         where, count = clicked(event, "where"), clicked(event, "count")

@@ -29,7 +29,7 @@ Data = Mapping[Component, Any]
 class SeriesPanel:
     """Works on the job one looks at; its id is `focus`."""
 
-    def __init__(self, events: FormEvents, focus: gr.Textbox) -> None:
+    def __init__(self, events: FormEvents, focus: gr.HTML) -> None:
         self.create, self.backend, self.focus = events.create, events.backend, focus
         self.moves = html(elem_id="vary-moves", js_on_load=script("series.js"))
         self.extend = html(elem_id="extend", js_on_load=script("series.js"))
@@ -65,8 +65,6 @@ class SeriesPanel:
     def acted(self, data: Data, event: gr.EventData) -> Updates:
         """One act of a part."""
         asked, language = clicked(event, "act"), data[self.create.language]
-        if asked == "look":
-            return {self.focus: clicked(event, "id")}
         acts = {"extend": self._extend, "join": self._join, "part": self._join, "moves": self._moves}
         may_act = self.backend.may_make() if asked in MAKING else self.backend.may_change()
         if asked not in acts or not may_act:

@@ -26,7 +26,7 @@ Data = Mapping[Component, Any]
 class SeveralPictures:
     """The offer, and what its answer does; page.js hands the files to its script."""
 
-    def __init__(self, create: CreateTab, focus: gr.Textbox) -> None:
+    def __init__(self, create: CreateTab, focus: gr.HTML) -> None:
         self.create, self.backend, self.focus = create, create.backend, focus
         self.offer = html(elem_id="several", js_on_load=script("several.js"))
 

@@ -26,7 +26,7 @@ from studio.service.submit import Rejected, put_back, submit, vary
 from studio.settings import GenerationSettings, drawn_seed
 from studio.ui import form_panels, job_panels, markup
 from studio.ui.form_events import FormEvents
-from studio.ui.labels import PICKS, Labels, Updates, clicked, html, react, visible_if
+from studio.ui.labels import Labels, Updates, html, react, visible_if
 from studio.ui.queue_panel import QueuePanel
 from studio.ui.series_panel import SeriesPanel
 from studio.ui.several_pictures import SeveralPictures
@@ -60,7 +60,8 @@ class StagePanel:
 
     def __init__(self, events: FormEvents, labels: Labels) -> None:
         self.events, self.create, self.backend = events, events.create, events.backend
-        self.focus = gr.Textbox(visible="hidden", elem_id="focus")  # the id of the job one looks at
+        # The id of the job one looks at.
+        self.focus = html(visible="hidden", elem_id="focus", html_template="", js_on_load=script("choose.js"))
         self.several = SeveralPictures(self.create, self.focus)
         self.stage = html(elem_id="stage", js_on_load=script("stage.js"))
         with gr.Row(elem_id="actions"):
@@ -71,12 +72,12 @@ class StagePanel:
             }
         self.series = SeriesPanel(events, self.focus)
         self.queue = QueuePanel(events, self.focus)
-        self.latest = html(elem_id="latest", js_on_load=PICKS)
+        self.latest = html(elem_id="latest")
 
     @property
     def outputs(self) -> set[Component]:
         """What `look` changes."""
-        shown = {self.stage, self.download, self.latest, self.focus, self.queue.rows}
+        shown: set[Component] = {self.stage, self.download, self.latest, self.focus, self.queue.rows}
         shown |= {self.create.stop, self.create.generate}
         return {*shown, *self.buttons.values(), *self.series.outputs}
 
@@ -88,7 +89,6 @@ class StagePanel:
         started = {self.focus, create.message, create.edit_bar, create.generate, self.queue.editing}
         refresh(react(create.generate.click, self.generate, start, started))
         refresh(react(create.stop.click, self.stop, mine, {create.message}))
-        refresh(react(self.latest.select, self.pick, mine, {self.focus}))
         for key, asked in ACTS.items():
             refresh(react(self.buttons[key].click, partial(self.ask, asked), mine, {create.message}))
         varied = {"seeds": self.more_seeds, "motion": self.more_motion}
@@ -265,9 +265,6 @@ class StagePanel:
 
     def _gone(self, language: str) -> Updates:
         return {self.create.message: markup.alert([say("gallery.gone", language)])}
-
-    def pick(self, data: Data, event: gr.EventData) -> Updates:
-        return {self.focus: clicked(event, "id")}
 
     def reuse(self, data: Data) -> Updates:
         language, job = data[self.create.language], self.backend.queue.get(data[self.focus])

@@ -13,6 +13,7 @@ from tests.ui.fake_backend import FakeBackend, Pace
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser
 Visit = Callable[..., Any]
+DRAWN = "new Promise((done) => setTimeout(() => requestAnimationFrame(() => requestAnimationFrame(done))))"
 SIZES = ((128, 128), (128, 224), (224, 128))  # height, width
 
 
@@ -53,6 +54,53 @@ def test_small_clips_are_large_enough_and_scaled_by_whole_steps(fake: FakeBacken
         page.wait_for_selector(f".stage.finished:has-text('clip {height} {width}') video")
         box = page.locator("#stage .screen").bounding_box()
         assert max(box["width"], box["height"]) >= 480 and round(box["width"]) % width == 0, (height, width, box)
+
+
+def test_the_last_of_two_quick_clicks_wins_over_late_answers(fake: FakeBackend, visit: Visit) -> None:
+    """Neither the look that the first click asked for, nor an older one of the page's own, shows another job."""
+    jobs = [ask(fake, f"clip {number}", height=64, width=64) for number in range(3)]
+    fake.play()
+    page = visit()
+    until(page, lambda: all(state(fake, job) == JobState.FINISHED for job in jobs))
+    page.wait_for_selector("#latest .card >> nth=2")
+    page.click("#latest .card:has-text('clip 0')")
+    page.wait_for_selector(".stage.finished:has-text('clip 0') video")
+    held: list[Any] = []
+
+    def hold(route: Any) -> None:
+        """The next look that is asked for with clip 1 in view, answered by the program, waits on its way back."""
+        if held or jobs[1].id not in str(route.request.post_data):
+            route.continue_()
+        else:
+            held.append((route, route.fetch()))
+
+    page.route("**/run/predict**", hold)
+    for held_by in ("#latest .card:has-text('clip 1')", "the pulse"):
+        if held_by == "the pulse":
+            page.unroute("**/run/predict**")
+            page.click("#latest .card:has-text('clip 1')")
+            page.wait_for_selector(".stage.finished:has-text('clip 1') video")
+            held.clear()
+            page.route("**/run/predict**", hold)
+            ask(fake, "one more", height=64, width=64)  # the page looks for itself
+        else:
+            page.click(held_by)
+        until(page, lambda: bool(held))
+        page.click("#latest .card:has-text('clip 2')")
+        page.wait_for_selector(".stage.finished:has-text('clip 2') video")
+        assert page.get_attribute("#latest .card:has-text('clip 2')", "aria-pressed") == "true"
+        with page.expect_response("**/run/predict**"):
+            held[0][0].fulfill(response=held[0][1])
+        page.evaluate(DRAWN)
+        page.wait_for_selector(".stage.finished:has-text('clip 2') video", timeout=30_000)  # the gauges' look is rarer
+    page.unroute("**/run/predict**")
+    first = page.locator("#latest .card:has-text('clip 0')").bounding_box()
+    page.mouse.move(first["x"] + 20, first["y"] + 20)
+    page.mouse.down()
+    last = ask(fake, "the last", height=64, width=64)
+    page.wait_for_selector(f"#latest .card[data-id='{last.id}']")  # the strip moves on under the pointer
+    page.mouse.up()
+    page.wait_for_selector(".stage.finished:has-text('clip 0') video", timeout=30_000)
 
 
 def test_keys_move_the_player(fake: FakeBackend, visit: Visit) -> None:

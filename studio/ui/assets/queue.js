@@ -87,6 +87,7 @@ element.addEventListener("click", (event) => {
   sureOf = "";
   const row = button.closest(".entry");
   if (elsewhere[act]) elsewhere[act]();
+  else if (act === "look") document.dispatchEvent(new CustomEvent("choose", { detail: row.dataset.id }));
   else if (act === "edit") trigger("edit", { id: row.dataset.id });
   else say(act, row, { ...(count ? { count } : {}), ...(id ? { id } : {}) });
   if (act === "remove") row.classList.add("leaving");

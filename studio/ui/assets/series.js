@@ -9,7 +9,7 @@ element.addEventListener("click", (event) => {
   const { act, id, move, compare } = button.dataset;
   if (move) button.setAttribute("aria-pressed", button.getAttribute("aria-pressed") !== "true");
   else if (compare) trigger("edit", { act: "compare", ids: compare });
-  else if (id) trigger("select", { act: "look", id });
+  else if (id) document.dispatchEvent(new CustomEvent("choose", { detail: id }));
   else if (act) {
     const moves = [...element.querySelectorAll('[data-move][aria-pressed="true"]')].map((one) => one.dataset.move);
     const names = ["count", "prompt", "cut", "first", "last"];

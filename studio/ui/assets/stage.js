@@ -84,9 +84,11 @@ const paint = (percent) => {
   icon.href = canvas.toDataURL();
 };
 
-let watched = "", shown = null;
+let watched = "", shown = null, drawn = "";
 const look = new MutationObserver(() => {
   const now = stage()?.dataset, title = document.querySelector(".system")?.dataset.title; // of what runs, seen or not
+  if (now && now.job !== drawn) document.dispatchEvent(new CustomEvent("stage-shows", { detail: now.job }));
+  drawn = now?.job;
   const percent = title ? parseInt(title, 10) : null;
   if (percent !== shown) {
     paint(percent);

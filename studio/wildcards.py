@@ -1,7 +1,7 @@
 """Words that are drawn when a request is submitted: {a|b} is one of them, __name__ a line of the list of that name.
 
 The seed decides, so the same prompt with the same seed and lists gives the same words. What was typed is recorded in
-the settings as prompt_template; the prompt is what it became, and no later run draws again.
+the settings as prompt_template; the prompt is what it became. A later run of it with the same seed does not draw again.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from models.regular_files import read_regular
 from studio.errors import InputError
-from studio.settings import PROMPT_LIMIT, GenerationSettings, drawn_seed
+from studio.settings import PROMPT_LIMIT, GenerationSettings, ResolvedSettings, drawn_seed
 
 WILD = re.compile(r"\{([^{}]*\|[^{}]*)\}|__([^\W_](?:[\w-]*?[^\W_])?)__")
 MOST_DRAWS = 200  # of one prompt: a list may name itself
@@ -22,6 +23,7 @@ MOST_LETTERS = 10 * PROMPT_LIMIT  # on the way
 LIST_BYTES = 2**20
 NAME = re.compile(r"[^\W_](?:[\w-]*?[^\W_])?")
 Lists = Mapping[str, Sequence[str]]
+Settings = TypeVar("Settings", GenerationSettings, ResolvedSettings)
 
 
 def has_wildcards(prompt: str) -> bool:
@@ -52,6 +54,13 @@ def with_words_drawn(asked: GenerationSettings, lists: Lists) -> GenerationSetti
         return asked
     seed = drawn_seed() if asked.seed is None else asked.seed
     return replace(asked, prompt=expand(asked.prompt, seed, lists), prompt_template=asked.prompt, seed=seed)
+
+
+def with_seed(settings: Settings, seed: int | None, lists: Lists) -> Settings:
+    """The same video with another seed, which draws its own words; None: one drawn now. Raises as `expand`."""
+    seed = drawn_seed() if seed is None else seed
+    words = expand(settings.prompt_template, seed, lists) if settings.prompt_template else settings.prompt
+    return replace(settings, seed=seed, prompt=words)
 
 
 def user_lists(folder: Path) -> dict[str, tuple[str, ...]]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from studio.config import load_wildcards
 from studio.errors import InputError
 from studio.settings import GenerationSettings
-from studio.wildcards import expand, has_wildcards, with_words_drawn
+from studio.wildcards import expand, has_wildcards, with_seed, with_words_drawn
 
 LISTS = {"animal": ("cat", "dog", "__bird__"), "bird": ("owl", "{blue |}tit"), "动物": ("猫", "狗")}
 
@@ -54,6 +54,19 @@ def test_what_was_typed_is_recorded_and_drawn_once() -> None:
     assert without.seed is not None and without.prompt == expand("__bird__", without.seed, LISTS)
     plain = GenerationSettings("nano", "a circle")
     assert with_words_drawn(plain, LISTS) is plain, "its seed is still to be drawn"
+
+
+def test_another_seed_draws_its_own_words_and_leaves_a_plain_prompt() -> None:
+    first = with_words_drawn(GenerationSettings("nano", "a {red|blue} __animal__", seed=5), LISTS)
+    for seed in range(20):
+        other = with_seed(first, seed, LISTS)
+        assert (other.seed, other.prompt_template) == (seed, first.prompt_template)
+        assert other.prompt == expand(first.prompt_template, seed, LISTS)
+    drawn = {with_seed(first, None, LISTS).seed for _ in range(3)}
+    assert None not in drawn and len(drawn) == 3
+    assert with_seed(GenerationSettings("nano", "a circle"), 7, {}) == GenerationSettings("nano", "a circle", seed=7)
+    with pytest.raises(InputError, match="__animal__"):
+        with_seed(first, 1, {})
 
 
 def test_an_unknown_list_and_one_without_end_are_sentences() -> None:

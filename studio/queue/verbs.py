@@ -6,7 +6,7 @@ verb has no meaning for, changes nothing.
 
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from studio.queue.jobs import CANCEL, HELD, SHARP, UNFINISHED, JobQueue, Rows
 from studio.queue.kinds import JobKind
 from studio.queue.order import Where
 from studio.settings import ResolvedSettings
+from studio.wildcards import Lists, with_seed
 
 MOST_COPIES = 100
 MOST_CARRIED = 512 * 2**20  # bytes
@@ -102,12 +103,17 @@ def stop_all(queue: JobQueue) -> int:
     return len(queue.turn(CANCEL, UNFINISHED, queue.clock.now()))
 
 
-def duplicate(queue: JobQueue, id: str, seeds: Sequence[int]) -> list[Job]:
-    """The same video once more for each of the seeds, behind the job where it waits, else at the end of the queue."""
+def duplicate(queue: JobQueue, id: str, seeds: Sequence[int], lists: Callable[[], Lists] = dict) -> list[Job]:
+    """The same video once more for each of the seeds, behind the job where it waits, else at the end of the queue.
+
+    Where words of its prompt were drawn, each seed draws its own from `lists`. Raises InputError where one is gone, or
+    the picture.
+    """
     job = queue.get(id)
     if job is None or job.kind is not JobKind.VIDEO or not seeds:
         return []
-    wanted = [replace(job.settings, seed=seed) for seed in seeds[:MOST_COPIES]]
+    known = lists() if job.settings.prompt_template else {}
+    wanted = [with_seed(job.settings, seed, known) for seed in seeds[:MOST_COPIES]]
     if job.goes_on:  # each from the same frame
         return [queue.submit_all([one], link=Link(source=job.source))[0] for one in wanted]
     return queue.submit_all(wanted, _picture(job), behind=job.id if job.state in WAITING else "")

@@ -12,6 +12,7 @@ from studio.queue.order import Where
 from studio.queue.trash import Trash
 from studio.service.rights import Right, limit, may, may_change
 from studio.settings import drawn_seed
+from studio.wildcards import Lists
 
 
 class Act(StrEnum):
@@ -58,11 +59,11 @@ class Order:
     tags: tuple[str, ...] = ()
 
 
-def act(queue: JobQueue, trash: Trash, order: Order) -> bool:
+def act(queue: JobQueue, trash: Trash, order: Order, lists: Callable[[], Lists] = dict) -> bool:
     """Do it; False where it changed nothing: the job is gone, or in a state for which the act has no meaning.
 
     Raises StudioError where who asks may not, the queue takes no writes, a job to be removed runs, or a copied job's
-    picture is gone.
+    picture is gone, or one of the `lists` that words of its prompt are drawn from.
     """
     id = order.id
     if not may(Right.ALL) and not (order.act in OWN and may_change(_maker(queue, trash, id))):
@@ -75,8 +76,8 @@ def act(queue: JobQueue, trash: Trash, order: Order) -> bool:
         Act.FINISH: lambda: verbs.finish_now(queue, id),
         Act.DECODE: lambda: verbs.decode_saved(queue, id),
         Act.WHOLE: lambda: _whole(queue, id),
-        Act.COPY: lambda: verbs.duplicate(queue, id, [drawn_seed() for _ in range(order.count)]),
-        Act.REMAKE: lambda: _remake(queue, trash, id),
+        Act.COPY: lambda: verbs.duplicate(queue, id, [drawn_seed() for _ in range(order.count)], lists),
+        Act.REMAKE: lambda: _remake(queue, trash, id, lists),
         Act.STAR: lambda: marks.set_favourite(queue, [id], True),
         Act.UNSTAR: lambda: marks.set_favourite(queue, [id], False),
         Act.TAG: lambda: marks.set_tags(queue, [id], order.tags),
@@ -104,9 +105,9 @@ def _whole(queue: JobQueue, id: str) -> bool:
     return job is not None and job.finished_early is not None and verbs.go_on(queue, id) is not None
 
 
-def _remake(queue: JobQueue, trash: Trash, id: str) -> bool:
+def _remake(queue: JobQueue, trash: Trash, id: str, lists: Callable[[], Lists]) -> bool:
     """The new one is there before the old one goes: whatever goes wrong between loses nothing."""
     job = queue.get(id)
     if job is None or job.state not in ENDED:
         return False
-    return bool(verbs.duplicate(queue, id, [drawn_seed()])) and trash.remove(id)
+    return bool(verbs.duplicate(queue, id, [drawn_seed()], lists)) and trash.remove(id)

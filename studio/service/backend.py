@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from studio.config import CameraMove, Example, ModelConfig, Preset, StudioConfig
+from studio.config import CameraMove, Example, ModelConfig, Preset, StudioConfig, load_wildcards
 from studio.events import Failed
 from studio.prompt import EncoderCount
 from studio.queue.frames import FrameDesk
@@ -19,6 +19,7 @@ from studio.service.rights import Right, may, may_change
 from studio.service.sound_desk import SoundDesk
 from studio.service.workers import WorkerView
 from studio.settings import ResolvedSettings
+from studio.wildcards import Lists
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,10 @@ class Backend:
     def may_make(self) -> bool:
         """Whether who asks may queue videos."""
         return self.owner() and may(Right.MAKE)
+
+    def word_lists(self) -> Lists:
+        """What __name__ in a prompt is drawn from. Raises InputError for a list that cannot be read."""
+        return load_wildcards(self.config.wildcard_dir)
 
     def menu(self) -> list[ModelConfig]:
         """The models in the order of the menu: installed ones first; a missing one only where it can be fetched."""

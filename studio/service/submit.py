@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from studio.config import ModelConfig, load_wildcards
+from studio.config import ModelConfig
 from studio.errors import InputError, ModelMissing, StudioError
 from studio.queue import verbs
 from studio.queue.job import Job, Link
@@ -13,7 +13,7 @@ from studio.queue.kinds import JobKind
 from studio.service.backend import Backend
 from studio.service.media import first_image
 from studio.settings import GenerationSettings, ResolvedSettings
-from studio.wildcards import with_words_drawn
+from studio.wildcards import with_seed, with_words_drawn
 
 
 class Rejected(InputError):
@@ -48,6 +48,8 @@ def put_back(backend: Backend, id: str, asked: GenerationSettings, image: bytes 
     job = backend.queue.get(id)
     if asked.seed is None and job is not None:
         asked = replace(asked, seed=job.settings.seed)
+    if job is not None and (asked.prompt, asked.seed) == (job.settings.prompt, job.settings.seed):
+        asked = replace(asked, prompt_template=job.settings.prompt_template)
     if job is not None and job.goes_on and image is None:
         asked = replace(asked, first_image="picture")  # the last frame of the clip before, when its turn comes
     return verbs.put_back(backend.queue, id, runnable(backend, asked), image)
@@ -55,14 +57,21 @@ def put_back(backend: Backend, id: str, asked: GenerationSettings, image: bytes 
 
 def vary(backend: Backend, id: str, changes: Sequence[Mapping[str, Any]]) -> list[Job]:
     """The same video once more for each of the changes of its settings, all or none; [] where there is no such job.
+    Another seed draws its own words.
 
     Raises as `submit`.
     """
     job = backend.queue.get(id)
     if job is None or job.kind is not JobKind.VIDEO or not changes:
         return []
-    wanted = [runnable(backend, replace(job.settings, **change).asked()) for change in changes]
+    wanted = [runnable(backend, _changed(backend, job.settings, change).asked()) for change in changes]
     return backend.queue.submit_all(wanted, first_image(backend, id), link=Link(project=f"vary-{secrets.token_hex(4)}"))
+
+
+def _changed(backend: Backend, settings: ResolvedSettings, change: Mapping[str, Any]) -> ResolvedSettings:
+    changed = replace(settings, **change)
+    lists = backend.word_lists() if "seed" in change and settings.prompt_template else None
+    return changed if lists is None else with_seed(changed, changed.seed, lists)
 
 
 def submit(backend: Backend, asked: GenerationSettings, image: bytes | None = None) -> Job:
@@ -79,7 +88,7 @@ def runnable(backend: Backend, asked: GenerationSettings) -> ResolvedSettings:
     it lacks."""
     if not backend.installed()[find_model(backend, asked.model).name]:
         raise ModelMissing("model_absent", model=asked.model)
-    settings = check(backend, with_words_drawn(asked, load_wildcards(backend.config.wildcard_dir)))
+    settings = check(backend, with_words_drawn(asked, backend.word_lists()))
     if not backend.owner():
         raise StudioError("queue_elsewhere")
     if reason := backend.defects().get(settings.model):

@@ -8,7 +8,7 @@ import gradio as gr
 from gradio.components import Component
 
 from studio.camera_advice import better_score, other_move
-from studio.config import ModelConfig, load_wildcards
+from studio.config import ModelConfig
 from studio.errors import StudioError
 from studio.messages import message
 from studio.prompt import EncoderCount
@@ -305,7 +305,7 @@ class CreateTab:
         if not has_wildcards(asked.prompt):
             return asked
         seed = 0 if asked.seed is None else asked.seed
-        return with_words_drawn(replace(asked, seed=seed), load_wildcards(self.backend.config.wildcard_dir))
+        return with_words_drawn(replace(asked, seed=seed), self.backend.word_lists())
 
     def _told_of_drawing(self, asked: GenerationSettings, language: str) -> str:
         if not has_wildcards(asked.prompt):

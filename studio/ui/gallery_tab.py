@@ -314,8 +314,8 @@ class GalleryTab:
         return self._act(self.backend.queue.resume, data)
 
     def _asked(self, asked: Act) -> Callable[[str], bool]:
-        queue = self.backend.queue
-        return lambda id: act(queue, Trash(queue), Order(asked, id))
+        queue, lists = self.backend.queue, self.backend.word_lists
+        return lambda id: act(queue, Trash(queue), Order(asked, id), lists)
 
     def _act(self, act: Callable[[str], Any], data: Data) -> Updates:
         if (entry := self.backend.gallery.get(data[self.chosen])) is None:

@@ -114,7 +114,7 @@ class QueuePanel:
         )
         job = self.backend.queue.get(id)
         try:
-            done = act(self.backend.queue, Trash(self.backend.queue), order)
+            done = act(self.backend.queue, Trash(self.backend.queue), order, self.backend.word_lists)
         except StudioError as error:
             return self.create.complain([error], language)
         if order.act == Act.REMOVE and done and job:

@@ -5,7 +5,6 @@ stops nothing and any tab shows the same.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -32,6 +31,7 @@ from studio.ui.series_panel import SeriesPanel
 from studio.ui.several_pictures import SeveralPictures
 from studio.ui.strings import say
 from studio.ui.theme import script
+from studio.wildcards import with_seed
 
 LATEST = 12
 ACTIVE = (JobState.RUNNING, *WAITING)
@@ -205,7 +205,7 @@ class StagePanel:
 
     def new_seed(self, data: Data) -> Updates:
         """The same settings with a newly drawn seed."""
-        return self._repeat(data, lambda settings: replace(settings, seed=None))
+        return self._repeat(data, lambda settings: with_seed(settings, None, self.backend.word_lists()))
 
     def more_seeds(self, data: Data) -> Updates:
         """Four more with other seeds."""
@@ -230,7 +230,11 @@ class StagePanel:
         language, job = data[self.create.language], self.backend.queue.get(data[self.focus])
         if job is None:
             return self._gone(language)
-        return self._submit(change(job.settings.asked()), first_image(self.backend, job.id), language)
+        try:
+            asked = change(job.settings.asked())
+        except InputError as error:
+            return self.create.complain([error], language)
+        return self._submit(asked, first_image(self.backend, job.id), language)
 
     def _submit(self, asked: GenerationSettings, image: bytes | None, language: str) -> Updates:
         try:

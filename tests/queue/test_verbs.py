@@ -13,6 +13,7 @@ from studio.queue import verbs
 from studio.queue.job import FINISHED_EARLY, STOPPED, WAITING, Job, JobState, Request
 from studio.queue.jobs import JobQueue
 from studio.queue.order import Where
+from studio.wildcards import expand
 from tests.queue.filling import line, submit
 from tests.queue.test_jobs import SETTINGS, finished, picture
 
@@ -118,6 +119,13 @@ def test_copies_stand_behind_the_job_with_its_picture_and_their_seeds(queue: Job
     Path(first.settings.first_image).unlink()
     with pytest.raises(InputError, match="cannot be read"):
         verbs.duplicate(queue, first.id, [1])
+    drawn = queue.submit(replace(SETTINGS, prompt="a red cat", prompt_template="a {red|blue} __animal__"))
+    lists = {"animal": ("cat", "dog")}
+    copies = verbs.duplicate(queue, drawn.id, range(9), lambda: lists)
+    assert [job.settings.prompt for job in copies] == [expand("a {red|blue} __animal__", n, lists) for n in range(9)]
+    assert len({job.settings.prompt for job in copies}) > 2
+    with pytest.raises(InputError, match="__animal__"):
+        verbs.duplicate(queue, drawn.id, [1])
 
 
 def test_copies_are_all_made_or_none(queue: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,9 @@ from studio.errors import InputError, ModelMissing, StudioError
 from studio.messages import message
 from studio.queue.job import JobState
 from studio.service.backend import Backend
-from studio.service.submit import Rejected, check, submit, vary
+from studio.service.submit import Rejected, check, put_back, submit, vary
 from studio.settings import GenerationSettings, ResolvedSettings
+from studio.wildcards import expand
 from tests.queue.test_jobs import picture
 
 ASKED = GenerationSettings("nano", "a paper boat", infer_steps=2)
@@ -33,6 +34,15 @@ def test_words_are_drawn_on_submitting_and_what_was_typed_is_recorded(backend: B
         "square",
         "triangle",
     )
+    template, known = job.settings.prompt_template, backend.word_lists()
+    varied = vary(backend, job.id, [{"seed": seed} for seed in range(6)])
+    assert [one.settings.prompt for one in varied] == [expand(template, seed, known) for seed in range(6)]
+    (same,) = vary(backend, job.id, [{"infer_steps": 3}])
+    assert (same.settings.prompt, same.settings.prompt_template) == (job.settings.prompt, template)
+    kept = put_back(backend, job.id, GenerationSettings("nano", job.settings.prompt, infer_steps=2))
+    assert kept is not None and kept.settings.prompt_template == template
+    other = put_back(backend, job.id, GenerationSettings("nano", "a boat"))
+    assert other is not None and other.settings.prompt_template == ""
     with pytest.raises(InputError, match="__fish__"):
         submit(backend, GenerationSettings("nano", "a __fish__"))
 

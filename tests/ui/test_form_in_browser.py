@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from studio.prompt_builder import PREFIXES
+from studio.media import read_metadata_file
+from studio.prompt_builder import PARTS, PREFIXES
 from studio.settings import GenerationSettings
+from studio.wildcards import expand
 from tests.ui.clicks import picture_file
 from tests.ui.fake_backend import FakeBackend, Pace
 from tests.ui.serving import serving
@@ -18,16 +20,25 @@ SECONDS = 60
 MOST_CONTROLS = 10
 VISIBLE = "(one) => one.checkVisibility({ visibilityProperty: true }) && one.getClientRects().length > 0"
 # A group of radio buttons is one control; a place for a file is its input, which is drawn by its label.
-PARTS = "#model, #prompt, #first-image, #preset, #length, #size, #drawer-toggle, #absent, #generate, #stop"
+PLACES = "#model, #prompt, #first-image, #preset, #length, #size, #drawer-toggle, #absent, #generate, #stop"
 CONTROLS = f"""() => [...document.querySelectorAll('#inputs :is(fieldset, select, textarea, button, input, summary)')]
     .filter((one) => !one.parentElement.closest('fieldset'))
     .filter((one) => ({VISIBLE})(one.type === 'file' ? one.parentElement : one))
-    .map((one) => one.closest('{PARTS}')?.id ?? one.className)"""
+    .map((one) => one.closest('{PLACES}')?.id ?? one.className)"""
 TARGETS = "label:has(input), select, textarea, button, summary, a, input:not([type=radio], [type=file])"
 TARGETS = f":is(#top, #tabs) :is({TARGETS})"
 LOW = f"""() => [...document.querySelectorAll('{TARGETS}')].filter({VISIBLE})
     .filter((one) => one.offsetHeight < 43.5 && !one.closest('.skip, .crop, [tabindex="-1"]'))
     .map((one) => `${{one.closest('[id]').id}} ${{one.offsetHeight}}: ${{one.outerHTML.slice(0, 70)}}`)"""
+
+# A kind of magic words, words that are then sent, and a pattern of those that are not.
+MAGIC = (
+    ("English, realistic", "realistic details", "/超高清/"),
+    ("English, anime", "Ultra HD", "/realistic details|超高清/"),
+    ("Chinese, anime", "超高清", "/逼真的细节|Ultra/"),
+    ("Official (Chinese, realistic)", "逼真的细节", "/Ultra/"),
+    ("None", "a kite", "/超高清|Ultra/"),
+)
 
 
 def dot(page: Any, row: str) -> str:
@@ -125,9 +136,52 @@ def test_words_are_built_drawn_and_found_again(browser: Any, tmp_path: Path) -> 
         page.click("#inputs .note [data-id=prefix]")
         page.wait_for_function(f"document.querySelector('#prompt textarea').value.startsWith('{PREFIXES['en']}a kite')")
         sent = "document.querySelector('#receives').innerText"
-        for kind, words in (("English, realistic", "Ultra HD"), ("Official (Chinese, realistic)", "超高清")):
+        for kind, words, absent in MAGIC:
             page.select_option("#magic select", label=kind)
-            page.wait_for_function(f"{sent}.includes('{words}')")
+            page.wait_for_function(f"{sent}.includes('{words}') && !({absent}).test({sent})")
+        page.click('#language label:has(input[value="zh"])')
+        page.click("#builder summary:has-text('按要素')")
+        parts = ("女孩", "转身微笑", "老街", "镜头推进", "纪录片", "水墨")
+        for part, words in zip(PARTS, parts, strict=True):
+            page.fill(f"#builder [data-part={part}]", words)
+        page.click("#builder [data-id=build]")
+        page.wait_for_function(says, arg="女孩转身微笑，老街，镜头推进，纪录片，水墨。")
+        page.fill("#prompt textarea", "一只风筝飞过山谷" * 14)
+        page.click("#inputs .note [data-id=prefix]")
+        page.wait_for_function(f"document.querySelector('#prompt textarea').value.startsWith('{PREFIXES['zh']}一只')")
+
+
+def test_each_job_draws_its_own_words_and_keeps_them(browser: Any, tmp_path: Path) -> None:
+    """Asked for on the page, copied with other seeds in the queue, edited there, and varied once it is done."""
+    fake, typed = FakeBackend(tmp_path, Pace(0, 1)), "a {red|blue|green|white} __shape__, {slow|fast}"
+    queue, lists = fake.backend.queue, fake.backend.word_lists()
+    with serving(fake) as served, visitors(browser, SECONDS) as visit:
+        page = visit(served.url)
+        page.fill("#prompt textarea", typed)
+        page.click("#generate")
+        page.wait_for_selector(".entry")
+        page.click(".entry [data-act=copy][data-count='4']")
+        page.wait_for_function("document.querySelectorAll('.entry').length === 5")
+        page.click(".entry [data-act=edit] >> nth=0")
+        page.wait_for_selector("#edit-bar .editing")
+        page.wait_for_function("document.querySelector('#prompt textarea').value.startsWith('a ')")
+        page.wait_for_function(f"document.querySelector('#prompt textarea').value !== '{typed}'")
+        page.click("#generate:has-text('Put back')")
+        page.wait_for_selector("#edit-bar .editing", state="detached")
+        fake.play()
+        try:
+            page.wait_for_selector(".strip .card:nth-child(5)")
+            page.click("#do-seeds")
+            page.wait_for_selector(".strip .card:nth-child(9)")
+        finally:
+            fake.player.end()
+        made = [read_metadata_file(Path(job.result.path))["settings"] for job in queue.list()]
+        assert [one["prompt"] for one in made] == [expand(typed, one["seed"], lists) for one in made]
+        assert {one["prompt_template"] for one in made} == {typed} and len({one["prompt"] for one in made}) > 2
+        page.click('#tabs [role=tab][data-tab-id="gallery"]')
+        page.click(".grid .card >> nth=0")
+        page.wait_for_selector(f"#detail dd:text-is('{typed}')")
+        assert page.is_visible(f"#detail dd:text-is('{queue.list()[0].settings.prompt}')")
 
 
 @pytest.mark.parametrize(("language", "dark"), [("en-US", False), ("zh-CN", True)], ids=["english", "chinese"])

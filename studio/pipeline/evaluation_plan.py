@@ -6,9 +6,11 @@ grid. `fast` and `draft` step by Adams-Bashforth of second order on nodes that a
 
     q = 1 + ln(2 k) / ln(n);  s_j = (1 - j / n)^q;  t_j = 1 - k s_j / (1 + (k - 1) s_j)
 
-k is the time shift: the larger, the more nodes near the noise. The last step is about 1 / (2 n) for every k. A step of
-length h after one of length p adds h v_i + theta h^2 / (2 p) (v_i - v_{i-1}); theta below 1 gives up a little order for
-stability (on the negative real axis |h lambda| < 2 / (1 + theta)). What was measured: docs/performance.md.
+k is the time shift, but 13 at least: the larger, the more nodes near the noise. Where the equation ends does not depend
+on the shift, and nodes for less of it are worse, also beside the official steps of that shift. The last step is about
+1 / (2 n) for every k. A step of length h after one of length p adds h v_i + theta h^2 / (2 p) (v_i - v_{i-1}); theta
+below 1 gives up a little order for stability (on the negative real axis |h lambda| < 2 / (1 + theta)). What was
+measured: docs/performance.md.
 """
 
 import math
@@ -24,6 +26,7 @@ from studio.settings import RANGES, GuidanceSchedule, ResolvedSettings, Speed
 FAST_SHARE = 0.58  # nodes of `fast` per official step: 29 for 50
 DRAFT_SHARE = 0.24  # of `draft`: 12 for 50
 THETA = 0.8
+LEAST_K = 13.0  # of fast and draft: measured on nano at shift 3 (tests/bench/LOG.md)
 DRAFT_GUIDANCE = 4.0  # the most guidance of a draft without a calibration: so few nodes are unstable beyond it
 # Fewer nodes are unstable; the more guidance, the more are needed (tests/bench/LOG.md).
 FEWEST_NODES = 8
@@ -176,14 +179,15 @@ def make_plan(
     if speed is Speed.EXACT:
         return EvaluationPlan(speed, _guided(official_times(infer_steps, time_shift), cfg_scale, schedule))
     found = calibration if calibration is not None and calibration.serves(cfg_scale, time_shift) else None
+    k = max(time_shift, LEAST_K)
     chosen = None if found is None else found.fast if speed is Speed.FAST else found.draft
     if found is not None and chosen is not None:
         rule, limit = chosen.scaled(infer_steps, found.infer_steps), cfg_scale
     elif speed is Speed.FAST:
-        rule, limit = Rule(_share(FAST_SHARE, infer_steps, cfg_scale), time_shift, THETA), cfg_scale
+        rule, limit = Rule(_share(FAST_SHARE, infer_steps, cfg_scale), k, THETA), cfg_scale
     else:
         limit = min(cfg_scale, DRAFT_GUIDANCE)
-        rule = Rule(_share(DRAFT_SHARE, infer_steps, limit), time_shift, THETA)
+        rule = Rule(_share(DRAFT_SHARE, infer_steps, limit), k, THETA)
     if rule.nodes >= infer_steps:  # no pass is saved: the official steps are the safe ones
         return EvaluationPlan(speed, _guided(official_times(infer_steps, time_shift), cfg_scale, schedule))
     return rule.plan(limit, speed, schedule=schedule, calibrated=chosen is not None)

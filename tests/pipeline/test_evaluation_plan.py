@@ -57,6 +57,12 @@ def test_every_plan_rises_from_noise_and_survives_json(steps: int, shift: float,
     assert plan == EvaluationPlan.from_dict(json.loads(json.dumps(plan.to_dict())))
 
 
+def test_less_time_shift_than_13_leaves_fast_and_draft_as_they_are() -> None:
+    """Where the equation ends does not depend on it; exact follows it, and more of it moves their nodes."""
+    for speed in (Speed.FAST, Speed.DRAFT):
+        assert make_plan(50, 1.0, 9.0, speed) == make_plan(50, 13.0, 9.0, speed) != make_plan(50, 17.0, 9.0, speed)
+
+
 def test_refined_times_end_in_a_step_of_half_a_node_whatever_the_shift() -> None:
     for k in (1.0, 3.0, 13.0, 17.0):
         assert (1 - refined_times(29, k)[-1]) * 2 * 29 == pytest.approx(1, rel=0.05)

@@ -37,6 +37,7 @@ STATES = {"finished": (JobState.FINISHED,), "unfinished": STOPPED}  # of a filte
 PAGE = 60  # entries shown at once
 LONGEST_SEARCH = 200  # letters
 LAST: dict[str, Any] = {"trigger_mode": "always_last"}
+EVERY: dict[str, Any] = {"trigger_mode": "multiple"}  # gradio drops a second star while the answer to one is on its way
 # Words are sought when nobody has typed for a moment. A box of our own: gradio's sends its text as an event of its own
 # kind, which the gate refuses.
 SEARCHES = """let resting = 0;
@@ -135,15 +136,17 @@ class GalleryTab:
     def wire(self, refresh: Callable[[Any], Any]) -> None:
         """Attach every handler; `refresh(event)` lets the page look at the queue once the event is done."""
         buttons = self.buttons
-        react(self.grid.select, self.pick, self.inputs, self.outputs)
+        react(self.grid.select, self.pick, self.inputs, self.outputs, **LAST)
         react(self.filter.input, self.filtered, self.inputs, self.outputs)
         react(self.search_box.select, self.searched, self.inputs, {*self.paged, self.search, self.sort}, **LAST)
         react(self.newer.click, self.turn_newer, self.inputs, self.paged)
         react(self.older.click, self.turn_older, self.inputs, self.paged)
         refresh(react(buttons["delete"].click, self.remove, self.inputs, {*self.outputs, self.undo}))
         refresh(react(self.undo.select, self.bring_back, self.inputs, {*self.outputs, self.undo}))
-        refresh(react(self.grid.edit, self.marked, self.inputs, {*self.outputs, self.undo}))
-        refresh(react(self.marks.select, self.marked_one, self.inputs, {*self.paged, self.marks, self.message}))
+        refresh(react(self.grid.edit, self.marked, self.inputs, {*self.outputs, self.undo}, **EVERY))
+        refresh(
+            react(self.marks.select, self.marked_one, self.inputs, {*self.paged, self.marks, self.message}, **EVERY)
+        )
         refresh(react(buttons["remake"].click, self.remake, self.inputs, {*self.outputs, self.undo}))
         react(buttons["folder"].click, self.show_folder, self.inputs, {self.message})
         react(buttons["keep"].click, self.look, self.inputs, self.outputs)

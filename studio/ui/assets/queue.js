@@ -66,7 +66,7 @@ take();
 const elsewhere = {
   models: () => {
     document.querySelector('#absent [aria-expanded="false"]')?.click();
-    document.querySelector("#absent")?.scrollIntoView({ block: "nearest" });
+    document.querySelector("#absent .absent-line")?.scrollIntoView({ block: "start" }); // the list opens under it
   },
   space: () => {
     document.querySelector('#tabs [role="tab"][data-tab-id="gallery"]')?.click();

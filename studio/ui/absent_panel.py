@@ -131,7 +131,9 @@ def absent_line(models: list[ModelConfig], shown: list[Absent], language: str) -
     if not shown:
         return line
     cards = "".join(_card(absent, language) for absent in shown)
-    notes = "".join(f'<p class="note">{text(say(key, language))}</p>' for key in ("absent.checks", "absent.licence"))
+    keys = ["absent.checks", "absent.licence"]
+    keys += ["absent.tokens_info"] if any(_offers_tokenizers(absent) for absent in shown) else []
+    notes = "".join(f'<p class="note">{text(say(key, language))}</p>' for key in keys)
     return f'{line}<div id="absent-list">{_source(language)}{cards}{notes}</div>'
 
 
@@ -157,14 +159,17 @@ def _card(absent: Absent, language: str) -> str:
     if (lack := absent.disk.need_bytes - absent.disk.free_bytes) > 0:
         words = say("absent.full", language, lack=say_gb(lack / GB, language))
         lines.append(f'<p class="lack">{text(words)}</p>')
-    return f"<section>{''.join(lines)}{_download(absent, language)}{_tokenizers(absent, language)}</section>"
+    acts = _download(absent, language) + _tokenizers(absent, language)
+    return f'<section>{"".join(lines)}<div class="fetch">{acts}</div></section>'
 
 
 def _tokenizers(absent: Absent, language: str) -> str:
     """Asks whether to fetch what counts tokens, before the model itself."""
-    if absent.counts or absent.fetching.running:
-        return ""
-    return _button("tokens", absent.model.name, "absent.tokens", language)
+    return _button("tokens", absent.model.name, "absent.tokens", language) if _offers_tokenizers(absent) else ""
+
+
+def _offers_tokenizers(absent: Absent) -> bool:
+    return not absent.counts and not absent.fetching.running
 
 
 def _download(absent: Absent, language: str) -> str:

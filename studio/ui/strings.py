@@ -39,11 +39,11 @@ STRINGS: dict[str, tuple[str, str]] = OTHERS | {
     "prompt": ("Prompt", "提示词"),
     "prompt.placeholder": (
         "Subject, action, surroundings, camera, style. English or 中文.\nA girl in a red coat turns and smiles, snow is falling, film look.",
-        "主体、动作、环境、运镜、风格，中文或 English 均可。\n穿红色大衣的女孩转身微笑，雪花飘落，电影质感。",
+        "主体、动作、环境、运镜、风格，中英文均可。\n穿红色大衣的女孩转身微笑，雪花飘落，电影质感。",
     ),
     "prompt.placeholder.small": (
-        "A coloured shape and how it moves. English or 中文.\nA red circle moves to the right.",
-        "一个彩色图形及其运动，中文或 English 均可。\n红色的圆形向右移动。",
+        "A shape and how it moves, English or 中文.\nA red circle moves to the right.",
+        "一个彩色图形及其运动，中英文均可。\n红色的圆形向右移动。",
     ),
     "image": ("First image", "首帧图片"),
     "image.drop": ("Drop a picture, paste it, or click to choose", "拖入图片、粘贴，或点击选择"),

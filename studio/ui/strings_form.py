@@ -55,8 +55,12 @@ FORM_STRINGS: dict[str, tuple[str, str]] = {
         "hunyuan_clip/ 下的文件适用腾讯的许可（tencent-hunyuan-community）：使用前请阅读。",
     ),
     "absent.tokens": (
-        "Fetch the tokenizers alone, about 2 MB: they count a prompt's tokens",
-        "仅下载分词器（约 2 MB），用于统计提示词的词元数",
+        "Tokenizers alone, about 2 MB",
+        "仅下载分词器，约 2 MB",
+    ),
+    "absent.tokens_info": (
+        "With the tokenizers alone the page counts what a model reads of your prompt.",
+        "仅有分词器时，本页即可统计模型会读取多少提示词。",
     ),
     "receives.drawn": (
         "An example: {{a|b}} and __lists__ are drawn when the video is asked for, by its seed.",
@@ -116,7 +120,7 @@ FORM_STRINGS: dict[str, tuple[str, str]] = {
     "crop.top": ("Crop from the top", "裁剪位置（上下）"),
     "image.shapes_only": (
         "This looks like a photo. {model} was trained on coloured shapes only: expect shapes, or choose a big model.",
-        "这像是照片。{model} 只在彩色图形上训练过：结果会是图形，或请改用大模型。",
+        "这像是照片。{model}只在彩色图形上训练过：结果会是图形，或请改用大模型。",
     ),
     "template": ("Drawn from", "抽取自"),
     "magic": ("Magic words", "魔法词"),

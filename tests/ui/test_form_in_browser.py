@@ -30,7 +30,19 @@ TARGETS = f":is(#top, #tabs) :is({TARGETS})"
 LOW = f"""() => [...document.querySelectorAll('{TARGETS}')].filter({VISIBLE})
     .filter((one) => one.offsetHeight < 43.5 && !one.closest('.skip, .crop, [tabindex="-1"]'))
     .map((one) => `${{one.closest('[id]').id}} ${{one.offsetHeight}}: ${{one.outerHTML.slice(0, 70)}}`)"""
-
+# Choices whose words do not fit into them; those of a list are measured as they are drawn.
+TIGHT = """() => {
+    const pen = document.createElement('canvas').getContext('2d');
+    const room = (one) => one.clientWidth
+        - parseFloat(getComputedStyle(one).paddingLeft) - parseFloat(getComputedStyle(one).paddingRight);
+    const chips = [...document.querySelectorAll(':is(#size, #preset) label')]
+        .filter((one) => one.querySelector('span').getBoundingClientRect().width > room(one));
+    const lists = [...document.querySelectorAll('#length select')].filter((one) => {
+        pen.font = getComputedStyle(one).font;
+        return [...one.options].some((option) => pen.measureText(option.text).width > room(one));
+    });
+    return [...chips, ...lists].map((one) => one.innerText);
+}"""
 # A kind of magic words, words that are then sent, and a pattern of those that are not.
 MAGIC = (
     ("English, realistic", "realistic details", "/超高清/"),
@@ -60,6 +72,10 @@ def test_the_first_screen_is_short_and_what_changed_is_marked(browser: Any, tmp_
         page.keyboard.press("Enter")
         page.wait_for_function("document.activeElement === document.querySelector('#prompt textarea')")
 
+        for language in ("zh", "en"):
+            page.click(f'#language label:has(input[value="{language}"])')
+            page.wait_for_selector(f'.system[data-language="{language}"]')
+            assert page.evaluate(TIGHT) == [], language
         page.click("#drawer-toggle")
         page.fill("#steps input", "3")
         page.click(".changes [data-reset=infer_steps]:has-text('3')")
@@ -115,6 +131,7 @@ def test_words_are_built_drawn_and_found_again(browser: Any, tmp_path: Path) -> 
     with serving(fake) as served, visitors(browser, SECONDS) as visit:
         fake.backend.queue.submit(earlier)
         page = visit(served.url)
+        assert page.evaluate(TIGHT) == []
         page.click("#drawer-toggle")
         says = "words => document.querySelector('#prompt textarea').value === words"
         page.click("#builder summary")

@@ -15,6 +15,7 @@ from studio import __version__
 from studio.commands.flags import SETTING_FLAGS, count, machine_flags, port, speed
 from studio.commands.help_examples import add_examples, range_words
 from studio.commands.sound_flags import sound_commands
+from studio.commands.starting import begin
 from studio.commands.streams import drop_broken_streams, prepare_streams, tell
 from studio.config import load_camera_moves, resolved
 from studio.errors import StudioError
@@ -79,6 +80,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(arguments: list[str] | None) -> int:
     options = build_parser().parse_args(arguments)
     resolved(Path())  # in a deleted folder MKL ends the process by itself, with words that nobody understands
+    if options.command is None:
+        begin(options)
     run: Callable[[argparse.Namespace], int] = import_module(f"studio.commands.{options.command or 'page'}").run
     return run(options)
 

@@ -2,7 +2,6 @@
 
 import argparse
 import shutil
-import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -21,6 +20,7 @@ from studio.commands.machine import engine_options, find_model
 from studio.commands.serving import serve_options
 from studio.commands.signals import stopping
 from studio.commands.sound_desk import sound_desk
+from studio.commands.streams import tell
 from studio.commands.worker_process import FLAGS, START, flags, worker_command
 from studio.config import StudioConfig, load_camera_moves, load_examples, load_models, load_presets
 from studio.errors import StudioError
@@ -60,11 +60,10 @@ POLL_SECONDS = 0.1  # between two looks at whether to close
 
 
 def run(options: argparse.Namespace) -> int:
-    """Open the page and keep its workers beside it until the page ends."""
+    """Open the page and keep its workers beside it until the page ends; starting.py has looked at the port."""
     devices = page_devices(options)
     sharing = planned_sharing(options)
     config = shared_config(options, 1 if sharing is None else sharing.devices)
-    _check_port(config)
     chat = ChatDesk(Chat(options.chat_url, options.chat_model)) if options.chat_url is not None else None
     folder = config.output_dir / QUEUE_FOLDER
     start_log(folder, "page")
@@ -96,10 +95,12 @@ def run(options: argparse.Namespace) -> int:
         stopping("Closing.") as stop,
         evaluation_endpoints(options, config, backend.models, backend.installed) as evaluations,
     ):
+        _tell_what_is_here(backend, first.device)
         supervisor.start()
         try:
             beside = joined(api_endpoints(backend, Keys(folder / KEYS_FILE)), evaluations)
             with closing(serve(backend, serve_options(options), beside)):
+                tell("Ctrl+C closes it.")
                 while not stop.is_set():
                     time.sleep(POLL_SECONDS)
         finally:
@@ -107,6 +108,14 @@ def run(options: argparse.Namespace) -> int:
             downloads.stop()
             supervisor.stop()
     return 0
+
+
+def _tell_what_is_here(backend: Backend, device: str) -> None:
+    installed = backend.installed()
+    here, fetched = ([name for name, there in installed.items() if there is wanted] for wanted in (True, False))
+    tell(f"Videos are made on {device} and kept in {backend.config.output_dir}.")
+    others = f"; not here yet: {', '.join(fetched)}" if fetched else ""
+    tell(f"Models: {', '.join(here) or 'none'}{others}. Building the page.")
 
 
 def _machine_check(options: argparse.Namespace, config: StudioConfig, device: str) -> MachineCheck:
@@ -135,18 +144,6 @@ def sound_worker(
     return worker_command(
         options, folder, "sound_worker", results=config.output_dir, device=devices[0].device, **shared
     )
-
-
-def _check_port(config: StudioConfig) -> None:
-    """Raise StudioError where the page could not be served: before a worker was started, and with the reason."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
-            probe.bind(address)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise StudioError("port_taken", port=config.port, host=config.host, reason=reason) from None
 
 
 def _backend(

@@ -13,7 +13,7 @@ from typing import Any
 
 from studio import __version__
 from studio.commands.flags import SETTING_FLAGS, count, machine_flags, port, speed
-from studio.commands.help_examples import add_examples, range_words
+from studio.commands.help_examples import WHOLE_QUEUE, ExampleParser, program, range_words, told
 from studio.commands.sound_flags import sound_commands
 from studio.commands.starting import begin
 from studio.commands.streams import drop_broken_streams, prepare_streams, tell
@@ -45,6 +45,14 @@ QUEUE_ACTS = {
     "pause-all": "pause the whole queue: the GPU is released",
     "go-on": "end that pause",
     "stop-all": "end everything that runs and waits",
+}
+
+# Of `plan`: what each flag is the speed of.
+SPEEDS = {
+    "tflops": "arithmetic of the GPU in bf16, 10^12 operations a second",
+    "link-gbps": "from RAM to the GPU, GB a second",
+    "disk-gbps": "from disk to RAM, GB a second",
+    "peer-gbps": "between two GPUs, GB a second",
 }
 
 # Read by gradio and the hubs' clients when they are imported, which only commands do, later.
@@ -89,15 +97,14 @@ def _run(arguments: list[str] | None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """Command NAME is `run` of studio/commands/NAME.py. A value not given stays so: defaults stand in configs/."""
     machine = machine_flags()
-    parser = argparse.ArgumentParser(
-        prog=_program(), description="Video with Step-Video's 30B models on one GPU.", parents=[machine]
-    )
+    words = "Video with Step-Video's 30B models on one GPU. Without a command it opens the page."
+    parser = ExampleParser(prog=program(), description=words, parents=[machine])
     parser.add_argument("--version", action="version", version=__version__)
     _page_flags(parser)
     commands = parser.add_subparsers(dest="command", metavar="command")
-    _generate_flags(commands.add_parser("generate", help="make a video", parents=[machine]))
+    _generate_flags(commands.add_parser("generate", **told("make a video"), parents=[machine]))
 
-    decode = commands.add_parser("decode", help="finish a video from saved latents", parents=[machine])
+    decode = commands.add_parser("decode", **told("finish a video from saved latents"), parents=[machine])
     decode.add_argument("latents", type=Path, help="a NAME.latents.safetensors or a job's latents.safetensors")
     decode.add_argument(
         "--first-image", type=Path, help="the picture the latents were made from, to keep it beside (default: none)"
@@ -111,40 +118,42 @@ def build_parser() -> argparse.ArgumentParser:
     decode.add_argument("--output", type=Path, help="NAME.mp4, or a folder (default: OUTPUT_DIR/date-prompt-seed)")
 
     _plan_flags(
-        commands.add_parser("plan", help="say how a video would fit a card, without owning it", parents=[machine])
+        commands.add_parser("plan", **told("say how a video would fit a card, without owning it"), parents=[machine])
     )
 
-    _check_flags(commands.add_parser("check", help="prove what the program relies on, here", parents=[machine]))
+    _check_flags(commands.add_parser("check", **told("prove what the program relies on, here"), parents=[machine]))
 
-    inspect = commands.add_parser("inspect", help="say what a checkpoint folder holds")
+    inspect = commands.add_parser("inspect", **told("say what a checkpoint folder holds"))
     inspect.add_argument("folder", type=Path, help="of a checkpoint in the public layout")
 
-    download = commands.add_parser("download", help="fetch a model's files", parents=[machine])
+    download = commands.add_parser("download", **told("fetch a model's files"), parents=[machine])
     download.add_argument("model", help="its name; a wrong one lists them all")
-    download.add_argument("--source", choices=("hf", "modelscope"), default="hf", help="(default hf)")
+    download.add_argument(
+        "--source", choices=("hf", "modelscope"), default="hf", help="Hugging Face (default), or ModelScope"
+    )
     download.add_argument("--revision", help="a commit, tag or branch (default: what the folder has, else the newest)")
     download.add_argument("--to", type=Path, help="the folder (default: MODEL_DIR/MODEL)")
     download.add_argument("--tokenizers", action="store_true", help="the tokenizers alone: the page counts tokens then")
     download.add_argument("--json", action="store_true", help="print a json object a line, for programs")
 
-    quantize = commands.add_parser("quantize", help="write int8 weights beside a model's own", parents=[machine])
+    quantize = commands.add_parser("quantize", **told("write int8 weights beside a model's own"), parents=[machine])
     quantize.add_argument("model", help="its name; it must be here")
 
     _calibrate_flags(commands, machine)
-    _queue_flags(commands.add_parser("queue", help="see and change what waits", parents=[machine]))
-    _key_flags(commands.add_parser("key", help="make, list and revoke keys of the HTTP API"))
-    _chat_flags(commands.add_parser("chat", help="let your language model expand a prompt or write a voice-over"))
+    _queue_flags(commands.add_parser("queue", **told("see and change what waits"), parents=[machine]))
+    _key_flags(commands.add_parser("key", **told("make, list and revoke keys of the HTTP API")))
+    _chat_flags(commands.add_parser("chat", **told("let your language model expand a prompt or write a voice-over")))
     sound_commands(commands, machine)
     _evaluate_flags(commands, machine)
-    _cluster_flags(commands.add_parser("cluster", help="videos on several machines, with Ray"), machine)
+    _cluster_flags(commands.add_parser("cluster", **told("videos on several machines, with Ray")), machine)
     _worker_flags(commands, machine)
-    return add_examples(_program(), parser, commands.choices)
+    return parser
 
 
 def _calibrate_flags(commands: Any, machine: argparse.ArgumentParser) -> None:
     calibrate = commands.add_parser(
         "calibrate",
-        help="find the fewest passes that serve your checkpoint as well as the official ones",
+        **told("find the fewest passes that serve your checkpoint as well as the official ones"),
         parents=[machine],
     )
     calibrate.add_argument("model", help="its name; it must be here")
@@ -154,18 +163,19 @@ def _calibrate_flags(commands: Any, machine: argparse.ArgumentParser) -> None:
         help="a text file, a prompt a line; for a picture: prompt, tab, file (default: configs/calibration.yaml)",
     )
     for name in ("num-frames", "height", "width"):
-        calibrate.add_argument(f"--{name}", type=int, help="of the small clips (default: configs/calibration.yaml)")
+        told_of = "of the small clips that are compared (default: configs/calibration.yaml)"
+        calibrate.add_argument(f"--{name}", type=int, help=told_of)
     for name in ("cfg-scale", "time-shift"):
-        calibrate.add_argument(f"--{name}", type=float, help="default: the model's")
+        calibrate.add_argument(f"--{name}", type=float, help=range_words(name.replace("-", "_")))
     calibrate.add_argument("--quick", action="store_true", help="compare 6 rules instead of 48: a coarser choice")
 
 
 def _cluster_flags(parser: argparse.ArgumentParser, machine: argparse.ArgumentParser) -> None:
     """`cluster start` and `cluster join ADDRESS`."""
     actions = parser.add_subparsers(dest="action", metavar="action", required=True)
-    start = actions.add_parser("start", help="make this machine the head", parents=[machine])
+    start = actions.add_parser("start", **told("make this machine the head"), parents=[machine])
     start.add_argument("--port", type=port, default=6379, help="on which the others join (default 6379)")
-    join = actions.add_parser("join", help="let this machine's cards make videos for a head", parents=[machine])
+    join = actions.add_parser("join", **told("let this machine's cards make videos for a head"), parents=[machine])
     join.add_argument("address", help="HOST:PORT of the head")
     for action in (start, join):
         _gpus_flag(action, "how many of this machine's cards share each video (default 1)", "N")
@@ -185,11 +195,11 @@ def _worker_flags(commands: Any, machine: argparse.ArgumentParser) -> None:
 def _queue_flags(parser: argparse.ArgumentParser) -> None:
     """`queue list` and the acts of studio/service/acts.py; a job is named by its id or the beginning of it."""
     acts = parser.add_subparsers(dest="act", metavar="act", required=True)
-    shown = acts.add_parser("list", help="what runs and waits, in the order of running")
+    shown = acts.add_parser("list", **told("what runs and waits, in the order of running"))
     shown.add_argument("--all", action="store_true", help="also what ended")
     for name, words in QUEUE_ACTS.items():
-        one = acts.add_parser(name, help=words)
-        if name in ("undo", "sharp", "rough", "pause-all", "go-on", "stop-all"):
+        one = acts.add_parser(name, **told(words))
+        if name in WHOLE_QUEUE:
             one.set_defaults(job=None)
         else:
             one.add_argument("job", help="its id, or the beginning of it (4 letters at least)")
@@ -207,13 +217,15 @@ def _queue_flags(parser: argparse.ArgumentParser) -> None:
                 "--frames", metavar="A-B", help="these frames of the whole alone, the first being 1 (default: all)"
             )
         if name == "copy":
-            one.add_argument("count", type=int, nargs="?", default=1, help="how many more, each with a new seed")
+            one.add_argument(
+                "count", type=count, nargs="?", default=1, help="how many more, each with a new seed (default 1)"
+            )
 
 
 def _evaluate_flags(commands: Any, machine: argparse.ArgumentParser) -> None:
     evaluate = commands.add_parser(
         "evaluate",
-        help="make the clips of many prompts with one or more recipes, score and compare them",
+        **told("make the clips of many prompts with one or more recipes, score and compare them"),
         parents=[machine],
     )
     evaluate.add_argument(
@@ -237,12 +249,12 @@ def _evaluate_flags(commands: Any, machine: argparse.ArgumentParser) -> None:
     )
     evaluate.add_argument("--until-stdin-ends", action="store_true", help=argparse.SUPPRESS)  # how the page starts it
 
-    compare = commands.add_parser("compare", help="two recipes of evaluations, prompt by prompt, with intervals")
+    compare = commands.add_parser("compare", **told("two recipes of evaluations, prompt by prompt, with intervals"))
     for name in ("first", "second"):
         compare.add_argument(name, metavar="RUN", help="a folder of evaluate, or FOLDER:RECIPE where it has several")
     compare.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="for the report")
 
-    blind = commands.add_parser("blind", help="let people judge two recipes without knowing which is which")
+    blind = commands.add_parser("blind", **told("let people judge two recipes without knowing which is which"))
     for name in ("first", "second"):
         blind.add_argument(name, metavar="RUN", help="as for compare")
     blind.add_argument(
@@ -257,15 +269,9 @@ def _plan_flags(parser: argparse.ArgumentParser) -> None:
     for name in ("num-frames", "height", "width"):
         parser.add_argument(f"--{name}", type=int, help=range_words(name.replace("-", "_")))
     _gpus_flag(parser, "the plan of each of N GPUs that share the video; --ram is of all (default 1)")
-    for name in ("tflops", "link-gbps", "disk-gbps", "peer-gbps"):
-        parser.add_argument(f"--{name}", type=speed, help="a speed (default: this machine's, as it was measured)")
+    for name, of in SPEEDS.items():
+        parser.add_argument(f"--{name}", type=speed, help=f"{of} (default: this machine's, as it was measured)")
     parser.add_argument("--json", action="store_true", help="print json instead of a table")
-
-
-def _program() -> str:
-    """How this program was called: "app.py", or the installed command; `python -m studio` has a file's name for it."""
-    name = os.path.basename(sys.argv[0])
-    return "python -m studio" if name == "__main__.py" else name
 
 
 def _gpus_flag(parser: argparse.ArgumentParser, told: str, values: str = "N|A,B") -> None:
@@ -320,14 +326,16 @@ def _key_flags(parser: argparse.ArgumentParser) -> None:
     place = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     place.add_argument("--output-dir", type=Path, help="of the page that takes the key (default ./outputs)")
     actions = parser.add_subparsers(dest="action", metavar="action", required=True)
-    new = actions.add_parser("new", help="make a key and print it, once", parents=[place])
+    new = actions.add_parser("new", **told("make a key and print it, once"), parents=[place])
     new.add_argument("name", help="by which it is listed and revoked")
     new.add_argument(
         "--scope", choices=("read", "write"), default="write", help="read: look and fetch; write (default): everything"
     )
     new.add_argument("--rate", type=int, help="requests a minute (default: key_rate of configs/studio.yaml)")
-    actions.add_parser("list", help="names, scopes and rates", parents=[place])
-    actions.add_parser("revoke", help="make a key worthless", parents=[place]).add_argument("name", help="of the key")
+    actions.add_parser("list", **told("names, scopes and rates"), parents=[place])
+    actions.add_parser("revoke", **told("make a key worthless"), parents=[place]).add_argument(
+        "name", help="of the key"
+    )
 
 
 def _generate_flags(parser: argparse.ArgumentParser) -> None:

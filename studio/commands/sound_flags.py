@@ -4,11 +4,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from studio.commands.help_examples import told
+
 
 def sound_commands(commands: Any, machine: argparse.ArgumentParser) -> None:
     """`sound`, and `voice` for the voices that it may use."""
-    _sound_flags(commands.add_parser("sound", help="add, change or take away a video's sound", parents=[machine]))
-    voice = commands.add_parser("voice", help="keep a voice that Step-Audio's own code prepared", parents=[machine])
+    _sound_flags(commands.add_parser("sound", **told("add, change or take away a video's sound"), parents=[machine]))
+    voice = commands.add_parser("voice", **told("keep a voice that Step-Audio's own code prepared"), parents=[machine])
     voice.add_argument("name", help="what the voice is called here, for sound --voice NAME")
     voice.add_argument("file", type=Path, metavar="FILE.pt", help="tts.speakers_info[...] as torch.save wrote it")
     voice.add_argument(

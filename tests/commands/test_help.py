@@ -9,13 +9,26 @@ from studio.commands.help_examples import EXAMPLES
 from studio.settings import RANGES
 
 
-def test_every_command_has_an_example_that_it_takes() -> None:
+def commands_of(parser: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Every command that a person may give, also those of another one, with its parser."""
+    yield name, parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command, inner in action.choices.items():
+                if command not in ("worker", "sound_worker"):
+                    yield from commands_of(inner, f"{name} {command}".strip())
+
+
+def test_every_command_tells_what_it_does_and_has_an_example_that_it_takes() -> None:
     parser = build_parser()
-    (commands,) = (action for action in parser._actions if action.dest == "command")
-    assert set(EXAMPLES) - {""} == set(commands.choices or ()) - {"worker", "sound_worker"}, "started by no person"
+    commands = dict(commands_of(parser))
+    assert {*EXAMPLES} == {*commands}
     for name, example in EXAMPLES.items():
-        assert (parser.parse_args(shlex.split(example)).command or "") == name
-        assert example in " ".join((commands.choices[name] if name else parser).format_help().split()), name
+        asked = vars(parser.parse_args(shlex.split(example)))
+        found = [asked.get("command"), asked.get("act") if name.startswith("queue") else asked.get("action")]
+        assert " ".join(filter(None, found)).startswith(name) and example.startswith(name), name
+        assert example in " ".join(commands[name].format_help().split()), name
+        assert commands[name].description, name
 
 
 def options_of(parser: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[str, argparse.Action]]:
@@ -42,5 +55,6 @@ def test_generate_tells_the_range_of_every_number() -> None:
     parser = build_parser()
     (commands,) = (action for action in parser._actions if action.dest == "command")
     told = " ".join(commands.choices["generate"].format_help().split())
-    wrong = [name for name, (low, high) in RANGES.items() if f"{low:g} to {high} (default:" not in told]
+    ranges = {name: " to ".join(f"{end:g}" if end < 1e6 else str(end) for end in ends) for name, ends in RANGES.items()}
+    wrong = [name for name, words in ranges.items() if f"; {words} (default:" not in told]
     assert wrong == []

@@ -101,7 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = ExampleParser(prog=program(), description=words, parents=[machine])
     parser.add_argument("--version", action="version", version=__version__)
     _page_flags(parser)
-    commands = parser.add_subparsers(dest="command", metavar="command")
+    commands: Any = parser.add_subparsers(dest="command", metavar="command")
     _generate_flags(commands.add_parser("generate", **told("make a video"), parents=[machine]))
 
     decode = commands.add_parser("decode", **told("finish a video from saved latents"), parents=[machine])

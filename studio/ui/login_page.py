@@ -34,7 +34,8 @@ def render(view: LoginView) -> str:
         return escape(say(key, language, **values))
 
     told = words("login.wait", seconds=view.wait) if view.wait else ""
-    told = f"{words('login.wrong')} {told}".strip() if view.wrong else told
+    joint = "" if language == "zh" else " "
+    told = f"{words('login.wrong')}{joint}{told}".strip() if view.wrong else told
     alert = f'<p class="alert" role="alert">{told}</p>' if told else ""
     user = escape(view.user)
     focus = {bool(user): " autofocus", not user: ""}

@@ -5,6 +5,8 @@ at."""
 import base64
 import io
 import json
+import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -36,6 +38,14 @@ DROP = """([name, type, data]) => {
     const parcel = new DataTransfer();
     parcel.items.add(new File([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))], name, { type }));
     document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: parcel, bubbles: true, cancelable: true }));
+}"""
+COUNT = """() => {
+    const ask = window.fetch;
+    window.missed = window.toldAfter = 0;
+    window.fetch = (...all) => ask(...all).catch((error) => { window.missed += 1; throw error; });
+    new MutationObserver(() => {
+        if (document.body.classList.contains('unreachable')) window.toldAfter ||= window.missed;
+    }).observe(document.body, { attributeFilter: ['class'] });
 }"""
 __all__ = ["browser"]
 
@@ -373,3 +383,15 @@ def test_night_one_file_brings_a_job_back_and_the_phone_finds_it(
     phone.click("#stop")
     ended(day, job, JobState.CANCELLED)
     phone.wait_for_selector(".stage.cancelled")
+
+
+def test_a_program_that_hangs_is_told_after_two_missed_answers(day: Studio, visit: Callable[..., Any]) -> None:
+    page = visit()
+    page.evaluate(COUNT)
+    os.kill(day.page_pid, signal.SIGSTOP)  # it takes connections and answers none
+    try:
+        page.wait_for_selector(".system .lost", state="visible")
+    finally:
+        os.kill(day.page_pid, signal.SIGCONT)
+    assert page.evaluate("toldAfter") == 2
+    page.wait_for_selector(".system .lost", state="hidden")

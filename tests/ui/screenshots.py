@@ -16,6 +16,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from studio.config import load_examples
+from tests.ui.moving_picture import SIZE, film, save_film
 from tests.ui.test_browser import choose_nano
 from tests.ui.visitor import CHROMIUM, DESKTOP, FLAGS, PHONE, free_port
 
@@ -25,7 +26,7 @@ MAX_BYTES = 400_000
 
 
 def main() -> None:
-    """Start the program on an empty output folder, make three videos, take both pictures."""
+    """Start the program on an empty output folder; film the first video, make three more, take both pictures."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(ROOT / "app.py"), "--output-dir", folder, "--port", str(port)]
@@ -34,6 +35,12 @@ def main() -> None:
             wait_for(port)
             with sync_playwright() as driver:
                 browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+                page = browser.new_page(viewport=SIZE, locale="en-US", color_scheme="light", reduced_motion="reduce")
+                page.goto(f"http://127.0.0.1:{port}")
+                page.wait_for_selector("#model label")
+                choose_nano(page)
+                page.wait_for_timeout(3000)  # thumbnails
+                save_film(film(page), FOLDER / "making.webp")
                 page = browser.new_page(viewport=DESKTOP, locale="en-US", color_scheme="light")
                 page.goto(f"http://127.0.0.1:{port}")
                 make_videos(page)

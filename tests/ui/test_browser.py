@@ -233,7 +233,9 @@ def test_the_gallery_uses_again_and_deletes(studio, visit):
     page.evaluate("document.querySelectorAll('#tiles .star').forEach((star) => star.click())")  # both at once
     page.wait_for_function("document.querySelectorAll('#tiles .star[aria-pressed=true]').length === 2")
     assert all(job.favourite for job in fake.backend.queue.list())
-    tiles = "['first', 'fail', 'first'].forEach((words) => cards.find((card) => card.innerText.includes(words)).click())"
+    tiles = (
+        "['first', 'fail', 'first'].forEach((words) => cards.find((card) => card.innerText.includes(words)).click())"
+    )
     page.evaluate(f"const cards = [...document.querySelectorAll('.grid .card')]; {tiles}")  # the last one counts
     page.wait_for_selector("#player video")
     page.click("#gallery-actions button:has-text('Use again')")

@@ -59,7 +59,8 @@ class FormEvents:
         react(fields["speed"].input, self.speed_chosen, create.inputs, create.shown)
         react(create.preset.input, self.preset_chosen, {*with_bytes, create.preset}, outputs)
         react(create.first_image.upload, self.picture_given, with_bytes, outputs)
-        react(create.frame_bar.select, self.frames.answered, create.inputs, self.framed)
+        frame_bar = create.frame_bar.select  # a click counts also while the bar's own question is under way
+        react(frame_bar, self.frames.answered, create.inputs, self.framed, trigger_mode="multiple")
         react(create.remove.click, self.picture_removed, create.inputs, outputs)
         react(fields["size"].input, self.size_chosen, with_bytes, {*outputs, *create.refreshed})
         for zone in (create.restore, create.inbox):

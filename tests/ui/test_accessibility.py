@@ -1,5 +1,6 @@
-"""axe-core finds nothing: on every tab, with the drawer and every list open, while a job runs, in the comparison, in
-both themes and languages, and on the login page. axe comes from npm (.ci/run); AXE names a copy elsewhere."""
+"""axe-core finds nothing: on every tab, with the drawer and every list open, while a job runs and after one failed, in
+the comparison, where a file's settings or a frame are asked about, in both themes and languages, and on the login page.
+axe comes from npm (.ci/run); AXE names a copy elsewhere."""
 
 import os
 from functools import partial
@@ -9,6 +10,9 @@ from typing import Any
 import pytest
 
 from studio.chat import Chat
+from studio.filenames import LATENTS
+from studio.queue.frames import FrameDesk
+from studio.queue.job import JobState
 from studio.service.chat_desk import ChatDesk
 from studio.settings import GenerationSettings
 from studio.ui.server import ServeOptions, serve
@@ -34,10 +38,14 @@ def browser() -> Any:
 
 
 def found(page: Any, where: str) -> list[str]:
-    """What axe finds on the page as it now is."""
+    """What axe finds on the page as it now is, in both themes."""
     if not page.evaluate("Boolean(window.axe)"):
         page.evaluate(AXE.read_text(encoding="utf-8"))
-    return [f"{where}: {violation}" for violation in page.evaluate(RUN)]
+    wrong, was = [], page.evaluate("document.body.classList.contains('dark')")
+    for dark in (not was, was):
+        page.evaluate("dark => document.body.classList.toggle('dark', dark)", dark)
+        wrong += [f"{where}, dark {dark}: {violation}" for violation in page.evaluate(RUN)]
+    return wrong
 
 
 @pytest.mark.parametrize(
@@ -69,7 +77,9 @@ def test_nothing_is_found_on_the_page(
             wrong += found(page, "drawer")
             fake.pace.step_seconds, fake.pace.steps = 0.0, 4  # the next ones are short
             page.wait_for_selector(".strip .card:nth-child(3)")
+            page.wait_for_selector(".entry.failed")
             wrong += found(page, "finished")
+            wrong += asked(page, fake, tmp_path)
             page.click('#tabs [role=tab][data-tab-id="gallery"]')
             page.click(".grid .card >> nth=0")
             page.wait_for_selector("#detail dl.settings")
@@ -94,23 +104,46 @@ def test_nothing_is_found_on_the_page(
         served.close()
 
 
+def asked(page: Any, fake: FakeBackend, folder: Path) -> list[str]:
+    """What axe finds where a file's settings, a frame's latents, or more of a clip are asked about."""
+    (settings := folder / "a.json").write_text('{"model": "nano", "prompt": "from a file", "seed": 9}')
+    page.set_input_files("#restore-file input[type=file]", settings)
+    page.wait_for_selector("#differs .differs")
+    wrong = found(page, "settings of a file")
+    page.click('#differs [data-id="leave"]')
+    page.wait_for_selector("#differs .differs", state="detached")
+    (done, *_) = fake.backend.queue.list(states=[JobState.FINISHED])
+    (done.folder / LATENTS).write_bytes(b"")
+    object.__setattr__(fake.backend, "frames", FrameDesk(fake.backend.queue.folder))
+    page.click(f".strip [data-id='{done.id}']")
+    page.wait_for_selector(f".player[data-job='{done.id}']")
+    page.click("#stage [data-do=frame]")
+    page.wait_for_selector("#frame-bar .waits")
+    for place in page.locator("details.series summary").all():
+        if place.is_visible():
+            place.click()
+    wrong += found(page, "a frame is waited for, more of a clip")
+    page.click("#frame-bar [data-act=leave]")
+    page.wait_for_selector("#frame-bar .waits", state="detached")
+    page.click("#do-seeds")
+    page.wait_for_selector(".variation.finished >> nth=3")
+    return wrong + found(page, "variations")
+
+
 def compared(page: Any) -> list[str]:
     """What axe finds in the comparison of two clips, beside each other and wiped, in both languages and themes."""
     wrong = []
     for language in ("zh", "en"):
         page.click(f'#language label:has(input[value="{language}"])')
         page.wait_for_selector(f'.system[data-language="{language}"]')
-        for place in (0, 2):  # a failed one lies between them
+        for place in (0, 2):
             page.locator(".tile .check").nth(place).click()
         page.wait_for_function("document.querySelectorAll('.tile.chosen').length === 2")
         page.click(".picked [data-act=compare]")
         page.wait_for_selector("dialog.compare[open] figure >> nth=1")
         page.wait_for_function("[...document.querySelectorAll('dialog video')].every((one) => one.readyState >= 1)")
-        for dark in (False, True):
-            page.evaluate("dark => document.body.classList.toggle('dark', dark)", dark)
-            wrong += found(page, f"comparison, {language}, dark {dark}")
-            page.click("dialog [data-do=wipe]")
-            wrong += found(page, f"comparison, wiped, {language}, dark {dark}")
+        for how in ("beside each other", "wiped"):
+            wrong += found(page, f"comparison, {how}, {language}")
             page.click("dialog [data-do=wipe]")
         page.click("dialog [data-act=close]")
         page.wait_for_selector("dialog", state="detached")

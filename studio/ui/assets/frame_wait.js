@@ -7,13 +7,15 @@ const say = (act) => {
 };
 element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-act]");
-  if (button) say(button.dataset.act);
+  if (!button) return;
+  said = bar().dataset.wish; // from now on there is nothing to ask about: an answer to it would undo the click
+  say(button.dataset.act);
 });
-let timer = 0;
+let timer = 0, said = "";
 const round = () => {
   clearTimeout(timer);
   if (!bar()) return;
-  if (!document.hidden) say("look");
+  if (!document.hidden && bar().dataset.wish !== said) say("look");
   timer = setTimeout(round, ASK_MS);
 };
 new MutationObserver(() => { if (bar()) { clearTimeout(timer); timer = setTimeout(round, ASK_MS); } })

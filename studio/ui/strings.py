@@ -97,8 +97,9 @@ STRINGS: dict[str, tuple[str, str]] = OTHERS | {
     "speed.calibrated": ("Fast (calibrated)", "快速（已校准）"),
     "speed.draft": ("Draft (preview)", "草稿（预览）"),
     "speed.info": (
-        "Exact is the official sampler. Fast computes less, draft least: a preview.",
-        "精确即官方采样器；快速计算量较少；草稿最少，仅供预览。",
+        "Exact is the official sampler. Fast computes less, draft least: a preview. A time shift below 13 moves exact "
+        "steps only.",
+        "精确即官方采样器；快速计算量较少；草稿最少，仅供预览。小于 13 的时间偏移只影响精确。",
     ),
     "guidance": ("Guidance over time", "引导随时间"),
     "guidance.constant": ("Constant", "恒定"),

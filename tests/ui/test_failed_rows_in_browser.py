@@ -10,6 +10,7 @@ from studio.events import Failed
 from studio.queue.job import Job, JobState
 from studio.settings import GenerationSettings
 from tests.ui.fake_backend import FakeBackend
+from tests.ui.visitor import until
 
 pytestmark = pytest.mark.browser
 CODES = ("disk_full", "model_missing", "out_of_memory")  # between them every button
@@ -35,14 +36,6 @@ def failed(fake: FakeBackend, code: str, seed: int) -> Job:
 
 def line(fake: FakeBackend) -> list[str]:
     return [job.id for job in fake.backend.queue.in_order()]
-
-
-def until(page: Any, what: Callable[[], bool]) -> None:
-    for _ in range(900):
-        if what():
-            return
-        page.wait_for_timeout(100)
-    raise AssertionError("it never came to that")
 
 
 def row(job: Job) -> str:

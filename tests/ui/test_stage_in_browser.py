@@ -9,6 +9,7 @@ import pytest
 from studio.queue.job import Job, JobState
 from studio.settings import GenerationSettings
 from tests.ui.fake_backend import FakeBackend, Pace
+from tests.ui.visitor import until
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser
@@ -28,14 +29,6 @@ def fake(tmp_path: Path) -> Iterator[FakeBackend]:
 def ask(fake: FakeBackend, prompt: str, **more: Any) -> Job:
     asked = GenerationSettings("nano", prompt, seed=3, num_frames=17, **more)
     return fake.backend.queue.submit(asked.resolve(fake.models["nano"]))
-
-
-def until(page: Any, what: Callable[[], bool]) -> None:
-    for _ in range(900):
-        if what():
-            return
-        page.wait_for_timeout(100)
-    raise AssertionError("it never came to that")
 
 
 def state(fake: FakeBackend, job: Job) -> JobState:

@@ -64,6 +64,15 @@ def visitors(browser: Any, seconds: float) -> Iterator[Callable[..., Any]]:
     assert wrong == [], wrong
 
 
+def until(page: Any, what: Callable[[], bool]) -> None:
+    """Wait for what happens outside the page, a minute and a half at most; the page goes on meanwhile."""
+    for _ in range(900):
+        if what():
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError("it never came to that")
+
+
 def is_foreign(asked: str, url: str) -> bool:
     """Whether a request leaves the program at `url`."""
     return not asked.startswith((url, "data:", "blob:"))

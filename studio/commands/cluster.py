@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from studio import PROGRAM
+from studio.commands.starting import EVERY_ADDRESS, check_port
 from studio.commands.worker_process import FLAGS
 from studio.config import ROOT
 from studio.errors import InputError, StudioError
@@ -36,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
         raise InputError("ray_missing")
     group = _group(options)
     if options.action == "start":
-        _check_free(options.port)
+        check_port(EVERY_ADDRESS, options.port)
         if not token_path().is_file():
             token_path().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             token_path().touch(mode=0o600)
@@ -140,15 +141,6 @@ def _group(options: argparse.Namespace) -> list[str]:
     from studio.commands.gpus import gpu_devices
 
     return [f"--resources={json.dumps({GROUP: len(gpu_devices(options))})}"]
-
-
-def _check_free(port: int) -> None:
-    try:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("", port))
-    except OSError as error:
-        raise StudioError("port_taken", port=port, host="0.0.0.0", reason=error.strerror or str(error)) from None
 
 
 def _ray(*words: str, options: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ from studio.queue.worker import WORKER
 from studio.service.acts import WITHOUT_JOB, Act, Order, act
 from studio.service.project import Extension, extend, join_chain
 from studio.settings import FPS, GenerationSettings, ResolvedSettings
-from studio.wildcards import Lists, with_words_drawn
+from studio.wildcards import with_words_drawn
 
 PROMPT_LETTERS = 40
 SHORTEST = 4  # letters that name a job
@@ -25,8 +25,8 @@ SHORTEST = 4  # letters that name a job
 
 def run(options: argparse.Namespace) -> int:
     """List the jobs, or do one act. Exit code 0: done, 1: it changed nothing."""
-    folder = studio_config(options).output_dir / QUEUE_FOLDER
-    queue = JobQueue(folder)
+    config = studio_config(options)
+    queue = JobQueue(config.output_dir / QUEUE_FOLDER)
     if options.act == "list":
         for line in listed(queue, everything=options.all):
             print(line)
@@ -40,11 +40,8 @@ def run(options: argparse.Namespace) -> int:
     other = found(queue.in_order(), options.other) if getattr(options, "other", None) else ""
     where, count = Where(getattr(options, "where", Where.LAST)), getattr(options, "count", 1)
     tags = tuple(getattr(options, "tags", ()))
-
-    def lists() -> Lists:
-        return load_wildcards(studio_config(options).wildcard_dir)
-
-    if not act(queue, Trash(queue), Order(wanted, id, where, other, count, tags), lists):
+    order = Order(wanted, id, where, other, count, tags)
+    if not act(queue, Trash(queue), order, lambda: load_wildcards(config.wildcard_dir)):
         print("Nothing changed: the job is in no state for that.", file=sys.stderr)
         return 1
     return 0

@@ -13,7 +13,7 @@ from studio.queue.kinds import JobKind
 from studio.service.backend import Backend
 from studio.service.media import first_image
 from studio.settings import GenerationSettings, ResolvedSettings
-from studio.wildcards import with_seed, with_words_drawn
+from studio.wildcards import Lists, with_seed, with_words_drawn
 
 
 class Rejected(InputError):
@@ -64,14 +64,14 @@ def vary(backend: Backend, id: str, changes: Sequence[Mapping[str, Any]]) -> lis
     job = backend.queue.get(id)
     if job is None or job.kind is not JobKind.VIDEO or not changes:
         return []
-    wanted = [runnable(backend, _changed(backend, job.settings, change).asked()) for change in changes]
+    lists = backend.word_lists() if job.settings.prompt_template else {}
+    wanted = [runnable(backend, _changed(job.settings, change, lists).asked()) for change in changes]
     return backend.queue.submit_all(wanted, first_image(backend, id), link=Link(project=f"vary-{secrets.token_hex(4)}"))
 
 
-def _changed(backend: Backend, settings: ResolvedSettings, change: Mapping[str, Any]) -> ResolvedSettings:
+def _changed(settings: ResolvedSettings, change: Mapping[str, Any], lists: Lists) -> ResolvedSettings:
     changed = replace(settings, **change)
-    lists = backend.word_lists() if "seed" in change and settings.prompt_template else None
-    return changed if lists is None else with_seed(changed, changed.seed, lists)
+    return with_seed(changed, changed.seed, lists) if "seed" in change else changed
 
 
 def submit(backend: Backend, asked: GenerationSettings, image: bytes | None = None) -> Job:

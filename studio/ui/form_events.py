@@ -20,7 +20,7 @@ from studio.ui import form, form_changes, form_panels, markup
 from studio.ui.create_tab import CreateTab
 from studio.ui.difference import difference, difference_panel
 from studio.ui.frame_panel import FramePanel
-from studio.ui.labels import Updates, clicked, merge, react
+from studio.ui.labels import EVERY, LAST, Updates, clicked, merge, react
 from studio.ui.strings import say
 
 THUMBNAIL_PIXELS = 640
@@ -60,7 +60,7 @@ class FormEvents:
         react(create.preset.input, self.preset_chosen, {*with_bytes, create.preset}, outputs)
         react(create.first_image.upload, self.picture_given, with_bytes, outputs)
         frame_bar = create.frame_bar.select  # a click counts also while the bar's own question is under way
-        react(frame_bar, self.frames.answered, create.inputs, self.framed, trigger_mode="multiple")
+        react(frame_bar, self.frames.answered, create.inputs, self.framed, **EVERY)
         react(create.remove.click, self.picture_removed, create.inputs, outputs)
         react(fields["size"].input, self.size_chosen, with_bytes, {*outputs, *create.refreshed})
         for zone in (create.restore, create.inbox):
@@ -70,7 +70,7 @@ class FormEvents:
         for place in (create.motion_ticks, create.camera_note):
             react(place.select, self.tick_chosen, create.inputs, create.shown)
         changes = partial(gr.on, [field.change for name, field in fields.items() if name != "model"])
-        react(changes, self.typed, create.inputs, create.refreshed, trigger_mode="always_last")
+        react(changes, self.typed, create.inputs, create.refreshed, **LAST)
 
     def typed(self, data: Data) -> Updates:
         """Something changed: what follows from it is shown, the rest stays as it is."""

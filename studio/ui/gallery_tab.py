@@ -19,7 +19,7 @@ from studio.service.media import first_image
 from studio.service.sound import clip_of, has_words, track_of
 from studio.ui import gallery_tiles, job_panels, markup
 from studio.ui.form_events import FormEvents
-from studio.ui.labels import FRAMES, Labels, Updates, clicked, html, react, visible_if
+from studio.ui.labels import EVERY, FRAMES, LAST, Labels, Updates, clicked, html, react, visible_if
 from studio.ui.made_of import made_of
 from studio.ui.parts import choice
 from studio.ui.player import player
@@ -36,8 +36,6 @@ FILTERS = {
 STATES = {"finished": (JobState.FINISHED,), "unfinished": STOPPED}  # of a filter; others show all
 PAGE = 60  # entries shown at once
 LONGEST_SEARCH = 200  # letters
-LAST: dict[str, Any] = {"trigger_mode": "always_last"}
-EVERY: dict[str, Any] = {"trigger_mode": "multiple"}  # gradio drops a second star while the answer to one is on its way
 # Words are sought when nobody has typed for a moment. A box of our own: gradio's sends its text as an event of its own
 # kind, which the gate refuses.
 SEARCHES = """let resting = 0;

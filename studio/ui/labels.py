@@ -16,6 +16,9 @@ PICKS = """element.addEventListener('click', (event) => {
 })"""
 # A frame of a player in it that is to be the first image selects that frame (player.js).
 FRAMES = "element.addEventListener('use-frame', (event) => trigger('select', event.detail));"
+# How an event is taken while the answer to the one before is on its way; gradio drops it otherwise.
+LAST: dict[str, Any] = {"trigger_mode": "always_last"}  # the last one, once that answer is there
+EVERY: dict[str, Any] = {"trigger_mode": "multiple"}  # each, at once
 B = TypeVar("B", bound=Block)
 
 

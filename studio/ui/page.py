@@ -18,7 +18,7 @@ from studio.ui.create_tab import CreateTab
 from studio.ui.examples_panel import ExamplesPanel
 from studio.ui.form_events import FormEvents
 from studio.ui.gallery_tab import GalleryTab
-from studio.ui.labels import Labels, Updates, html, merge, react
+from studio.ui.labels import EVERY, Labels, Updates, html, merge, react
 from studio.ui.other_tabs import add_tabs
 from studio.ui.parts import choice
 from studio.ui.sound_tab import SoundTab
@@ -104,8 +104,7 @@ class Page:
         react(self.gallery_pane.select, self.gallery.opened, self.gallery.inputs, shown)
         shown = {*self.looked, *self.gallery.paged}
         react(self.pulse.select, self.tick, self.looking, shown)
-        # "multiple": the last click counts, also while the answer to another one is on its way.
-        react(self.stage.focus.input, self.tick, self.looking, shown, trigger_mode="multiple")
+        react(self.stage.focus.input, self.tick, self.looking, shown, **EVERY)
 
     @property
     def looking(self) -> set[Component]:

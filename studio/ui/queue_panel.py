@@ -18,7 +18,7 @@ from studio.service.media import first_image
 from studio.service.schedule import Schedule
 from studio.ui.failed_rows import SHOWN, failed_jobs
 from studio.ui.form_events import FormEvents
-from studio.ui.labels import Updates, clicked, html, merge, react, visible_if
+from studio.ui.labels import EVERY, Updates, clicked, html, merge, react, visible_if
 from studio.ui.markup import alert, sentence
 from studio.ui.queue_rows import Line, clock, edit_bar, queue_rows, undo_bar
 from studio.ui.strings import say
@@ -51,9 +51,7 @@ class QueuePanel:
         """Attach every handler; `refresh(event)` lets the page look at the queue once the event is done."""
         mine = {self.focus, self.create.language}
         outputs = {self.create.message, self.undo}
-        # "multiple": gradio drops what is asked while an answer is on its way, and a move is sent by the answer before.
-        every = {"trigger_mode": "multiple"}
-        refresh(react(self.rows.select, self.acted, mine, {*outputs, self.rows}, **every))
+        refresh(react(self.rows.select, self.acted, mine, {*outputs, self.rows}, **EVERY))
         refresh(react(self.undo.select, self.acted, mine, outputs))
         refresh(react(self.rows.edit, self.edit, mine, self.form_outputs))
         leaving = {self.editing, self.create.language}

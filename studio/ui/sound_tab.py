@@ -18,7 +18,7 @@ from studio.service.sound import clip_of, submit_sound, take_sound
 from studio.service.uploads import Uploads
 from studio.ui import markup
 from studio.ui.calls import is_text
-from studio.ui.labels import Updates, clicked, html, react
+from studio.ui.labels import LAST, Updates, clicked, html, react
 from studio.ui.markup import media_url
 from studio.ui.sound_panel import answer, editor, status
 from studio.ui.strings import say
@@ -68,7 +68,7 @@ class SoundTab:
         refresh(react(self.editor.select, self.acted, self.inputs, answered))
         react(self.editor.submit, self.lines_asked, self.inputs, {self.message, self.written})
         react(self.editor.play, self.draft_asked, self.inputs, {self.message, self.drafted})
-        react(self.editor.input, self.lengths_asked, self.inputs, {self.lengths}, trigger_mode="always_last")
+        react(self.editor.input, self.lengths_asked, self.inputs, {self.lengths}, **LAST)
         refresh(react(self.status.select, self.stop, self.inputs, self.outputs))
 
     def opener(self, button: gr.Button, id: Component) -> None:

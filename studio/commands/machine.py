@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from studio.commands.starting import EVERY_ADDRESS
 from studio.commands.streams import tell
 from studio.config import ModelConfig, StudioConfig, load_camera_moves, load_models, load_studio
 from studio.errors import InputError
@@ -31,7 +32,7 @@ def studio_config(options: argparse.Namespace) -> StudioConfig:
     given = vars(options)
     values = {field: given[flag] for flag, field in _CONFIG_FLAGS.items() if given.get(flag) is not None}
     if given.get("listen"):
-        values["host"] = "0.0.0.0"
+        values["host"] = EVERY_ADDRESS
     return load_studio(**values)
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 
+from studio.commands.starting import EVERY_ADDRESS
 from studio.commands.streams import forgiving
 from studio.service.rights import NAMES
 from studio.ui.server import ServeOptions, parse_login
@@ -10,7 +11,7 @@ from studio.ui.server import ServeOptions, parse_login
 def serve_options(options: argparse.Namespace) -> ServeOptions:
     """The flags of `page` as options. Raises InputError for a login that is none."""
     return ServeOptions(
-        host="0.0.0.0" if options.listen else None,
+        host=EVERY_ADDRESS if options.listen else None,
         port=options.port,
         share=options.share,
         auth=(parse_login(options.auth),) if options.auth else (),

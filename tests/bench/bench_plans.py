@@ -296,9 +296,8 @@ def vars_of(cell: Cell) -> dict[str, Any]:
 def below_official(rows: list[Mapping[str, Any]]) -> list[str]:
     """What is to hold in every row and does not: fast and calibrated with mean and maximum below the official 50."""
     wrong = []
-    keys = {(row["kind"], row["cfg"], row["frames"]) for row in rows}
-    for key in sorted(keys):
-        here = {row["plan"]: row for row in rows if (row["kind"], row["cfg"], row["frames"]) == key}
+    for cell in dict.fromkeys(Cell(row["kind"], row["cfg"], row["frames"]) for row in rows):
+        here = {row["plan"]: row for row in rows if Cell(row["kind"], row["cfg"], row["frames"]) == cell}
         for shift in SHIFTS:
             official = here[f"exact {STEPS} k{shift:g}"]
             for name in (f"fast {STEPS} k{shift:g}", "calibrated fast"):
@@ -306,7 +305,8 @@ def below_official(rows: list[Mapping[str, Any]]) -> list[str]:
                 for measure in ("mean", "max"):
                     if served and here[name][measure] >= official[measure]:
                         wrong.append(
-                            f"{key}, shift {shift:g}: {name} {measure} {here[name][measure]}, {official[measure]}"
+                            f"{cell}, shift {shift:g}: {name} {measure} {here[name][measure]}, official "
+                            f"{official[measure]}"
                         )
     return wrong
 

@@ -109,8 +109,8 @@ MESSAGES: dict[str, tuple[str, str]] = OTHERS | {
         "{what}出现非有限数值（阶段 {phase}，第 {frame} 帧），无法生成视频。模型文件已损坏：请重新下载。",
     ),
     "latents_unfinished": (
-        "These latents are those of step {step}, before the last one: no frame of the video can be decoded from them.",
-        "这些潜变量停在第 {step} 步，去噪尚未完成，无法由其解码视频帧。",
+        "These latents are those of step {step}, before the last one: no frame of the video can be decoded from them. Finish the video first.",
+        "这些潜变量停在第 {step} 步，去噪尚未完成，无法由其解码视频帧。请先完成该视频。",
     ),
     "latents_channels": (
         "The latents have {found} channels, {model} decodes {known}: they are of another model.",
@@ -129,8 +129,8 @@ MESSAGES: dict[str, tuple[str, str]] = OTHERS | {
         "{model} 未安装。下载命令：{program} download {model}",
     ),
     "settings_field": (
-        "The settings hold a field this version does not know: {fields}.",
-        "设置中有本版本不认识的字段：{fields}。",
+        "The settings hold a field this version does not know: {fields}. Use a newer version, or remove the field.",
+        "设置中有本版本不认识的字段：{fields}。请使用更新的版本，或删去该字段。",
     ),
     "settings_unreadable": ("The settings cannot be read: {reason}.", "无法读取设置：{reason}。"),
     "config_unreadable": ("{file} cannot be used: {reason}.", "无法使用 {file}：{reason}。"),
@@ -224,8 +224,8 @@ MESSAGES: dict[str, tuple[str, str]] = OTHERS | {
         "该视频由一张图片生成，但找不到 {file}：请放回该文件，或用 --first-image 给出图片。",
     ),
     "rerun_model": (
-        "The files of {model} are not the ones this video was made with, so it would come out different.",
-        "{model} 的模型文件与制作该视频时的不同，结果会不一样。",
+        "The files of {model} are not the ones this video was made with, so it would come out different: get the old ones (download --revision), or leave --from-video out and give the settings.",
+        "{model} 的模型文件与制作该视频时的不同，结果会不一样：请下载原版本（download --revision），或去掉 --from-video 并自行给出设置。",
     ),
     "file_unreadable": ("{file} cannot be read: {reason}.", "无法读取 {file}：{reason}。"),
     "write_failed": ("{file} could not be written: {reason}.", "无法写入 {file}：{reason}。"),

@@ -19,8 +19,8 @@ MEMORY_MESSAGES: dict[str, tuple[str, str]] = {
         "内存不足，改用占用更少内存的方式继续解码，速度略慢。已完成的部分不会丢失。",
     ),
     "memory_again": (
-        "Memory was refused; trying once more after giving back what was free.",
-        "内存申请被拒绝；已归还空闲内存，正在重试。",
+        "Memory was refused: cached memory is released and the step is tried once more.",
+        "内存申请被拒绝：已释放缓存的内存，正在重试。",
     ),
     "int8_missing": (
         "{folder} has no int8 weights of its {part} yet: make them with {program} quantize MODEL, "
@@ -39,9 +39,9 @@ MEMORY_MESSAGES: dict[str, tuple[str, str]] = {
         "或改用 --quantize int8（权重生成后不再需要它）。",
     ),
     "attention_missing": (
-        "The kernel of --attention {value} needs the package {value}, which is not installed: pip install {value}, or "
-        "leave --attention out.",
-        "--attention {value} 需要软件包 {value}，但未安装：请执行 pip install {value}，或去掉 --attention。",
+        "The kernel of --attention {value} needs the package {value}, which is not installed: "
+        "docs/install.md has its command, or leave --attention out.",
+        "--attention {value} 需要软件包 {value}，但未安装：安装命令见 docs/install.md，或去掉 --attention。",
     ),
     "attention_needs_gpu": (
         "The kernel of --attention {value} needs an NVIDIA GPU, and this runs on {device}: leave --attention out.",

@@ -48,7 +48,7 @@ from studio.video_writer import find_ffmpeg
 if TYPE_CHECKING:
     import torch
 
-MODEL_GB = 80  # a 30B model with its encoders and VAE
+MODEL_GB = 98  # a 30B model with its encoders and VAE: 105e9 bytes
 STEP_MODEL, STEP_FRAMES = "step-video-t2v", 102
 STREAMED_GB = {"cuda": 6, "cpu": 1}  # random blocks on disk, for a moment
 LATEST = 100.0  # seconds, of the three minutes that all may take

@@ -112,6 +112,10 @@ MESSAGES: dict[str, tuple[str, str]] = OTHERS | {
         "These latents are those of step {step}, before the last one: no frame of the video can be decoded from them. Finish the video first.",
         "这些潜变量停在第 {step} 步，去噪尚未完成，无法由其解码视频帧。请先完成该视频。",
     ),
+    "latents_of_others": (
+        "The saved latents of step {step} belong to another {what}, so they cannot be decoded here: put that back, or resume the video, which makes all steps again.",
+        "已保存的第 {step} 步潜变量对应的 {what} 与现在不同，无法在此解码：请恢复原状，或继续该视频（所有步骤将重新计算）。",
+    ),
     "latents_channels": (
         "The latents have {found} channels, {model} decodes {known}: they are of another model.",
         "潜变量有 {found} 个通道，{model} 解码 {known} 个通道：它们来自另一个模型。",
@@ -329,6 +333,14 @@ MESSAGES: dict[str, tuple[str, str]] = OTHERS | {
     "finished_early": (
         "Finished early, after step {step} of {steps}: the picture is the estimate of that step.",
         "提前完成于第 {step} 步（共 {steps} 步）：画面为该步的估计结果。",
+    ),
+    "resumed_elsewhere": (
+        "Steps 1 to {step} were made before, with another {what}; the others follow here, so the video may differ a little from one made in one piece.",
+        "前 {step} 步是此前完成的，当时的 {what} 不同；其余步骤在此继续，视频可能与一次完成的略有差异。",
+    ),
+    "begun_anew": (
+        "The saved latents of step {step} belong to another {what}, so all steps are made again.",
+        "已保存的第 {step} 步潜变量对应的 {what} 与现在不同，因此所有步骤将重新计算。",
     ),
     "velocity_growth": (
         "The velocity grew {ratio:.1f} times between two steps, {count} times so far; such steps are taken as Euler steps. --speed exact is safer for this prompt.",

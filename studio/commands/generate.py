@@ -31,6 +31,7 @@ from studio.pipeline.calibrated import Calibrations
 from studio.pipeline.engine import usable_folders
 from studio.pipeline.estimate import Estimator
 from studio.pipeline.generate import generate
+from studio.pipeline.latents_file import EARLIER
 from studio.pipeline.rerun import check_rerun, rerun_changes, rerun_plan
 from studio.pipeline.run import Engine, Request
 from studio.queue.leftovers import remove_abandoned
@@ -96,6 +97,8 @@ def _compare(record: Mapping[str, Any], request: Request, engine: Engine) -> Non
     check_rerun(record, request, engine)
     for name, (then, now) in rerun_changes(record, engine).items():
         tell(f"Made with {name} {clean(str(then))}, now {now}: the video may differ a little.")
+    if record.get(EARLIER):
+        tell("Made in parts that differ in device or version: the video may differ a little.")
 
 
 def wanted_settings(

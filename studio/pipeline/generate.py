@@ -19,7 +19,7 @@ from studio.pipeline import output
 from studio.pipeline.encode import Conditioning, encode_image, encode_text
 from studio.pipeline.evaluation_plan import EvaluationPlan, Node, plan_of
 from studio.pipeline.finite import refuse
-from studio.pipeline.latents_file import LatentsFile, resume_plan, resume_point
+from studio.pipeline.latents_file import EARLIER, EarlierRun, LatentsFile, earlier_run, resume_plan
 from studio.pipeline.observers import LatentsSaver, PreviewWriter
 from studio.pipeline.rank_roles import Roles
 from studio.pipeline.rerun import cropped_picture, provenance_of
@@ -59,7 +59,7 @@ def generate(
     `finished_early` and the file tell so, and the latents in `request.workdir` go on to the whole video another time.
     sharp: asked after every step; while it is true, previews are decoded (sharp.py).
     Raises StudioError (Cancelled included); the latents of the last whole step are then in `request.workdir`, and the
-    same call resumes from them with the same bits.
+    same call resumes from them with the same bits; on another device or version it goes on as well, and tells so.
     """
     run, settings = Run(engine, emit, cancelled, finish, sharp), request.settings
     output.check_place(request.stem.parent, settings)
@@ -77,9 +77,13 @@ def generate(
         picture = cropped_picture(request)
         conditioning = Conditioning(texts, encode_image(run, picture, settings.video_shape), settings.motion_score)
     provenance = provenance_of(engine, picture) | {"plan": plan.to_dict(), "forwards": plan.forwards}
+    earlier = _usable(run, earlier_run(request.workdir, settings, provenance))
+    if earlier is not None and (parts := earlier.earlier_steps()):
+        provenance[EARLIER] = parts
+    state = None if earlier is None else earlier.saved.state
     with engine.colours.beside(engine.memory.ram_room(settings.video_shape)):
         with run.phase("denoise"):
-            latents, measured = _denoise(run, request, plan, conditioning, provenance)
+            latents, measured = _denoise(run, request, plan, conditioning, provenance, state)
         finished = _finish(run, request, latents, picture, provenance, measured)
     if engine.colours.missing:
         with engine.memory.vae(settings.video_shape) as vae:
@@ -134,23 +138,40 @@ def _check_channels(saved: LatentsFile, engine: Engine) -> None:
         raise InputError("latents_channels", found=found, known=known, model=saved.settings.model)
 
 
+def _usable(run: Run, earlier: EarlierRun | None) -> EarlierRun | None:
+    """The earlier run where this one may go on from it; tells where that changes something.
+
+    Raises StudioError where its latents are to be finished early and are of another model or picture.
+    """
+    if earlier is None or not earlier.changed:
+        return earlier
+    told = {"step": earlier.saved.state.step, "what": ", ".join(sorted(earlier.changed))}
+    if earlier.is_usable:
+        run.notify("resumed_elsewhere", **told)
+        return earlier
+    if run.finish():
+        raise StudioError("latents_of_others", **told)
+    if told["step"]:
+        run.notify("begun_anew", **told)
+    return None
+
+
 def _denoise(
     run: Run,
     request: Request,
     plan: EvaluationPlan,
     conditioning: Conditioning,
     provenance: dict[str, Any],
+    state: SamplerState | None,
 ) -> tuple[torch.Tensor, dict[str, Any]]:
-    """Noise to latents (1, f, c, h, w) float32, and what the file says of the steps.
+    """Noise, or the state of an earlier run, to latents (1, f, c, h, w) float32, and what the file says of the steps.
 
-    Resumes from the work folder's latents, if any. Where the job is to finish early, the latents are the last step's
-    clean estimate.
+    Where the job is to finish early, the latents are the last step's clean estimate.
     """
     settings, steps, began = request.settings, len(plan.nodes), monotonic()
     preview = PreviewWriter(request.workdir, run.engine.colours.now, run.emit)
     sharp = _sharp_preview(run, request)
     saver = LatentsSaver(request.workdir, settings, provenance)
-    state = resume_point(request.workdir, settings, provenance)
     roles = roles_of(run.engine, settings.video_shape, plan)
     with _passes(run, settings.video_shape, conditioning, plan) as (transformer, passes):
         if state is None:

@@ -20,6 +20,8 @@ from studio.settings import ResolvedSettings
 
 MOST_STEPS = 1000
 MOST_CHANNELS = 256  # the public VAE has 64
+MAY_CHANGE = {"version", "device", "torch", "attention", "kernels"}  # of the provenance, between two parts of a run
+EARLIER = "earlier_steps"  # of the provenance: what was done elsewhere, a record a part
 
 
 @dataclass(frozen=True)
@@ -56,15 +58,44 @@ def save_latents(folder: Path, state: SamplerState, settings: ResolvedSettings, 
     return path
 
 
-def resume_point(folder: Path, settings: ResolvedSettings, provenance: Mapping[str, Any]) -> SamplerState | None:
-    """Where an earlier run of exactly this request stopped, from its work folder; None when there is nothing usable."""
+@dataclass(frozen=True)
+class EarlierRun:
+    """A run of the same settings that stopped. changed: what of its provenance is not as now."""
+
+    saved: LatentsFile
+    changed: frozenset[str]
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether its latents are of this model, picture and plan, so that the other steps may follow them here."""
+        return self.changed <= MAY_CHANGE
+
+    def earlier_steps(self) -> list[dict[str, Any]]:
+        """For the provenance: the parts of the run that were made elsewhere, this one included where it was."""
+        known = self.saved.provenance.get(EARLIER)
+        parts = list(known) if isinstance(known, list) else []
+        if self.changed:
+            was = {name: self.saved.provenance.get(name) for name in sorted(self.changed)}
+            parts.append({"to_step": self.saved.state.step, **was})
+        return parts
+
+
+def earlier_run(folder: Path, settings: ResolvedSettings, provenance: Mapping[str, Any]) -> EarlierRun | None:
+    """What a run of these settings left in its work folder; None where there is nothing that can be read."""
     try:
         found = read_latents(folder / LATENTS)
     except InputError:
         return None
-    same_files = found.provenance == dict(provenance)
-    same_settings = replace(found.settings, first_image=None) == replace(settings, first_image=None)
-    return found.state if same_files and same_settings else None
+    if replace(found.settings, first_image=None) != replace(settings, first_image=None):
+        return None
+    was, now = ({key: value for key, value in one.items() if key != EARLIER} for one in (found.provenance, provenance))
+    return EarlierRun(found, frozenset(key for key in was | now if was.get(key) != now.get(key)))
+
+
+def resume_point(folder: Path, settings: ResolvedSettings, provenance: Mapping[str, Any]) -> SamplerState | None:
+    """Where an earlier run of exactly this request stopped, on this device; None when there is nothing usable."""
+    found = earlier_run(folder, settings, provenance)
+    return None if found is None or found.changed else found.saved.state
 
 
 def resume_plan(folder: Path, settings: ResolvedSettings) -> EvaluationPlan | None:

@@ -37,7 +37,7 @@ class Request(StrEnum):
     SKIP = "skip"  # let the others go first
     HOLD = "hold"  # as PAUSE, because the whole queue is paused: it runs again with the queue
     FINISH = "finish"  # decode what there is and end
-    DECODE = "decode"  # of one that waits: decode the saved latents, without further steps
+    DECODE = "decode"  # of one that waits: decode its saved latents, after one step more
     EDIT = "edit"  # of a paused one: a person has it in the form
 
 

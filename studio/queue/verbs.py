@@ -62,7 +62,10 @@ def finish_now(queue: JobQueue, id: str) -> bool:
 
 
 def decode_saved(queue: JobQueue, id: str) -> bool:
-    """A stopped or paused job runs again to decode its saved latents as they are."""
+    """A stopped or paused job runs again to decode its saved latents, after one step more. Not one without latents."""
+    job = queue.get(id)
+    if job is None or saved_latents(job) is None:
+        return False
     states = (*STOPPED, JobState.PAUSED)
     return bool(
         queue.turn(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from studio.commands.cli import QUEUE_ACTS, main
+from studio.filenames import LATENTS
 from studio.joining import packets_of
 from studio.queue.job import JobState, Request
 from studio.queue.jobs import HELD, SHARP, JobQueue
@@ -71,6 +72,8 @@ def test_every_act_does_to_the_queue_what_it_says(queue: JobQueue, call: Call, t
         assert call(words, runs)[0] == 0 and queue.request(runs) == request
     for words, state in (("pause", JobState.PAUSED), ("resume", JobState.QUEUED), ("stop", JobState.CANCELLED)):
         assert call(words, waits)[0] == 0 and queue.get(waits).state == state
+    assert call("decode", waits)[0] == 1, "it has no latents"
+    (queue.get(waits).folder / LATENTS).write_bytes(b"at step 3")
     assert call("decode", waits)[0] == 0 and queue.get(waits).request == Request.DECODE
     assert call("copy", waits, "3")[0] == 0 and len({job.settings.seed for job in queue.in_order()[2:]}) == 3
     assert call("star", waits)[0] == 0 and call("tag", waits, "red, boat", "sea")[0] == 0

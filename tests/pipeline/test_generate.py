@@ -140,6 +140,48 @@ def test_a_stopped_run_goes_on_with_the_same_bits(open_tiny, tmp_path):
         engine.memory.check_integrity()
 
 
+def test_a_stopped_run_goes_on_on_another_device_and_says_so(open_tiny, tmp_path):
+    engine = open_tiny("step-video-t2v")
+
+    def other(**fields):
+        return dataclasses.replace(engine, provenance=engine.provenance | fields)
+
+    def stopped(name, after=2, engine=engine):
+        request, events = make_request(engine, tmp_path, name), []
+        with pytest.raises(Cancelled):
+            generate(request, engine, events.append, lambda: sum(map(is_step, events)) >= after)
+        return request
+
+    def is_step(event):
+        return isinstance(event, Progress) and event.phase == "denoise"
+
+    whole = make_request(engine, tmp_path, "whole")
+    run(whole, engine)
+    request = stopped("elsewhere", engine=other(device="card A", version="0"))
+    finished, events = run(request, engine)
+    assert [event.code for event in events if isinstance(event, Notice)] == ["resumed_elsewhere"]
+    assert [event.step for event in events if is_step(event)] == [3, 4]
+    parts = [{"to_step": 2, "device": "card A", "version": "0"}]
+    assert read_metadata(Path(finished.path).read_bytes())["earlier_steps"] == parts
+    assert torch.equal(final_latents(request), final_latents(whole))
+    request = stopped("twice", engine=other(device="card A"))
+    events = []
+    with pytest.raises(Cancelled):
+        generate(request, other(device="card B"), events.append, lambda: any(map(is_step, events)))
+    finished, _ = run(request, engine)
+    told = read_metadata(Path(finished.path).read_bytes())["earlier_steps"]
+    assert told == [{"to_step": 2, "device": "card A"}, {"to_step": 3, "device": "card B"}]
+
+    request = stopped("files")
+    before, replaced = (request.workdir / "latents.safetensors").read_bytes(), other(model_fingerprint="other files")
+    with pytest.raises(StudioError, match="step 2 belong to another model_fingerprint"):
+        generate(request, replaced, lambda event: None, lambda: False, lambda: True)
+    assert (request.workdir / "latents.safetensors").read_bytes() == before, "they are kept"
+    _, events = run(request, replaced)
+    assert [event.code for event in events if isinstance(event, Notice)] == ["begun_anew"]
+    assert [event.step for event in events if is_step(event)] == [1, 2, 3, 4]
+
+
 def test_a_job_finished_early_shows_its_estimate_and_goes_on_to_the_same_bits(open_tiny, tmp_path):
     engine = open_tiny("step-video-t2v")
     whole = make_request(engine, tmp_path, "whole")

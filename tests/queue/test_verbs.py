@@ -208,6 +208,7 @@ def test_a_video_finished_early_keeps_its_latents_and_goes_on_as_another(queue: 
 def test_saved_latents_are_decoded_by_the_job_itself(queue: JobQueue) -> None:
     for state in (*STOPPED, JobState.PAUSED):
         job = queue.submit(SETTINGS)
+        (job.folder / filenames.LATENTS).write_bytes(b"at step 3")
         assert not verbs.decode_saved(queue, job.id)
         queue.claim()
         queue.finish(job.id, state)
@@ -215,3 +216,5 @@ def test_saved_latents_are_decoded_by_the_job_itself(queue: JobQueue) -> None:
         assert queue.claim().request == Request.DECODE and not queue.cancel_requested(job.id)
         queue.cancel(job.id)
         assert queue.stopped(job.id) == JobState.CANCELLED and queue.get(job.id).request == Request.NONE
+        (job.folder / filenames.LATENTS).unlink()
+        assert not verbs.decode_saved(queue, job.id), "it has none"

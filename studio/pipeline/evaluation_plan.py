@@ -136,6 +136,7 @@ class Rule:
         """For another number of official steps than it was measured against.
 
         Its error falls with the square of its nodes, Euler's with its steps: the root keeps the one below the other.
+        Whether so few are stable is another question (make_plan).
         """
         return replace(self, nodes=min(math.ceil(round(self.nodes * (steps / measured_steps) ** 0.5, 6)), steps))
 
@@ -183,6 +184,8 @@ def make_plan(
     chosen = None if found is None else found.fast if speed is Speed.FAST else found.draft
     if found is not None and chosen is not None:
         rule, limit = chosen.scaled(infer_steps, found.infer_steps), cfg_scale
+        # As many as were measured are stable, fewer only as far as is known of the guidance.
+        rule = replace(rule, nodes=max(rule.nodes, min(chosen.nodes, _fewest(cfg_scale))))
     elif speed is Speed.FAST:
         rule, limit = Rule(_share(FAST_SHARE, infer_steps, cfg_scale), k, THETA), cfg_scale
     else:
@@ -224,8 +227,12 @@ def _float32(times: np.ndarray) -> tuple[float, ...]:
 
 def _share(share: float, steps: int, cfg_scale: float) -> int:
     """Nodes for so many official steps, at least as many as are stable with the guidance."""
-    fewest = max(FEWEST_NODES, math.ceil(FEWEST_PER_GUIDANCE * cfg_scale))
-    return max(math.ceil(round(share * steps, 6)), fewest)
+    return max(math.ceil(round(share * steps, 6)), _fewest(cfg_scale))
+
+
+def _fewest(cfg_scale: float) -> int:
+    """Nodes that are stable with the guidance."""
+    return max(FEWEST_NODES, math.ceil(FEWEST_PER_GUIDANCE * cfg_scale))
 
 
 def _number(value: Any) -> float:

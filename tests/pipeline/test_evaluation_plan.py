@@ -3,7 +3,7 @@
 import json
 import math
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -113,12 +113,29 @@ def test_a_calibration_serves_up_to_its_guidance_from_its_shift_on_and_its_draft
     assert make_plan(50, 13.0, 9.0, calibration=found) == make_plan(50, 13.0, 9.0)
 
 
-def test_fewer_steps_shrink_a_calibrated_rule_by_their_root() -> None:
-    """At half the steps Euler's error doubles and that of second order at half the nodes would be fourfold."""
-    found = Calibration(Rule(20, 5.0, 1.0), None, 50, 9.0, 13.0, {})
-    counts = {steps: len(make_plan(steps, 13.0, 9.0, Speed.FAST, calibration=found).nodes) for steps in (25, 50, 200)}
-    assert counts == {25: 15, 50: 20, 200: 40}
+def test_fewer_steps_shrink_a_calibrated_rule_by_their_root_as_far_as_it_is_stable() -> None:
+    """At half the steps Euler's error doubles and that of second order at half the nodes would be fourfold. Fewer than
+    two nodes per unit of guidance are unstable (tests/bench/LOG.md), unless so few were measured: the root alone left
+    15 of 20 at guidance 9."""
+    found = Calibration(Rule(20, 5.0, 1.0), Rule(12, 3.0, 0.6), 50, 9.0, 13.0, {})
+
+    def count(steps: int, guidance: float, speed: Speed = Speed.FAST, known: Calibration = found) -> int:
+        return len(make_plan(steps, 13.0, guidance, speed, calibration=known).nodes)
+
+    assert [count(steps, 9.0) for steps in (25, 50, 200)] == [18, 20, 40]
+    assert [count(steps, 4.0) for steps in (25, 50, 200)] == [15, 20, 40]
+    assert [count(steps, 9.0, Speed.DRAFT) for steps in (20, 50, 200)] == [12, 12, 24]
+    assert [count(steps, 4.0, Speed.DRAFT) for steps in (20, 50, 200)] == [8, 12, 24]
+    few = replace(found, fast=Rule(14, 5.0, 1.0))
+    assert [count(steps, 9.0, known=few) for steps in (25, 50)] == [14, 14], "as few as were measured, no fewer"
     assert make_plan(8, 13.0, 9.0, Speed.FAST, calibration=found).nodes == make_plan(8, 13.0, 9.0).nodes
+    changed = []
+    for nodes, guidance, speed in product(range(8, 50), (1.0, 4.0, 9.0, 30.0), (Speed.FAST, Speed.DRAFT)):
+        rule = Rule(nodes, 5.0, 0.8)
+        plan = make_plan(50, 13.0, guidance, speed, calibration=Calibration(rule, rule, 50, 30.0, 13.0, {}))
+        if plan != rule.plan(guidance, speed, calibrated=True):
+            changed.append((nodes, guidance, speed))
+    assert not changed, "at the steps it was measured for a rule is taken as it is"
 
 
 def test_what_is_no_plan_is_refused() -> None:

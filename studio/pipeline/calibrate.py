@@ -14,6 +14,7 @@ from itertools import product
 
 from studio.pipeline.endpoints import Subject, distance
 from studio.pipeline.evaluation_plan import (
+    LEAST_K,
     Calibration,
     EvaluationPlan,
     Rule,
@@ -72,8 +73,10 @@ class Setup:
 
     @property
     def dense(self) -> EvaluationPlan:
-        """What stands for the solution."""
-        return Rule(self.candidates.dense_nodes, self.larger.settings.time_shift, 1.0).plan(self.cfg_scale)
+        """What stands for the solution: it does not depend on the shift, and nodes for less of it than LEAST_K would
+        be those of the check."""
+        k = max(self.larger.settings.time_shift, LEAST_K)
+        return Rule(self.candidates.dense_nodes, k, 1.0).plan(self.cfg_scale)
 
     @property
     def dense_check(self) -> EvaluationPlan:

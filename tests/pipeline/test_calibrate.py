@@ -32,9 +32,9 @@ FOUND = Calibration(Rule(20, 5.0, 1.0), Rule(12, 3.0, 0.6), 50, 9.0, 13.0, {"off
 class Toy:
     """A subject whose network is a few lines: it can be asked for the end of any plan, and counts its passes."""
 
-    def __init__(self, seed, cfg_scale=6.0, stiffness=2.0):
+    def __init__(self, seed, cfg_scale=6.0, stiffness=2.0, time_shift=13.0):
         self.seed, self.stiffness, self.passes = seed, stiffness, 0
-        self.settings = SimpleNamespace(cfg_scale=cfg_scale, time_shift=13.0)
+        self.settings = SimpleNamespace(cfg_scale=cfg_scale, time_shift=time_shift)
         self.ends = {}
 
     def end(self, plan):
@@ -71,6 +71,14 @@ def test_the_fewest_nodes_below_the_official_mean_are_chosen_and_hold_on_others(
         13.0,
     )
     assert outcome.calibration.errors["fast maximum"] == round(errors.maximum, 5)
+
+
+def test_the_dense_run_is_checked_with_nodes_elsewhere_at_any_shift():
+    """At shift 3 it was once compared with itself; at 13 and above its nodes follow the shift."""
+    for shift in (3.0, 13.0, 17.0):
+        made, _ = setup(Candidates(nodes=(20,), ks=(13.0,), thetas=(0.8,), dense_nodes=40), time_shift=shift)
+        assert made.dense == Rule(40, max(shift, 13.0), 1.0).plan(6.0)
+        assert calibrate(made).dense_error > 0
 
 
 def test_without_a_rule_below_the_bar_nothing_is_chosen():

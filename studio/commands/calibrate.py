@@ -156,11 +156,12 @@ def _calibrate(engine: Engine, wish: Wish, config: StudioConfig, cancelled: Call
     found = outcome.calibration
     print("\n".join(report(outcome)))
     if found is None:
-        remove_calibration(cache, fingerprint, has_image=engine.has_image)
+        remove_calibration(cache, fingerprint, outcome.cfg_scale, outcome.time_shift, has_image=engine.has_image)
     else:
         store_calibration(cache, fingerprint, found, has_image=engine.has_image)
         print(
-            f"From now on --speed fast takes {2 * found.fast.nodes} passes where {2 * found.infer_steps} were official."
+            f"From now on --speed fast takes {2 * found.fast.nodes} passes where {2 * found.infer_steps} were "
+            f"official, up to guidance {found.cfg_scale:g} and from time shift {found.time_shift:g} on."
         )
     folder = config.output_dir / f"calibrate-{engine.model.name}{'-image' if wish.pictures[0] else ''}"
     for name, plan in _clips(setup, outcome):
@@ -202,7 +203,7 @@ def report(outcome: Outcome) -> list[str]:
             f"Even the dense runs grew {outcome.dense_growths} times: growth tells nothing on this checkpoint."
         )
     if outcome.chosen is None:
-        lines.append("No rule's worst error is below the official mean: fast stays what it is without a calibration.")
+        lines.append("No rule's worst error is below the official mean: none is kept for this guidance and time shift.")
     else:
         lines.append(f"Chosen: {_rule_words(outcome.chosen)}.")
     return lines

@@ -36,7 +36,7 @@ from studio.pipeline.rerun import check_rerun, rerun_changes, rerun_plan
 from studio.pipeline.run import Engine, Request
 from studio.queue.leftovers import remove_abandoned
 from studio.queue.workfolder import KEPT_DAYS, remove_leftovers, work_folder
-from studio.settings import GenerationSettings, ResolvedSettings
+from studio.settings import GenerationSettings, GuidanceSchedule, ResolvedSettings, Speed
 from studio.wildcards import with_words_drawn
 
 
@@ -142,8 +142,10 @@ def _with_speed(wanted: GenerationSettings, model: ModelConfig, calibrations: Ca
         return wanted
     cfg_scale = model.defaults["cfg_scale"] if wanted.cfg_scale is None else wanted.cfg_scale
     time_shift = model.defaults["time_shift"] if wanted.time_shift is None else wanted.time_shift
-    speed = calibrations.default_speed(model, wanted.first_image is not None, cfg_scale, time_shift)
-    return replace(wanted, speed=str(speed))
+    schedule = wanted.guidance_schedule or GuidanceSchedule.CONSTANT
+    has_image = wanted.first_image is not None
+    served = calibrations.serve(model, has_image, cfg_scale, time_shift, guidance_schedule=schedule)
+    return replace(wanted, speed=str(Speed.FAST if served else Speed.EXACT))
 
 
 def _read_record(path: Path) -> dict[str, Any]:

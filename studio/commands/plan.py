@@ -27,14 +27,14 @@ def run(options: argparse.Namespace) -> int:
     settings.check(model, load_camera_moves())
     speeds = {name: getattr(options, name) for name in ("tflops", "link_gbps", "disk_gbps")}
     estimator = Estimator(config, replace(card_options(options), sharing=sharing))
-    calibration = estimator.calibrations.of(model, model.takes_image)
-    calibrated = calibration is not None and calibration.serves(settings.cfg_scale, settings.time_shift)
+    calibrations = estimator.calibrations.of(model, model.takes_image)
+    calibrated = any(found.serves(settings.cfg_scale, settings.time_shift) for found in calibrations)
     totals, passes = {}, {}
     for speed in (Speed.EXACT,) if model.turbo else Speed:
         asked = replace(settings, speed=str(speed))
         made = estimator.for_command(asked, model, speeds)
         totals[str(speed)] = round(made.total, 1)
-        passes[str(speed)] = sum(plan_of(asked, calibration).forwards.values())
+        passes[str(speed)] = sum(plan_of(asked, calibrations).forwards.values())
     data = {**made.plan.summary(), "seconds_total": totals[Speed.EXACT], "seconds_by_speed": totals}
     data |= {"passes_by_speed": passes, "calibrated": calibrated, "gpus": 1}
     if sharing is not None and made.gathered_step is not None:

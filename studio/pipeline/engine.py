@@ -28,7 +28,7 @@ from studio.memory.manager import MemoryManager
 from studio.memory.plan import AUTO, RuntimeConfig, Sharing, WeightMode
 from studio.memory.planning.speeds import load_speeds
 from studio.memory.usage import budgets_for
-from studio.pipeline.calibration_file import load_calibration
+from studio.pipeline.calibration_file import known_calibrations
 from studio.pipeline.colour_fit import PreviewColours
 from studio.pipeline.embeddings import EmbeddingCache
 from studio.pipeline.run import Engine, file_errors
@@ -203,7 +203,7 @@ def open_engine(
             "attention": attention_kernel(device, dtype, 128),
             "kernels": kernels_name(device),
         },
-        calibration=load_calibration(cache, _joined(prints), has_image=has_image),
+        calibrations=known_calibrations(cache, _joined(prints), has_image=has_image),
         has_image=has_image,
     )
 
@@ -220,8 +220,8 @@ def model_fingerprint(folders: Mapping[str, Path], device: torch.device) -> str:
 def recalibrated(engine: Engine, config: StudioConfig) -> Engine:
     """The engine with what `calibrate` has chosen by now: an engine may be open for days."""
     cache, fingerprint = config.output_dir / CACHE_FOLDER, engine.provenance["model_fingerprint"]
-    found = load_calibration(cache, fingerprint, has_image=engine.has_image)
-    return replace(engine, calibration=found)
+    found = known_calibrations(cache, fingerprint, has_image=engine.has_image)
+    return replace(engine, calibrations=found)
 
 
 def _fingerprints(folders: Mapping[str, Path], dtype: torch.dtype) -> dict[str, str]:

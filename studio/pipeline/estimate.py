@@ -157,7 +157,7 @@ class Estimator:
         plans = PlanCache(self._size_cache(model), runtime)
         self._check_sharing(settings, model)
         # A plan leaves room for guidance, so that it holds for every request; an unguided node is one pass.
-        plan, evaluated = plans.plan(video), plan_of(settings, self._calibration(model, settings))
+        plan, evaluated = plans.plan(video), plan_of(settings, self._calibrations(model, settings))
         request = plans.request(video, guided=evaluated.is_guided)
         halves = sharing is not None and evaluated.is_guided and request.conditions == 1
         passes = [1 if halves else node.passes for node in evaluated.nodes]
@@ -178,10 +178,10 @@ class Estimator:
 
     def _check_sharing(self, settings: ResolvedSettings, model: ModelConfig) -> None:
         if (sharing := self._options.sharing) is not None:
-            guided = plan_of(settings, self._calibration(model, settings)).is_guided
+            guided = plan_of(settings, self._calibrations(model, settings)).is_guided
             check_count(sharing.devices, self._size_cache(model).architecture.transformer.heads, guided=guided)
 
-    def _calibration(self, model: ModelConfig, settings: ResolvedSettings) -> Calibration | None:
+    def _calibrations(self, model: ModelConfig, settings: ResolvedSettings) -> tuple[Calibration, ...]:
         return self.calibrations.of(model, settings.first_image is not None)
 
     def _size_cache(self, model: ModelConfig) -> SizeCache:

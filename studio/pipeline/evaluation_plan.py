@@ -14,7 +14,7 @@ measured: docs/performance.md.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -136,7 +136,7 @@ class Rule:
         """For another number of official steps than it was measured against.
 
         Its error falls with the square of its nodes, Euler's with its steps: the root keeps the one below the other.
-        Whether so few are stable is another question (make_plan).
+        Whether so few are stable is another question (Calibration.rule).
         """
         return replace(self, nodes=min(math.ceil(round(self.nodes * (steps / measured_steps) ** 0.5, 6)), steps))
 
@@ -146,7 +146,7 @@ class Calibration:
     """What `calibrate` chose on a checkpoint in place of `infer_steps` official steps, up to the guidance `cfg_scale`.
 
     time_shift: of the official steps it was compared with. With less of it they are more exact (tests/bench/LOG.md), so
-    the choice stands for those of as much shift and more.
+    the choice stands for those of as much shift and more. It was measured under constant guidance.
     draft: None where few nodes do worse at full guidance than at DRAFT_GUIDANCE. errors: what was measured, for people.
     """
 
@@ -157,9 +157,21 @@ class Calibration:
     time_shift: float
     errors: Mapping[str, float]
 
-    def serves(self, cfg_scale: float, time_shift: float) -> bool:
+    def serves(self, cfg_scale: float, time_shift: float, schedule: str = GuidanceSchedule.CONSTANT) -> bool:
         """Whether it was measured with as much guidance, against official steps no worse than these."""
-        return cfg_scale <= self.cfg_scale and time_shift >= self.time_shift
+        measured = schedule == GuidanceSchedule.CONSTANT
+        return measured and cfg_scale <= self.cfg_scale and time_shift >= self.time_shift
+
+    def rule(self, speed: Speed, steps: int, cfg_scale: float) -> Rule | None:
+        """What it takes for so many official steps; None for exact, and for draft where it has none.
+
+        As many nodes as were measured are stable, fewer only as far as is known of the guidance.
+        """
+        chosen = {Speed.FAST: self.fast, Speed.DRAFT: self.draft}.get(speed)
+        if chosen is None:
+            return None
+        scaled = chosen.scaled(steps, self.infer_steps)
+        return replace(scaled, nodes=max(scaled.nodes, min(chosen.nodes, _fewest(cfg_scale))))
 
 
 def make_plan(
@@ -179,13 +191,11 @@ def make_plan(
         raise ValueError(f"No plan for {infer_steps} steps, time shift {time_shift} and guidance {cfg_scale}.")
     if speed is Speed.EXACT:
         return EvaluationPlan(speed, _guided(official_times(infer_steps, time_shift), cfg_scale, schedule))
-    found = calibration if calibration is not None and calibration.serves(cfg_scale, time_shift) else None
+    served = calibration is not None and calibration.serves(cfg_scale, time_shift, schedule)
+    chosen = calibration.rule(speed, infer_steps, cfg_scale) if calibration is not None and served else None
     k = max(time_shift, LEAST_K)
-    chosen = None if found is None else found.fast if speed is Speed.FAST else found.draft
-    if found is not None and chosen is not None:
-        rule, limit = chosen.scaled(infer_steps, found.infer_steps), cfg_scale
-        # As many as were measured are stable, fewer only as far as is known of the guidance.
-        rule = replace(rule, nodes=max(rule.nodes, min(chosen.nodes, _fewest(cfg_scale))))
+    if chosen is not None:
+        rule, limit = chosen, cfg_scale
     elif speed is Speed.FAST:
         rule, limit = Rule(_share(FAST_SHARE, infer_steps, cfg_scale), k, THETA), cfg_scale
     else:
@@ -196,16 +206,15 @@ def make_plan(
     return rule.plan(limit, speed, schedule=schedule, calibrated=chosen is not None)
 
 
-def plan_of(settings: ResolvedSettings, calibration: Calibration | None = None) -> EvaluationPlan:
-    """The plan of checked settings. calibration: of the model, where it has one."""
-    return make_plan(
-        settings.infer_steps,
-        settings.time_shift,
-        settings.cfg_scale,
-        Speed(settings.speed),
-        schedule=GuidanceSchedule(settings.guidance_schedule),
-        calibration=calibration,
-    )
+def plan_of(settings: ResolvedSettings, calibrations: Iterable[Calibration] = ()) -> EvaluationPlan:
+    """The plan of checked settings. calibrations: of the model; of those that serve, the one with the fewest nodes."""
+    speed, schedule = Speed(settings.speed), GuidanceSchedule(settings.guidance_schedule)
+    steps, shift, guidance = settings.infer_steps, settings.time_shift, settings.cfg_scale
+    serving = [found for found in calibrations if found.serves(guidance, shift, schedule)]
+    rules = [(rule.nodes, found.cfg_scale, found) for found in serving if (rule := found.rule(speed, steps, guidance))]
+    best = min(rules, key=lambda row: row[:2], default=None)  # of as many nodes, what was measured nearest to it
+    calibration = None if best is None else best[-1]
+    return make_plan(steps, shift, guidance, speed, schedule=schedule, calibration=calibration)
 
 
 def official_times(steps: int, time_shift: float) -> tuple[float, ...]:

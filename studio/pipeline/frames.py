@@ -26,7 +26,7 @@ def generate_frames(settings: ResolvedSettings, image: Image.Image | None, engin
     """
     run, video = Run(engine, emit=lambda event: None, cancelled=lambda: False), settings.video_shape
     engine.memory.require(video)
-    plan = plan_of(settings, engine.calibration)
+    plan = plan_of(settings, engine.calibrations)
     texts = encode_text(run, compose(settings, engine.model, engine.moves), guided=plan.is_guided)
     picture = crop_image(image, settings.height, settings.width, settings.crop_place) if image else None
     conditioning = Conditioning(texts, encode_image(run, picture, video), settings.motion_score)

@@ -66,7 +66,7 @@ def generate(
     output.check_folder(request.workdir)
     engine.memory.require(settings.video_shape)
     text = compose(settings, engine.model, engine.moves)
-    plan = request.plan or resume_plan(request.workdir, settings) or plan_of(settings, engine.calibration)
+    plan = request.plan or resume_plan(request.workdir, settings) or plan_of(settings, engine.calibrations)
     roles = roles_of(engine, settings.video_shape, plan)
 
     with run.phase("encode_text"):

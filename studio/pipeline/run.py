@@ -44,7 +44,7 @@ class Engine:
 
     text_fingerprint names both encoders and their tokenizers; provenance (fingerprints of every part, device, torch,
     dtype, attention backend, program version) is written into the file, so that a rerun can promise the same bits.
-    calibration: what `calibrate` chose for this model with a first image or without, as `has_image` says; None before.
+    calibrations: what `calibrate` chose for this model with a first image or without, as `has_image` says; () before.
     ranks: other devices that share each video.
     """
 
@@ -56,7 +56,7 @@ class Engine:
     colours: PreviewColours
     text_fingerprint: str
     provenance: Mapping[str, Any]
-    calibration: Calibration | None = None
+    calibrations: tuple[Calibration, ...] = ()
     has_image: bool = False
     ranks: Ranks | None = None
 

@@ -43,7 +43,7 @@ from studio.nano.clips import to_frames  # noqa: E402
 from studio.nano.evaluate import held_out  # noqa: E402
 from studio.nano.render import render  # noqa: E402
 from studio.nano.world import WORLDS, Scene  # noqa: E402
-from studio.pipeline.calibration_file import load_calibration  # noqa: E402
+from studio.pipeline.calibration_file import known_calibrations  # noqa: E402
 from studio.pipeline.endpoints import Endpoints, Subject, distance  # noqa: E402
 from studio.pipeline.engine import CACHE_FOLDER, EngineOptions, open_engine  # noqa: E402
 from studio.pipeline.evaluation_plan import Calibration, EvaluationPlan, Node, Rule, make_plan, refined_times  # noqa: E402
@@ -115,7 +115,7 @@ class Bench:
         if (name, has_image) not in self.engines:
             config = load_studio(output_dir=self.work)
             engine = open_engine(load_models()[name], has_image, load_camera_moves(), config, EngineOptions("cpu"))
-            self.engines[name, has_image] = replace(engine, calibration=None)
+            self.engines[name, has_image] = replace(engine, calibrations=())
         return self.engines[name, has_image]
 
     def calibration(self, cell: Cell) -> Calibration | None:
@@ -125,7 +125,8 @@ class Bench:
         has_image = cell.kind == "image"
         fingerprint = self.engine("nano", has_image).provenance["model_fingerprint"]
         cache = guidance_folder(self.calibrated, cell.cfg_scale) / CACHE_FOLDER
-        return load_calibration(cache, fingerprint, has_image=has_image)
+        known = known_calibrations(cache, fingerprint, has_image=has_image)
+        return next((found for found in known if found.cfg_scale == cell.cfg_scale), None)
 
     def scene(self, number: int) -> Scene:
         """The held-out scene of a number."""

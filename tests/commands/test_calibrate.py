@@ -6,23 +6,28 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
 from PIL import Image
 
+from studio.commands import calibrate as command
 from studio.commands.calibrate import Wish, calibration_seconds, wish_for
 from studio.commands.cli import main
 from studio.config import ROOT, load_calibrations, load_camera_moves, load_models, load_studio
 from studio.examples import FOLDER as PICTURES
 from studio.media import read_metadata
 from studio.pipeline.calibrate import QUICK
+from studio.pipeline.calibration_file import known_calibrations
 from studio.pipeline.endpoints import Endpoints, distance
-from studio.pipeline.engine import EngineOptions, open_engine
+from studio.pipeline.engine import CACHE_FOLDER, EngineOptions, open_engine
 from studio.pipeline.estimate import Estimator
-from studio.pipeline.evaluation_plan import Rule
+from studio.pipeline.evaluation_plan import Calibration, Rule
 from studio.settings import ResolvedSettings
 
 NOTHING = {"prompts": None, "num_frames": None, "height": None, "width": None, "cfg_scale": None, "time_shift": None}
@@ -86,6 +91,25 @@ def test_own_prompts_may_begin_with_pictures_beside_their_file(tmp_path: Path) -
     made = wish("nano", True, prompts=tmp_path / "own.txt", width=96, quick=True)
     assert [settings.prompt.split()[-1] for settings in made.small] == ["left", "right", "up", "down"]
     assert made.pictures == [tmp_path / "one.png"] * 4 and made.small[0].width == 96 and made.candidates == QUICK
+
+
+def test_a_run_that_finds_no_rule_leaves_the_choices_of_other_guidance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, config = wish("nano", False), load_studio(output_dir=tmp_path)
+    engine: Any = SimpleNamespace(
+        provenance={"model_fingerprint": "ab" * 32}, has_image=False, model=load_models()["nano"]
+    )
+    choice = Calibration(Rule(14, 5.0, 0.8), None, 50, 4.0, 13.0, {})
+    for name, value in (("_setup", None), ("report", []), ("_clips", [])):
+        monkeypatch.setattr(command, name, lambda *asked, value=value: value)
+    kept = []
+    for cfg_scale, chosen in ((4.0, choice), (9.0, replace(choice, cfg_scale=9.0)), (9.0, None), (4.0, None)):
+        outcome = SimpleNamespace(calibration=chosen, cfg_scale=cfg_scale, time_shift=13.0)
+        monkeypatch.setattr(command, "calibrate", lambda setup, outcome=outcome: outcome)
+        command._calibrate(engine, made, config, lambda: False)
+        kept.append([found.cfg_scale for found in known_calibrations(tmp_path / CACHE_FOLDER, "ab" * 32)])
+    assert kept == [[4.0], [4.0, 9.0], [4.0], []]
 
 
 class Program:

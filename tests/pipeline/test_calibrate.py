@@ -3,12 +3,13 @@
 import json
 import math
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import torch
 
 from models.geometry import VideoShape
+from studio.config import load_studio
 from studio.pipeline.calibrate import (
     QUICK,
     Candidates,
@@ -18,12 +19,12 @@ from studio.pipeline.calibrate import (
     most_passes,
     race,
 )
-from studio.pipeline.calibration_file import load_calibration, remove_calibration, store_calibration
+from studio.pipeline.calibrated import Calibrations
+from studio.pipeline.calibration_file import FOLDER, known_calibrations, remove_calibration, store_calibration
 from studio.pipeline.endpoints import distance
-from studio.pipeline.engine import CACHE_FOLDER, recalibrated
-from studio.pipeline.evaluation_plan import Calibration, Rule, make_plan
+from studio.pipeline.engine import CACHE_FOLDER, EngineOptions, recalibrated
+from studio.pipeline.evaluation_plan import Calibration, Rule
 from studio.pipeline.sampler import SamplerState, denoise, noise
-from studio.settings import Speed
 
 VIDEO = VideoShape(17, 64, 64)
 FOUND = Calibration(Rule(20, 5.0, 1.0), Rule(12, 3.0, 0.6), 50, 9.0, 13.0, {"official mean": 0.1})
@@ -147,14 +148,38 @@ def test_no_more_passes_than_told_before():
     assert 0.6 * told["small"] < small <= told["small"] and 0 < larger <= told["larger"]
 
 
-def test_a_choice_is_stored_per_model_and_read_back(tmp_path):
-    assert load_calibration(tmp_path, "ab" * 32) is None
+def test_choices_are_stored_per_model_guidance_and_shift_and_read_back(tmp_path):
+    def known(model="ab", **kind):
+        found = known_calibrations(tmp_path, model * 32, **kind)
+        return sorted(found, key=lambda one: (one.cfg_scale, one.time_shift))
+
+    assert known() == []
     store_calibration(tmp_path, "ab" * 32, FOUND)
-    assert load_calibration(tmp_path, "ab" * 32) == FOUND
-    assert load_calibration(tmp_path, "cd" * 32) is None
-    assert load_calibration(tmp_path, "ab" * 32, has_image=True) is None, "one network may serve both"
-    remove_calibration(tmp_path, "ab" * 32)
-    assert load_calibration(tmp_path, "ab" * 32) is None
+    assert known() == [FOUND] and known("cd") == known(has_image=True) == [], "one network may serve both"
+    others = [replace(FOUND, cfg_scale=4.0), replace(FOUND, time_shift=3.0)]
+    for other in others:
+        store_calibration(tmp_path, "ab" * 32, other)
+    store_calibration(tmp_path, "ab" * 32, FOUND, has_image=True)
+    assert known() == [*others, FOUND]
+    better = replace(FOUND, fast=Rule(14, 3.0, 0.8))
+    store_calibration(tmp_path, "ab" * 32, better)
+    assert known() == [*others, better], "of the same guidance and shift the last one stays"
+    for _ in range(2):
+        remove_calibration(tmp_path, "ab" * 32, 9.0, 13.0)
+        assert known() == others and known(has_image=True) == [FOUND]
+
+
+def test_the_one_file_of_a_model_as_it_once_was_is_read_replaced_and_removed(tmp_path):
+    old = tmp_path / FOLDER / f"{'ab' * 16}.json"
+    old.parent.mkdir()
+    old.write_text(json.dumps(asdict(FOUND)))
+    better = replace(FOUND, fast=Rule(14, 3.0, 0.8))
+    store_calibration(tmp_path, "ab" * 32, replace(FOUND, cfg_scale=4.0))
+    assert FOUND in known_calibrations(tmp_path, "ab" * 32)
+    store_calibration(tmp_path, "ab" * 32, better)
+    assert FOUND not in known_calibrations(tmp_path, "ab" * 32)
+    remove_calibration(tmp_path, "ab" * 32, 9.0, 13.0)
+    assert known_calibrations(tmp_path, "ab" * 32) == (replace(FOUND, cfg_scale=4.0),)
 
 
 def test_whatever_is_no_calibration_is_ignored(tmp_path):
@@ -171,20 +196,26 @@ def test_whatever_is_no_calibration_is_ignored(tmp_path):
     taken = []
     for content in wrong:
         path.write_text(content)
-        if load_calibration(tmp_path, "ab" * 32) is not None:
+        if known_calibrations(tmp_path, "ab" * 32):
             taken.append(content[:80])
     assert not taken, "\n".join(taken)
     path.unlink()
     os.mkfifo(path)
-    assert load_calibration(tmp_path, "ab" * 32) is None, "a pipe would hang its reader"
+    assert known_calibrations(tmp_path, "ab" * 32) == (), "a pipe would hang its reader"
 
 
-def test_an_engine_takes_what_was_chosen_for_its_model(open_tiny, outputs):
+def test_an_engine_takes_what_was_chosen_for_its_model(open_tiny, model_dir, outputs):
     engine = open_tiny("step-video-t2v")
-    assert engine.calibration is None
+    assert engine.calibrations == ()
     store_calibration(outputs / CACHE_FOLDER, engine.provenance["model_fingerprint"], FOUND)
-    assert open_tiny("step-video-t2v").calibration == FOUND
-    assert open_tiny("step-video-ti2v").calibration is None, "of another model"
-    config = SimpleNamespace(output_dir=outputs)
-    assert recalibrated(engine, config).calibration == FOUND
-    assert len(make_plan(50, 13.0, 9.0, Speed.FAST, calibration=FOUND).nodes) == 20
+    assert open_tiny("step-video-t2v").calibrations == (FOUND,)
+    other = open_tiny("step-video-ti2v")
+    assert other.calibrations == (), "of another model"
+    assert recalibrated(engine, SimpleNamespace(output_dir=outputs)).calibrations == (FOUND,)
+    store_calibration(outputs / CACHE_FOLDER, other.provenance["model_fingerprint"], FOUND, has_image=True)
+    config = load_studio(model_dir=str(model_dir), output_dir=str(outputs))
+    known = Calibrations(config, EngineOptions("cpu"))
+    for has_image in (False, True):
+        assert known.serve(other.model, has_image, 9.0, 13.0), "before the picture is given, too"
+        assert not known.serve(other.model, has_image, 9.0, 13.0, guidance_schedule="falling")
+    assert known.serve(engine.model, False, 9.0, 13.0) and not known.serve(engine.model, False, 9.1, 13.0)

@@ -3,7 +3,7 @@
 import json
 import math
 from dataclasses import replace
-from itertools import pairwise, product
+from itertools import pairwise, permutations, product
 
 import numpy as np
 import pytest
@@ -11,14 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.scheduler import FlowMatchScheduler
+from studio.config import load_models
 from studio.pipeline.evaluation_plan import (
     Calibration,
     EvaluationPlan,
     Rule,
     make_plan,
+    plan_of,
     refined_times,
 )
-from studio.settings import GuidanceSchedule, Speed
+from studio.settings import GenerationSettings, GuidanceSchedule, Speed
 
 STEPS, SHIFTS = st.integers(1, 200), st.floats(0.1, 100)
 
@@ -108,9 +110,35 @@ def test_a_calibration_serves_up_to_its_guidance_from_its_shift_on_and_its_draft
         for shift, guidance in ((13.0, 12.0), (5.0, 9.0)):
             assert make_plan(50, shift, guidance, speed, calibration=found) == make_plan(50, shift, guidance, speed)
         assert make_plan(50, 17.0, 9.0, speed, calibration=found) == plan
+        falling = make_plan(50, 13.0, 9.0, speed, schedule=GuidanceSchedule.FALLING, calibration=found)
+        assert falling == make_plan(50, 13.0, 9.0, speed, schedule=GuidanceSchedule.FALLING), "it was never measured"
     alone = replace(found, draft=None)
     assert make_plan(50, 13.0, 9.0, Speed.DRAFT, calibration=alone) == make_plan(50, 13.0, 9.0, Speed.DRAFT)
     assert make_plan(50, 13.0, 9.0, calibration=found) == make_plan(50, 13.0, 9.0)
+
+
+def test_of_several_calibrations_the_cheapest_that_serves_is_taken() -> None:
+    cheap = Calibration(Rule(14, 5.0, 1.0), None, 50, 4.0, 13.0, {})
+    dear = Calibration(Rule(29, 8.0, 0.6), Rule(12, 3.0, 0.6), 50, 9.0, 13.0, {})
+    exact = Calibration(Rule(26, 8.0, 0.6), Rule(10, 3.0, 0.6), 50, 9.0, 3.0, {})
+    model = load_models()["nano"]
+
+    def rule(guidance: float, shift: float, speed: str = "fast", **more: str) -> Rule | None:
+        """What the plan of 50 steps is made of, None for what it is without a calibration."""
+        asked = GenerationSettings(
+            "nano", "x", infer_steps=50, cfg_scale=guidance, time_shift=shift, speed=speed, **more
+        )
+        settings = asked.resolve(model)
+        (plan,) = {plan_of(settings, order) for order in permutations((cheap, dear, exact))}
+        rules = [one for found in (cheap, dear, exact) for one in (found.fast, found.draft) if one is not None]
+        made = [one for one in rules if plan == one.plan(guidance, Speed(speed), calibrated=True)]
+        assert made or plan == plan_of(settings)
+        return made[0] if made else None
+
+    assert [rule(guidance, 13.0) for guidance in (3.0, 4.0, 4.1, 9.0)] == [cheap.fast] * 2 + [exact.fast] * 2
+    assert [rule(guidance, 3.0) for guidance in (3.0, 9.0, 9.1)] == [exact.fast, exact.fast, None]
+    assert rule(4.0, 13.0, "draft") == exact.draft and rule(4.0, 13.0, guidance_schedule="falling") is None
+    assert rule(4.0, 13.0, "exact") is None and rule(4.0, 2.0) is None
 
 
 def test_fewer_steps_shrink_a_calibrated_rule_by_their_root_as_far_as_it_is_stable() -> None:

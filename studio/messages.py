@@ -343,8 +343,8 @@ MESSAGES: dict[str, tuple[str, str]] = OTHERS | {
         "已保存的第 {step} 步潜变量对应的 {what} 与现在不同，因此所有步骤将重新计算。",
     ),
     "velocity_growth": (
-        "The velocity grew {ratio:.1f} times between two steps, {count} times so far; such steps are taken as Euler steps. --speed exact is safer for this prompt.",
-        "相邻两步之间速度场增大了 {ratio:.1f} 倍（已发生 {count} 次），这些步已改用欧拉法。对此提示词，--speed exact 更稳妥。",
+        "The velocity grew too much between two steps, {count} times so far; such steps are taken as Euler steps. --speed exact is safer for this prompt.",
+        "相邻两步之间速度场增大过多（已发生 {count} 次），这些步已改用欧拉法。对此提示词，--speed exact 更稳妥。",
     ),
 }
 

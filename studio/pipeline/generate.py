@@ -20,7 +20,7 @@ from studio.pipeline.encode import Conditioning, encode_image, encode_text
 from studio.pipeline.evaluation_plan import EvaluationPlan, Node, plan_of
 from studio.pipeline.finite import refuse
 from studio.pipeline.latents_file import EARLIER, EarlierRun, LatentsFile, earlier_run, resume_plan
-from studio.pipeline.observers import LatentsSaver, PreviewWriter
+from studio.pipeline.observers import GrowthWatch, LatentsSaver, PreviewWriter
 from studio.pipeline.rank_roles import Roles
 from studio.pipeline.rerun import cropped_picture, provenance_of
 from studio.pipeline.run import (
@@ -170,18 +170,18 @@ def _denoise(
     """
     settings, steps, began = request.settings, len(plan.nodes), monotonic()
     preview = PreviewWriter(request.workdir, run.engine.colours.now, run.emit)
-    sharp = _sharp_preview(run, request)
+    sharp, watch = _sharp_preview(run, request), GrowthWatch(run.notify)
     saver = LatentsSaver(request.workdir, settings, provenance)
     roles = roles_of(run.engine, settings.video_shape, plan)
     with _passes(run, settings.video_shape, conditioning, plan) as (transformer, passes):
         if state is None:
             state = SamplerState(noise(settings.video_shape, transformer.latent_channels, settings.seed), 0)
         first, estimate = state.step, None
+        watch(state)
         try:
             for step in denoise(state, plan, passes):
                 state = step.state
-                if step.growth is not None and state.growths == 2:
-                    run.notify("velocity_growth", ratio=step.growth, count=state.growths)
+                watch(state)
                 if roles is not None or state.step == steps or not sharp(step):
                     preview(step)
                 saver(step)

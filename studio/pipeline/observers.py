@@ -1,4 +1,4 @@
-"""What is done beside the denoising loop after a step: show a preview, save the latents."""
+"""What is done beside the denoising loop after a step: show a preview, save the latents, say that velocities grew."""
 
 import logging
 from collections.abc import Callable
@@ -18,6 +18,7 @@ from studio.settings import ResolvedSettings
 SAVE_SECONDS = 20  # the latents on disk are at most this plus one step old
 PREVIEW_SECONDS = 2  # between two previews, after the first steps
 PREVIEW_STEPS = 3  # so many previews come at once
+TOLD_GROWTHS = 2  # a velocity that grew once is a step of lower order, no more
 
 _log = logging.getLogger(__name__)
 Clock = Callable[[], float]  # seconds
@@ -79,3 +80,20 @@ class LatentsSaver:
     def save(self, state: SamplerState) -> None:
         """Save now. Raises StudioError."""
         save_latents(self.workdir, state, self.settings, self.provenance)
+
+
+@dataclass
+class GrowthWatch:
+    """Says once a run that velocities have grown twice, also where they had before the run that it goes on from ended.
+
+    notify(code, **values): reports a notice.
+    """
+
+    notify: Callable[..., None]
+    told: bool = field(default=False, init=False)
+
+    def __call__(self, state: SamplerState) -> None:
+        """Look at a state."""
+        if state.growths >= TOLD_GROWTHS and not self.told:
+            self.told = True
+            self.notify("velocity_growth", count=state.growths)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+from contextlib import nullcontext
 from multiprocessing import get_context
 
 import pytest
@@ -110,10 +111,24 @@ def test_velocities_that_grow_twice_are_told_once_and_counted(open_tiny, tmp_pat
     monkeypatch.setattr(sampler, "GROWTH_BOUND", 0.01)
     engine = open_tiny("step-video-t2v")
     request = make_request(engine, tmp_path, "grown", infer_steps=40, cfg_scale=4.0, speed="draft")
-    _, events = run(request, engine)
     steps = len(plan_of(request.settings).nodes)
-    told = [event for event in events if isinstance(event, Notice)]
-    assert [event.code for event in told] == ["velocity_growth"] and told[0].values["count"] == 2
+
+    def counts(stop_after=steps):
+        """What the notices of one run say; a job that is resumed begins without notices."""
+        events = []
+
+        def cancelled():
+            return sum(isinstance(event, Progress) and event.phase == "denoise" for event in events) >= stop_after
+
+        with pytest.raises(Cancelled) if stop_after < steps else nullcontext():
+            generate(request, engine, events.append, cancelled if stop_after < steps else lambda: False)
+        told = [event for event in events if isinstance(event, Notice)]
+        assert {event.code for event in told} <= {"velocity_growth"}
+        return [event.values for event in told]
+
+    assert counts(stop_after=2) == [], "it has grown once"
+    assert counts(stop_after=3) == [{"count": 2}], "it grew on from the run before"
+    assert counts() == [{"count": 4}] and counts() == [{"count": steps - 1}], "straight to the decoder, too"
     assert json.loads((tmp_path / "grown.json").read_text())["velocity_growths"] == steps - 1
 
 

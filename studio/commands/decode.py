@@ -14,7 +14,7 @@ from studio.filenames import write_whole
 from studio.media import png_bytes
 from studio.pipeline.engine import EngineOptions, usable_folders
 from studio.pipeline.generate import decode, decode_frame
-from studio.pipeline.latents_file import LatentsFile, read_latents
+from studio.pipeline.latents_file import LatentsFile, check_whole, read_latents
 from studio.pipeline.run import Request
 
 
@@ -23,6 +23,7 @@ def run(options: argparse.Namespace) -> int:
     config, asked = studio_config(options), engine_options(options)
     moves = load_camera_moves()
     found = read_latents(options.latents, lambda settings: settings.check(find_model(settings.model, config), moves))
+    check_whole(found)
     settings, model = found.settings, find_model(found.settings.model, config)
     image, has_image = read_picture(options.first_image, config), settings.first_image is not None
     if options.frame is not None:

@@ -21,7 +21,7 @@ from studio.media import png_bytes
 from studio.pipeline.engine import EngineOptions, open_engine, pick_device, recalibrated
 from studio.pipeline.estimate import Estimator
 from studio.pipeline.generate import decode_frame, generate
-from studio.pipeline.latents_file import is_whole, read_latents
+from studio.pipeline.latents_file import check_whole, read_latents
 from studio.pipeline.ranks import Ranks
 from studio.pipeline.rerun import cropped_picture
 from studio.pipeline.run import Engine, Request
@@ -127,8 +127,7 @@ class VideoRunner:
         """The frame as a png, exactly as it is decoded. Raises StudioError where these latents do not give it."""
         found = read_latents(wish.latents, lambda settings: settings.check(self._model(settings.model), self._moves))
         settings = found.settings
-        if not is_whole(found):
-            raise InputError("latents_unfinished", step=found.state.step)
+        check_whole(found)
         engine = self._open(self._model(settings.model), settings.first_image is not None, lambda event: None)
         if found.provenance.get("model_fingerprint") != engine.provenance["model_fingerprint"]:
             raise InputError("rerun_model", model=settings.model)

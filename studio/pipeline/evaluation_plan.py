@@ -64,8 +64,11 @@ class EvaluationPlan:
     @property
     def forwards(self) -> dict[str, int]:
         """Passes by kind."""
-        guided = sum(node.passes == 2 for node in self.nodes)
-        return {"conditional": len(self.nodes), "unconditional": guided}
+        return self.forwards_of(len(self.nodes))
+
+    def forwards_of(self, steps: int) -> dict[str, int]:
+        """Passes of the first `steps` nodes, by kind."""
+        return {"conditional": steps, "unconditional": sum(node.passes == 2 for node in self.nodes[:steps])}
 
     def passes(self, begin: int, end: int) -> int:
         """Passes of the nodes begin..end-1, of both kinds."""

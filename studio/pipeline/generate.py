@@ -19,7 +19,7 @@ from studio.pipeline import output
 from studio.pipeline.encode import Conditioning, encode_image, encode_text
 from studio.pipeline.evaluation_plan import EvaluationPlan, Node, plan_of
 from studio.pipeline.finite import refuse
-from studio.pipeline.latents_file import EARLIER, EarlierRun, LatentsFile, earlier_run, resume_plan
+from studio.pipeline.latents_file import EARLIER, EarlierRun, LatentsFile, check_whole, earlier_run, resume_plan
 from studio.pipeline.observers import GrowthWatch, LatentsSaver, PreviewWriter
 from studio.pipeline.rank_roles import Roles
 from studio.pipeline.rerun import cropped_picture, provenance_of
@@ -41,6 +41,8 @@ from studio.prompt import compose
 
 if TYPE_CHECKING:
     from studio.pipeline.ranks import Ranks  # needs omegaconf, which a machine with torch alone may lack
+
+OF_THE_STEPS = ("plan", "forwards", EARLIER)  # what saved latents tell
 
 
 @file_errors()
@@ -93,13 +95,18 @@ def generate(
 
 @file_errors()
 def decode(request: Request, saved: LatentsFile, engine: Engine, emit: Emit, cancelled: IsCancelled) -> Finished:
-    """Finish from saved latents: the last two phases of `generate` alone. Settings must be checked."""
+    """Finish from saved latents: the last two phases of `generate` alone. Settings must be checked.
+
+    Raises InputError for latents of a run that did not come to its end: what is left of the noise would be decoded.
+    """
     run = Run(engine, emit, cancelled)
+    check_whole(saved)
     output.check_place(request.stem.parent, request.settings)
     _check_channels(saved, engine)
     picture = cropped_picture(request)
-    plan = {name: saved.provenance[name] for name in ("plan", "forwards") if name in saved.provenance}
-    return _finish(run, request, saved.state.latents, picture, provenance_of(engine, picture) | plan, {})
+    told: dict[str, Any] = {name: saved.provenance[name] for name in OF_THE_STEPS if name in saved.provenance}
+    told |= {"velocity_growths": saved.state.growths} if told else {}
+    return _finish(run, request, saved.state.latents, picture, provenance_of(engine, picture) | told, {})
 
 
 @file_errors()
@@ -203,7 +210,8 @@ def _denoise(
     if estimate is None:
         return state.latents, measured
     run.notify("finished_early", step=state.step, steps=steps)
-    return estimate, measured | {"finished_early": {"step": state.step, "steps": steps}}
+    early = {"step": state.step, "steps": steps}
+    return estimate, measured | {"finished_early": early, "forwards": plan.forwards_of(state.step)}
 
 
 def _sharp_preview(run: Run, request: Request) -> SharpPreview:

@@ -33,13 +33,19 @@ class LatentsFile:
     provenance: dict[str, Any]
 
 
-def is_whole(saved: LatentsFile) -> bool:
-    """Whether all steps of their plan are done, so that decoding gives the video's frames."""
-    try:
-        plan = EvaluationPlan.from_dict(saved.provenance["plan"])
-    except (InputError, KeyError, TypeError, ValueError):
-        return False
-    return saved.state.step == len(plan.nodes)
+def check_whole(saved: LatentsFile) -> None:
+    """Raise InputError unless all steps of their plan are done, so that decoding gives the video's frames.
+
+    Latents from before there were plans have none: theirs is the official one.
+    """
+    steps = saved.settings.infer_steps
+    if "plan" in saved.provenance:
+        try:
+            steps = len(EvaluationPlan.from_dict(saved.provenance["plan"]).nodes)
+        except ValueError as error:
+            raise InputError("metadata_missing", reason=str(error)) from None
+    if saved.state.step != steps:
+        raise InputError("latents_unfinished", step=saved.state.step)
 
 
 def save_latents(folder: Path, state: SamplerState, settings: ResolvedSettings, provenance: Mapping[str, Any]) -> Path:

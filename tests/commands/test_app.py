@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from studio.embedded import carried_picture
 from studio.filenames import LAST_FRAME
 from studio.media import crop_image, read_image, read_video
 from studio.pipeline.engine import CACHE_FOLDER, open_engine
-from studio.pipeline.latents_file import read_latents
+from studio.pipeline.latents_file import read_latents, save_latents
 from studio.pipeline.run import Engine
 from studio.queue.locks import DeviceLock, runtime_folder
 
@@ -194,8 +195,16 @@ def test_a_folder_that_takes_no_files_is_told_before_the_work(call, tmp_path):
 def test_decode_finishes_from_latents(call, tmp_path):
     words = ["--model", "step-video-t2v", "--prompt", "a ball", "--seed", 1, *SIZE]
     assert call("generate", *words, "--output", tmp_path / "a.mp4", "--keep-latents")[0] == 0
-    code, out, _ = call("decode", tmp_path / "a.latents.safetensors", "--output", tmp_path / "b.mp4")
+    kept = read_latents(tmp_path / "a.latents.safetensors")
+    grown = save_latents(tmp_path / "grown", replace(kept.state, growths=3), kept.settings, kept.provenance)
+    code, out, _ = call("decode", grown, "--output", tmp_path / "b.mp4")
     assert code == 0 and str(tmp_path / "b.mp4") in out and (tmp_path / "b.mp4").stat().st_size > 0
+    was, told = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
+    assert told["velocity_growths"] == 3 and all(told[name] == was[name] for name in ("plan", "forwards"))
+    early = save_latents(tmp_path / "early", replace(kept.state, step=2), kept.settings, kept.provenance)
+    for words in ([], ["--frame", 1]):
+        code, _, err = call("decode", early, *words, "--output", tmp_path / "e")
+        assert code == 2 and "those of step 2, before the last one" in err and not list(tmp_path.glob("e.*"))
     code, _, err = call("decode", tmp_path / "a.mp4", "--output", tmp_path / "c.mp4")
     assert code == 2 and "holds no latents" in err
     video, still = read_video(tmp_path / "b.mp4"), tmp_path / "still.png"

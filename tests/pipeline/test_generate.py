@@ -17,11 +17,12 @@ from studio.errors import Cancelled, InputError, StudioError
 from studio.events import Notice, PhaseStarted, Preview, Progress
 from studio.media import crop_image, read_metadata, read_video
 from studio.pipeline.engine import EngineOptions, open_engine
+from studio.pipeline.evaluation_plan import plan_of
 from studio.pipeline.generate import decode, generate
 from studio.pipeline.latents_file import read_latents
 from studio.pipeline.rerun import check_rerun
 from studio.pipeline.run import Request
-from studio.settings import GenerationSettings, ResolvedSettings
+from studio.settings import GenerationSettings, ResolvedSettings, Speed
 
 SMALL = {"num_frames": 17, "height": 64, "width": 96, "infer_steps": 4}
 PICTURE = Image.fromarray(np.random.default_rng(3).integers(0, 255, (90, 70, 3)).astype(np.uint8))
@@ -184,25 +185,36 @@ def test_a_stopped_run_goes_on_on_another_device_and_says_so(open_tiny, tmp_path
 
 def test_a_job_finished_early_shows_its_estimate_and_goes_on_to_the_same_bits(open_tiny, tmp_path):
     engine = open_tiny("step-video-t2v")
-    whole = make_request(engine, tmp_path, "whole")
-    run(whole, engine)
-    request, events, steps = make_request(engine, tmp_path, "early"), [], []
-    request = dataclasses.replace(request, keep_latents=False)
+    for speed in Speed:
+        fields = {"speed": str(speed), "cfg_scale": 3.0, "infer_steps": 9}
+        whole = make_request(engine, tmp_path, f"whole-{speed}", **fields)
+        run(whole, engine)
+        count = len(plan_of(whole.settings).nodes)
+        assert count == (9 if speed is Speed.EXACT else 8)
+        request, events, steps = make_request(engine, tmp_path, f"early-{speed}", **fields), [], []
+        request = dataclasses.replace(request, keep_latents=False)
 
-    def finish():
-        steps.append(sum(isinstance(event, Progress) and event.phase == "denoise" for event in events))
-        return steps[-1] == 2
+        def finish(events=events, steps=steps):
+            steps.append(sum(isinstance(event, Progress) and event.phase == "denoise" for event in events))
+            return steps[-1] == 2
 
-    finished = generate(request, engine, events.append, lambda: False, finish)
-    assert steps == [1, 2], "the step in work is the last one"
-    assert [event.values for event in events if isinstance(event, Notice)] == [{"step": 2, "steps": 4}]
-    assert read_metadata(Path(finished.path).read_bytes())["finished_early"] == {"step": 2, "steps": 4}
-    early, end = read_video(Path(finished.path)), read_video(tmp_path / "whole.mp4")
-    assert early.shape == end.shape and not np.array_equal(early, end)
-    assert read_latents(request.workdir / "latents.safetensors").state.step == 2
-    again = dataclasses.replace(request, stem=tmp_path / "again", keep_latents=True)
-    run(again, engine)
-    assert torch.equal(final_latents(again), final_latents(whole))
+        finished = generate(request, engine, events.append, lambda: False, finish)
+        assert steps == [1, 2], "the step in work is the last one"
+        early = {"step": 2, "steps": count}
+        assert [event.values for event in events if isinstance(event, Notice)] == [early]
+        shown = [event.step for event in events if isinstance(event, Preview)]
+        assert shown == [1, 2] and Image.open(request.workdir / "preview.webp").n_frames == 3
+        record = read_metadata(Path(finished.path).read_bytes())
+        assert record["finished_early"] == early and record["forwards"] == {"conditional": 2, "unconditional": 2}
+        assert len(record["plan"]["nodes"]) == count and record["velocity_growths"] == 0
+        seen, end = read_video(Path(finished.path)), read_video(whole.stem.with_suffix(".mp4"))
+        assert seen.shape == end.shape and not np.array_equal(seen, end)
+        assert read_latents(request.workdir / "latents.safetensors").state.step == 2
+        again = dataclasses.replace(request, stem=tmp_path / f"again-{speed}", keep_latents=True)
+        run(again, engine)
+        assert torch.equal(final_latents(again), final_latents(whole))
+        record = json.loads((tmp_path / f"again-{speed}.json").read_text())
+        assert record["forwards"] == {"conditional": count, "unconditional": count}
     engine.memory.check_integrity()
 
 

@@ -68,7 +68,8 @@ def generate(
     output.check_folder(request.workdir)
     engine.memory.require(settings.video_shape)
     text = compose(settings, engine.model, engine.moves)
-    plan = request.plan or resume_plan(request.workdir, settings) or plan_of(settings, engine.calibrations)
+    stopped = resume_plan(request.workdir, settings, engine.provenance["model_fingerprint"])
+    plan = request.plan or stopped or plan_of(settings, engine.calibrations)
     roles = roles_of(engine, settings.video_shape, plan)
 
     with run.phase("encode_text"):

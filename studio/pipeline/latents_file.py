@@ -104,14 +104,16 @@ def resume_point(folder: Path, settings: ResolvedSettings, provenance: Mapping[s
     return None if found is None or found.changed else found.saved.state
 
 
-def resume_plan(folder: Path, settings: ResolvedSettings) -> EvaluationPlan | None:
-    """The plan of an earlier run of this request that stopped: it goes on under it, whatever was calibrated since."""
+def resume_plan(folder: Path, settings: ResolvedSettings, fingerprint: str) -> EvaluationPlan | None:
+    """The plan of an earlier run of this request on the model of this fingerprint that stopped: it goes on under it,
+    whatever was calibrated since. A plan that was calibrated on other weights, int8 ones too, says nothing of these."""
     try:
         found = read_latents(folder / LATENTS)
         plan = EvaluationPlan.from_dict(found.provenance["plan"])
     except (InputError, KeyError, TypeError, ValueError):
         return None
-    return plan if replace(found.settings, first_image=None) == replace(settings, first_image=None) else None
+    same_settings = replace(found.settings, first_image=None) == replace(settings, first_image=None)
+    return plan if same_settings and found.provenance.get("model_fingerprint") == fingerprint else None
 
 
 def read_latents(path: Path, check: Callable[[ResolvedSettings], object] = lambda settings: None) -> LatentsFile:

@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 from studio.config import load_models
 from studio.errors import InputError
 from studio.filenames import LATENTS
-from studio.pipeline.latents_file import read_latents, resume_point, save_latents
+from studio.pipeline.evaluation_plan import Rule
+from studio.pipeline.latents_file import read_latents, resume_plan, resume_point, save_latents
 from studio.pipeline.sampler import SamplerState
 from studio.settings import GenerationSettings
 
@@ -36,6 +37,18 @@ def test_only_the_same_request_resumes(tmp_path):
     assert resume_point(tmp_path, replace(SETTINGS, seed=2), {"torch": "2"}) is None
     assert resume_point(tmp_path, SETTINGS, {"torch": "3"}) is None
     assert resume_point(tmp_path / "absent", SETTINGS, {"torch": "2"}) is None
+
+
+def test_a_plan_is_gone_on_with_on_the_same_model_alone(tmp_path):
+    plan = Rule(14, 5.0, 0.8).plan(4.0, calibrated=True)
+    told = {"plan": plan.to_dict(), "model_fingerprint": "ab"}
+    save_latents(tmp_path, STATE, SETTINGS, told)
+    assert resume_plan(tmp_path, replace(SETTINGS, first_image="elsewhere.png"), "ab") == plan
+    assert resume_plan(tmp_path, SETTINGS, "cd") is None, "it was calibrated on other weights"
+    assert resume_plan(tmp_path, replace(SETTINGS, seed=2), "ab") is None
+    for wrong in ({"plan": told["plan"]}, {**told, "plan": 3}, {"model_fingerprint": "ab"}):
+        save_latents(tmp_path, STATE, SETTINGS, wrong)
+        assert resume_plan(tmp_path, SETTINGS, "ab") is None
 
 
 def test_what_are_no_latents_is_a_sentence(tmp_path):

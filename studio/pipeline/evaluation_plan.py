@@ -109,6 +109,8 @@ class EvaluationPlan:
         rising = all(a < b for a, b in pairwise(plan.times))
         if not (nodes and abs(nodes[0].time) < 1e-6 and rising and 0 <= theta <= 1):
             raise ValueError("its times must rise from 0 to below 1, with theta from 0 to 1")
+        if not (np.diff(np.asarray(plan.times, dtype=np.float32)) > 0).all():  # what steps are made of
+            raise ValueError("some of its times are equal in float32")
         low, high = RANGES["cfg_scale"]
         if not all(low <= node.guidance <= high for node in nodes):
             raise ValueError(f"its guidance must lie between {low:g} and {high:g}")
@@ -251,9 +253,13 @@ def _number(value: Any) -> float:
     """A finite number of json. Raises TypeError or ValueError."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{str(value)[:20]!r} is no number")
-    if not math.isfinite(value):
-        raise ValueError(f"{value} is not finite")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError("a number is too large") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is not finite")
+    return number
 
 
 def _guided(times: tuple[float, ...], cfg_scale: float, schedule: GuidanceSchedule) -> tuple[Node, ...]:

@@ -26,6 +26,15 @@ SETTINGS = GenerationSettings(MODEL, "a red ball", num_frames=17, height=64, wid
 DEEP = "[" * 100_000 + "]" * 100_000
 WRONG = "settings|must|multiple|characters|named|cannot be|not a number"
 NONE = "cannot be read|holds no settings"
+PLAN = {"speed": "fast", "theta": 0.8, "calibrated": True, "nodes": [[0, 4], [0.25, 4], [0.5, 4]]}
+PLANS: tuple[tuple[str, Any, str], ...] = (
+    ("a plan", PLAN, ""),
+    ("a plan that is none", [PLAN], "no evaluation plan"),
+    ("a plan of times that are equal in float32", PLAN | {"nodes": [[0, 4], [0.5, 4], [0.5 + 1e-12, 4]]}, "float32"),
+    ("a plan that ends at once in float32", PLAN | {"nodes": [[0, 4], [0.5, 4], [1 - 1e-12, 4]]}, "float32"),
+    ("a plan whose time has 400 digits", PLAN | {"nodes": [[0, 4], [10**400, 4], [0.5, 4]]}, "too large"),
+    ("a plan of 100,000 nodes", PLAN | {"nodes": [[0, 4]] * 10**5}, "rise from 0"),
+)
 PNG, MP4 = b"\x89PNG\r\n\x1a\n", b"\0\0\0\x10ftypisom\0\0\0\0"
 
 
@@ -119,6 +128,8 @@ def of_settings() -> list[FileCase]:
             ("speed", "warp"),
         )
     ]  # fmt: skip
+    resolved = json.loads(SETTINGS.to_json())
+    wrong += [(name, holds(json.dumps({"settings": resolved, "plan": plan})), says) for name, plan, says in PLANS]
     comment = b"\0\0\0\x01\0\0\0\0" + json.dumps({"settings": asked}).encode()
     for kind in (b"data", b"\xa9cmt", b"ilst"):
         comment = struct.pack(">I4s", len(comment) + 8, kind) + comment
@@ -146,7 +157,7 @@ def of_settings() -> list[FileCase]:
 
 def of_latents() -> list[FileCase]:
     shape = SETTINGS.video_shape.latent_shape(4)
-    meta = {"settings": SETTINGS.to_json(), "provenance": "{}", "step": "3"}
+    meta = {"settings": SETTINGS.to_json(), "provenance": json.dumps({"plan": PLAN}), "step": "3"}
     good = {"latents": torch.zeros(shape), "velocity": torch.zeros(shape)}
 
     def with_(tensors: dict[str, torch.Tensor] | None = None, **values: Any) -> Harm:
@@ -168,6 +179,8 @@ def of_latents() -> list[FileCase]:
         ("settings that are none", with_(settings="[]"), "settings|Settings"),
         ("settings of 10**9 frames", with_(settings=huge), "frames"),
         ("another model's settings", with_(settings=json.dumps(settings | {"model": "x\x1b[2J"})), "model"),
+        *((name, with_(provenance=json.dumps({"plan": plan})), says) for name, plan, says in PLANS),
+        ("a step of a run that goes on", with_(provenance=json.dumps({"plan": PLAN}), step="2"), "before the last one"),
         ("no step", with_(step=...), "holds no latents"),
         ("a step that is none", with_(step="1e9"), "holds no latents"),
         ("a negative step", with_(step="-1"), "holds no latents"),

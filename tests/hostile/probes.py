@@ -16,7 +16,8 @@ from studio.media import read_metadata_file
 from studio.messages import LONGEST_SENTENCE, clean
 from studio.pipeline.engine import EngineOptions, open_engine
 from studio.pipeline.estimate import Estimator
-from studio.pipeline.latents_file import read_latents
+from studio.pipeline.latents_file import check_whole, read_latents
+from studio.pipeline.rerun import rerun_plan
 from studio.settings import GenerationSettings
 
 MODEL = "step-video-t2v"
@@ -62,15 +63,20 @@ def picture(path: str) -> str:
 
 def settings(path: str) -> str:
     """What `--from-video` and a dropped file read, and the checks of any request."""
-    wanted = GenerationSettings.from_record(read_metadata_file(Path(path)))
+    record = read_metadata_file(Path(path))
+    wanted = GenerationSettings.from_record(record)
     model = find_model(wanted.model, load_studio())
-    wanted.resolve(model).check(model, MOVES)
+    resolved = wanted.resolve(model)
+    resolved.check(model, MOVES)
+    plan = rerun_plan(record, resolved) if "plan" in record else None
+    for step in range(0 if plan is None else len(plan.nodes)):
+        plan.weights(step)
     return ""
 
 
 def latents(path: str) -> str:
     """What `decode` reads."""
-    read_latents(Path(path), lambda found: found.check(find_model(found.model, load_studio()), MOVES))
+    check_whole(read_latents(Path(path), lambda found: found.check(find_model(found.model, load_studio()), MOVES)))
     return ""
 
 

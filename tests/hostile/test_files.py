@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.hostile.file_cases import FILE_CASES, MODEL, SETTINGS
+from tests.hostile.file_cases import FILE_CASES, MODEL, PLAN, SETTINGS
 from tests.hostile.harms import CONFIGS, DIT
 from tests.hostile.machine import Machine
 from tests.hostile.probes import MODEL as VIDEO_MODEL
@@ -79,7 +79,7 @@ def settings_files(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def latents_files(draw: st.DrawFn) -> bytes:
-    good = {"settings": SETTINGS.to_json(), "provenance": "{}", "step": "3"}
+    good = {"settings": SETTINGS.to_json(), "provenance": json.dumps({"plan": PLAN}), "step": "3"}
     shape = SETTINGS.video_shape.latent_shape(1)
     entry = {"dtype": "F32", "shape": list(shape), "data_offsets": [0, 4 * math.prod(shape)]}
     own = json.dumps(changed(draw, json.loads(good["settings"])))

@@ -172,6 +172,8 @@ def test_what_is_no_plan_is_refused() -> None:
     wrong += [good | {"theta": True}, good | {"theta": "0.5"}, good | {"nodes": [[i / 2000, 4] for i in range(2000)]}]
     wrong += [good | {"nodes": [[0, guidance]]} for guidance in (math.inf, 1e9, math.nan, None, "4")]
     wrong += [good | {"nodes": nodes} for nodes in ([[0.5, 4]], [[0, 4], [0, 4]], [[0, 0.5]], [[0, 4], [math.nan, 4]])]
+    close = ([[0, 4], [0.5, 4], [0.5 + 1e-12, 4]], [[0, 4], [1 - 1e-12, 4]], [[0, 4], [1e-60, 4]])
+    wrong += [good | {"nodes": nodes} for nodes in (*close, [[0, 4], [10**400, 4]])]
     accepted = []
     for data in wrong:
         try:

@@ -22,6 +22,8 @@ from studio.commands.cli import main
 from studio.config import ROOT, load_calibrations, load_camera_moves, load_models, load_studio
 from studio.examples import FOLDER as PICTURES
 from studio.media import read_metadata
+from studio.nano.captions import LANGUAGES, caption
+from studio.nano.evaluate import held_out
 from studio.pipeline.calibrate import QUICK
 from studio.pipeline.calibration_file import known_calibrations
 from studio.pipeline.endpoints import Endpoints, distance
@@ -29,6 +31,7 @@ from studio.pipeline.engine import CACHE_FOLDER, EngineOptions, open_engine
 from studio.pipeline.estimate import Estimator
 from studio.pipeline.evaluation_plan import Calibration, Rule
 from studio.settings import ResolvedSettings
+from tests.bench import bench_plans
 
 NOTHING = {"prompts": None, "num_frames": None, "height": None, "width": None, "cfg_scale": None, "time_shift": None}
 NANO = ["--model", "nano", "--cfg-scale", "4", "--time-shift", "13", "--infer-steps", "50"]
@@ -53,6 +56,27 @@ def test_every_model_but_turbo_has_prompts_in_both_languages() -> None:
             assert made.larger.video_shape.tokens > made.small[0].video_shape.tokens
             for path in made.pictures:
                 assert (path is not None) == has_image and (path is None or path.parent == PICTURES and path.is_file())
+
+
+def test_no_prompt_of_a_calibration_is_one_of_the_proof() -> None:
+    """Nor another wording of one of its scenes, nor a noise of its."""
+
+    def letters(text: str) -> str:
+        return "".join(letter for letter in text.casefold() if letter.isalnum())
+
+    most = max(bench_plans.FULL.prompts.values())
+    scenes = held_out(bench_plans.WORLD, bench_plans.FIRST + most)[bench_plans.FIRST :]
+    numbers = range(bench_plans.FIRST, bench_plans.FIRST + most)
+    proof = {
+        letters(caption(scene, language, seed))
+        for number, scene in zip(numbers, scenes, strict=True)
+        for language in LANGUAGES
+        for seed in (number, *range(20))
+    }
+    made = [settings for has_image in (False, True) for settings in wish("nano", has_image).small]
+    assert len(scenes) == 80 and len(made) == 16
+    assert not proof & {letters(settings.prompt) for settings in made}
+    assert not set(numbers) & {settings.seed for settings in made}
 
 
 def test_it_takes_at_most_an_hour_on_an_a100(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from itertools import pairwise, permutations, product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.scheduler import FlowMatchScheduler
@@ -25,6 +25,7 @@ from studio.settings import GenerationSettings, GuidanceSchedule, Speed
 STEPS, SHIFTS = st.integers(1, 200), st.floats(0.1, 100)
 
 
+@settings(deadline=None)
 @given(steps=STEPS, shift=SHIFTS)
 def test_exact_is_the_official_grid_to_the_bit(steps: int, shift: float) -> None:
     plan, official = make_plan(steps, shift, 9.0), FlowMatchScheduler(steps, shift).times
@@ -42,6 +43,7 @@ def test_the_number_of_passes_is_what_the_modes_promise() -> None:
     assert max(node.guidance for node in make_plan(50, 13.0, 9.0, Speed.DRAFT).nodes) == 4.0
 
 
+@settings(deadline=None)
 @given(steps=STEPS, shift=SHIFTS, guidance=st.floats(1, 30))
 def test_no_mode_takes_more_passes_than_the_official_sampler(steps: int, shift: float, guidance: float) -> None:
     """Where few steps are asked for, as many nodes as are stable would not be fewer: then it is the official plan."""
@@ -53,6 +55,7 @@ def test_no_mode_takes_more_passes_than_the_official_sampler(steps: int, shift: 
         assert plan.theta == 0 or len(plan.nodes) >= max(8, 2 * top - 1e-6)
 
 
+@settings(deadline=None)
 @given(steps=STEPS, shift=SHIFTS, speed=st.sampled_from(list(Speed)), guidance=st.floats(1, 30))
 def test_every_plan_rises_from_noise_and_survives_json(steps: int, shift: float, speed: Speed, guidance: float) -> None:
     plan = make_plan(steps, shift, guidance, speed)
@@ -128,11 +131,11 @@ def test_of_several_calibrations_the_cheapest_that_serves_is_taken() -> None:
         asked = GenerationSettings(
             "nano", "x", infer_steps=50, cfg_scale=guidance, time_shift=shift, speed=speed, **more
         )
-        settings = asked.resolve(model)
-        (plan,) = {plan_of(settings, order) for order in permutations((cheap, dear, exact))}
+        resolved = asked.resolve(model)
+        (plan,) = {plan_of(resolved, order) for order in permutations((cheap, dear, exact))}
         rules = [one for found in (cheap, dear, exact) for one in (found.fast, found.draft) if one is not None]
         made = [one for one in rules if plan == one.plan(guidance, Speed(speed), calibrated=True)]
-        assert made or plan == plan_of(settings)
+        assert made or plan == plan_of(resolved)
         return made[0] if made else None
 
     assert [rule(guidance, 13.0) for guidance in (3.0, 4.0, 4.1, 9.0)] == [cheap.fast] * 2 + [exact.fast] * 2

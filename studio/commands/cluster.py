@@ -86,11 +86,15 @@ def work_cluster(queue_folder: Path, results: Path, options: argparse.Namespace,
     check_reachable(options.cluster)
     os.environ.update(environment(options))  # before Ray is imported, which reads it
     from studio.commands.cluster_worker import ClusterWorker, about
+    from studio.commands.machine import studio_config
     from studio.queue.executor import Cluster, connect
     from studio.queue.jobs import JobQueue
+    from studio.queue.upkeep import Upkeep
 
     connect(options.cluster)
-    Cluster(JobQueue(queue_folder), results, ClusterWorker, about(options), name, GROUP).keep(stop)
+    queue = JobQueue(queue_folder)
+    upkeep = Upkeep(queue, studio_config(options))
+    Cluster(queue, results, ClusterWorker, about(options), name, GROUP, upkeep).keep(stop)
     return 0
 
 

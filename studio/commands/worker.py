@@ -25,20 +25,17 @@ from studio.pipeline.latents_file import check_whole, read_latents
 from studio.pipeline.ranks import Ranks
 from studio.pipeline.rerun import cropped_picture
 from studio.pipeline.run import Engine, Request
-from studio.queue.disk import keep_within
 from studio.queue.frames import FrameDesk, FrameWish
 from studio.queue.job import Job
 from studio.queue.jobs import JobQueue
 from studio.queue.locks import DeviceLock, DeviceLocks, runtime_folder
 from studio.queue.log import start_log
 from studio.queue.trash import Trash
+from studio.queue.upkeep import Upkeep
 from studio.queue.worker import FRESH_PROCESS, WORKER, Orders, Stop, work, worker_file
-from studio.units import GB
 
-TIDY_SECONDS = 60.0  # between two looks into the trash
 # What the first video would import on its way, which takes seconds; a worker starts with the page, before any job.
 IMPORTED_AHEAD = "models.clip"
-CAP_SECONDS = 600.0  # between two looks at what latents and first images take
 
 
 def run(options: argparse.Namespace) -> int:
@@ -83,8 +80,8 @@ class VideoRunner:
         devices: Sequence[str] = (),
         keeps_latents: bool = True,
     ) -> None:
-        self._trash, self._tidied_at, self._results = trash, -TIDY_SECONDS, results
-        self._capped_at, self._frames = -CAP_SECONDS, FrameDesk(trash.queue.folder)
+        self._trash, self._results = trash, results
+        self._upkeep, self._frames = Upkeep(trash.queue, config), FrameDesk(trash.queue.folder)
         self._config, self._options, self._stop = config, options, stop
         self._estimator = Estimator(config, options)
         self._models, self._moves = load_models(), load_camera_moves()
@@ -154,20 +151,11 @@ class VideoRunner:
             self._estimator.learn(self._engine, job.settings, result.seconds, first=first)
 
     def idle(self) -> None:
-        """First import what the first video will need, while its words are still typed.
-
-        Once a minute, remove for good what was removed long ago, and now and then what is beyond its limit.
-        """
+        """First import what the first video will need, while its words are still typed; then the queue's upkeep."""
         if not self._ahead:
             self._ahead = True
             import_module(IMPORTED_AHEAD)
-        now = time.monotonic()
-        if now - self._tidied_at >= TIDY_SECONDS:
-            self._tidied_at = now
-            self._trash.purge()
-        if now - self._capped_at >= CAP_SECONDS:
-            self._capped_at = now
-            keep_within(self._trash.queue, self._config.latents_gb * GB, self._config.originals_gb * GB)
+        self._upkeep()
 
     def release(self) -> None:
         """Release the model's memory, and on a GPU end the process."""

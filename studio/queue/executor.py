@@ -23,7 +23,7 @@ from studio.queue.job import Job
 from studio.queue.jobs import JobQueue
 from studio.queue.refused import differences, write_refused
 from studio.queue.remote import Replay, package
-from studio.queue.worker import Orders, Stop, work
+from studio.queue.worker import Orders, Stop, caught, work
 
 LOOK_SECONDS = 0.2  # between two looks for a person's wish while a job runs elsewhere
 NODES_SECONDS = 1.0  # between two looks for machines that came or went
@@ -133,18 +133,26 @@ class RemoteRunner:
         return False
 
     def idle(self) -> None:
-        """Nothing."""
+        """Nothing is made ahead; the queue's upkeep is Cluster's."""
 
 
 class Cluster:
     """Keeps a thread per card of the machines that are there. actor: the class of the actors, made with the number of
     actors on their machine; about: what they must answer to `about`; name: with which the names of all cards begin.
-    group: the resource of a machine that says how many of its cards share each video."""
+    group: the resource of a machine that says how many of its cards share each video. upkeep: of the queue, called as
+    long as it is worked."""
 
     def __init__(
-        self, queue: JobQueue, results: Path, actor: type, about: Mapping[str, Any], name: str, group: str = ""
+        self,
+        queue: JobQueue,
+        results: Path,
+        actor: type,
+        about: Mapping[str, Any],
+        name: str,
+        group: str = "",
+        upkeep: Callable[[], None] = lambda: None,
     ) -> None:
-        self._group = group
+        self._group, self._upkeep = group, upkeep
         self._queue, self._results, self._about, self._name = queue, results, about, name
         self._actor: Any = ray.remote(actor)
         self._cards: dict[str, tuple[Card, threading.Thread]] = {}
@@ -156,6 +164,8 @@ class Cluster:
         while not stop.asked:
             self.look()
             self._tell({name: card.different for name, (card, _) in self._cards.items() if card.refused})
+            if isinstance(error := caught(self._upkeep), Exception):
+                _log.warning("the queue's upkeep: %s", error, exc_info=error)
             time.sleep(NODES_SECONDS)
         self._tell({})
         for card, _ in self._cards.values():

@@ -60,8 +60,8 @@ class Runner(Protocol):
         ...
 
     def idle(self) -> None:
-        """While no job waits, ten times a second: what is worth doing ahead of the next one. It takes no memory of a
-        device. An error in it is logged."""
+        """After each job, and ten times a second while none waits: what is worth doing ahead of the next one. It takes
+        no memory of a device. An error in it is logged."""
         ...
 
 
@@ -162,12 +162,13 @@ def work(
                     return FRESH_PROCESS
             # Whoever pauses wants the device now, unless another job goes on with it.
             last = clock.monotonic() - (idle_seconds if attempt.asked in (Request.PAUSE, Request.HOLD) else 0.0)
+            _idle(runner)  # a queue that never empties has its upkeep too
             continue
         if busy and clock.monotonic() - last >= idle_seconds:
             _release(runner, device)
             busy = False
-        elif not busy and isinstance(error := caught(runner.idle), Exception):
-            _log.warning("while idle: %s", error, exc_info=error)
+        elif not busy:
+            _idle(runner)
         clock.sleep(POLL_SECONDS)
     if busy:
         _release(runner, device)
@@ -198,6 +199,11 @@ def is_of(worker: str, name: str) -> bool:
 def worker_file(name: str) -> str:
     """The name, without its ending, of the log and of the last output of a worker."""
     return "worker" if name == WORKER else f"worker-{re.sub(r'[^a-z0-9]+', '-', name.lower())}"
+
+
+def _idle(runner: Runner) -> None:
+    if isinstance(error := caught(runner.idle), Exception):
+        _log.warning("while idle: %s", error, exc_info=error)
 
 
 def _release(runner: Runner, device: Device | None) -> None:

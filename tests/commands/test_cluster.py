@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -26,9 +27,12 @@ from studio.media import read_metadata_file, read_video
 from studio.queue.job import Job, JobState
 from studio.queue.jobs import JobQueue
 from studio.queue.refused import read_refused
+from studio.queue.trash import KEPT_SECONDS, Trash
+from studio.queue.upkeep import Upkeep
 from studio.queue.worker import WORKER, Stop
 from studio.settings import GenerationSettings
 from tests.commands.real_studio import until
+from tests.queue.fake_clock import START, FakeClock
 
 PATIENCE = 500.0  # seconds; an actor imports PyTorch on a crowded machine
 JOBS, STEPS = 20, 8
@@ -156,14 +160,18 @@ def test_another_token_another_version_and_other_models_make_nothing(nodes: Any,
     queue, own = JobQueue(tmp_path / "queue"), about(machine(tmp_path))
     wanted = GenerationSettings("nano", "a circle", infer_steps=STEPS, seed=5, **SMALL)
     job = queue.submit(wanted.resolve(load_models()["nano"]))
-    stop = Stop()
+    stop, clock, trash = Stop(), FakeClock(), Trash(queue)
+    trash.remove(queue.submit(wanted.resolve(load_models()["nano"])).id)
+    clock.seconds = time.time() - START + KEPT_SECONDS + 60
+    upkeep = Upkeep(JobQueue(queue.folder, clock=clock), load_studio(), clock)
     head = own | {"version": "0.0.1", "nano": "of another file"}
-    cluster = Cluster(queue, tmp_path / "results", ClusterWorker, head, "cluster")
+    cluster = Cluster(queue, tmp_path / "results", ClusterWorker, head, "cluster", upkeep=upkeep)
     thread = threading.Thread(target=cluster.keep, args=(stop,), daemon=True)
     thread.start()
     told = until(lambda: len(found := read_refused(queue.folder)) == 2 and found, PATIENCE)
     assert all("differs in: nano, version." in why.text for why in told.values())
     assert queue.get(job.id).state == JobState.QUEUED and queue.get(job.id).attempts == 0
+    assert trash.list() == [], "the head removes for good what was removed long ago"
     stop.asked = True
     thread.join()
     assert read_refused(queue.folder) == {}

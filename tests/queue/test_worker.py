@@ -5,13 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from studio.config import load_studio
 from studio.errors import Cancelled, StudioError
 from studio.events import Finished, Notice, PhaseStarted
 from studio.queue.job import Job, JobState
 from studio.queue.jobs import JobQueue
 from studio.queue.kinds import JobKind
 from studio.queue.locks import DeviceLock
+from studio.queue.trash import KEPT_SECONDS, Trash
+from studio.queue.upkeep import Upkeep
 from studio.queue.worker import ASKED_SECONDS, FRESH_PROCESS, POLL_SECONDS, Emit, Orders, Stop, work
+from studio.units import GB
 from tests.queue.fake_clock import START, FakeClock
 from tests.queue.test_jobs import SETTINGS, finished
 
@@ -150,6 +154,32 @@ def test_a_cancel_is_seen_within_50_ms_and_read_no_more_often(
     assert job.state == JobState.CANCELLED and 0.44 <= job.ended - START <= 0.44 + ASKED_SECONDS
     gaps = [later - earlier for earlier, later in zip(reads, reads[1:], strict=False)]
     assert len(reads) == 10 and min(gaps) >= ASKED_SECONDS and max(gaps) < ASKED_SECONDS + 0.001
+
+
+def test_a_queue_that_is_never_empty_has_its_upkeep(
+    queue: JobQueue, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job of a minute follows another one; what was removed a day ago goes between two of them."""
+    trash, sizes = Trash(queue), []
+    upkeep = Upkeep(queue, load_studio(latents_gb=1.0, originals_gb=2.0), clock)
+    monkeypatch.setattr("studio.queue.upkeep.keep_within", lambda queue, *limits: sizes.append(limits))
+    old = queue.submit(SETTINGS).id
+    trash.remove(old)
+    clock.seconds += KEPT_SECONDS - 90.0
+    for _ in range(13):
+        queue.submit(SETTINGS)
+    held: list[bool] = []
+
+    def run(job: Job, emit: Emit, orders: Orders) -> Finished:
+        held.append(trash.holds(old))
+        clock.sleep(60.0)
+        return DONE
+
+    loop = Loop(queue, clock, run)
+    loop.idle = upkeep
+    assert loop.work(KEPT_SECONDS + 13 * 60.0) == 0
+    assert held == [True] * 2 + [False] * 11
+    assert sizes == [(GB, 2 * GB)] * 2, "every ten minutes"
 
 
 def test_an_orderly_stop_interrupts_the_running_job(queue: JobQueue, clock: FakeClock) -> None:

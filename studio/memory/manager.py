@@ -345,7 +345,7 @@ class MemoryManager:
             raise
         finally:
             if name in self._streamed:
-                self._streamed[name].cancel_prefetch()  # there may be no next step
+                self._streamed[name].release_staging()  # there may be no next step; others have that RAM
             self.check_integrity()
 
     def _offload_others(self, name: str) -> bool:

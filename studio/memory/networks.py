@@ -143,9 +143,9 @@ class StreamedNetwork:
             with self._scratch.unit() if self._scratch else nullcontext():
                 yield index, block
 
-    def cancel_prefetch(self) -> None:
-        """Cancel pending prefetches; what is on the device stays."""
-        self._streamer.cancel_prefetch()
+    def release_staging(self) -> None:
+        """Cancel pending prefetches and release the RAM between disk and device; what is on the device stays."""
+        self._streamer.release_staging()
 
     def files_are_current(self) -> bool:
         """Whether the weight files are still those that were opened."""

@@ -12,6 +12,7 @@ from studio.errors import Cancelled, StudioError
 from studio.memory.allocator import BufferKind, Machine
 from studio.memory.manager import Condition, MemoryManager
 from studio.memory.plan import WeightMode
+from studio.memory.streaming.backends import CpuBackend
 from tests.memory.tiny_model import (
     BLOCKS,
     CLIP_TEXTS,
@@ -231,6 +232,26 @@ def test_the_counts_follow_the_plan(folder):
     manager.release()
     usage = manager.usage()
     assert usage.resident_bytes == usage.slot_bytes == usage.pinned_bytes == usage.staging_bytes == 0
+
+
+def test_between_two_phases_no_staging_buffers_are_held(folder, twins, monkeypatch):
+    """The plan's RAM is the most of one phase: the transformer's buffers and Step-LLM's are not there together."""
+
+    class CopyingBackend(CpuBackend):
+        fills_slots = False  # as on a GPU: units from disk pass through staging buffers
+
+    monkeypatch.setattr("studio.memory.manager.device_backend", lambda device: CopyingBackend())
+    manager = open_manager(folder)
+    manager.set_plan(with_sources(manager.plan(VIDEO), ["resident", *["direct"] * 4], ["direct"] * 3, 2))
+    conditions = encode(manager)
+    for _ in range(2):  # the second time, the transformer is on the device already
+        with manager.transformer(VIDEO) as transformer:
+            transformer.velocities(noise(), 0.5, conditions, image_latents=noise(), motion_score=5.0)
+            streamer = manager._streamed["transformer"]._streamer
+            assert streamer.staging_buffers == 2
+        assert (streamer.staging_buffers, streamer.slots, streamer.resident_units) == (0, 2, (0,))
+    assert torch.equal(denoise(manager), twins[torch.float32][0]) and streamer.staging_buffers == 0
+    manager.release()
 
 
 def test_a_network_stays_for_the_next_job_and_leaves_when_another_needs_the_room(folder):

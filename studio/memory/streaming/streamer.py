@@ -129,8 +129,7 @@ class Streamer:
 
         Raises MemoryError or torch.OutOfMemoryError; no plan is set then, and a smaller one may be tried.
         """
-        self.cancel_prefetch()
-        self._backend.finish()
+        self.release_staging()
         self._plan = None
         for unit in set(self._resident) - set(plan.resident):
             self._resident.pop(unit).release()
@@ -192,16 +191,23 @@ class Streamer:
         self._position = self._next_prefetch = self._prefetch_end = 0
         self._interrupted = False
 
-    def offload(self) -> None:
-        """Release all slots and staging buffers; units that sources keep in RAM stay there."""
+    def release_staging(self) -> None:
+        """Cancel pending prefetches and release the staging buffers; the next reads allocate them again.
+
+        Other phases, and other plans, have their RAM for something else.
+        """
         self.cancel_prefetch()
         self._backend.finish()
+        self._staging.release()
+
+    def offload(self) -> None:
+        """Release all slots and staging buffers; units that sources keep in RAM stay there."""
+        self.release_staging()
         self._plan = None
         for slot in (*self._resident.values(), *self._ring):
             slot.release()
         self._resident.clear()
         self._ring.clear()
-        self._staging.release()
 
     def release(self) -> None:
         """Release everything, the reading thread too. The streamer cannot be used afterwards."""

@@ -115,8 +115,15 @@ def test_accounting_follows_the_plan(toy_files):
     assert toy.allocator.allocated(BufferKind.RESIDENT) == unit
     assert toy.allocator.allocated(BufferKind.SLOTS) == 2 * unit
     assert toy.allocator.allocated(BufferKind.PINNED) == 2 * unit
+    assert toy.allocator.allocated(BufferKind.STAGING) == 2 * unit + toy.reader.bounce_bytes
     toy.allocator.check()
+    toy.streamer.release_staging()
+    assert toy.allocator.allocated(BufferKind.STAGING) == toy.reader.bounce_bytes
+    assert toy.allocator.allocated(BufferKind.SLOTS, BufferKind.RESIDENT) == 3 * unit
+    list(toy.streamer.blocks())
+    assert toy.streamer.staging_buffers == 2, "allocated again where they are needed"
     toy.streamer.set_plan(component_plan(["direct", "pinned", "direct", "direct", "direct"], slots=1))
+    assert toy.streamer.staging_buffers == 0, "of the plan before; one with all units pinned counts none"
     assert toy.allocator.allocated(BufferKind.RESIDENT) == 0
     assert (toy.allocator.allocated(BufferKind.SLOTS), toy.allocator.allocated(BufferKind.PINNED)) == (unit, unit)
     toy.streamer.offload()

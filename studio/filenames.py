@@ -16,6 +16,8 @@ LAST_FRAME = "last_frame.png"  # of the video, as it was decoded: what the next 
 JOB_DIGITS = 6  # of a job's id, in the name of its result
 UNFINISHED = ".tmp"  # at the end of a file that is not whole yet
 RESULT_SUFFIXES = (".mp4", ".png", ".json", ".jpg", ".first.png", ".latents.safetensors")
+# What a result's file that is not whole ends with; its group: the id of the process that writes it, where it is named.
+UNFINISHED_ENDING = rf"(?:{'|'.join(map(re.escape, RESULT_SUFFIXES))})(?:\.([0-9]{{1,9}}))?{re.escape(UNFINISHED)}"
 
 
 def beside(result: Path, suffix: str) -> Path:
@@ -34,10 +36,11 @@ def job_result_stem(folder: Path, prompt: str, seed: int, created: float, id: st
     return folder / f"{result_name(prompt, seed, created)}-{id[:JOB_DIGITS]}"
 
 
-def unfinished_results(folder: Path, id: str = "*") -> list[Path]:
-    """Files of results that are not whole, in the folder: of one job, or of any result."""
-    name = "*" if id == "*" else f"*-{id[:JOB_DIGITS]}"
-    return [path for suffix in RESULT_SUFFIXES for path in folder.glob(f"{name}{suffix}{UNFINISHED}")]
+def unfinished_results(folder: Path, id: str = "") -> list[Path]:
+    """Files of results that are not whole, in the folder: of one job, or of any result (""). Of those that name the
+    process that writes them (`write_whole`), too."""
+    fits = re.compile(f".*{re.escape(f'-{id[:JOB_DIGITS]}' if id else '')}{UNFINISHED_ENDING}", re.DOTALL)
+    return [path for path in folder.glob(f"*{UNFINISHED}") if fits.fullmatch(path.name)]
 
 
 def result_name(prompt: str, seed: int, created: float) -> str:

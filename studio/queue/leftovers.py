@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from studio.filenames import JOB_DIGITS, RESULT_SUFFIXES, UNFINISHED, unfinished_results
+import psutil
+
+from studio.filenames import JOB_DIGITS, UNFINISHED, UNFINISHED_ENDING, unfinished_results
 from studio.queue.clock import CLOCK, Clock
 from studio.queue.job import JobState
 from studio.queue.jobs import JobQueue
@@ -18,9 +20,7 @@ from studio.queue.trash import Trash
 
 IN_FLIGHT_SECONDS = 600.0  # a younger file may be on its way in another process: a page, `generate`
 KEPT_SECONDS = 30 * 86400.0  # of unfinished results whose maker is not known to be gone: `generate` writes to its own
-_ENDING = re.compile(
-    rf"-([0-9a-f]{{{JOB_DIGITS}}})(?:{'|'.join(map(re.escape, RESULT_SUFFIXES))}){re.escape(UNFINISHED)}"
-)
+_ENDING = re.compile(rf"-([0-9a-f]{{{JOB_DIGITS}}}){UNFINISHED_ENDING}")
 _log = logging.getLogger(__name__)
 
 
@@ -32,9 +32,10 @@ def remove_leftovers(queue: JobQueue, output_dir: Path, cache: Path, clock: Cloc
     running = {job.id[:JOB_DIGITS] for job in queue.list([JobState.RUNNING])}
     ids = queue.ids() | {removed.id for removed in Trash(queue).list()}
     known = {id[:JOB_DIGITS] for id in ids} - running
-    removed = [path for path in unfinished_results(output_dir) if _job_of(path) in known and _remove(path)]
-    removed += remove_abandoned(output_dir, clock)
     now = clock.now()
+    of_jobs = [path for path in unfinished_results(output_dir) if _job_of(path) in known and not _in_work(path, now)]
+    removed = [path for path in of_jobs if _remove(path)]
+    removed += remove_abandoned(output_dir, clock)
     within = (
         (queue.folder, f"jobs/*/*{UNFINISHED}"),
         (queue.folder, f"trash/*{UNFINISHED}"),
@@ -65,6 +66,13 @@ def _half_submitted(queue: JobQueue, now: float) -> Iterator[Path]:
 def _job_of(path: Path) -> str:
     found = _ENDING.search(path.name)
     return found[1] if found else ""
+
+
+def _in_work(path: Path, now: float) -> bool:
+    """Whether the process that the file names may still write to it. Its id alone proves nothing: ids come again."""
+    found = _ENDING.search(path.name)
+    writer = found[2] if found else None
+    return writer is not None and now - _changed(path) <= IN_FLIGHT_SECONDS and psutil.pid_exists(int(writer))
 
 
 def _changed(path: Path) -> float:

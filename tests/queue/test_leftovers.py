@@ -17,6 +17,8 @@ from studio.queue.trash import Trash
 from tests.queue.fake_clock import START, FakeClock
 from tests.queue.test_jobs import FAILURE, SETTINGS, picture
 
+NOBODY = 10**9 - 1  # no process has such an id
+
 
 @pytest.fixture
 def queue(tmp_path: Path) -> JobQueue:
@@ -24,7 +26,7 @@ def queue(tmp_path: Path) -> JobQueue:
 
 
 def unfinished(folder: Path, job: Job, suffix: str = ".mp4") -> Path:
-    """What a worker leaves of the job's result when it is killed."""
+    """What a worker leaves of the job's result when it is killed; the suffix may name its process."""
     stem = job_result_stem(folder, job.settings.prompt, job.settings.seed, job.created, job.id)
     path = stem.with_name(f"{stem.name}{suffix}.tmp")
     path.write_bytes(b"half")
@@ -47,8 +49,15 @@ def test_a_start_removes_what_nobody_works_on(queue: JobQueue, tmp_path: Path) -
     assert Trash(queue).remove(removed.id)
     gone = [unfinished(tmp_path, job) for job in (failed, waiting, removed)]
     gone.append(unfinished(tmp_path, failed, ".first.png"))
-    kept = [unfinished(tmp_path, running), tmp_path / "of-generate.mp4.tmp", tmp_path / "notes.tmp"]
-    for path in kept[1:]:
+    gone.append(unfinished(tmp_path, failed, f".mp4.{NOBODY}"))  # of a cluster's result
+    gone.append(aged(unfinished(tmp_path, failed, f".jpg.{os.getpid()}"), IN_FLIGHT_SECONDS + 1))
+    kept = [
+        unfinished(tmp_path, running),
+        unfinished(tmp_path, failed, f".mp4.{os.getpid()}"),
+        tmp_path / "of-generate.mp4.tmp",
+        tmp_path / "notes.tmp",
+    ]
+    for path in kept[2:]:
         path.write_bytes(b"x")
         aged(path, 1)
     old = IN_FLIGHT_SECONDS + 1
@@ -76,17 +85,20 @@ def test_deleting_a_job_removes_what_is_unfinished_of_it(queue: JobQueue, tmp_pa
     job, other = queue.submit(SETTINGS), queue.submit(SETTINGS)
     queue.claim()
     queue.finish(job.id, JobState.INTERRUPTED)
-    mine, others = [unfinished(tmp_path, job), unfinished(tmp_path, job, ".json")], unfinished(tmp_path, other)
+    mine = [unfinished(tmp_path, job, suffix) for suffix in (".mp4", ".json", f".mp4.{NOBODY}")]
+    others = unfinished(tmp_path, other)
     assert Gallery(queue, tmp_path).delete(job.id)
     assert not any(path.exists() for path in mine) and others.exists()
 
 
 def test_generate_leaves_its_own_for_a_month(tmp_path: Path) -> None:
-    for name, seconds in (("old.mp4.tmp", KEPT_SECONDS + 1), ("new.mp4.tmp", KEPT_SECONDS - 1), ("old.mp4", 1e9)):
+    joined = f"old-joined.mp4.{NOBODY}.tmp"
+    old = dict.fromkeys(("old.mp4.tmp", joined, "old.mp4", "old.mp4.part.tmp"), KEPT_SECONDS + 1)
+    for name, seconds in (old | {"new.mp4.tmp": KEPT_SECONDS - 1}).items():
         (tmp_path / name).write_bytes(b"x")
         aged(tmp_path / name, seconds)
-    assert remove_abandoned(tmp_path, FakeClock()) == [tmp_path / "old.mp4.tmp"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.mp4.tmp", "old.mp4"]
+    assert sorted(path.name for path in remove_abandoned(tmp_path, FakeClock())) == [joined, "old.mp4.tmp"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.mp4.tmp", "old.mp4", "old.mp4.part.tmp"]
 
 
 def test_the_page_cleans_once_the_queue_is_its_own(queue: JobQueue) -> None:

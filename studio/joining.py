@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.errors import InputError, StudioError
+from studio.filenames import sync_file, sync_folder
 from studio.media import read_video
 from studio.settings import FPS
 from studio.video_writer import VideoWriter, carry_picture, find_ffmpeg, settings_tag
@@ -90,7 +91,9 @@ def join(parts: Sequence[Piece], to: Path, record: Mapping[str, Any], original: 
         if frames != sum(part.end - part.begin for part in parts):
             raise StudioError("write_failed", file=to.name, reason=f"it came out with {frames} frames")
         carry_picture(unfinished, original)
+        sync_file(unfinished)
         unfinished.replace(to)
+        sync_folder(to.parent)
     except OSError as error:
         raise StudioError("write_failed", file=to.name, reason=error.strerror or str(error)) from None
     finally:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from studio.audio.synthesis import RATE, Array, samples
 from studio.audio.track import LONGEST, Layer, SoundSettings, VoiceLine
 from studio.errors import Cancelled, InputError, StudioError
 from studio.events import Event, Notice, PhaseStarted, Progress
-from studio.filenames import beside
+from studio.filenames import beside, sync_file, sync_folder, write_whole
 from studio.messages import message
 
 PEAK_LIMIT = -1.0  # dB of full scale that true peaks of the finished file stay below
@@ -241,20 +240,21 @@ def _unfinished(to: Path) -> Iterator[Path]:
 
 
 def _put(job: Job, clip: Clip, unfinished: Path, record: dict[str, Any]) -> None:
-    """Give the file its name, the json and the picture of the clip beside it first."""
+    """Give the file its name, the json and the picture of the clip beside it first; all of it outlives a power cut."""
     if job.stop():
         raise Cancelled()
     facts = _beside_clip(clip)
     facts = {key: value for key, value in facts.items() if key not in ("sound", "loudness_lufs", "peak_db")} | record
-    text = beside(job.to, ".json")
+    text = json.dumps(facts, ensure_ascii=False, indent=1)
     try:
-        waiting = text.with_name(f"{text.name}.tmp")
-        waiting.write_text(json.dumps(facts, ensure_ascii=False, indent=1), encoding="utf-8")
+        sync_file(unfinished)
         poster, other = beside(clip.path, ".jpg"), beside(job.to, ".jpg")
         if poster.is_file() and not other.exists():
-            shutil.copyfile(poster, other)
-        waiting.replace(text)
+            write_whole(other, poster.read_bytes(), durable=True)
+        write_whole(beside(job.to, ".json"), text.encode(), durable=True)
         unfinished.replace(job.to)
+        for folder in (job.to.parent, job.to.parent.parent):  # which may be new
+            sync_folder(folder)
     except OSError as error:
         raise StudioError("write_failed", file=job.to.name, reason=error.strerror or str(error)) from None
 

@@ -4,6 +4,7 @@ Latents travel as often as they are saved, so that a job whose machine is lost g
 """
 
 import json
+import logging
 import queue
 import shutil
 import threading
@@ -22,6 +23,7 @@ from studio.queue.worker import Runner, caught
 
 LOOK_SECONDS = 0.2  # between two looks at the latents while nothing is reported
 Message = tuple[str, str, Any]  # what it is; a name or code; its value
+_log = logging.getLogger(__name__)
 
 
 def package(job: Job) -> dict[str, bytes]:
@@ -100,7 +102,7 @@ def _end(ended: Finished | Exception, runner: Runner, job: Job) -> Iterator[Mess
     match ended:
         case Finished():
             path = Path(ended.path)
-            for suffix in filenames.RESULT_SUFFIXES:
+            for suffix in reversed(filenames.RESULT_SUFFIXES):  # the result itself last: where it is, everything is
                 if (file := filenames.beside(path, suffix)).is_file():
                     yield "result", suffix, file.read_bytes()
             yield "finished", path.suffix, asdict(ended)
@@ -121,17 +123,29 @@ class Replay:
         self._job, self._stem, self._emit = job, stem, emit
 
     def take(self, message: Message) -> Finished | None:
-        """One message; the result once it is whole. Raises Cancelled or StudioError as the job there did."""
-        kind, name, value = message
+        """One message; the result once it is whole and outlives a power cut. Raises Cancelled or StudioError as the job
+        there did, or where a file of the result cannot be written here.
+        """
+        try:
+            return self._take(*message)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise StudioError("write_failed", file=error.filename or self._stem.name, reason=reason) from None
+
+    def _take(self, kind: str, name: str, value: Any) -> Finished | None:
         match kind:
             case "file":
-                filenames.write_whole(self._job.folder / Path(name).name, value)
+                try:
+                    filenames.write_whole(self._job.folder / Path(name).name, value)
+                except OSError as error:  # the job goes on there; the next latents may find room
+                    _log.warning("%s of job %s cannot be written: %s", name, self._job.id, error)
             case "event":
                 self._emit(EVENTS[name](**value))
             case "result":
                 if name in filenames.RESULT_SUFFIXES:
-                    filenames.write_whole(self._stem.with_name(self._stem.name + name), value)
+                    filenames.write_whole(self._stem.with_name(self._stem.name + name), value, durable=True)
             case "finished":
+                filenames.sync_folder(self._stem.parent.parent)  # in which its own may be new
                 return Finished(**value | {"path": str(self._stem.with_name(self._stem.name + name))})
             case "cancelled":
                 raise Cancelled

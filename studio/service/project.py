@@ -119,8 +119,8 @@ def join_chain(queue: JobQueue, id: str, folder: Path, begin: int = 0, end: int 
     for suffix in (".jpg", ".first.png"):
         if (file := beside(first, suffix)).is_file():
             shutil.copyfile(file, stem.with_name(stem.name + suffix))
-    text = json.dumps(record, ensure_ascii=False, indent=1)
-    write_whole(stem.with_name(stem.name + ".json"), text.encode())  # with it the gallery knows the result
+    text = json.dumps(record, ensure_ascii=False, indent=1).encode()
+    write_whole(stem.with_name(stem.name + ".json"), text, durable=True)  # with it the gallery knows the result
     return beside(stem, ".mp4")
 
 

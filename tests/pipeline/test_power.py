@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from studio.audio.soundtrack import Job, remove_sound
+from studio.audio.track import SoundSettings
 from studio.config import load_models
 from studio.errors import StudioError
 from studio.events import Finished
 from studio.filenames import LATENTS, write_whole
+from studio.joining import join, pieces
 from studio.pipeline.output import ResultWriter
 from studio.queue.database import Database
 from studio.queue.job import JobState
 from studio.queue.jobs import JobQueue
+from studio.queue.remote import Replay
 from studio.settings import GenerationSettings
+from tests.audio.clips import make_clip
 
 SETTINGS = GenerationSettings("nano", "a boat", num_frames=17, height=64, width=64, seed=1).resolve(
     load_models()["nano"]
@@ -84,6 +90,37 @@ def test_a_video_is_on_the_disk_before_its_job_is_finished_and_latents_stay(
         ("sync", "clip.mp4.tmp"), ("rename", "clip.mp4"), ("sync", "made"), ("durable change", "queue.sqlite"),
     )]  # fmt: skip
     assert order == sorted(order) and ("remove", LATENTS) not in calls
+
+
+def test_sounds_joins_and_results_from_elsewhere_are_on_the_disk_before_they_have_their_names(
+    calls: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    clip, to = make_clip(tmp_path / "clip.mp4", 2), tmp_path / "made" / "new.mp4"
+    clip.with_suffix(".jpg").write_bytes(b"a poster")
+    to.parent.mkdir()
+    job = JobQueue(tmp_path / "queue").submit(SETTINGS)
+    replay = Replay(job, to.with_suffix(""), lambda event: None)
+    own = f"new.mp4.{os.getpid()}.tmp"
+
+    def arrives() -> None:
+        for suffix in (".json", ".mp4"):
+            replay.take(("result", suffix, b"x"))
+        replay.take(("finished", ".mp4", asdict(Finished("there.mp4", 1, {}, 0, 0))))
+
+    for make, unfinished, above in (
+        (lambda: remove_sound(Job(SoundSettings(), clip, to, lambda event: None, lambda: False)), "new.mp4.tmp", True),
+        (lambda: join(pieces([clip, clip]), to, {}), own, False),
+        (arrives, own, True),
+    ):
+        calls.clear()
+        make()
+        last = len(calls) - 1 - calls[::-1].index(("rename", "new.mp4"))
+        assert ("sync", unfinished) in calls[:last]
+        assert all(what != "rename" for what, _ in calls[last + 1 :]), "where the video is, everything is"
+        for name in ["made", tmp_path.name] if above else ["made"]:
+            assert ("sync", name) in calls[last:]
+        for name in {name for what, name in calls[:last] if what == "rename"}:
+            assert ("sync", f"{name}.{os.getpid()}.tmp") in calls[: calls.index(("rename", name))]
 
 
 def test_saved_latents_are_on_the_disk_when_they_have_their_name(calls: list[tuple[str, str]], tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A job that is made on another machine, without a network between: what is sent, and what comes back."""
 
+import errno
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from studio import filenames
 from studio.errors import Cancelled, InputError, StudioError
 from studio.events import Event, Finished, Notice, PhaseStarted, Preview, Progress
 from studio.filenames import LATENTS
@@ -104,6 +106,20 @@ def test_it_ends_here_as_it_ended_there(job: Job, tmp_path: Path) -> None:
         with pytest.raises(StudioError, match=words) as caught:
             replayed(job, Maker(end), tmp_path, Wishes())
         assert caught.value.code == code
+
+
+def test_a_result_that_finds_no_room_here_is_a_sentence(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes, *, durable: bool = False) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(filenames, "write_whole", full)
+    replay = Replay(job, tmp_path / "mine", lambda event: None)
+    assert replay.take(("file", LATENTS, b"3 steps")) is None, "the job goes on there"
+    with pytest.raises(StudioError, match="No space left on device") as caught:
+        replay.take(("result", ".mp4", b"a video"))
+    assert caught.value.code == "write_failed"
 
 
 def test_names_from_elsewhere_lead_nowhere_else(job: Job, tmp_path: Path) -> None:

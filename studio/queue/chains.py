@@ -31,12 +31,15 @@ def chain(queue: JobQueue, id: str) -> list[Job]:
 def with_picture(queue: JobQueue, job: Job) -> Job:
     """The job, its first image written where that is the last frame of another one's video.
 
-    Raises StudioError where that video is not there.
+    Where that video is gone, a picture that the job has from an attempt before stays. Raises StudioError where it has
+    none.
     """
     if not job.goes_on or job.settings.first_image is None:
         return job
     before = queue.get(job.source)
     frame = last_frame(before) if before else None
+    if frame is None and Path(job.settings.first_image).is_file():
+        return job
     if frame is None:
         raise StudioError("clip_before", state=before.state if before else "removed")
     try:

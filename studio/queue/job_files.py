@@ -14,7 +14,7 @@ THUMBNAIL_SIDE = 512  # pixels at most
 
 def write_picture(folder: Path, name: str, data: bytes, picture: Image.Image, settings: ResolvedSettings) -> None:
     """Write the uploaded file `data` as `name`, and the part of the picture that the video uses, small. OSError."""
-    (folder / name).write_bytes(data)
+    filenames.write_whole(folder / name, data)
     filenames.write_whole(folder / filenames.THUMBNAIL, thumbnail(picture, settings))
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,6 +88,43 @@ def test_a_clip_waits_for_the_one_that_it_goes_on_from(queue: JobQueue, tmp_path
     with pytest.raises(StudioError, match="make that one first"):
         with_picture(queue, queue.claim())
     assert [job.id for job in chain(queue, two.id)] == [first.id, one.id, two.id, three.id] and chain(queue, "x") == []
+
+
+def test_a_clip_that_began_goes_on_though_the_one_before_it_is_gone(
+    queue: JobQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = queue.submit(check(FIRST))
+    (clip,) = more(queue, first.id)
+    path = make(queue, tmp_path).result_path
+    job = with_picture(queue, queue.claim())
+    picture = Path(job.settings.first_image).read_bytes()
+    queue.finish(clip.id, JobState.INTERRUPTED)
+    for lose in (path.unlink, lambda: queue.delete(first.id)):
+        lose()
+        assert queue.resume(clip.id)
+        assert Path(with_picture(queue, queue.claim()).settings.first_image).read_bytes() == picture
+        queue.finish(clip.id, JobState.INTERRUPTED)
+    (clip.folder / "first_image").unlink()
+    queue.resume(clip.id)
+    with pytest.raises(StudioError, match="make that one first"):
+        with_picture(queue, queue.claim())
+
+
+def test_a_picture_that_was_written_half_is_none(queue: JobQueue, tmp_path: Path, monkeypatch: Any) -> None:
+    first = queue.submit(check(FIRST))
+    more(queue, first.id)
+    make(queue, tmp_path)
+    job = queue.claim()
+
+    def killed(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[: len(data) // 2])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", killed)
+    with pytest.raises(KeyboardInterrupt):
+        with_picture(queue, job)
+    assert not Path(job.settings.first_image).exists()
 
 
 def test_what_goes_on_and_what_is_cut(queue: JobQueue, tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """The files of a result: NAME.mp4 (or .png for one frame), .json, .jpg, .first.png, .latents.safetensors."""
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +21,8 @@ from studio.media import png_bytes, write_png
 from studio.settings import FPS, ResolvedSettings
 from studio.units import GB
 from studio.video_writer import VideoWriter, find_ffmpeg
+
+_log = logging.getLogger(__name__)
 
 
 def record(settings: ResolvedSettings, provenance: Mapping[str, Any], stem: Path) -> dict[str, Any]:
@@ -108,9 +112,17 @@ class ResultWriter:
         self._kept = workdir / LATENTS
 
     def keep_last_frame(self, workdir: Path) -> None:
-        """Keep the last frame as it was decoded, for a clip that goes on from it."""
-        if self._last is not None:
+        """Keep the last frame as it was decoded, for a clip that goes on from it; else that takes the mp4's. A failed
+        write is logged: the video is made.
+        """
+        if self._last is None:
+            return
+        try:
             write_whole(workdir / LAST_FRAME, png_bytes(Image.fromarray(self._last)))
+        except OSError as error:
+            _log.warning("the last frame cannot be kept: %s", error)
+            with suppress(OSError):
+                (workdir / LAST_FRAME).unlink(missing_ok=True)  # of an attempt before
 
     def finish(self, seconds: Mapping[str, float], usage: Mapping[str, Any]) -> Path:
         """Put everything in place and return the result's path, once all of it outlives a power cut.

@@ -15,7 +15,7 @@ from studio.audio.track import SoundSettings
 from studio.config import load_models
 from studio.errors import StudioError
 from studio.events import Finished
-from studio.filenames import LATENTS, write_whole
+from studio.filenames import LAST_FRAME, LATENTS, write_whole
 from studio.joining import join, pieces
 from studio.pipeline.output import ResultWriter
 from studio.queue.database import Database
@@ -127,6 +127,20 @@ def test_saved_latents_are_on_the_disk_when_they_have_their_name(calls: list[tup
     write_whole(tmp_path / LATENTS, b"x", durable=True)
     unfinished = f"{LATENTS}.{os.getpid()}.tmp"
     assert calls == [("sync", unfinished), ("rename", LATENTS), ("sync", tmp_path.name)]
+
+
+def test_a_last_frame_that_finds_no_room_costs_no_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "made").mkdir()
+    (tmp_path / LAST_FRAME).write_bytes(b"of an attempt before")
+    monkeypatch.setattr("studio.pipeline.output.write_whole", full)
+    with ResultWriter(tmp_path / "made" / "clip", SETTINGS, {"a": 1}, None) as writer:
+        writer.add(np.zeros((17, 64, 64, 3), np.uint8))
+        writer.keep_last_frame(tmp_path)
+        assert writer.finish({}, {}).stat().st_size > 0
+    assert not (tmp_path / LAST_FRAME).exists(), "the next clip begins with what the mp4 shows"
 
 
 def test_a_disk_that_cannot_flush_keeps_the_job_from_being_finished(

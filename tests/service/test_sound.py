@@ -63,7 +63,7 @@ def make_sounds(backend: Backend, folder: Path) -> None:
 
     class Ending(SoundRunner):
         def idle(self) -> None:
-            stop.asked = True
+            stop.asked = not backend.queue.waits(JobKind.SOUND)
 
     work(backend.queue, Ending(argparse.Namespace(), folder), stop=stop, idle_seconds=0, name=SOUND_WORKER,
          kind=JobKind.SOUND)  # fmt: skip

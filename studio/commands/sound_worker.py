@@ -6,9 +6,10 @@ budgets hold beside a video that is being made.
 
 import argparse
 import resource
+import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from studio.audio.soundtrack import Job as Sounds
@@ -21,7 +22,7 @@ from studio.queue.job import Job
 from studio.queue.jobs import JobQueue
 from studio.queue.kinds import JobKind
 from studio.queue.log import start_log
-from studio.queue.worker import SOUND_WORKER, Orders, Stop, work, worker_file
+from studio.queue.worker import FRESH_PROCESS, SOUND_WORKER, Orders, Stop, work, worker_file
 
 
 def run(options: argparse.Namespace) -> int:
@@ -29,16 +30,21 @@ def run(options: argparse.Namespace) -> int:
     stop = Stop()
     start_log(options.queue, worker_file(SOUND_WORKER))
     stop.listen()
-    queue, runner = JobQueue(options.queue), SoundRunner(options, options.results)
-    return work(queue, runner, stop=stop, name=SOUND_WORKER, kind=JobKind.SOUND)
+    queue, runner = JobQueue(options.queue), SoundRunner(options, options.results, stop)
+    code = work(queue, runner, stop=stop, idle_seconds=0.0, name=SOUND_WORKER, kind=JobKind.SOUND)
+    return FRESH_PROCESS if runner.leaves else code
 
 
-@dataclass(frozen=True)
+@dataclass
 class SoundRunner:
-    """A Runner of jobs of kind SOUND. options: the command line, for the speech model; results: the folder of clips."""
+    """A Runner of jobs of kind SOUND. options: the command line, for the speech model; results: the folder of clips;
+    stop: of this process. leaves: it is to end, and a fresh one to wait for jobs (VideoRunner).
+    """
 
     options: argparse.Namespace
     results: Path
+    stop: Stop = field(default_factory=Stop)
+    leaves: bool = False
 
     def run(self, job: Job, emit: Callable[[Event], None], orders: Orders) -> Finished:
         """Write the clip with its sound, or without, beside the others; its files lie in the job's folder."""
@@ -60,7 +66,15 @@ class SoundRunner:
         """Nothing is learned from it."""
 
     def release(self) -> None:
-        """Nothing is kept between jobs."""
+        """Nothing is kept between jobs but what CUDA takes, where a voice of the speech model has spoken: the process
+        ends, and no video lacks that.
+        """
+        if "torch" not in sys.modules:  # it is imported for such a voice alone
+            return
+        from studio.memory.usage import has_cuda_context
+
+        if has_cuda_context() and not self.stop.asked:
+            self.leaves = self.stop.asked = True
 
     def aside(self, acquire: Callable[[], bool]) -> bool:
         """Nothing is asked of it between two jobs."""

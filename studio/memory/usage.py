@@ -73,6 +73,11 @@ def cap_vram(device: torch.device, vram_bytes: int) -> None:
         torch.cuda.set_per_process_memory_fraction(min(max(share, 0.0), 1.0), index)
 
 
+def has_cuda_context() -> bool:
+    """Whether this process holds memory of a GPU that only its end releases."""
+    return torch.cuda.is_initialized()
+
+
 def alloc_retries(device: torch.device) -> int:
     """How often PyTorch's allocator gave segments back to find memory, since the start of the process; 0 on a CPU."""
     return int(torch.cuda.memory_stats(device).get("num_alloc_retries", 0)) if device.type == "cuda" else 0

@@ -24,6 +24,7 @@ from studio.pipeline import speech
 from studio.queue.jobs import JobQueue
 from studio.queue.kinds import SoundOrder
 from studio.queue.locks import DeviceLock
+from studio.queue.worker import Stop
 from studio.video_writer import find_ffmpeg
 from tests.audio.clips import RECORD, decoded, level_db, make_clip, stream_hash, tone, write_sound
 from tests.queue.test_jobs import SETTINGS
@@ -231,3 +232,19 @@ def test_a_voice_of_the_speech_model_waits_for_the_device_of_a_video_and_speaks_
     assert {event.phase for event in told if isinstance(event, Progress)} >= {"speak_codes", "speak_mel", "speak_wave"}
     assert level_db(decoded(Path(made.path))[:12000]) > -60 and stream_hash(Path(made.path)) == stream_hash(clip)
     assert DeviceLock(tmp_path, "cpu").acquire(), "and the device is free again"
+
+
+def test_a_process_of_sounds_that_holds_memory_of_a_gpu_ends_once_nothing_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    for holds in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda holds=holds: holds)
+        runner = SoundRunner(build_parser().parse_args(["sound_worker", "--queue", str(tmp_path)]), tmp_path)
+        runner.release()
+        assert runner.leaves == runner.stop.asked == holds
+    runner = SoundRunner(runner.options, tmp_path, Stop())
+    runner.stop.asked = True  # by the page: there is to be no other
+    runner.release()
+    assert not runner.leaves

@@ -49,12 +49,16 @@ class RankGroup:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # else gloo listens on the network
         store = dist.FileStore(str(meeting), ranks)
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
-        dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=PATIENCE)
         self._half: dist.ProcessGroup | None = None
-        if ranks % 2 == 0:
-            ordered = list(range(ranks))
-            groups = [dist.new_group(half, timeout=PATIENCE) for half in (ordered[: ranks // 2], ordered[ranks // 2 :])]
-            self._half = groups[rank // (ranks // 2)]
+        try:
+            dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=PATIENCE)
+            if ranks % 2 == 0:
+                low, high = list(range(ranks // 2)), list(range(ranks // 2, ranks))
+                groups = [dist.new_group(half, timeout=PATIENCE) for half in (low, high)]
+                self._half = groups[rank // (ranks // 2)]
+        except BaseException:
+            leave()
+            raise
 
     def give(self, order: Order | None, latents: Tensor) -> None:
         """Rank 0: the word for the next step. None: there is none. latents (1, f, c, h, w) float32 in RAM."""
@@ -138,6 +142,12 @@ class RankGroup:
         while self._check is not None and not work.is_completed():
             self._look()
         work.wait()
+
+
+def leave() -> None:
+    """Leave a group that was not joined to the end: this process can be in one at a time."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _bytes(tensor: Tensor) -> Tensor:

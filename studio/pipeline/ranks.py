@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from studio.errors import Cancelled, RankLost, StudioError
-from studio.pipeline.rank_group import Order, RankGroup
+from studio.pipeline.rank_group import Order, RankGroup, leave
 from studio.pipeline.rank_process import DecodeJob, Opening, Promise, RankJob, Ready, flat, share_of, work
 from studio.pipeline.rank_roles import Roles, check_count
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 END_SECONDS = 20.0  # in which a rank ends by itself: a block takes seconds at most
 POLL_SECONDS = 0.05
+JOIN_SECONDS = 5.0  # in which ranks that are all there have joined
 REASON_SECONDS = 5.0  # in which the reason behind a lost connection arrives
 
 
@@ -70,6 +71,28 @@ class _Peer:
         return bool(self.ready)
 
 
+class _Joining(Thread):
+    """Joins a group beside the calling thread, since nothing interrupts that. group: once it is joined."""
+
+    def __init__(self, join: Callable[[], RankGroup]) -> None:
+        super().__init__(name="join ranks", daemon=True)
+        self._make = join
+        self.group: RankGroup | None = None
+        self._error: Exception = RuntimeError("the thread that joined the ranks ended early")
+
+    def run(self) -> None:
+        try:
+            self.group = self._make()
+        except (RuntimeError, ValueError, OSError) as error:
+            self._error = error
+
+    def joined(self) -> RankGroup:
+        """The group, once the thread has ended. Raises what joining it raised."""
+        if self.group is None:
+            raise self._error
+        return self.group
+
+
 def _place(reason: StudioError) -> int:
     """Where a reason stands among several: what a rank says of others that it has lost comes last."""
     if isinstance(reason, RankLost):
@@ -88,6 +111,7 @@ class Ranks:
         self._folder = tempfile.TemporaryDirectory(prefix="ranks-")
         self._peers: list[_Peer] = []
         self._group: RankGroup | None = None
+        self._joining: _Joining | None = None
         self._cancelled: Callable[[], bool] = lambda: False
 
     @property
@@ -115,6 +139,10 @@ class Ranks:
 
     def close(self) -> None:
         """End all ranks, whatever they do."""
+        if (joining := self._joining) is not None and self._group is None:
+            joining.join(JOIN_SECONDS if self.alive else 0.0)
+            self._group = joining.group
+        self._joining, was_joined = None, self._group is not None
         self._stop.set()
         for peer in self._peers:
             if self._group is not None and peer.process.is_alive():
@@ -128,6 +156,9 @@ class Ranks:
             peer.process.join()
             peer.control.close()
         self._peers = []
+        if joining is not None and not was_joined:  # whoever was to join as well is gone
+            joining.join(POLL_SECONDS)
+            leave()
         self._folder.cleanup()
 
     def roles(self, heads: int, video: VideoShape, *, guided: bool) -> Roles:
@@ -222,18 +253,15 @@ class Ranks:
         while waiting := [peer for peer in waiting if not peer.check()]:
             self._check_cancelled()
             sleep(POLL_SECONDS)
-        joined: list[RankGroup] = []
-        thread = Thread(  # joining cannot be interrupted
-            target=lambda: joined.append(
-                RankGroup(0, self.count, self._meeting, self._check, cuda=self.opening.has_gpus)
-            ),
-            daemon=True,
+        self._joining = joining = _Joining(
+            lambda: RankGroup(0, self.count, self._meeting, self._check, cuda=self.opening.has_gpus)
         )
-        thread.start()
-        while thread.is_alive():
-            self._check()
-            thread.join(POLL_SECONDS)
-        self._group = joined[0]
+        joining.start()
+        with self._losses():
+            while joining.is_alive():
+                self._check()
+                joining.join(POLL_SECONDS)
+            self._group = joining.joined()
         return self._group
 
     def _check(self) -> None:

@@ -3,6 +3,8 @@
 import dataclasses
 import os
 import signal
+import tempfile
+import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,15 +12,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
 from models.geometry import VideoShape
 from models.transformer import TOKEN_CHUNK
-from studio.config import StudioConfig, load_studio
+from studio.config import StudioConfig, load_models, load_studio
 from studio.errors import Cancelled, InputError, RankLost, StudioError
 from studio.media import read_metadata, read_video
+from studio.memory.plan import Sharing
 from studio.memory.streaming.arena import stride
 from studio.nano.checkpoint import write_checkpoint
+from studio.pipeline import ranks
+from studio.pipeline.engine import EngineOptions
 from studio.pipeline.latents_file import read_latents
+from studio.pipeline.rank_group import RankGroup
+from studio.pipeline.rank_process import Opening
+from studio.pipeline.ranks import Ranks
 from studio.pipeline.run import Engine
 from tests.pipeline.sharing import (
     LONG,
@@ -82,6 +91,60 @@ def test_whatever_ends_one_rank_ends_both_with_its_reason(
         with shared(engine, others, 2, own=config) as both, pytest.raises(StudioError) as caught:
             latents_of(request_of(engine, tmp_path, code), both)
         assert caught.value.code == code
+
+
+def test_an_error_while_ranks_join_is_told_and_the_next_job_can_join(
+    monkeypatch: pytest.MonkeyPatch, config: StudioConfig
+) -> None:
+    """The other rank, which nobody starts here, has opened the model; it joins, or it does not."""
+    opening = Opening(
+        load_models()["nano"], False, {}, config, EngineOptions("cpu", sharing=Sharing(2)), ("cpu", "cpu")
+    )
+    monkeypatch.setattr(ranks, "END_SECONDS", 0.0)
+    monkeypatch.setattr(ranks, "JOIN_SECONDS", 60.0)
+    cancelled = threading.Event()
+
+    def alone(*given: object, cuda: bool) -> RankGroup:
+        """A group of this process only, which is there once the job was cancelled."""
+        assert cancelled.wait(60.0)
+        return RankGroup(0, 1, given[2])
+
+    def broken(*given: object, cuda: bool) -> RankGroup:
+        raise ValueError("planted")
+
+    def joining(make: Callable[..., RankGroup]) -> None:
+        monkeypatch.setattr(ranks, "RankGroup", make)
+        these = Ranks(opening)
+
+        def cancel() -> bool:
+            cancelled.set()
+            return make is alone
+
+        these._cancelled = cancel
+        try:
+            these._join()
+        finally:
+            these.close()
+            assert not dist.is_initialized()
+
+    for make, error in ((alone, Cancelled), (broken, ValueError), (alone, Cancelled)):
+        cancelled.clear()
+        with pytest.raises(error):
+            joining(make)
+
+    init = dist.init_process_group
+
+    def halves(*given: object, **named: object) -> None:
+        raise RuntimeError("planted between the two groups")
+
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setattr(dist, "new_group", halves)
+        monkeypatch.setattr(dist, "init_process_group", lambda *given, **named: init(
+            "gloo", store=dist.FileStore(f"{folder}/meeting", 1), rank=0, world_size=1
+        ))  # fmt: skip
+        with pytest.raises(RuntimeError, match="between the two"):
+            RankGroup(0, 2, Path(folder) / "other")
+    assert not dist.is_initialized()
 
 
 def test_four_ranks_share_passes_and_tokens_and_end_together(twelve: Path, outputs: Path, tmp_path: Path) -> None:

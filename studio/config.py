@@ -166,6 +166,13 @@ def load_models(folder: Path = ROOT / "configs" / "models") -> dict[str, ModelCo
     return {model.name: model for model in sorted(models, key=lambda model: model.order)}
 
 
+def model_named(name: str, models: Mapping[str, ModelConfig]) -> ModelConfig:
+    """The model of that name. Raises InputError where there is none, as of a job whose model was taken away."""
+    if name not in models:
+        raise InputError("model_unknown", value=name[:80], known=", ".join(models))
+    return models[name]
+
+
 def load_speech(path: Path = ROOT / "configs" / "speech.yaml") -> dict[str, SpeechConfig]:
     """The models that speak, by name."""
     return _entries(SpeechConfig, path)

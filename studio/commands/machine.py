@@ -8,8 +8,7 @@ from dataclasses import replace
 
 from studio.commands.starting import EVERY_ADDRESS
 from studio.commands.streams import tell
-from studio.config import ModelConfig, StudioConfig, load_camera_moves, load_models, load_studio
-from studio.errors import InputError
+from studio.config import ModelConfig, StudioConfig, load_camera_moves, load_models, load_studio, model_named
 from studio.events import Event, Notice, PhaseStarted
 from studio.memory.plan import WeightMode
 from studio.messages import clean, message
@@ -54,9 +53,7 @@ def find_model(name: str | None, config: StudioConfig) -> ModelConfig:
     models = load_models()
     if name is None:
         return next((model for model in models.values() if is_installed(model, config.model_dir)), models["nano"])
-    if name not in models:
-        raise InputError("model_unknown", value=name, known=", ".join(models))
-    return models[name]
+    return model_named(name, models)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from PIL import Image
 from studio.commands.gpus import gpu_devices, ranks_for, shared_config, sharing_of
 from studio.commands.machine import engine_options, notices
 from studio.commands.user_files import original_inside, read_picture
-from studio.config import ModelConfig, StudioConfig, load_camera_moves, load_models
+from studio.config import ModelConfig, StudioConfig, load_camera_moves, load_models, model_named
 from studio.errors import InputError
 from studio.events import Event, Finished, PhaseStarted
 from studio.filenames import LATENTS, job_result_stem
@@ -96,11 +96,11 @@ class VideoRunner:
 
     def run(self, job: Job, emit: Callable[[Event], None], orders: Orders) -> Finished:
         """Make the job's video."""
-        settings = job.settings
+        settings, model = job.settings, model_named(job.settings.model, self._models)
         image = read_picture(settings.first_image, self._config)
         stem = job_result_stem(self._results, settings.prompt, settings.seed, job.created, job.id)
         began = time.monotonic()
-        engine = recalibrated(self._open(self._models[settings.model], image is not None, emit), self._config)
+        engine = recalibrated(self._open(model, image is not None, emit), self._config)
         seconds = {"load": round(time.monotonic() - began, 3)}
         for notice in notices(engine, self._options):
             emit(notice)
@@ -122,10 +122,11 @@ class VideoRunner:
 
     def frame(self, wish: FrameWish) -> bytes:
         """The frame as a png, exactly as it is decoded. Raises StudioError where these latents do not give it."""
-        found = read_latents(wish.latents, lambda settings: settings.check(self._model(settings.model), self._moves))
+        models = self._models
+        found = read_latents(wish.latents, lambda asked: asked.check(model_named(asked.model, models), self._moves))
         settings = found.settings
         check_whole(found)
-        engine = self._open(self._model(settings.model), settings.first_image is not None, lambda event: None)
+        engine = self._open(models[settings.model], settings.first_image is not None, lambda event: None)
         if found.provenance.get("model_fingerprint") != engine.provenance["model_fingerprint"]:
             raise InputError("rerun_model", model=settings.model)
         before = None
@@ -135,11 +136,6 @@ class VideoRunner:
             before = None if cropped is None else np.asarray(cropped)
         decoded = decode_frame(found, wish.frame, engine, lambda event: None, lambda: self._stop.asked, before)
         return png_bytes(Image.fromarray(decoded))
-
-    def _model(self, name: str) -> ModelConfig:
-        if name not in self._models:
-            raise InputError("model_unknown", value=name, known=", ".join(self._models))
-        return self._models[name]
 
     def after(self, job: Job, result: Finished) -> None:
         """Learn how long it took on this machine, where one device made it."""

@@ -36,6 +36,16 @@ def test_a_worker_imports_before_the_first_job_what_that_would_import(
     assert asked == ["models.clip"], "the text encoder's library, of all imports the slow one; once"
 
 
+def test_a_job_whose_model_was_taken_away_fails_in_a_sentence_and_ends_no_worker(tmp_path: Path) -> None:
+    config = load_studio(model_dir=str(tmp_path), output_dir=str(tmp_path))
+    queue, stop = JobQueue(tmp_path / "queue"), Stop()
+    job = queue.submit(replace(GenerationSettings("nano", "a ball").resolve(load_models()["nano"]), model="gone"))
+    runner = worker.VideoRunner(config, EngineOptions("cpu"), stop, Trash(queue), tmp_path)
+    runner.idle = lambda: setattr(stop, "asked", True)
+    assert work(queue, runner, stop=stop) == 0
+    assert queue.get(job.id).state == JobState.FAILED and queue.get(job.id).error.code == "model_unknown"
+
+
 def test_a_worker_decodes_the_frame_that_was_seen(tmp_path: Path, model_dir: Path, measured: Path) -> None:
     """Of a video and of the one that follows it, whose own first frame is not shown and whose colours are moved."""
     outputs = tmp_path / "outputs"

@@ -129,12 +129,17 @@ def key(id: object) -> str:
     return id if isinstance(id, str) and ID.fullmatch(id) else ""
 
 
+def asked_now(request: str) -> Request:
+    """What the column `request` says is asked, without a wish that is kept beside it (asked.py). ValueError."""
+    return Request(request.partition("+")[0])
+
+
 def job_of_row(row: Row, folder: Path) -> Job:
     """A row of the table as a job; `folder` is the job's own.
 
     Raises ValueError, TypeError, KeyError or StudioError where the row does not hold one.
     """
-    state, kind, request = JobState(row["state"]), JobKind(row["kind"]), Request(row["request"])
+    state, kind, request = JobState(row["state"]), JobKind(row["kind"]), asked_now(row["request"])
     settings, sound = read_stored(kind, row["settings"])
     if settings.first_image is not None:
         if not filenames.PICTURE_NAME.fullmatch(settings.first_image):

@@ -22,9 +22,10 @@ from studio.errors import InputError, StudioError
 from studio.events import Event, Failed, Finished, Notice, PhaseStarted, Preview, Progress
 from studio.media import read_image
 from studio.queue import order, schema
+from studio.queue.asked import ASKED, CANCEL, KEPT, STOPPED_AS
 from studio.queue.clock import CLOCK, Clock
 from studio.queue.database import Database, unwritable
-from studio.queue.job import ID, RESUMABLE, STOPS, Job, JobState, Link, Request, job_of_row, key
+from studio.queue.job import ID, RESUMABLE, STOPS, Job, JobState, Link, Request, asked_now, job_of_row, key
 from studio.queue.job_files import write_picture
 from studio.queue.kinds import JobKind, SoundOrder, stored
 from studio.queue.locks import OwnerLock
@@ -41,19 +42,6 @@ READY = """NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.id = mine.source 
 FIRST = f"""SELECT number FROM jobs AS mine WHERE state = 'queued' AND kind = ? AND {READY}
     ORDER BY position, number LIMIT 1"""
 NOT_HELD = f"NOT EXISTS (SELECT 1 FROM options WHERE name = '{HELD}')"
-CANCEL = """
-    request = CASE state WHEN 'running' THEN 'cancel' ELSE '' END,
-    ended = CASE state WHEN 'running' THEN ended ELSE ? END,
-    state = CASE state WHEN 'running' THEN state ELSE 'cancelled' END
-"""
-# What becomes of a running job that stopped, by what was asked of it; a wish that was withdrawn lets it run again.
-STOPPED_AS = """
-    state = CASE request WHEN 'cancel' THEN 'cancelled' WHEN 'pause' THEN 'paused' ELSE 'queued' END,
-    ended = CASE request WHEN 'cancel' THEN ? END,
-    position = CASE request WHEN 'skip' THEN max(?, coalesce((SELECT max(position) + 1 FROM jobs WHERE state IN
-        ('queued', 'paused')), 0)) ELSE position END,
-    request = ''
-"""
 ALONE = Link()
 Rows = list[sqlite3.Row]  # JobQueue.list hides the builtin from the annotations after it
 Jobs = list[Job]
@@ -98,7 +86,6 @@ class JobQueue:
         *,
         behind: str = "",
         files: Mapping[str, Path] = MappingProxyType({}),
-        request: Request = Request.NONE,
         link: Link = ALONE,
         sound: SoundOrder | None = None,
     ) -> Jobs:
@@ -120,7 +107,7 @@ class JobQueue:
             for folder, one, place in zip(folders, settings, places, strict=True):
                 kind = JobKind.SOUND if sound else JobKind.VIDEO
                 row: dict[str, Any] = {"id": folder.name, "kind": kind, "state": JobState.QUEUED}
-                row |= {"settings": stored(one, sound), "created": now, "position": place, "request": request}
+                row |= {"settings": stored(one, sound), "created": now, "position": place}
                 row |= {"project": link.project, "source": source, "cut": int(cut), "maker": maker}
                 rows += schema.insert(db, row | {"phase": "", "notices": "[]", "attempts": 0})
                 source, cut = folder.name if source else "", False
@@ -251,23 +238,20 @@ class JobQueue:
     def request(self, id: str) -> Request:
         """What is asked of the running job. Costs microseconds and waits for nobody: poll it per block."""
         rows = self._db.read("SELECT request FROM jobs WHERE id = ?", (key(id),))
-        return Request(rows[0][0]) if rows else Request.NONE
-
-    def cancel_requested(self, id: str) -> bool:
-        """Whether the running job should stop, for good or for now."""
-        return self.request(id) in STOPS
+        return asked_now(rows[0][0]) if rows else Request.NONE
 
     def resume(self, id: str) -> bool:
-        """Queue a failed, stopped, interrupted or paused job again, at its old place; it goes on from its latents.
+        """Queue a failed, stopped, interrupted or paused job again, at its old place; it goes on from its latents, of a
+        paused one that was to be decoded to that.
 
         A running one that was asked to stop runs on. Only a person does this, never the program by itself.
         """
         marks, stops = ", ".join("?" * len(RESUMABLE)), ", ".join("?" * len(STOPS))
-        again = "state = 'queued', ended = NULL, phase = '', notices = '[]', error = NULL, request = ''"
+        again = "state = 'queued', ended = NULL, phase = '', notices = '[]', error = NULL, request = " + KEPT
         if self.turn(again, f"id = ? AND state IN ({marks})", key(id), *RESUMABLE):
             return True
-        running = f"id = ? AND state = 'running' AND request IN ({stops})"
-        return bool(self.turn("request = ''", running, key(id), *STOPS))
+        running = f"id = ? AND state = 'running' AND {ASKED} IN ({stops})"
+        return bool(self.turn(f"request = {KEPT}", running, key(id), *STOPS))
 
     def delete(self, id: str) -> bool:
         """Remove the job, its folder and its result's files. Raises StudioError while it runs."""

@@ -15,10 +15,11 @@ from studio.embedded import carried_picture
 from studio.errors import InputError
 from studio.media import read_image
 from studio.queue import order
+from studio.queue.asked import ASKED, CANCEL, KEPT, beside_kept
 from studio.queue.database import unwritable
-from studio.queue.job import STOPPED, WAITING, Job, JobState, Link, Request, key
+from studio.queue.job import STOPPED, STOPS, WAITING, Job, JobState, Link, Request, key
 from studio.queue.job_files import write_picture
-from studio.queue.jobs import CANCEL, HELD, SHARP, UNFINISHED, JobQueue, Rows
+from studio.queue.jobs import HELD, SHARP, UNFINISHED, JobQueue, Rows
 from studio.queue.kinds import JobKind
 from studio.queue.order import Where
 from studio.settings import ResolvedSettings
@@ -42,7 +43,7 @@ def pause(queue: JobQueue, id: str) -> bool:
     """A job that waits keeps its place and is passed over; a running one releases the device and waits so, too."""
     return bool(
         queue.turn(
-            "request = CASE state WHEN 'running' THEN 'pause' ELSE '' END, "
+            f"request = CASE state WHEN 'running' THEN {beside_kept(Request.PAUSE)} ELSE {KEPT} END, "
             "state = CASE state WHEN 'running' THEN state ELSE 'paused' END",
             "id = ? AND state IN ('running', 'queued')",
             key(id),
@@ -52,7 +53,7 @@ def pause(queue: JobQueue, id: str) -> bool:
 
 def skip(queue: JobQueue, id: str) -> bool:
     """Let the others go first: a running job stops between blocks and waits behind them, with its latents."""
-    asked = queue.turn("request = 'skip'", "id = ? AND state = 'running'", key(id))
+    asked = queue.turn(f"request = {beside_kept(Request.SKIP)}", "id = ? AND state = 'running'", key(id))
     return bool(asked) or move(queue, id, Where.LAST)
 
 
@@ -77,10 +78,14 @@ def decode_saved(queue: JobQueue, id: str) -> bool:
 
 
 def hold(queue: JobQueue) -> bool:
-    """Pause the whole queue: nothing begins, and what runs releases the device and waits at its place."""
+    """Pause the whole queue: nothing begins, and what runs releases the device and waits at its place, unless it is to
+    stop for another reason already.
+    """
     before = queue.option(HELD)
     queue.set_option(HELD, "1")
-    asked = queue.turn("request = 'hold'", "state = 'running'")
+    others = ", ".join(f"'{stop}'" for stop in STOPS)
+    change = f"request = {beside_kept(Request.HOLD)}"
+    asked = queue.turn(change, f"state = 'running' AND {ASKED} NOT IN ({others})")
     return not before or bool(asked)
 
 
@@ -89,7 +94,7 @@ def let_go_on(queue: JobQueue) -> bool:
     if not queue.option(HELD):
         return False
     queue.set_option(HELD, "")
-    queue.turn("request = ''", "state = 'running' AND request = 'hold'")
+    queue.turn(f"request = {KEPT}", f"state = 'running' AND {ASKED} = 'hold'")
     return True
 
 
@@ -122,11 +127,8 @@ def duplicate(queue: JobQueue, id: str, seeds: Sequence[int], lists: Callable[[]
     return queue.submit_all(wanted, _picture(job), behind=job.id if job.state in WAITING else "")
 
 
-def go_on(queue: JobQueue, id: str, request: Request = Request.NONE) -> Job | None:
-    """A new job that goes on from the latents of a finished one, or, with Request.DECODE, decodes them once more.
-
-    None where that one has none.
-    """
+def go_on(queue: JobQueue, id: str) -> Job | None:
+    """A new job that goes on from the latents of a finished one; None where that one has none."""
     job = queue.get(id)
     latents = None if job is None else saved_latents(job)
     if job is None or latents is None:
@@ -134,14 +136,14 @@ def go_on(queue: JobQueue, id: str, request: Request = Request.NONE) -> Job | No
     files = {filenames.LATENTS: latents}
     if job.goes_on:
         link = Link(source=job.source)
-        return queue.submit_all([job.settings], files=files, request=request, link=link)[0]
-    return queue.submit_all([job.settings], _picture(job), files=files, request=request)[0]
+        return queue.submit_all([job.settings], files=files, link=link)[0]
+    return queue.submit_all([job.settings], _picture(job), files=files)[0]
 
 
 def take_back(queue: JobQueue, id: str) -> bool:
     """Hold a job that waits while a person changes it in the form; `put_back` or `resume` lets it run."""
     fits = f"id = ? AND state IN ('queued', 'paused') AND {IS_VIDEO}"
-    return bool(queue.turn("state = 'paused', request = 'edit'", fits, key(id)))
+    return bool(queue.turn(f"state = 'paused', request = {beside_kept(Request.EDIT)}", fits, key(id)))
 
 
 def put_back(queue: JobQueue, id: str, settings: ResolvedSettings, image: bytes | None = None) -> Job | None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from studio.api.routes import STOP_SECONDS
-from studio.queue.job import JobState
+from studio.queue.job import JobState, Request
 from studio.video_writer import carry_picture
 from tests.api.serving import SMALL, Api, until
 
@@ -124,7 +124,7 @@ def test_removing_waits_for_a_job_that_does_not_stop_no_longer_than_told(
     """A worker that is stuck inside a block: 409, and the video is there."""
     assert STOP_SECONDS <= 30
     monkeypatch.setattr("studio.api.routes.STOP_SECONDS", 0.2)
-    monkeypatch.setattr("studio.queue.jobs.JobQueue.cancel_requested", lambda self, id: False)
+    monkeypatch.setattr("studio.queue.jobs.JobQueue.request", lambda self, id: Request.NONE)
     with api.client() as client:
         id = client.post("/v1/videos", json={"prompt": "stuck", **SMALL, "infer_steps": 60}).json()["id"]
         until(lambda: api.job(id).state == JobState.RUNNING)

@@ -15,7 +15,7 @@ from studio import filenames
 from studio.errors import InputError, StudioError
 from studio.events import Failed, Finished, Notice, PhaseStarted, Preview, Progress
 from studio.messages import message
-from studio.queue.job import RESUMABLE, JobState
+from studio.queue.job import RESUMABLE, JobState, Request
 from studio.queue.jobs import JobQueue
 from studio.settings import ResolvedSettings
 from tests.queue.fake_clock import FakeClock
@@ -138,9 +138,9 @@ def test_cancel_ends_a_queued_job_and_marks_a_running_one(queue: JobQueue) -> No
     running, waiting = queue.submit(SETTINGS).id, queue.submit(SETTINGS).id
     queue.claim()
     assert queue.cancel(waiting) and queue.get(waiting).state == JobState.CANCELLED
-    assert not queue.cancel_requested(running)
+    assert not queue.get(running).stopping
     assert queue.cancel(running) and queue.get(running).state == JobState.RUNNING
-    assert queue.cancel_requested(running) and queue.get(running).stopping
+    assert queue.request(running) == Request.CANCEL and queue.get(running).stopping
     queue.finish(running, JobState.CANCELLED)
     assert not queue.cancel(running) and not queue.get(running).stopping
 
@@ -158,7 +158,7 @@ def test_resume_keeps_the_job_its_latents_and_its_place(queue: JobQueue) -> None
         queue.submit(SETTINGS)
         again = queue.claim()
         assert (again.id, again.attempts, again.error, again.settings) == (id, 2, None, job.settings)
-        assert not queue.cancel_requested(id)
+        assert not queue.get(id).stopping
         assert (again.folder / filenames.LATENTS).read_bytes() == b"half done"
         queue.claim()
 
@@ -219,7 +219,7 @@ def test_a_delete_that_fails_can_be_repeated(queue: JobQueue, monkeypatch: pytes
 def test_an_unknown_id_does_nothing(id: str, shared_queue: JobQueue) -> None:
     before = shared_queue.list()
     assert shared_queue.get(id) is None
-    calls = (shared_queue.cancel, shared_queue.resume, shared_queue.delete, shared_queue.cancel_requested)
+    calls = (shared_queue.cancel, shared_queue.resume, shared_queue.delete, shared_queue.request)
     assert not any(call(id) for call in calls)
     assert not shared_queue.record(id, Notice("x", {}, "")) and not shared_queue.finish(id, JobState.FAILED)
     assert shared_queue.list() == before
@@ -265,5 +265,5 @@ def test_asking_whether_to_stop_is_cheap(queue: JobQueue) -> None:
     queue.claim()
     steps: list[int] = []
     queue._db._connection().set_progress_handler(lambda: steps.append(1), 1)
-    assert not queue.cancel_requested(id)
+    assert queue.request(id) == Request.NONE
     assert 0 < len(steps) < 20

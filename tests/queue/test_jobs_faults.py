@@ -201,7 +201,7 @@ def test_a_stuck_process_is_named_instead_of_waited_for(queue: JobQueue, monkeyp
     blocker.execute("BEGIN IMMEDIATE")
     with pytest.raises(StudioError, match="locked by another process"):
         queue.cancel(job.id)
-    assert queue.get(job.id).state == JobState.QUEUED and not queue.cancel_requested(job.id), "readers must not wait"
+    assert queue.get(job.id).state == JobState.QUEUED and not queue.get(job.id).stopping, "readers must not wait"
     blocker.execute("ROLLBACK")
     blocker.close()
     assert queue.cancel(job.id)
@@ -307,7 +307,7 @@ class QueueMachine(RuleBasedStateMachine):
         if job:
             self.states[job.id] = JobState.RUNNING
             self.attempts[job.id] += 1
-            assert job.attempts == self.attempts[job.id] and not self.queue.cancel_requested(job.id)
+            assert job.attempts == self.attempts[job.id] and not self.queue.get(job.id).stopping
 
     @precondition(lambda self: self.states)
     @rule(data=st.data(), state=st.sampled_from([JobState.FINISHED, *RESUMABLE]))

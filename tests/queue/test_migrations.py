@@ -48,6 +48,7 @@ STORED[7] = STORED[6] | {ResolvedSettings: " ".join((STORED[6][ResolvedSettings]
 STORED[8] = STORED[7]
 ADDED_IN_9 = {"crop_left": 0.5, "crop_top": 0.5}
 STORED[9] = STORED[8] | {ResolvedSettings: " ".join((STORED[8][ResolvedSettings], *ADDED_IN_9))}
+STORED[10] = STORED[9]
 
 
 def test_what_is_stored_changes_with_the_version_alone() -> None:
@@ -118,11 +119,11 @@ def test_a_folder_of_f100660_opens_with_everything(old: Path) -> None:
     assert sqlite3.connect(database).execute("PRAGMA user_version").fetchone() == (schema.VERSION,)
     assert not list(database.parent.glob("queue.sqlite.*")), "nothing was set aside"
     left = next(job for job in queue.list() if job.state == JobState.RUNNING)
-    assert left.stopping and queue.cancel_requested(left.id)
+    assert left.stopping and queue.get(left.id).stopping
     queue.interrupt_running()
     prompts = [queue.claim().settings.prompt for _ in range(queue.count([JobState.QUEUED]))]
     assert prompts == ["failed and queued again", "waits"]
-    assert queue.resume(left.id) and queue.claim().id == left.id and not queue.cancel_requested(left.id)
+    assert queue.resume(left.id) and queue.claim().id == left.id and not queue.get(left.id).stopping
     queue.close()
     assert JobQueue(old / ".queue").count() == 9
 
@@ -171,7 +172,12 @@ def write_old(folder: Path, version: int, settings: str, monkeypatch: pytest.Mon
 def test_folders_of_later_versions_open_with_their_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What they lack is added, in the table and in the copies that a lost table is made from: settings that version 3
     added, what version 5 says of clips that go on from others, and 8 of guests."""
-    for version, lacking in ((2, ADDED_IN_3 | ADDED_IN_7 | ADDED_IN_9), (4, ADDED_IN_7 | ADDED_IN_9), (7, ADDED_IN_9)):
+    for version, lacking in (
+        (2, ADDED_IN_3 | ADDED_IN_7 | ADDED_IN_9),
+        (4, ADDED_IN_7 | ADDED_IN_9),
+        (7, ADDED_IN_9),
+        (9, {}),
+    ):
         folder = tmp_path / str(version)
         plain = {name: value for name, value in asdict(SETTINGS).items() if name not in lacking}
         write_old(folder, version, json.dumps(plain), monkeypatch)

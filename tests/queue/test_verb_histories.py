@@ -136,7 +136,8 @@ class VerbMachine(RuleBasedStateMachine):
     def hold(self, held: bool) -> None:
         if held:
             verbs.hold(self.queue)
-            self.asked |= {id: Request.HOLD for id in self.states if self.runs(id)}
+            running = [id for id in self.states if self.runs(id)]
+            self.asked |= {id: Request.HOLD for id in running if self.asked[id] == Request.NONE}
         else:
             assert verbs.let_go_on(self.queue) == self.held
             for id in self.states:

@@ -91,6 +91,43 @@ def test_the_whole_queue_pauses_and_goes_on_where_it_was(queue: JobQueue) -> Non
     assert queue.request(a) == Request.NONE and queue.get(a).state == JobState.RUNNING, "it had not stopped yet"
 
 
+def test_a_wish_to_decode_outlives_a_stop(queue: JobQueue) -> None:
+    """Of a running job that is to end with what it has, or one that decodes its saved latents, whatever stops it."""
+    (decodes,) = submit(queue, 1)
+    (queue.get(decodes).folder / filenames.LATENTS).write_bytes(b"at step 3")
+    verbs.pause(queue, decodes)
+    assert verbs.decode_saved(queue, decodes) and verbs.pause(queue, decodes) and queue.resume(decodes)
+    assert queue.claim().request == Request.DECODE, "paused while it waited"
+    queue.cancel(decodes)
+    assert queue.stopped(decodes) == JobState.CANCELLED
+    assert queue.resume(decodes) and queue.claim().request == Request.NONE, "who cancels it wants none of it"
+    assert verbs.finish_now(queue, decodes)
+    again = {
+        Request.HOLD: (lambda: verbs.hold(queue), lambda: verbs.let_go_on(queue)),
+        Request.PAUSE: (lambda: verbs.pause(queue, decodes), lambda: queue.resume(decodes)),
+        Request.SKIP: (lambda: verbs.skip(queue, decodes), lambda: True),
+        Request.EDIT: (lambda: verbs.take_back(queue, decodes), lambda: queue.resume(decodes)),
+    }
+    for asked, (stop, go_on) in again.items():
+        assert queue.get(decodes).request == Request.FINISH
+        if asked == Request.EDIT:  # of one that waits
+            queue.stopped(decodes)
+            assert stop() and queue.get(decodes).request == asked
+        else:
+            assert stop() and queue.request(decodes) == queue.get(decodes).request == asked
+            assert queue.get(decodes).stopping
+            queue.stopped(decodes)
+        assert go_on() and queue.claim().id == decodes
+    for stop, withdraw in ((verbs.hold, verbs.let_go_on), (verbs.pause, lambda queue: queue.resume(decodes))):
+        stop(queue, *([decodes] if stop is verbs.pause else []))
+        assert queue.get(decodes).stopping and withdraw(queue)
+        assert queue.request(decodes) == Request.FINISH, "it had not stopped yet"
+    for stop, state in ((queue.cancel, JobState.CANCELLED), (lambda id: verbs.pause(queue, id), JobState.PAUSED)):
+        stop(decodes)
+        assert verbs.hold(queue) and queue.stopped(decodes) == state, "a pause of all is less than what is asked of one"
+        assert verbs.let_go_on(queue) and queue.resume(decodes) and queue.claim().id == decodes
+
+
 def test_stop_all_stops_all(queue: JobQueue) -> None:
     a, b, c = submit(queue, 3)
     queue.claim()
@@ -199,9 +236,7 @@ def test_a_video_finished_early_keeps_its_latents_and_goes_on_as_another(queue: 
     assert job.finished_early.values == {"step": 3, "steps": 4} and verbs.saved_latents(job)
     whole = verbs.go_on(queue, job.id)
     assert whole.settings == job.settings and (whole.folder / filenames.LATENTS).read_bytes() == b"at step 3"
-    again = verbs.go_on(queue, job.id, Request.DECODE)
-    assert again.request == Request.DECODE and verbs.go_on(queue, "gone") is None
-    assert [queue.claim().request for _ in range(2)] == [Request.NONE, Request.DECODE]
+    assert queue.claim().request == Request.NONE and verbs.go_on(queue, "gone") is None
     assert verbs.go_on(queue, queue.submit(SETTINGS).id) is None, "it has none"
 
 
@@ -213,7 +248,7 @@ def test_saved_latents_are_decoded_by_the_job_itself(queue: JobQueue) -> None:
         queue.claim()
         queue.finish(job.id, state)
         assert verbs.decode_saved(queue, job.id)
-        assert queue.claim().request == Request.DECODE and not queue.cancel_requested(job.id)
+        assert queue.claim().request == Request.DECODE and not queue.get(job.id).stopping
         queue.cancel(job.id)
         assert queue.stopped(job.id) == JobState.CANCELLED and queue.get(job.id).request == Request.NONE
         (job.folder / filenames.LATENTS).unlink()

@@ -15,7 +15,7 @@ from studio.config import load_camera_moves, load_examples, load_models, load_pr
 from studio.events import Failed, Finished, Notice, PhaseStarted, Preview, Progress
 from studio.prompt import EncoderCount, compose
 from studio.queue.gallery import Gallery
-from studio.queue.job import FINISHED_EARLY, Job, JobState, Request
+from studio.queue.job import FINISHED_EARLY, STOPS, Job, JobState, Request
 from studio.queue.jobs import JobQueue
 from studio.service.backend import Backend, DiskNeed, TextReport
 from studio.service.downloads import Downloads
@@ -88,7 +88,7 @@ class Player(threading.Thread):
         self.queue.interrupt_running()
 
     def _stopped(self, job: Job) -> bool:
-        return self._ending.is_set() or self.queue.cancel_requested(job.id)
+        return self._ending.is_set() or self.queue.request(job.id) in STOPS
 
     def _play(self, job: Job) -> None:
         settings, tell = job.settings, lambda event: self.queue.record(job.id, event)

@@ -46,7 +46,7 @@ def test_stop_asks_a_running_job_to_end(page):
     job = submit(page)
     page.backend.queue.claim()
     page.stage.stop({page.stage.focus: job.id, page.create.language: "en"})
-    assert page.backend.queue.cancel_requested(job.id)
+    assert page.backend.queue.get(job.id).stopping
     shown = page.stage.look(job.id, "zh")
     assert "正在停止" in shown[page.stage.stage] and not shown[page.create.stop]["interactive"]
 

@@ -170,7 +170,7 @@ def test_how_the_sound_is_getting_on_is_told_until_its_clip_is_edited(page, clip
     assert "合成语音 · 1 / 4" in looked[tab.status] and "width:25%" in looked[tab.status] and tab.clip not in looked
     assert EVIL not in looked[tab.status]
     tab.stop(at(page, clip, id))
-    assert queue.cancel_requested(id) and queue.resume(id)
+    assert queue.get(id).stopping and queue.resume(id)
     done = finish_sound(page, id, tmp_path)
     looked = tab.look(at(page, clip, id))
     assert (looked[tab.clip], looked[tab.job]) == (done, "") and told(looked[tab.editor])["follows"] == clip

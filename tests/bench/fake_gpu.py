@@ -160,9 +160,9 @@ def step(frames: int, *, image: bool = False, kept: bool = False, conditions: in
     plan = replace(plan, transformer=replace(plan.transformer, texts=texts))
     with FakeTensorMode(), torch.no_grad(), patch.object(kernels, "TRITON", False):
         body, copies = meta(partial(Transformer, replace(params, layers=1))), Copies()
-        network = OneBlock(body, body.transformer_blocks[0], _kept(body, conditions) if kept else None, copies)
+        network: Any = OneBlock(body, body.transformer_blocks[0], _kept(body, conditions) if kept else None, copies)
         retry = lambda work: work(plan)  # noqa: E731
-        session = TransformerSession(lambda _: network, CUDA, retry, params.in_channels)  # type: ignore[arg-type]
+        session = TransformerSession(lambda _: network, CUDA, retry, params)
         given = [_condition(params) for _ in range(conditions)]
         latents = torch.empty(video.latent_shape(params.in_channels))
         extra = {"image_latents": latents.clone(), "motion_score": 5.0} if image else {}

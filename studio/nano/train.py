@@ -200,13 +200,6 @@ def wait_while(file: Path | None, stopped: Callable[[], bool] = lambda: False) -
     return time.monotonic() - began
 
 
-def averaged(module: nn.Module, loop: Loop) -> nn.Module:
-    """`module` with the moving average of its weights, where the loop kept one."""
-    if loop.average:
-        module.load_state_dict(loop.average)
-    return module
-
-
 def gradient_loss(got: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
     """Mean absolute difference of neighbouring pixels' differences, weighted: edges weigh as much as areas."""
     apart = got - wanted

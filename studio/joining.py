@@ -1,8 +1,6 @@
 """Finished clips behind each other in one mp4: whole ones packet by packet, parts of them encoded anew. No torch."""
 
 import os
-import re
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -11,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from studio.errors import InputError, StudioError
+from studio.ffmpeg import PICTURE, read_packets, run_ffmpeg
 from studio.filenames import sync_file, sync_folder
 from studio.media import read_video
 from studio.settings import FPS
-from studio.video_writer import VideoWriter, carry_picture, find_ffmpeg, settings_tag
+from studio.video_writer import VideoWriter, carry_picture, settings_tag
 
-SECONDS_LIMIT = 600
+CODING = ("codec_id", "dimensions", "tb")  # what must be equal, and the decoder's extra data where there are any
 
 
 @dataclass(frozen=True)
@@ -34,23 +33,21 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Packets:
+class Coded:
     """How a clip is coded, and how many frames it has. Clips of one `coding` can be joined packet by packet."""
 
     coding: str
     frames: int
 
 
-def packets_of(path: Path) -> Packets:
+def packets_of(path: Path) -> Coded:
     """Raises InputError for a file that holds no video."""
-    done = _ffmpeg([*_source(path), "-map", "0:v:0", "-c", "copy", "-f", "framehash", "-hash", "md5", "pipe:1"])
-    text = done.stdout.decode("ascii", errors="replace")
-    parts = [re.search(rf"^#{name} 0: *(.+)$", text, re.M) for name in ("codec_id", "dimensions", "tb")]
-    extra = re.search(r"^#extradata 0, *[0-9]+, *([0-9a-f]+)$", text, re.M)
-    frames = sum(line.startswith("0,") for line in text.splitlines())
-    if done.returncode != 0 or not frames or not all(parts):
-        raise InputError("file_unreadable", file=path.name, reason=_last(done))
-    return Packets(" ".join(part[1] for part in (*parts, extra) if part), frames)
+    found = read_packets(path)
+    facts = found.streams[0] if found.streams else {}
+    if found.done.status != 0 or not found.picture or not facts.keys() >= set(CODING):
+        reason = found.done.last if found.done.said.strip() else "it holds no video"
+        raise InputError("file_unreadable", file=path.name, reason=reason)
+    return Coded(" ".join(facts[name] for name in (*CODING, "extradata") if name in facts), len(found.picture))
 
 
 def pieces(paths: Sequence[Path], begin: int = 0, end: int | None = None) -> list[Piece]:
@@ -62,16 +59,16 @@ def pieces(paths: Sequence[Path], begin: int = 0, end: int | None = None) -> lis
     for path, before, this in zip(paths[1:], found, found[1:], strict=False):
         if this.coding != before.coding:
             raise InputError("join_unlike", file=path.name, found=_shape(this), wanted=_shape(before))
-    total = sum(packets.frames for packets in found)
+    total = sum(coded.frames for coded in found)
     last = total if end is None else end
     if not 0 <= begin < last <= total:
         raise InputError("part_empty", first=begin + 1, last=last, frames=total)
     parts, start = [], 0
-    for path, packets in zip(paths, found, strict=True):
-        low, high = max(begin - start, 0), min(last - start, packets.frames)
+    for path, coded in zip(paths, found, strict=True):
+        low, high = max(begin - start, 0), min(last - start, coded.frames)
         if low < high:
-            parts.append(Piece(path, packets.frames, low, high))
-        start += packets.frames
+            parts.append(Piece(path, coded.frames, low, high))
+        start += coded.frames
     return parts
 
 
@@ -124,32 +121,12 @@ def _copy(files: Sequence[Path], to: Path, record: Mapping[str, Any], folder: Pa
     listed = folder / "list"
     listed.write_text("\n".join(lines), encoding="ascii")
     inputs = ["-protocol_whitelist", "file", "-f", "concat", "-safe", "0", "-i", str(listed)]
-    outputs = ["-map", "0:v:0", "-c", "copy", *settings_tag(record), "-movflags", "+faststart", "-f", "mp4"]
-    done = _ffmpeg([*inputs, *outputs, f"file:{to}"])
-    if done.returncode != 0:
-        raise StudioError("write_failed", file=to.name, reason=_last(done))
+    outputs = [*PICTURE, "-c", "copy", *settings_tag(record), "-movflags", "+faststart", "-f", "mp4"]
+    done = run_ffmpeg([*inputs, *outputs, f"file:{to}"])
+    if done.status != 0:
+        raise StudioError("write_failed", file=to.name, reason=done.last)
 
 
-def _source(path: Path) -> list[str]:
-    """An mp4 as ffmpeg's input; names inside it open nothing."""
-    return ["-protocol_whitelist", "file", "-f", "mov", "-i", f"file:{path.resolve()}"]
-
-
-def _ffmpeg(arguments: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
-    command = [find_ffmpeg(), "-y", "-nostdin", "-v", "error", *arguments]
-    try:
-        return subprocess.run(command, capture_output=True, timeout=SECONDS_LIMIT, start_new_session=True)
-    except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(command, -1, b"", b"it took too long")
-    except OSError as error:
-        raise StudioError("ffmpeg_unusable", ffmpeg=command[0], reason=error.strerror or str(error)) from None
-
-
-def _last(done: subprocess.CompletedProcess[bytes]) -> str:
-    said = done.stderr.decode("utf-8", errors="replace").strip().splitlines()
-    return said[-1] if said else "it holds no video"
-
-
-def _shape(packets: Packets) -> str:
-    codec, shape = packets.coding.split()[:2]
+def _shape(coded: Coded) -> str:
+    codec, shape = coded.coding.split()[:2]
     return f"{codec} {shape}"

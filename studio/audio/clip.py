@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from studio.audio.ffmpeg import PCM, Words, run_ffmpeg
+from studio.audio.ffmpeg import PCM
 from studio.audio.synthesis import Array
 from studio.audio.track import LONGEST
 from studio.embedded import carried_picture
 from studio.errors import InputError, StudioError
+from studio.ffmpeg import PICTURE, Words, mp4_input, read_packets, run_ffmpeg
 from studio.units import GB
 from studio.video_writer import FULL_DISK_BYTES, SETTINGS_TAG, carry_picture
 
@@ -46,21 +47,16 @@ def read_clip(path: Path) -> Clip:
             file.read(1)
     except OSError as error:
         raise InputError("file_unreadable", file=path.name, reason=error.strerror or str(error)) from None
-    source = [*_source(path), "-map", "0:v:0", "-map", "0:a?"]
-    done = run_ffmpeg([*source, "-c", "copy", "-f", "framehash", "-hash", "md5", "pipe:1"])
-    lines = done.output.decode("ascii", errors="replace").splitlines()
-    bases = [line.split() for line in lines if line.startswith("#tb")]
-    packets = [line.split(",") for line in lines if line.startswith("0,")]
-    if done.status != 0 or not bases or not packets:
+    found = read_packets(path, (*PICTURE, "-map", "0:a?"))
+    packets, done = found.picture, found.done
+    if done.status != 0 or not packets or not found.streams or "tb" not in found.streams[0]:
         reason = "it has no picture" if "matches no streams" in done.said else done.last
         raise InputError("clip_unreadable", file=path.name, reason=reason)
-    above, below = map(int, bases[0][2].split("/"))
+    above, below = map(int, found.streams[0]["tb"].split("/"))
     seconds = max(int(pts) + int(long) for _, _, pts, long, *_ in packets) * above / below
     if seconds > LONGEST:
         raise InputError("clip_long", file=path.name, seconds=seconds, limit=LONGEST)
-    times = "\n".join(
-        f"{int(pts) * above / below:.4f} {size} {found}" for _, _, pts, _, size, found, *_ in map(_stripped, packets)
-    )
+    times = "\n".join(f"{int(pts) * above / below:.4f} {size} {hashed}" for _, _, pts, _, size, hashed, *_ in packets)
     tags = _tags(path)
     return Clip(
         path=path,
@@ -69,21 +65,12 @@ def read_clip(path: Path) -> Clip:
         packets=hashlib.sha256(times.encode()).hexdigest(),
         tags=tags,
         record=_record(tags.get(SETTINGS_TAG, "")),
-        sounds=len(bases) - 1,
+        sounds=len(found.streams) - 1,
     )
 
 
-def _stripped(fields: list[str]) -> list[str]:
-    return [field.strip() for field in fields]
-
-
-def _source(path: Path) -> list[str]:
-    """An mp4 as ffmpeg's input; names inside it open nothing."""
-    return ["-protocol_whitelist", "file", "-f", "mov", "-i", f"file:{path.resolve()}"]
-
-
 def _tags(path: Path) -> dict[str, str]:
-    done = run_ffmpeg([*_source(path), "-f", "ffmetadata", "pipe:1"])
+    done = run_ffmpeg([*mp4_input(path), "-f", "ffmetadata", "pipe:1"])
     text = done.output.decode("utf-8", errors="replace")
     found = parse_ffmetadata(re.split(r"(?<!\\)\n\[", text)[0])  # what follows is of streams and chapters
     return {key: value for key, value in found.items() if key not in CONTAINER_TAGS and not key.startswith(";")}
@@ -142,7 +129,7 @@ def write_clip(clip: Clip, to: Path, record: Mapping[str, Any], wave: Array | No
     """
     tags = {**clip.tags, SETTINGS_TAG: comment_of(record)}
     with _text(_ffmetadata(tags)) as words, _text(subtitles) as lines:
-        inputs, maps = _source(clip.path), ["-map", "0:v:0", "-c:v", "copy"]
+        inputs, maps = mp4_input(clip.path), [*PICTURE, "-c:v", "copy"]
         inputs += ["-f", "ffmetadata", "-i", f"/dev/fd/{words.fileno()}"]
         if wave is not None:
             inputs += [*PCM, "-i", "pipe:0"]

@@ -1,54 +1,20 @@
-"""ffmpeg as a filter: bytes in, bytes and words out, within a time; sound files in, loudness measured."""
+"""Sound files in, loudness measured, by ffmpeg."""
 
 import re
-import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from studio.audio.synthesis import RATE, Array
-from studio.errors import InputError, StudioError
-from studio.video_writer import find_ffmpeg
+from studio.errors import InputError
+from studio.ffmpeg import run_ffmpeg
 
 # What may be opened; a playlist or a script of ffmpeg's would read other files of this machine.
 FORMATS = "wav,w64,aiff,mp3,flac,mov,mp4,m4a,3gp,3g2,mj2,ogg,aac,matroska,webm"
 FILE_LIMIT = 512 * 2**20  # bytes of a sound file
-SECONDS_LIMIT = 600  # of one call of ffmpeg: ten minutes of sound on a slow, crowded CPU
 PCM = ["-f", "f32le", "-ar", str(RATE), "-ac", "2"]
 SILENT = -70.0  # LUFS: ebur128's gate; what is below counts as silence
-
-
-@dataclass(frozen=True)
-class Words:
-    """How ffmpeg ended: its exit code, what it wrote, what it said."""
-
-    status: int
-    output: bytes
-    said: str
-
-    @property
-    def last(self) -> str:
-        """The last line it said."""
-        lines = self.said.strip().splitlines()
-        return lines[-1] if lines else f"ffmpeg ended with code {self.status}"
-
-
-def run_ffmpeg(
-    arguments: Sequence[str | Path], data: bytes = b"", *, files: Sequence[int] = (), level: str = "error"
-) -> Words:
-    """files: open descriptors, to be named /dev/fd/N. Raises StudioError where there is no ffmpeg."""
-    command = [find_ffmpeg(), "-y", "-nostdin" if not data else "-hide_banner", "-v", level, *map(str, arguments)]
-    try:
-        done = subprocess.run(
-            command, input=data, capture_output=True, timeout=SECONDS_LIMIT, pass_fds=files, start_new_session=True
-        )
-    except subprocess.TimeoutExpired:
-        return Words(-1, b"", f"it took more than {SECONDS_LIMIT} seconds")
-    except OSError as error:
-        raise StudioError("ffmpeg_unusable", ffmpeg=command[0], reason=error.strerror or str(error)) from None
-    return Words(done.returncode, done.stdout, done.stderr.decode("utf-8", errors="replace"))
 
 
 def read_sound(path: Path, longest: float) -> Array:

@@ -1,6 +1,7 @@
-"""Waveforms (1, samples) float32 in -1..1 -> the flow's mel, and other sample rates.
+"""Waveforms -> the features that a voice is made of: the flow's mel, filter banks of the code and speaker models.
 
-What librosa and torchaudio compute with the settings that Step-Audio-TTS-3B uses, in plain PyTorch.
+What torchaudio, librosa and openai-whisper compute with the settings that Step-Audio-TTS-3B uses, in plain PyTorch.
+All take waveforms (1, samples) float32 in -1..1 unless said otherwise.
 """
 
 import math
@@ -14,6 +15,11 @@ from torch import Tensor
 
 from models.vocoder_config import Section
 
+SPEECH_RATE = 16000  # of everything but the mel
+KALDI_FRAME, KALDI_HOP, KALDI_FFT = 400, 160, 512  # 25 ms and 10 ms
+KALDI_LOW = 20.0  # Hz
+PREEMPHASIS = 0.97
+INT16 = 32768.0
 RESAMPLE_WIDTH, RESAMPLE_ROLLOFF = 6, 0.99  # zero crossings of the sinc; cutoff against the lower Nyquist frequency
 
 
@@ -83,6 +89,65 @@ def _triangles(corners: Tensor, points: Tensor) -> Tensor:
     return torch.minimum(rising, falling).clamp(min=0)
 
 
+def kaldi_fbank(wave: Tensor, window: Tensor, channels: int = 80) -> Tensor:
+    """(1, samples) at 16 kHz -> natural logarithm of mel energies (frames, channels); no dither.
+
+    Frames of 25 ms, one every 10 ms, whole ones only; the mean of each is removed. `window`: povey() or hamming().
+    """
+    if wave.shape[1] < KALDI_FRAME:
+        raise ValueError(f"A filter bank needs {KALDI_FRAME} samples at least; there are {wave.shape[1]}.")
+    frames = wave[0].unfold(0, KALDI_FRAME, KALDI_HOP)
+    frames = frames - frames.mean(dim=1, keepdim=True)
+    before = torch.cat((frames[:, :1], frames[:, :-1]), dim=1)
+    spectrum = torch.fft.rfft((frames - PREEMPHASIS * before) * window.to(wave.device), KALDI_FFT).abs().square()
+    energies = spectrum @ _kaldi_filters(channels).to(wave.device).T
+    return energies.clamp(min=torch.finfo(torch.float32).eps).log()
+
+
+def povey() -> Tensor:
+    """Kaldi's own window (400,): a symmetric Hann window to the power of 0.85."""
+    return torch.hann_window(KALDI_FRAME, periodic=False) ** 0.85
+
+
+def hamming() -> Tensor:
+    """The symmetric Hamming window (400,)."""
+    return torch.hamming_window(KALDI_FRAME, periodic=False)
+
+
+def _kaldi_filters(channels: int) -> Tensor:
+    """(channels, 257) float32: triangles on the mel scale 1127 ln(1 + f / 700), the last FFT bin left out."""
+    bins = torch.arange(KALDI_FFT // 2, dtype=torch.float64) * (SPEECH_RATE / KALDI_FFT)
+    low, high = (1127 * math.log(1 + hertz / 700) for hertz in (KALDI_LOW, SPEECH_RATE / 2))
+    corners = torch.linspace(low, high, channels + 2, dtype=torch.float64)
+    return F.pad(_triangles(corners, 1127 * (1 + bins / 700).log()).float(), (0, 1))
+
+
+def speaker_fbank(wave: Tensor) -> Tensor:
+    """(1, samples) at 16 kHz -> (frames, 80), the mean over time removed: what the speaker model (CAM++) takes."""
+    fbank = kaldi_fbank(wave, povey())
+    return fbank - fbank.mean(dim=0, keepdim=True)
+
+
+def linguistic_fbank(wave: Tensor) -> Tensor:
+    """(1, samples) at 16 kHz -> (frames, 80): what Paraformer takes, before its stacking of frames.
+
+    Officially with dither, noise that changes one code in twenty from run to run; here without.
+    """
+    return kaldi_fbank(wave * INT16, hamming())
+
+
+def semantic_log_mel(wave: Tensor, channels: int = 128) -> Tensor:
+    """(1, samples) at 16 kHz, at most 30 s -> (channels, samples // 160): Whisper's log-mel, of the S3 tokenizer.
+
+    The range is that of the whole piece (80 dB below its loudest bin), so pieces cannot be joined.
+    """
+    n_fft, hop = 400, 160
+    bins = torch.stft(wave[0], n_fft, hop, window=torch.hann_window(n_fft, device=wave.device), return_complex=True)
+    filters = slaney_filters(SPEECH_RATE, n_fft, channels, 0.0, SPEECH_RATE / 2).to(wave.device)
+    log = (filters @ bins[:, :-1].abs().square()).clamp(min=1e-10).log10()
+    return (torch.maximum(log, log.max() - 8) + 4) / 4
+
+
 def resample(wave: Tensor, rate: int, new_rate: int) -> Tensor:
     """(1, samples) at `rate` -> (1, ceil(samples * new_rate / rate)), by a sinc in a Hann window, 6 crossings wide."""
     if rate < 1 or new_rate < 1:
@@ -100,3 +165,27 @@ def resample(wave: Tensor, rate: int, new_rate: int) -> Tensor:
     kernels = (torch.sinc(time) * window * (cutoff / old)).float()[:, None].to(wave.device)
     samples = F.conv1d(F.pad(wave[:, None], (width, width + old)), kernels, stride=old)
     return samples.transpose(1, 2).flatten(1)[:, : -(-wave.shape[1] * new // old)]
+
+
+def normalise_peak(wave: Tensor) -> Tensor:
+    """Scaled to a peak of 0.999, by 100 at most."""
+    return wave / wave.abs().max().clamp(min=0.01) * 0.999
+
+
+def trim_silence(wave: Tensor, rate: int = SPEECH_RATE) -> Tensor:
+    """(1, samples) without the silence at both ends but 0.05 s before and 0.22 s behind, made up of zeros if need be.
+
+    Silence is what lies 20 dB below the loudest of the frames (512 samples, every 128). The rest is rounded up to whole
+    steps of 240 samples. ValueError for no samples.
+    """
+    if not wave.shape[1]:
+        raise ValueError("There is no sound to trim.")
+    frame, hop, step, left, right = 512, 128, 240, int(0.05 * rate), int(0.22 * rate)
+    frames = F.pad(wave[0], (frame // 2, frame // 2)).unfold(0, frame, hop)
+    level = 20 * frames.square().mean(dim=1).sqrt().clamp(min=1e-5).log10()
+    loud = torch.nonzero(level > level.max() - 20)[:, 0]
+    first, last = int(loud[0]) * hop, min((int(loud[-1]) + 1) * hop, wave.shape[1])
+    length = math.ceil((last - first) / step) * step + left + right
+    begin = first - left
+    trimmed = F.pad(wave, (max(-begin, 0), 0))[:, max(begin, 0) :][:, :length]
+    return F.pad(trimmed, (0, length - trimmed.shape[1]))

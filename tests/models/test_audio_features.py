@@ -7,9 +7,16 @@ import torch
 
 from models.audio_features import (
     MelParams,
+    kaldi_fbank,
+    linguistic_fbank,
     mel_spectrogram,
+    normalise_peak,
+    povey,
     resample,
+    semantic_log_mel,
     slaney_filters,
+    speaker_fbank,
+    trim_silence,
 )
 from tests.golden.audio.rule import golden
 from tests.golden.rule import relative_error
@@ -17,6 +24,10 @@ from tests.golden.rule import relative_error
 RECORDED = golden("front")
 FOUND = {
     "mel_22050": (lambda: mel_spectrogram(RECORDED["input_22050"], MelParams()), 1e-5),
+    "campplus_fbank": (lambda: speaker_fbank(RECORDED["input_16000"]), 1e-4),
+    "paraformer_fbank_no_dither": (lambda: linguistic_fbank(RECORDED["input_16000"]), 1e-4),
+    "whisper_log_mel_128": (lambda: semantic_log_mel(RECORDED["input_16000"]), 1e-5),
+    "trimmed_16000": (lambda: trim_silence(normalise_peak(RECORDED["input_16000"])), 1e-5),
     "resample_44100_16000": (lambda: resample(RECORDED["input_44100"], 44100, 16000), 1e-5),
     "resample_44100_22050": (lambda: resample(RECORDED["input_44100"], 44100, 22050), 1e-5),
     "resample_48000_16000": (lambda: resample(RECORDED["input_48000"], 48000, 16000), 1e-5),
@@ -31,7 +42,7 @@ def test_recorded_features(subtests):
 
 
 def test_nothing_recorded_is_left_out():
-    assert set(RECORDED) == set(FOUND) | {f"input_{rate}" for rate in (22050, 44100, 48000)}
+    assert set(RECORDED) == set(FOUND) | {f"input_{rate}" for rate in (16000, 22050, 44100, 48000)}
 
 
 def _tone(hertz, rate, seconds=0.4):
@@ -71,9 +82,43 @@ def test_a_tone_is_loudest_in_its_band(subtests):
             assert abs(int(mel_spectrogram(_tone(hertz, 22050), MelParams())[0, :, 20].argmax()) - band) <= 1
 
 
+def test_loudness_moves_a_filter_bank_by_its_logarithm():
+    """Ten times the wave: log(100) more wherever it is above the floor."""
+    wave = 100 * RECORDED["input_16000"]
+    quiet, loud = kaldi_fbank(wave, povey()), kaldi_fbank(10 * wave, povey())
+    above = quiet > math.log(1e-5)
+    assert above.float().mean() > 0.9
+    assert (loud - quiet)[above].sub(math.log(100)).abs().max() <= 1e-3
+
+
+def test_filter_banks_have_whole_frames_only(subtests):
+    for samples, frames in [(400, 1), (559, 1), (560, 2), (16000, 98)]:
+        with subtests.test(samples=samples, frames=frames):
+            assert kaldi_fbank(torch.zeros(1, samples), povey()).shape == (frames, 80)
+
+
+def test_peak_is_normalised_up_to_a_hundredfold():
+    assert normalise_peak(torch.tensor([[0.5, -0.2]])).abs().max() == pytest.approx(0.999)
+    assert normalise_peak(torch.tensor([[0.001, 0.0]])).max() == pytest.approx(0.0999)
+
+
+def test_trimming_keeps_the_sound_and_a_little_silence(subtests):
+    for before, behind in [(8000, 8000), (0, 0), (100, 20000)]:
+        with subtests.test(before=before, behind=behind):
+            sound = _tone(440, 16000, seconds=0.3)
+            wave = torch.cat((torch.zeros(1, before), sound, torch.zeros(1, behind)), dim=1)
+            trimmed = trim_silence(wave)
+            found = trimmed.unfold(1, 4800, 1)[0]
+            assert ((found - sound).abs().amax(dim=1) == 0).any()  # the sound is inside, whole
+            assert 0.3 * 16000 + 4000 <= trimmed.shape[1] <= 0.3 * 16000 + 800 + 3520 + 1500
+            assert (trimmed.shape[1] - 4320) % 240 == 0
+
+
 def test_too_little_sound_is_an_error(subtests):
     for call, word in [
         (lambda: mel_spectrogram(torch.zeros(1, 384), MelParams()), "more than 384 samples"),
+        (lambda: kaldi_fbank(torch.zeros(1, 399), povey()), "400 samples"),
+        (lambda: trim_silence(torch.zeros(1, 0)), "no sound"),
         (lambda: resample(torch.zeros(1, 9), 0, 16000), "positive"),
     ]:
         with subtests.test(call=call, word=word):

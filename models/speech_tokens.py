@@ -30,6 +30,21 @@ _FIRST_TAG = re.compile(r"[(（][^()]*[)）]")
 Encode = Callable[[str], Sequence[int]]
 
 
+def interleave(linguistic: Sequence[int], semantic: Sequence[int]) -> list[int]:
+    """Both streams -> mixed codes 0..5119, [l, l, s, s, s] group by group; what fills no group at the end is dropped.
+
+    ValueError for a code that its book does not have.
+    """
+    for name, codes, size in (("linguistic", linguistic, LINGUISTIC_CODES), ("semantic", semantic, SEMANTIC_CODES)):
+        if outside := [code for code in codes if not 0 <= code < size]:
+            raise ValueError(f"There are {size} {name} codes; {outside[0]} is none of them.")
+    mixed: list[int] = []
+    for group in range(min(len(linguistic) // LINGUISTIC_PER_GROUP, len(semantic) // SEMANTIC_PER_GROUP)):
+        mixed += linguistic[group * LINGUISTIC_PER_GROUP :][:LINGUISTIC_PER_GROUP]
+        mixed += [LINGUISTIC_CODES + code for code in semantic[group * SEMANTIC_PER_GROUP :][:SEMANTIC_PER_GROUP]]
+    return mixed
+
+
 def fits_pattern(codes: Sequence[int]) -> bool:
     """Whether mixed codes are whole groups of 2 linguistic and 3 semantic codes."""
     places = ((0, LINGUISTIC_CODES),) * LINGUISTIC_PER_GROUP

@@ -78,7 +78,7 @@ def test_a_kernel_that_is_asked_for_serves_or_is_refused_with_a_sentence(tmp_pat
     monkeypatch.setattr(module, "_CHOSEN", {})
     assert set(ATTENTIONS) == {AUTO, OWN, SAGE, *PACKAGES, *KERNELS} - {"math"}
     cpu, card = torch.device("cpu"), torch.device("cuda:0")
-    for device, asked, told in ((card, SAGE, "pip install sageattention"), (cpu, "cudnn", "needs an NVIDIA GPU")):
+    for device, asked, told in ((card, SAGE, "needs the package sageattention"), (cpu, "cudnn", "needs an NVIDIA GPU")):
         with pytest.raises(InputError, match=told):
             require(asked, device, lambda kernel, shape: 0.1)
     with pytest.raises(InputError, match="does not run on cuda:0"):

@@ -13,6 +13,7 @@ from models.speech_tokens import (
     audio_codes,
     fits_pattern,
     instruction,
+    interleave,
     is_singing,
     neutralise,
     prompt_ids,
@@ -42,12 +43,14 @@ def tokenizer(tmp_path_factory):
     return SpeechTokenizer(folder)
 
 
-def test_the_recorded_streams_fit_the_pattern(subtests):
+def test_interleaving_as_recorded(subtests):
     for case in TOKENS["interleave"]:
         with subtests.test(case=case):
-            mixed = audio_codes(case["wav2token"])
+            linguistic = [(7 * i + 3) % 1024 for i in range(case["vq02"])]
+            semantic = [(37 * i + 11) % 4096 for i in range(case["vq06"])]
+            mixed = interleave(linguistic, semantic)
             assert [AUDIO_BASE + code for code in mixed] == case["wav2token"] == case["merge_ids"]
-            assert fits_pattern(mixed)
+            assert fits_pattern(mixed) and audio_codes(case["wav2token"]) == mixed
             assert "".join(f"<audio_{code}>" for code in mixed) == case["merge_string"]
 
 
@@ -70,6 +73,13 @@ def test_system_prompts_as_recorded():
     }
     assert {name: _sha256(text) for name, text in found.items()} == TOKENS["system_prompts_sha256"]
     assert {name: len(text) for name, text in found.items()} == TOKENS["system_prompts_chars"]
+
+
+def test_codes_that_no_book_has_are_refused(subtests):
+    for linguistic, semantic, word in [([1024, 0], [0] * 3, "1024"), ([0, 0], [0, -1, 0], "-1")]:
+        with subtests.test(linguistic=linguistic, semantic=semantic, word=word):
+            with pytest.raises(ValueError, match=word):
+                interleave(linguistic, semantic)
 
 
 def test_pattern(subtests):

@@ -37,7 +37,10 @@ EVALS_MESSAGES: dict[str, tuple[str, str]] = {
         "{holder} works in {folder} already: wait for it.",
         "{holder} 正在使用 {folder}：请等待其结束。",
     ),
-    "clip_unreadable": ("{file} cannot be read: {reason}", "无法读取 {file}：{reason}"),
+    "evaluation_clip": (
+        "{file} cannot be read ({reason}): remove it and give the same command, which makes it again.",
+        "无法读取 {file}（{reason}）：请删除它，再执行同一命令，即可重新生成。",
+    ),
     "run_unreadable": (
         "{file} is no result of evaluate: {reason}. Give the folder of a run that was made to its end.",
         "{file} 不是 evaluate 的结果：{reason}。请给出已完成的评测文件夹。",

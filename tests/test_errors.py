@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import string
+from collections import Counter
 from pathlib import Path
 
 from studio import errors
@@ -29,6 +30,18 @@ def test_both_languages_say_the_same_values() -> None:
         if not (english[0].isupper() or english[0] == "{" or english.startswith(("num_frames", "ffmpeg"))):
             wrong.append(f"{code}: begins like no sentence")
     assert not wrong, "\n".join(wrong)
+
+
+def test_no_code_has_two_sentences() -> None:
+    """The tables of the rooms are joined, and of two sentences under one code the last would speak for both."""
+    found: Counter[str] = Counter()
+    for path in sorted((ROOT / "studio").glob("messages*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.AnnAssign) and ast.unparse(node.target).endswith("MESSAGES"):
+                dicts = [each for each in ast.walk(node) if isinstance(each, ast.Dict)]
+                found.update(key.value for each in dicts for key in each.keys if isinstance(key, ast.Constant))
+    assert set(found) == set(MESSAGES)
+    assert [code for code, count in found.items() if count > 1] == []
 
 
 def raised() -> list[tuple[str, str, set[str] | None]]:

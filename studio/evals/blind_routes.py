@@ -165,12 +165,12 @@ def strip(path: Path, folder: Path) -> Path:
         try:
             Image.open(path).convert("RGB").save(unfinished)
         except (OSError, ValueError) as error:
-            raise StudioError("clip_unreadable", file=path.name, reason=str(error)) from None
+            raise StudioError("evaluation_clip", file=path.name, reason=str(error)) from None
         return unfinished.replace(plain)
     command = [find_ffmpeg(), "-y", "-v", "error", "-i", str(path), "-c", "copy", "-map_metadata", "-1", "-fflags",
                "+bitexact", "-movflags", "+faststart", "-f", "mp4", str(unfinished)]  # fmt: skip
     try:
         subprocess.run(command, check=True, capture_output=True, timeout=REMUX_SECONDS, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.SubprocessError) as error:
-        raise StudioError("clip_unreadable", file=path.name, reason=type(error).__name__) from None
+        raise StudioError("evaluation_clip", file=path.name, reason=type(error).__name__) from None
     return unfinished.replace(plain)

@@ -18,7 +18,7 @@ def read_frames(clip: Path) -> np.ndarray:
             return np.asarray(Image.open(clip).convert("RGB"))[None]
         return read_video(clip)
     except (OSError, ValueError, RuntimeError, StopIteration) as error:
-        raise StudioError("clip_unreadable", file=clip.name, reason=str(error) or type(error).__name__) from None
+        raise StudioError("evaluation_clip", file=clip.name, reason=str(error) or type(error).__name__) from None
 
 
 def write_poster(clip: Path, poster: Path) -> None:

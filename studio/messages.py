@@ -320,6 +320,10 @@ MESSAGES: dict[str, tuple[str, str]] = OTHERS | {
         "A name to serve the page under cannot be used: {reason}. Give --allowed-host NAME, or https://NAME where the name is reached by https.",
         "无法使用该页面主机名：{reason}。请使用 --allowed-host NAME；若通过 https 访问，请写 https://NAME。",
     ),
+    "job_absent": (
+        "No job has an id that begins with {id} ({least} letters at least): `{program} queue list --all` shows them.",
+        "没有编号以 {id} 开头的任务（至少 {least} 位）：`{program} queue list --all` 会列出全部。",
+    ),
     "job_unknown": (
         "{found} jobs have an id that begins with {id}; give more of it, as `queue list` shows it.",
         "有 {found} 个任务的编号以 {id} 开头；请按 `queue list` 显示的编号多写几位。",

@@ -94,7 +94,9 @@ def listed(queue: JobQueue, *, everything: bool = False) -> list[str]:
 def found(jobs: Sequence[Job], beginning: str) -> str:
     """The id that begins so. Raises InputError for none and for several."""
     ids = [job.id for job in jobs if job.id.startswith(beginning)] if len(beginning) >= SHORTEST else []
-    if len(ids) != 1:
+    if not ids:
+        raise InputError("job_absent", id=beginning[:32], least=SHORTEST)
+    if len(ids) > 1:
         raise InputError("job_unknown", id=beginning[:32], found=len(ids))
     return ids[0]
 

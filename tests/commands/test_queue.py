@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from studio.commands.cli import QUEUE_ACTS, main
+from studio.commands.queue import found
+from studio.errors import InputError
 from studio.filenames import LATENTS
 from studio.joining import packets_of
 from studio.queue.job import JobState, Request
@@ -37,13 +40,17 @@ def call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Call:
 
 def test_the_line_is_shown_and_moved(queue: JobQueue, call: Call) -> None:
     a, b, c = (queue.submit(replace(SETTINGS, prompt=prompt)).id for prompt in ("first", "second", "third " * 30))
+    with pytest.raises(InputError, match="2 jobs have an id that begins with abcd; give more"):
+        found([SimpleNamespace(id=f"abcd{end}") for end in "12"], "abcd")
+    with pytest.raises(InputError, match="No job has an id that begins with abce"):
+        found([SimpleNamespace(id="abcd1")], "abce")
     assert call("move", c[:8], "first")[0] == 0 and call("move", a, "after", b)[0] == 0
     queue.claim()
     code, out, _ = call("list")
     assert code == 0 and [line.split()[1] for line in out.splitlines()] == [c, b, a]
     assert "running" in out.splitlines()[0] and max(map(len, out.splitlines())) < 130
     code, _, error = call("move", a[:3], "last")
-    assert code == 2 and "0 jobs have an id" in error
+    assert code == 2 and f"No job has an id that begins with {a[:3]} (4 letters at least)" in error
     assert call("move", c, "last")[0] == 1, "what runs has no place among those that wait"
 
 

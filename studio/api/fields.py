@@ -42,7 +42,7 @@ FIELDS: dict[str, Field] = {
     "flow_shift": Field(float, "time_shift", "The same as time_shift."),
     "motion_score": Field(float, "motion_score", "How much moves, for models that take a picture."),
     "camera_move": Field(str, "camera_move", "A key of configs/camera_moves.yaml."),
-    "speed": Field(str, "speed", "exact, fast or draft."),
+    "speed": Field(str, "speed", "exact, fast or draft; exact where it is not given, calibrated or not."),
     "guidance_schedule": Field(str, "guidance_schedule", "constant or falling."),
     "camera_speed": Field(str, "camera_speed", "plain, slow or fast."),
     "crop_left": Field(float, "crop_left", "Where the used part of the first picture lies in its room, 0 to 1; 0.5."),

@@ -77,6 +77,9 @@ def _changed(settings: ResolvedSettings, change: Mapping[str, Any], lists: Lists
 def submit(backend: Backend, asked: GenerationSettings, image: bytes | None = None) -> Job:
     """Queue a request with the picture it starts from, as its file was uploaded; an empty seed is drawn now.
 
+    Without a speed it is exact, also where fast is calibrated: a program's request means the same video on every
+    machine and every day. The page and `generate` name their default.
+
     Raises InputError (Rejected, ModelMissing) for what cannot run here, StudioError where another program works on
     the queue, it takes no writes, or the model's files are damaged. Nothing is queued then.
     """

@@ -44,7 +44,8 @@ class ClientApi:
         infer_steps: int | None = None,
         seed: int | None = None,
     ) -> str:
-        """Queue a video; returns its id. What is left out is the model's own; /v1/videos has every setting."""
+        """Queue a video; returns its id. What is left out is the model's own, the speed is exact; /v1/videos has every
+        setting."""
         asked = GenerationSettings(
             model, prompt, num_frames=num_frames, height=height, width=width, infer_steps=infer_steps, seed=seed
         )

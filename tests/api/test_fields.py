@@ -1,5 +1,6 @@
 """Fields of requests become settings; what cannot be used is refused by its name, never lost."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +8,8 @@ import pytest
 from studio.api.fields import FIELDS, changed, wanted
 from studio.errors import InputError
 from studio.service.backend import Backend
-from studio.settings import GenerationSettings
+from studio.service.submit import submit
+from studio.settings import GenerationSettings, Speed
 from tests.service.conftest import backend as backend  # the fixture
 
 
@@ -39,6 +41,12 @@ def test_our_names_and_the_dialects_mean_the_same(backend: Backend) -> None:
     assert wanted({"prompt": "x", "preset": "nano-turbo-10"}, backend).settings.model == "nano-turbo"
     assert wanted({"prompt": "x"}, backend).settings.model == backend.first_model().name
     assert wanted({"prompt": "x", "negative_prompt": ""}, backend).settings.negative_prompt == ""
+
+
+def test_without_a_speed_a_request_is_exact_also_where_fast_is_calibrated(backend: Backend) -> None:
+    calibrated = replace(backend, calibrated=lambda *asked: True)
+    job = submit(calibrated, wanted({"prompt": "x"}, calibrated).settings)
+    assert job.settings.speed == Speed.EXACT and "exact where it is not given" in FIELDS["speed"].about
 
 
 def test_seconds_take_the_nearest_length_that_can_be_made(backend: Backend) -> None:

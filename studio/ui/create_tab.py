@@ -15,8 +15,8 @@ from studio.prompt import EncoderCount
 from studio.prompt_builder import is_long
 from studio.service.backend import Backend
 from studio.service.uploads import Uploads
-from studio.settings import CENTRED, GenerationSettings, ResolvedSettings, Speed
-from studio.ui import form, form_changes, form_panels, markup
+from studio.settings import CENTRED, GenerationSettings, ResolvedSettings
+from studio.ui import form, form_changes, form_panels, markup, speeds
 from studio.ui.absent_panel import AbsentPanel
 from studio.ui.chat_panel import ChatPanel
 from studio.ui.check_panel import CheckPanel
@@ -93,6 +93,7 @@ class CreateTab:
             self.search = html(elem_id="drawer-search")
             self.words = WordsPanel()
             self._build_motion()
+            fields["default_speed"] = gr.Textbox(visible="hidden")
             with gr.Row():
                 fields["speed"] = label(choice(as_list=True, elem_id="speed"), label="speed")
                 fields["seed"] = label(
@@ -158,7 +159,7 @@ class CreateTab:
     def refreshed(self) -> set[Component]:
         """What `refresh` changes."""
         notes = {self.model_note, self.camera_note, self.meters, self.receives, self.preset, self.drawer_head}
-        return {*notes, self.plan, self.fix, self.store}
+        return {*notes, self.plan, self.fix, self.store, self.fields["speed"], self.fields["default_speed"]}
 
     @property
     def shown(self) -> set[Component]:
@@ -184,8 +185,10 @@ class CreateTab:
         return self.backend.models.get(values["model"]) or self.backend.first_model()
 
     def show(self, values: form.Values, has_image: bool, language: str, *, words: bool = False) -> Updates:
-        """Put values into the form, each with the choices and the state it then has; typed words only on request."""
+        """Put values into the form, each with the choices and the state it then has; typed words only on request. A
+        speed that is only the default is the one of the form as it then is."""
         model, grey = self.model(values), self._grey(has_image)
+        values = speeds.with_default(values, model, has_image, self.backend)
         choices: dict[str, form.Choices] = {
             "model": self._models(model, grey, language),
             "camera_move": [(say_move(key, language), key) for key in ("", *self.backend.camera_moves)],
@@ -194,7 +197,6 @@ class CreateTab:
             "guidance_schedule": form.guidance_choices(language),
             "magic_words": form.magic_choices(language),
             "camera_speed": form.camera_speed_choices(language),
-            "speed": form.speed_choices(self.is_calibrated(values, has_image), language),
         }
         updates: Updates = {
             self.fields[name]: gr.update(value=value) | ({"choices": choices[name]} if name in choices else {})
@@ -249,8 +251,10 @@ class CreateTab:
         return [(form_panels.model_words(model, grey[model.name], language), model.name) for model in shown]
 
     def refresh(self, values: form.Values, has_image: bool, language: str) -> Updates:
-        """What follows from the form: the preset's name, texts for the model, plan, and the copy the browser keeps."""
-        model, presets = self.model(values), self.backend.presets
+        """What follows from the form: a speed that is only the default, the preset's name, texts for the model, plan,
+        and the copy the browser keeps."""
+        model, presets, before = self.model(values), self.backend.presets, values
+        values = speeds.with_default(values, model, has_image, self.backend)
         move = self.backend.camera_moves.get(values["camera_move"])
         said = form_values(values, self.backend.models, language)
         changes = [(name, said[name]) for name in form_changes.changed(values, model, presets, has_image)]
@@ -262,8 +266,12 @@ class CreateTab:
             ),
             self.drawer_head: drawer_head(changes, language),
             self.preset: self._presets({}, values, language),
+            self.fields["speed"]: self._speeds({}, values, has_image, language),
             self.fix: gr.update(visible=False),
         }
+        if values["speed"] != before["speed"]:  # else no late answer undoes what was chosen meanwhile
+            changed = {self.fields[name]: gr.update(value=values[name]) for name in ("speed", "default_speed")}
+            updates = merge(updates, changed)
         try:
             asked = form.collect(values, self.backend.models, has_image)
             settings = self._drawn(asked).resolve(model)
@@ -277,7 +285,7 @@ class CreateTab:
                 + (prefix_offer(language) if is_long(asked.prompt) else ""),
                 self.receives: form_panels.receives(report, language, self._told_of_drawing(asked, language)),
             }
-            return updates | self._plan(settings, values, language)
+            return merge(updates, self._plan(settings, values, language))
         except StudioError as error:
             return updates | {self.plan: form_panels.plan_problem([markup.sentence(error, language)])}
 
@@ -324,9 +332,11 @@ class CreateTab:
         if {problem.code for problem in wrong} - {"image_needed"}:
             return told
         plan = self.backend.plan(settings)
+        costs = speeds.costs(settings, plan, model, self.backend)
         updates: Updates = {
             self.plan: form_panels.plan_line(plan, language),
-            self.preset: self._presets(self._costs(settings, plan), values, language),
+            self.preset: self._presets(costs, values, language),
+            self.fields["speed"]: self._speeds(costs, values, settings.first_image is not None, language),
         }
         if wrong:  # a picture is yet to come: what the presets cost is known
             return updates | told
@@ -335,33 +345,16 @@ class CreateTab:
             updates[self.fix] = gr.update(visible=True, value=words)
         return updates
 
-    def _costs(self, settings: ResolvedSettings, plan: Mapping[str, Any]) -> dict[str, float | None]:
-        """Preset -> the seconds that this video would take with it on this machine; None: unknown, or it does not
-        fit. plan: of the settings as they are."""
-        costs = {}
-        for key, preset in self.backend.presets.items():
-            if preset.model == settings.model:
-                asked = replace(settings, **form.with_preset({"num_frames": settings.num_frames}, preset))
-                found = plan if asked == settings else self.backend.plan(asked)
-                costs[key] = found.get("seconds_total")
-        return costs
+    def _speeds(
+        self, costs: Mapping[str, float | None], values: form.Values, has_image: bool, language: str
+    ) -> dict[str, Any]:
+        calibrated = speeds.is_calibrated(values, self.model(values), has_image, self.backend)
+        return gr.update(choices=speeds.choices(values, costs, calibrated, language))
 
     def _presets(self, costs: Mapping[str, float | None], values: form.Values, language: str) -> dict[str, Any]:
         presets = self.backend.presets
         choices = form.preset_choices(presets, self.model(values).name, costs, language)
         return gr.update(value=form.preset_of(values, presets), choices=choices)
-
-    def is_calibrated(self, values: form.Values, has_image: bool) -> bool:
-        """Whether fast was calibrated for the form's model, guidance and time shift."""
-        guidance, shift = values["cfg_scale"], values["time_shift"]
-        if not isinstance(guidance, int | float) or not isinstance(shift, int | float):
-            return False
-        return self.backend.calibrated(self.model(values).name, has_image, guidance, shift)
-
-    def with_default_speed(self, values: form.Values, has_image: bool) -> form.Values:
-        """The form with the speed that is the default for its model."""
-        speed = Speed.FAST if self.is_calibrated(values, has_image) else Speed.EXACT
-        return {**values, "speed": speed.value}
 
     def fitting_frames(self, settings: ResolvedSettings, model: ModelConfig) -> int | None:
         """The longest shorter video that fits, None where none does."""

@@ -1,7 +1,9 @@
 """Between the form and GenerationSettings: `collect` reads one, `fill` writes it, and they are each other's inverse.
 
 Form values are plain data by field name, as the components give and take them: the size is one choice "WIDTHxHEIGHT",
-the seed is text (a browser's numbers end at 2**53), the picture is a file of its own and no value.
+the seed is text (a browser's numbers end at 2**53), the picture is a file of its own and no value. Beside them stands
+`default_speed`: the speed that the page chose, "" once a person or a file did. As long as the form has it, the speed
+follows what is the default (speeds.py).
 """
 
 import math
@@ -21,6 +23,7 @@ PICTURE = "picture"  # stands for the uploaded first image until the job owns it
 MOTION_LIMIT = 20  # of the slider, unless restored settings go further
 DRAFT_FRAMES = 51  # the longest that a draft offers: a preview is to be there soon
 CROP = ("crop_left", "crop_top")
+CHOSEN = {"default_speed": ""}  # of a form whose speed the page leaves alone
 FLOATS = ("motion_score", "cfg_scale", "time_shift", *CROP)
 
 Values = dict[str, Any]
@@ -75,6 +78,7 @@ def fill(settings: GenerationSettings, model: ModelConfig) -> Values:
         "seed": "" if settings.seed is None else str(settings.seed),
         "negative_prompt": resolved.negative_prompt,
         "speed": resolved.speed,
+        "default_speed": resolved.speed if settings.speed is None else "",
         "guidance_schedule": resolved.guidance_schedule,
         "magic_words": resolved.magic_words,
         "camera_speed": resolved.camera_speed,
@@ -141,6 +145,9 @@ def restored(stored: object, models: Mapping[str, ModelConfig], first: ModelConf
     for name, known in known_choices.items():
         if stored.get(name) in list(known):
             values[name] = stored[name]
+    if "speed" in stored:
+        by_page = stored.get("default_speed")
+        values["default_speed"] = by_page if by_page in list(Speed) else ""
     if model.turbo:  # it has one speed
         values["speed"] = Speed.EXACT.value
     for name in (RANGES.keys() & values.keys() & stored.keys()) - set(CROP):  # no browser keeps the picture
@@ -220,12 +227,6 @@ def size_words(height: int, width: int, language: str) -> str:
 def size_value(height: int | None, width: int | None) -> str:
     """A size as the form's choice."""
     return f"{width}x{height}"
-
-
-def speed_choices(calibrated: bool, language: str) -> Choices:
-    """How many passes of the transformer a video may take. calibrated: whether `calibrate` chose what fast does."""
-    keys = {speed: f"speed.{speed}" for speed in Speed} | ({Speed.FAST: "speed.calibrated"} if calibrated else {})
-    return [(say(key, language), speed.value) for speed, key in keys.items()]
 
 
 def guidance_choices(language: str) -> Choices:

@@ -15,7 +15,7 @@ from studio.embedded import embedded_picture
 from studio.errors import InputError, StudioError
 from studio.media import crop_box, looks_like_photo, read_image, read_metadata
 from studio.service.submit import check, find_model
-from studio.settings import GenerationSettings
+from studio.settings import GenerationSettings, Speed
 from studio.ui import form, form_changes, form_panels, markup
 from studio.ui.create_tab import CreateTab
 from studio.ui.difference import difference, difference_panel
@@ -24,6 +24,7 @@ from studio.ui.labels import EVERY, LAST, Updates, clicked, merge, react
 from studio.ui.strings import say
 
 THUMBNAIL_PIXELS = 640
+QUIET = ("model", "default_speed")  # nothing is to follow from a change of these by itself
 LONGEST_SETTINGS = 100_000  # letters of a file's settings while they wait for an answer
 Data = Mapping[Component, Any]
 
@@ -69,7 +70,7 @@ class FormEvents:
         react(create.fix.click, self.fixed, create.inputs, {*create.shown, create.message})
         for place in (create.motion_ticks, create.camera_note):
             react(place.select, self.tick_chosen, create.inputs, create.shown)
-        changes = partial(gr.on, [field.change for name, field in fields.items() if name != "model"])
+        changes = partial(gr.on, [field.change for name, field in fields.items() if name not in QUIET])
         react(changes, self.typed, create.inputs, create.refreshed, **LAST)
 
     def typed(self, data: Data) -> Updates:
@@ -79,7 +80,6 @@ class FormEvents:
     def model_chosen(self, data: Data) -> Updates:
         values, has_image, language = self._state(data)
         changed = form.change_model(values, self.create.model(values), self.backend.models)
-        changed = self.create.with_default_speed(changed, has_image)
         return merge(self.create.show(changed, has_image, language), self.drawn_again(data, changed))
 
     def magic_chosen(self, data: Data) -> Updates:
@@ -89,12 +89,12 @@ class FormEvents:
 
     def speed_chosen(self, data: Data) -> Updates:
         values, has_image, language = self._state(data)
-        return self.create.show(form.change_speed(values), has_image, language)
+        return self.create.show(form.change_speed(values) | form.CHOSEN, has_image, language)
 
     def preset_chosen(self, data: Data) -> Updates:
         values, has_image, language = self._state(data)
         preset = self.backend.presets.get(data[self.create.preset])
-        values = form.with_preset(values, preset) if preset else values
+        values = form.with_preset(values, preset) | form.CHOSEN if preset else values
         return merge(self.create.show(values, has_image, language), self.drawn_again(data, values))
 
     def reset(self, data: Data, event: gr.EventData) -> Updates:
@@ -289,6 +289,7 @@ class FormEvents:
 
     def _read_settings(self, data: bytes) -> GenerationSettings:
         settings = GenerationSettings.from_record(read_metadata(data))
+        settings = replace(settings, speed=settings.speed or Speed.EXACT.value)  # of before there were speeds
         check(self.backend, settings)
         return settings
 

@@ -125,8 +125,6 @@ class Page:
         language = language if isinstance(language, str) and language in LANGUAGES else "en"
         offered = {model.name: model for model in self.backend.menu()}
         values = form.restored(stored, offered, self.backend.first_model())
-        if not (isinstance(stored, dict) and "speed" in stored):
-            values = self.create.with_default_speed(values, False)
         updates = merge(
             self._words(language),
             self.create.show(values, False, language, words=True),

@@ -156,7 +156,7 @@ class FakeBackend:
         queue = JobQueue(folder / ".queue", maker=maker)
         self.uploads = Uploads(folder / "uploads", 64 * 2**20, 2**30)
         self.player: Player | None = None
-        self.calibrated: dict[str, float] = {}
+        self.calibrated: dict[str | tuple[str, bool], float] = {}  # model, or with whether it takes a picture: guidance
         self.counted: tuple[str, ...] = ()  # models whose tokenizers alone are here
         self.is_owner, self.trouble, self.token_error = True, None, None
         self.backend = Backend(
@@ -175,7 +175,7 @@ class FakeBackend:
             usage=self.usage,
             sound=sound_desk(folder),
             calibrated=lambda name, has_image, guidance, shift: (
-                guidance <= self.calibrated.get(name, 0.0) and shift >= 3
+                guidance <= self.calibrated.get((name, has_image), self.calibrated.get(name, 0.0)) and shift >= 3
             ),
             owner=lambda: self.is_owner,
             trouble=lambda: self.trouble,

@@ -11,7 +11,7 @@ from studio.config import load_camera_moves, load_models, load_presets
 from studio.errors import InputError
 from studio.magic import MagicWords
 from studio.settings import MAX_SEED, CameraSpeed, GenerationSettings, GuidanceSchedule, Speed
-from studio.ui import form, form_changes
+from studio.ui import form, form_changes, speeds
 
 MODELS, MOVES, PRESETS = load_models(), load_camera_moves(), load_presets()
 TI2V, T2V, NANO = MODELS["step-video-ti2v"], MODELS["step-video-t2v"], MODELS["nano"]
@@ -74,7 +74,7 @@ def test_what_a_form_holds_is_always_among_its_choices(wanted):
     assert values["size"] in [value for _, value in form.size_choices(model, values["size"], "en")]
     lengths = form.length_choices(model, values["num_frames"], "zh", values["speed"])
     assert values["num_frames"] in [value for _, value in lengths]
-    assert values["speed"] in [value for _, value in form.speed_choices(False, "en")]
+    assert values["speed"] in [value for _, value in speeds.choices(values, {}, False, "en")]
     assert values["guidance_schedule"] in [value for _, value in form.guidance_choices("zh")]
     motion = form.motion_state(model, wanted.first_image is not None, values["motion_score"], "en")
     assert values["motion_score"] <= motion.limit
@@ -83,7 +83,7 @@ def test_what_a_form_holds_is_always_among_its_choices(wanted):
 def test_every_setting_has_its_field():
     names = {field.name for field in dataclasses.fields(GenerationSettings)}
     fields = set(form.fill(GenerationSettings("nano", "a"), NANO))
-    assert names - {"first_image", "height", "width", "prompt_template"} == fields - {"size"}
+    assert names - {"first_image", "height", "width", "prompt_template"} == fields - {"size", "default_speed"}
 
 
 def test_every_choice_offered_is_valid():
@@ -111,8 +111,21 @@ def test_a_preset_tells_what_it_costs_here_and_a_speed_whether_it_was_calibrated
         ("Balanced\nabout 52 min", "t2v-balanced"),
         ("Best\nabout 1 h 30 min", "t2v-best"),
     ]
-    assert form.speed_choices(True, "zh")[1] == ("快速（已校准）", "fast")
-    assert form.speed_choices(False, "en")[1] == ("Fast", "fast")
+    long, known = {"num_frames": 204, "speed": "exact"}, {"exact": 5400.0, "fast": None, "draft": 312.0}
+    assert speeds.choices(long, known, True, "en") == [
+        ("Exact · about 1 h 30 min", "exact"),
+        ("Fast (calibrated)", "fast"),
+        ("Draft (preview) · about 5 min 12 s for 2.0 s", "draft"),
+    ]
+    assert speeds.choices({**long, "num_frames": 17}, known, True, "zh") == [
+        ("精确 · 约 1 小时 30 分", "exact"),
+        ("快速（已校准）", "fast"),
+        ("草稿（预览） · 约 5 分 12 秒", "draft"),
+    ]
+    assert speeds.choices({**long, "num_frames": ""}, {}, False, "en")[1:] == [
+        ("Fast", "fast"),
+        ("Draft (preview)", "draft"),
+    ]
 
 
 def test_a_preset_leaves_the_length_and_a_draft_shortens_it():
@@ -153,6 +166,17 @@ def test_turbo_has_one_speed_also_in_a_form_that_comes_back():
     stored = form.fill(GenerationSettings("step-video-t2v", "a cat", speed="fast"), T2V)
     assert form.restored(stored, MODELS, NANO)["speed"] == "fast"
     assert form.restored({**stored, "model": "nano-turbo"}, MODELS, NANO)["speed"] == "exact"
+
+
+def test_whose_choice_the_speed_was_is_kept_with_the_form():
+    """What a person or a file chose is theirs; what the page chose goes on following the default."""
+    mine, left = (form.fill(GenerationSettings("nano", "a cat", speed=speed), NANO) for speed in ("fast", None))
+    assert (mine["default_speed"], left["default_speed"]) == ("", "exact")
+    for stored in (mine, left, {**left, "speed": "fast"}, {**left, "speed": "fast", "default_speed": "fast"}):
+        assert form.restored(by_browser(stored), MODELS, NANO) == stored
+    for stored, by_page in (({"model": "nano"}, "exact"), ({"speed": "exact"}, ""), ({**left, "default_speed": 3}, "")):
+        assert form.restored(stored, MODELS, NANO)["default_speed"] == by_page
+    assert form.change_model(mine, T2V, MODELS)["default_speed"] == "exact", "its defaults travel together"
 
 
 def test_presets_fit_their_model_and_are_recognised():

@@ -126,6 +126,56 @@ def test_fast_is_the_default_where_it_was_calibrated(page, fake):
         )
         assert speed_field(page, page.open("en", {"model": "nano", "speed": "exact"}))["value"] == "exact"
         assert speed_field(page, page.open("en", {"model": "nano"}))["value"] == "fast"
+        kept = {"model": "nano", "speed": "exact", "default_speed": "exact"}
+        assert speed_field(page, page.open("en", kept))["value"] == "fast", "the page chose it"
+    finally:
+        fake.calibrated = {}
+
+
+def test_a_speed_that_is_only_the_default_follows_the_form_and_a_chosen_one_stays(page, fake):
+    def after(updates, data):
+        """The form and its default once the answer has arrived."""
+        new = {
+            part: update["value"] for part, update in updates.items() if isinstance(update, dict) and "value" in update
+        }
+        data = data | {part: value for part, value in new.items() if part in data}
+        return data, (data[page.create.fields["speed"]], data[page.create.fields["default_speed"]])
+
+    def words(updates):
+        return [text.split(" · ")[0] for text, _ in speed_field(page, updates)["choices"]][1]
+
+    guidance, has_picture = page.create.fields["cfg_scale"], {page.create.picture_size: "60x90"}
+    try:
+        fake.calibrated = {("nano", False): 5.0, ("nano", True): 0.0}
+        data, speed = after(page.events.model_chosen(filled(page)), filled(page))
+        assert speed == ("fast", "fast")
+        given = page.events.picture_given(data | {page.create.first_image: upload(page, picture())})
+        with_picture, speed = after(given, data | has_picture)
+        assert speed == ("exact", "exact") and words(given) == "Fast", "with a picture it was not calibrated"
+        _, speed = after(page.events.picture_removed(with_picture), with_picture)
+        assert speed == ("fast", "fast")
+        used, speed = after(page.events.use_picture(data, picture(), "used"), data)
+        assert speed == ("exact", "exact")
+        fake.calibrated = {("nano", False): 0.0, ("nano", True): 5.0}
+        used = page.events.use_picture(filled(page), picture(), "used")
+        assert after(used, filled(page))[1] == ("fast", "fast") and words(used) == "Fast (calibrated)"
+        fake.calibrated = {"nano": 5.0}
+        more = page.events.typed(data | {guidance: 6.0})
+        typed, speed = after(more, data | {guidance: 6.0})
+        assert speed == ("exact", "exact") and words(more) == "Fast", "measured with less guidance"
+        assert more[page.create.store]["speed"] == "exact"
+        less = page.events.typed(typed | {guidance: 4.0})
+        assert after(less, typed)[1] == ("fast", "fast") and words(less) == "Fast (calibrated)"
+        for same in (4.0, "", None):
+            update = speed_field(page, page.events.typed(data | {guidance: same}))
+            assert "value" not in update, "a late answer undoes no choice; an empty number is the model's"
+        chosen, _ = after(page.events.speed_chosen(data), data)
+        for number in (6.0, 4.0):
+            told = page.events.typed(chosen | {guidance: number})
+            assert after(told, chosen)[1] == ("fast", "") and "value" not in speed_field(page, told)
+        assert words(page.events.typed(chosen | {guidance: 6.0})) == "Fast", "the label tells what would run"
+        asked = form.fill(GenerationSettings("nano", "a", speed="exact"), page.backend.models["nano"])
+        assert page.create.show(asked, False, "en")[page.create.fields["speed"]]["value"] == "exact", "a file's"
     finally:
         fake.calibrated = {}
 

@@ -27,7 +27,7 @@ from studio.pipeline.run import Engine, file_errors
 from studio.settings import ResolvedSettings
 from studio.units import GB
 
-FREE_VRAM_SECONDS = 2.0  # asking takes tens of milliseconds, and a person edits a form faster than this
+FREE_SECONDS = 2.0  # asking for free VRAM takes tens of milliseconds, and a person edits a form faster than this
 Value = TypeVar("Value")
 
 
@@ -50,7 +50,8 @@ class Estimate:
 
 
 class Estimator:
-    """Estimates for one machine and one set of flags. Keeps the sizes of models, and the free VRAM for two seconds."""
+    """Estimates for one machine and one set of flags. Keeps the sizes of models, the free memory for two seconds, and the
+    plans of the model that was asked for last, which serve every speed of a video."""
 
     def __init__(
         self,
@@ -67,7 +68,9 @@ class Estimator:
         """
         self._config, self._options, self._device = config, options, named_device(options.device)
         self._cache = config.output_dir / CACHE_FOLDER
-        self._free_vram_gb = Recent(free_vram_gb, FREE_VRAM_SECONDS, clock)
+        self._free_vram_gb = Recent(free_vram_gb, FREE_SECONDS, clock)
+        self._ram = Recent(lambda: budgets_for(torch.device("cpu"), config), FREE_SECONDS, clock)
+        self._plans: tuple[tuple[SizeCache, RuntimeConfig], PlanCache] | None = None
         self._sizes: dict[tuple[Any, ...], SizeCache] = {}
         self._public: dict[bool, ModelSizes] = {}  # of the published model, by whether it takes a picture
         self.calibrations = Calibrations(config, options)
@@ -154,7 +157,7 @@ class Estimator:
         runtime = RuntimeConfig(
             self._device, compute_dtype(self._device), budgets, options.offload, options.weights, speeds, sharing
         )
-        plans = PlanCache(self._size_cache(model), runtime)
+        plans = self._plan_cache(self._size_cache(model), runtime)
         self._check_sharing(settings, model)
         # A plan leaves room for guidance, so that it holds for every request; an unguided node is one pass.
         plan, evaluated = plans.plan(video), plan_of(settings, self._calibrations(model, settings))
@@ -175,6 +178,13 @@ class Estimator:
         }
         gathered = gathered_step_seconds(replace(request, conditions=max(passes)), plan)
         return _Prediction(plan, predicted, times, gathered)
+
+    def _plan_cache(self, sizes: SizeCache, runtime: RuntimeConfig) -> PlanCache:
+        """Plans of these sizes on this machine as it is: the last ones, where nothing is another."""
+        last = self._plans
+        if last is None or last[0] != (sizes, runtime):
+            last = self._plans = (sizes, runtime), PlanCache(sizes, runtime)
+        return last[1]
 
     def _check_sharing(self, settings: ResolvedSettings, model: ModelConfig) -> None:
         if (sharing := self._options.sharing) is not None:
@@ -198,7 +208,7 @@ class Estimator:
         return {part: part_folder(variant, part, self._config.model_dir) for part in COMPONENTS}
 
     def _page_budgets(self) -> Budgets:
-        config, budgets = self._config, budgets_for(torch.device("cpu"), self._config)
+        config, budgets = self._config, self._ram()
         if self._device.type == "cpu":
             return budgets
         free = (self._free_vram_gb() or 0.0) - config.vram_reserve_gb

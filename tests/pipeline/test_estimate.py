@@ -12,7 +12,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from studio.config import load_models, load_studio
 from studio.errors import StudioError
 from studio.memory.plan import WeightMode
-from studio.memory.planning import speeds
+from studio.memory.planning import planner, speeds
 from studio.memory.planning.speeds import ASSUMED, DiskSpeed, remember
 from studio.messages import message
 from studio.pipeline.engine import CACHE_FOLDER, EngineOptions, open_engine
@@ -150,8 +150,9 @@ def test_a_model_that_was_installed_meanwhile_is_estimated_as_it_is(model_dir, o
     assert estimator.for_page(settings, MODEL)["ram_peak_gb"] < public / 2
 
 
-def test_the_free_vram_is_asked_for_every_two_seconds(outputs, tmp_path):
-    now, asked = [0.0], []
+def test_the_free_vram_is_asked_for_every_two_seconds_and_one_plan_serves_every_speed(outputs, tmp_path, monkeypatch):
+    now, asked, planned, plan_run = [0.0], [], [], planner.plan_run
+    monkeypatch.setattr(planner, "plan_run", lambda request: planned.append(request.video) or plan_run(request))
 
     def free_vram_gb():
         asked.append(now[0])
@@ -162,4 +163,7 @@ def test_the_free_vram_is_asked_for_every_two_seconds(outputs, tmp_path):
     settings, fits = GenerationSettings(MODEL.name, "x").resolve(MODEL), []
     for now[0] in (0.0, 1.0, 2.0, 2.5, 3.0):
         fits.append(estimator.for_page(settings, MODEL)["fits"])
+        for speed in ("fast", "draft"):
+            estimator.for_page(replace(settings, speed=speed, infer_steps=30, cfg_scale=5.0), MODEL)
     assert asked == [0.0, 2.5] and fits == [True, True, True, False, False]
+    assert planned == [settings.video_shape] * 2, "one for each amount of memory"

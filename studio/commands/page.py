@@ -53,7 +53,7 @@ from studio.service.machine_check import FILE as CHECK_FILE
 from studio.service.machine_check import MachineCheck
 from studio.service.rights import maker
 from studio.service.workers import worker_views
-from studio.settings import ResolvedSettings
+from studio.settings import GuidanceSchedule, ResolvedSettings
 from studio.ui.server import serve
 
 POLL_SECONDS = 0.1  # between two looks at whether to close
@@ -173,7 +173,9 @@ def _backend(
             text.positive, text.negative, tuple(count(text.positive, found)), unread(text.positive, found)
         )
 
-    def calibrated(name: str, has_image: bool, cfg_scale: float, time_shift: float) -> bool:
+    def calibrated(name: str, has_image: bool, cfg_scale: float, time_shift: float, schedule: str) -> bool:
+        if schedule != GuidanceSchedule.CONSTANT:  # none is measured with another
+            return False
         return estimator.calibrations.serve(models[name], has_image, cfg_scale, time_shift)
 
     def disk(name: str) -> DiskNeed:

@@ -54,7 +54,8 @@ class Backend:
     or one per language). usage(): vram_gb, vram_total_gb, ram_gb, ram_total_gb, each of which may be missing.
     sound: what may be asked of soundtracks. chat: the language model that was named at the start, None for none.
     defects(): model name -> why the model's files cannot be used, for installed models that have such a fault.
-    calibrated(model name, has_image, cfg_scale, time_shift): whether `calibrate` chose what fast does there.
+    calibrated(model name, has_image, cfg_scale, time_shift, guidance_schedule): whether `calibrate` chose what fast
+    does there.
     owner(): false where another process works on the queue, so that this page only shows. trouble(): why jobs cannot
     run at all just now. workers(): who makes what. check: of this machine. downloads: of
     models; disk(model name): what one would take. show_folder(folder): open it in a window of this machine; None where
@@ -79,7 +80,7 @@ class Backend:
     sound: SoundDesk
     check_sharing: Callable[[ResolvedSettings], None] = lambda settings: None
     defects: Callable[[], Mapping[str, str]] = dict
-    calibrated: Callable[[str, bool, float, float], bool] = lambda *asked: False
+    calibrated: Callable[[str, bool, float, float, str], bool] = lambda *asked: False
     owner: Callable[[], bool] = lambda: True
     trouble: Callable[[], Failed | None] = lambda: None
     workers: Callable[[], Sequence[WorkerView]] = tuple

@@ -6,7 +6,7 @@ from typing import Any
 
 from studio.config import ModelConfig
 from studio.service.backend import Backend
-from studio.settings import ResolvedSettings, Speed
+from studio.settings import GuidanceSchedule, ResolvedSettings, Speed
 from studio.ui import form
 from studio.ui.markup import seconds_words
 from studio.ui.strings import say, say_time
@@ -15,14 +15,15 @@ Costs = dict[str, float | None]  # preset or speed -> seconds; None: unknown, or
 
 
 def is_calibrated(values: Mapping[str, Any], model: ModelConfig, has_image: bool, backend: Backend) -> bool:
-    """Whether fast was calibrated for the form's model, guidance and time shift. An empty number means the default."""
+    """Whether fast was calibrated for the form's model, guidance and time shift. What is empty means the default."""
     asked = []
     for name in ("cfg_scale", "time_shift"):
         value = model.defaults[name] if values[name] in (None, "") else values[name]
         if not isinstance(value, int | float):
             return False
         asked.append(value)
-    return backend.calibrated(model.name, has_image, *asked)
+    schedule = str(values["guidance_schedule"] or GuidanceSchedule.CONSTANT)
+    return backend.calibrated(model.name, has_image, *asked, schedule)
 
 
 def with_default(values: form.Values, model: ModelConfig, has_image: bool, backend: Backend) -> form.Values:

@@ -174,8 +174,9 @@ class FakeBackend:
             plan=self.plan,
             usage=self.usage,
             sound=sound_desk(folder),
-            calibrated=lambda name, has_image, guidance, shift: (
-                guidance <= self.calibrated.get((name, has_image), self.calibrated.get(name, 0.0)) and shift >= 3
+            calibrated=lambda name, has_image, guidance, shift, schedule: (
+                guidance <= self.calibrated.get((name, has_image), self.calibrated.get(name, 0.0))
+                and (shift >= 3 and schedule == "constant")
             ),
             owner=lambda: self.is_owner,
             trouble=lambda: self.trouble,

@@ -166,6 +166,8 @@ def test_a_speed_that_is_only_the_default_follows_the_form_and_a_chosen_one_stay
         assert more[page.create.store]["speed"] == "exact"
         less = page.events.typed(typed | {guidance: 4.0})
         assert after(less, typed)[1] == ("fast", "fast") and words(less) == "Fast (calibrated)"
+        falling = {page.create.fields["guidance_schedule"]: "falling"}
+        assert after(page.events.typed(data | falling), data)[1] == ("exact", "exact")
         for same in (4.0, "", None):
             update = speed_field(page, page.events.typed(data | {guidance: same}))
             assert "value" not in update, "a late answer undoes no choice; an empty number is the model's"

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from studio.api.keys import KEYS_FILE, Keys
 from studio.api.routes import api_endpoints
@@ -34,6 +35,7 @@ from studio.pipeline.engine import (
     tokenizer_folders,
 )
 from studio.pipeline.estimate import Estimator
+from studio.pipeline.rerun import rerun_plan
 from studio.prompt import Tokenizer, compose, count, unread
 from studio.queue.frames import FrameDesk
 from studio.queue.gallery import Gallery
@@ -131,6 +133,12 @@ def _download_command(config: StudioConfig, model: str, source: str, tokenizers_
     return [*command, "--tokenizers"] if tokenizers_only else command
 
 
+def plan_in_file(record: Mapping[str, Any], settings: ResolvedSettings) -> dict[str, Any] | None:
+    """Backend.rerun_plan."""
+    plan = rerun_plan(record, settings)
+    return None if plan is None else plan.to_dict()
+
+
 def _existing_parent(folder: Path) -> Path:
     """The folder itself, or the nearest one above it that is there."""
     return next(found for found in (folder, *folder.parents) if found.is_dir())
@@ -199,6 +207,7 @@ def _backend(
         ),
         check_sharing=lambda settings: estimator.check_sharing(settings, models[settings.model]),
         calibrated=calibrated,
+        rerun_plan=plan_in_file,
         usage=lambda: memory_gauges(queue, supervisor, device),
         sound=sound_desk(config.model_dir),
         defects=lambda: {name: said for name, model in models.items() if (said := defects.of(model))},

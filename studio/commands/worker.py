@@ -3,7 +3,7 @@
 import argparse
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -15,15 +15,17 @@ from studio.commands.machine import engine_options, notices
 from studio.commands.user_files import original_inside, read_picture
 from studio.config import ModelConfig, StudioConfig, load_camera_moves, load_models, model_named
 from studio.errors import InputError
-from studio.events import Event, Finished, PhaseStarted
+from studio.events import Event, Finished, Notice, PhaseStarted
 from studio.filenames import LATENTS, job_result_stem
 from studio.media import png_bytes
+from studio.messages import message
 from studio.pipeline.engine import EngineOptions, open_engine, pick_device, recalibrated
 from studio.pipeline.estimate import Estimator
+from studio.pipeline.evaluation_plan import EvaluationPlan
 from studio.pipeline.generate import decode_frame, generate
 from studio.pipeline.latents_file import check_whole, read_latents
 from studio.pipeline.ranks import Ranks
-from studio.pipeline.rerun import cropped_picture
+from studio.pipeline.rerun import cropped_picture, rerun_plan
 from studio.pipeline.run import Engine, Request
 from studio.queue.frames import FrameDesk, FrameWish
 from studio.queue.job import Job
@@ -106,6 +108,7 @@ class VideoRunner:
             emit(notice)
         original = original_inside(settings.first_image, self._config, emit)
         request = Request(settings, stem, job.folder, image, original=original, seam=job.goes_on, keep_last_frame=True)
+        request = replace(request, plan=_plan_again(job, engine, emit))
         try:
             finished = generate(request, engine, emit, orders.stop, orders.finish, sharp=orders.sharp)
         except BaseException:
@@ -143,7 +146,8 @@ class VideoRunner:
         if done is not None and done.finished_early is None:
             (job.folder / LATENTS).unlink(missing_ok=True)
         first, self._first = self._first, False
-        if self._engine is not None and self._engine.ranks is None:
+        own_plan = job.again is None  # the times of another teach nothing of it
+        if own_plan and self._engine is not None and self._engine.ranks is None:
             self._estimator.learn(self._engine, job.settings, result.seconds, first=first)
 
     def idle(self) -> None:
@@ -188,3 +192,15 @@ class VideoRunner:
         if self._ranks is not None:
             self._ranks.close()
         self._ranks = None
+
+
+def _plan_again(job: Job, engine: Engine, emit: Callable[[Event], None]) -> EvaluationPlan | None:
+    """The plan of the file that the job makes again; None for its settings' own, also where the model is not the file's
+    any more, which is told. Raises InputError for what is no plan."""
+    if job.again is None:
+        return None
+    if job.again.get("model_fingerprint") != engine.provenance["model_fingerprint"]:
+        values = {"model": job.settings.model}
+        emit(Notice("rerun_model", values, message("rerun_model", values)))
+        return None
+    return rerun_plan({"settings": asdict(job.settings), **job.again}, job.settings)

@@ -50,8 +50,8 @@ class Estimate:
 
 
 class Estimator:
-    """Estimates for one machine and one set of flags. Keeps the sizes of models, the free memory for two seconds, and the
-    plans of the model that was asked for last, which serve every speed of a video."""
+    """Estimates for one machine and one set of flags. Keeps the sizes of models, the free memory for two seconds, and
+    the plans of the model that was asked for last, which serve every speed of a video."""
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ from typing import Any
 
 from studio import filenames
 from studio.events import Failed, Finished, Notice, Progress
-from studio.queue.kinds import JobKind, SoundOrder, read_stored
+from studio.queue.kinds import Again, JobKind, SoundOrder, read_stored
 from studio.queue.schema import Row
 from studio.settings import ResolvedSettings
 
@@ -70,7 +70,8 @@ class Job:
     `worker`: who runs it or ran it last, "" for nobody. `tags` and `favourite` are a person's own; of one `project` are
     jobs that were asked for together, to be looked at together. `source`: the job whose video this one goes on from, ""
     for none; unless `cut`, its first image is the last frame of that one, and it waits for it. `maker`: which guest of
-    the page asked for it, "" for none.
+    the page asked for it, "" for none. `again`: of a video that is made once more with all its settings, what decides
+    its bits beside them, as plain data: `plan`, and `model_fingerprint` of the model that it was made with.
     """
 
     id: str
@@ -101,6 +102,7 @@ class Job:
     source: str = ""
     cut: bool = False
     maker: str = ""
+    again: Again | None = None
 
     @property
     def result_path(self) -> Path | None:
@@ -140,7 +142,7 @@ def job_of_row(row: Row, folder: Path) -> Job:
     Raises ValueError, TypeError, KeyError or StudioError where the row does not hold one.
     """
     state, kind, request = JobState(row["state"]), JobKind(row["kind"]), asked_now(row["request"])
-    settings, sound = read_stored(kind, row["settings"])
+    settings, sound, again = read_stored(kind, row["settings"])
     if settings.first_image is not None:
         if not filenames.PICTURE_NAME.fullmatch(settings.first_image):
             raise ValueError("its picture is none of its own")
@@ -174,6 +176,7 @@ def job_of_row(row: Row, folder: Path) -> Job:
         source=row["source"],
         cut=bool(row["cut"]),
         maker=row["maker"],
+        again=again,
     )
 
 

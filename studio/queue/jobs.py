@@ -27,7 +27,7 @@ from studio.queue.clock import CLOCK, Clock
 from studio.queue.database import Database, unwritable
 from studio.queue.job import ID, RESUMABLE, STOPS, Job, JobState, Link, Request, asked_now, job_of_row, key
 from studio.queue.job_files import write_picture
-from studio.queue.kinds import JobKind, SoundOrder, stored
+from studio.queue.kinds import Again, JobKind, SoundOrder, stored
 from studio.queue.locks import OwnerLock
 from studio.queue.restore import INTERRUPT, restore
 from studio.queue.search import ALL, ORDER, RANKED, Rank, Search
@@ -71,13 +71,13 @@ class JobQueue:
         restored = partial(restore, self.folder / "jobs", owner, clock)
         self._db = Database(self.folder / "queue.sqlite", schema.MIGRATIONS, restored, owner, schema.CHECKSUMS)
 
-    def submit(self, settings: ResolvedSettings, image: bytes | None = None) -> Job:
+    def submit(self, settings: ResolvedSettings, image: bytes | None = None, again: Again | None = None) -> Job:
         """Queue resolved settings with the picture they start from, as its file was uploaded.
 
         Raises InputError for a picture that cannot be used, or where settings name one and none is given: a path in
         settings is never opened.
         """
-        return self.submit_all([settings], image)[0]
+        return self.submit_all([settings], image, again=again)[0]
 
     def submit_all(
         self,
@@ -88,11 +88,13 @@ class JobQueue:
         files: Mapping[str, Path] = MappingProxyType({}),
         link: Link = ALONE,
         sound: SoundOrder | None = None,
+        again: Again | None = None,
     ) -> Jobs:
         """Queue several that start from one picture, all or none. Raises as `submit`.
 
         behind: the waiting job that they follow, "" for the end of the queue. files: copied into each job's folder, by
-        the names that they have there. sound: what a job of kind SOUND makes of the clip with these settings.
+        the names that they have there. sound: what a job of kind SOUND makes of the clip with these settings. again: of
+        each, see Job.again.
         """
         goes_on = [bool(link.source) and not (link.cut and index == 0) for index in range(len(wanted))]
         settings = [self.storable(one, image is not None or on) for one, on in zip(wanted, goes_on, strict=True)]
@@ -107,7 +109,7 @@ class JobQueue:
             for folder, one, place in zip(folders, settings, places, strict=True):
                 kind = JobKind.SOUND if sound else JobKind.VIDEO
                 row: dict[str, Any] = {"id": folder.name, "kind": kind, "state": JobState.QUEUED}
-                row |= {"settings": stored(one, sound), "created": now, "position": place}
+                row |= {"settings": stored(one, sound, again), "created": now, "position": place}
                 row |= {"project": link.project, "source": source, "cut": int(cut), "maker": maker}
                 rows += schema.insert(db, row | {"phase": "", "notices": "[]", "attempts": 0})
                 source, cut = folder.name if source else "", False

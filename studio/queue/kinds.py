@@ -15,6 +15,8 @@ from studio.events import PHASES
 from studio.settings import ResolvedSettings
 
 SOUND = "sound"  # the key of a row's settings beside those of the clip
+AGAIN = "again"  # the one beside those of a video that is made again
+Again = Mapping[str, Any]  # see Job.again
 
 
 class JobKind(StrEnum):
@@ -43,21 +45,25 @@ class SoundOrder:
     track: Mapping[str, Any] | None
 
 
-def stored(settings: ResolvedSettings, sound: SoundOrder | None) -> str:
-    """The settings of a row as json; with a sound, of kind SOUND."""
-    return settings.to_json() if sound is None else json.dumps(asdict(settings) | {SOUND: asdict(sound)})
+def stored(settings: ResolvedSettings, sound: SoundOrder | None = None, again: Again | None = None) -> str:
+    """The settings of a row as json; with a sound, of kind SOUND. again: see Job.again."""
+    beside = ({SOUND: asdict(sound)} if sound else {}) | ({AGAIN: again} if again else {})
+    return json.dumps(asdict(settings) | beside) if beside else settings.to_json()
 
 
-def read_stored(kind: JobKind, text: str) -> tuple[ResolvedSettings, SoundOrder | None]:
+def read_stored(kind: JobKind, text: str) -> tuple[ResolvedSettings, SoundOrder | None, Again | None]:
     """`stored` read back. Raises InputError for anything else."""
-    if kind is JobKind.VIDEO:
-        return ResolvedSettings.from_json(text), None
+    order = None
     try:
         data = json.loads(text)
-        sound = data.pop(SOUND)
-        order = SoundOrder(sound["clip"], sound["track"])
-        if not (isinstance(order.clip, str) and (order.track is None or isinstance(order.track, dict))):
-            raise TypeError("its sound is none")
+        again = data.pop(AGAIN, None)
+        if not (again is None or isinstance(again, dict)):
+            raise TypeError("what it makes again is nothing")
+        if kind is JobKind.SOUND:
+            sound = data.pop(SOUND)
+            order = SoundOrder(sound["clip"], sound["track"])
+            if not (isinstance(order.clip, str) and (order.track is None or isinstance(order.track, dict))):
+                raise TypeError("its sound is none")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError("settings_unreadable", reason=str(error)) from None
-    return ResolvedSettings.from_dict(data), order
+    return ResolvedSettings.from_dict(data), order, again

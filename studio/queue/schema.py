@@ -63,6 +63,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ("ALTER TABLE jobs ADD COLUMN maker TEXT NOT NULL DEFAULT ''",),  # 8: which guest of the page asked for it
     (),  # 9: settings know crop_left and crop_top; those without them have the middle of the picture
     (),  # 10: a request to stop may have a wish to decode beside it: hold+decode (asked.py)
+    (),  # 11: beside the settings of a video may stand what it makes `again`; older programs know no such
 )
 VERSION = len(MIGRATIONS)
 CHECKSUMS = {1007170124: 1}  # user_version of f100660, a checksum then: the version

@@ -20,7 +20,7 @@ from studio.queue.database import unwritable
 from studio.queue.job import STOPPED, STOPS, WAITING, Job, JobState, Link, Request, key
 from studio.queue.job_files import write_picture
 from studio.queue.jobs import HELD, SHARP, UNFINISHED, JobQueue, Rows
-from studio.queue.kinds import JobKind
+from studio.queue.kinds import Again, JobKind, stored
 from studio.queue.order import Where
 from studio.settings import ResolvedSettings
 from studio.wildcards import Lists, with_seed
@@ -136,8 +136,8 @@ def go_on(queue: JobQueue, id: str) -> Job | None:
     files = {filenames.LATENTS: latents}
     if job.goes_on:
         link = Link(source=job.source)
-        return queue.submit_all([job.settings], files=files, link=link)[0]
-    return queue.submit_all([job.settings], _picture(job), files=files)[0]
+        return queue.submit_all([job.settings], files=files, link=link, again=job.again)[0]
+    return queue.submit_all([job.settings], _picture(job), files=files, again=job.again)[0]
 
 
 def take_back(queue: JobQueue, id: str) -> bool:
@@ -146,10 +146,12 @@ def take_back(queue: JobQueue, id: str) -> bool:
     return bool(queue.turn(f"state = 'paused', request = {beside_kept(Request.EDIT)}", fits, key(id)))
 
 
-def put_back(queue: JobQueue, id: str, settings: ResolvedSettings, image: bytes | None = None) -> Job | None:
+def put_back(
+    queue: JobQueue, id: str, settings: ResolvedSettings, image: bytes | None = None, again: Again | None = None
+) -> Job | None:
     """Give a job that waits other settings and another picture, at its place. None where it does not wait any more.
 
-    Raises as `submit`. What it had done for the old settings is dropped.
+    Raises as `submit`. What it had done for the old settings is dropped. again: see Job.again.
     """
     job = queue.get(id)
     if job is None or job.state not in WAITING or job.kind is not JobKind.VIDEO:
@@ -166,7 +168,7 @@ def put_back(queue: JobQueue, id: str, settings: ResolvedSettings, image: bytes 
             "state = 'queued', request = '', settings = ?, "
             "preview = NULL, progress = NULL, notices = '[]', error = NULL",
             "id = ? AND state IN ('queued', 'paused')",
-            *(wanted.to_json(), job.id),
+            *(stored(wanted, again=again), job.id),
         )
         if rows:
             _drop(job, wanted)

@@ -55,7 +55,8 @@ class Backend:
     sound: what may be asked of soundtracks. chat: the language model that was named at the start, None for none.
     defects(): model name -> why the model's files cannot be used, for installed models that have such a fault.
     calibrated(model name, has_image, cfg_scale, time_shift, guidance_schedule): whether `calibrate` chose what fast
-    does there.
+    does there. rerun_plan(record, settings): the evaluation plan in a file's record, as plain data, where it has one
+    and these are its settings; None else. Raises InputError for what is no plan.
     owner(): false where another process works on the queue, so that this page only shows. trouble(): why jobs cannot
     run at all just now. workers(): who makes what. check: of this machine. downloads: of
     models; disk(model name): what one would take. show_folder(folder): open it in a window of this machine; None where
@@ -81,6 +82,7 @@ class Backend:
     check_sharing: Callable[[ResolvedSettings], None] = lambda settings: None
     defects: Callable[[], Mapping[str, str]] = dict
     calibrated: Callable[[str, bool, float, float, str], bool] = lambda *asked: False
+    rerun_plan: Callable[[Mapping[str, Any], ResolvedSettings], Mapping[str, Any] | None] = lambda *asked: None
     owner: Callable[[], bool] = lambda: True
     trouble: Callable[[], Failed | None] = lambda: None
     workers: Callable[[], Sequence[WorkerView]] = tuple

@@ -140,6 +140,8 @@ class CreateTab:
             # A file's settings and the first image that it carries, until the choice is made.
             self.pending = gr.Textbox(visible="hidden")
             self.pending_image = self.labels.add(file_place(PICTURES, visible="hidden"), label="image")
+            # The record of the video that the form was filled from, or "": with all its settings it is made again.
+            self.record = gr.Textbox(visible="hidden")
             self.differs = html(elem_id="differs", js_on_load=PICKS)
             self.message = html(elem_id="message")
             self.frame_bar = html(elem_id="frame-bar", js_on_load=script("frame_wait.js"))
@@ -166,7 +168,7 @@ class CreateTab:
         """What `show` changes."""
         zones = {self.first_image, self.restore}
         extra = {self.motion_ticks, self.picture_title, self.restore_title, self.model_style, self.search}
-        return {*self.fields.values(), *extra, *zones, *self.refreshed}
+        return {*self.fields.values(), *extra, *zones, *self.refreshed, self.record}
 
     def values(self, data: Mapping[Component, Any]) -> form.Values:
         """The form values of a handler's input."""

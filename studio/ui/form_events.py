@@ -2,9 +2,11 @@
 
 import base64
 import io
+import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
@@ -14,7 +16,7 @@ from PIL import Image
 from studio.embedded import embedded_picture
 from studio.errors import InputError, StudioError
 from studio.media import crop_box, looks_like_photo, read_image, read_metadata
-from studio.service.submit import check, find_model
+from studio.service.submit import Record, check, find_model, made_again, record_of
 from studio.settings import GenerationSettings, Speed
 from studio.ui import form, form_changes, form_panels, markup
 from studio.ui.create_tab import CreateTab
@@ -27,6 +29,22 @@ THUMBNAIL_PIXELS = 640
 QUIET = ("model", "default_speed")  # nothing is to follow from a change of these by itself
 LONGEST_SETTINGS = 100_000  # letters of a file's settings while they wait for an answer
 Data = Mapping[Component, Any]
+NOTHING: Record = MappingProxyType({})
+
+
+def read_record(text: object) -> dict[str, Any]:
+    """A record as the browser has it. Raises InputError where it is no object."""
+    try:
+        record = json.loads(str(text)[:LONGEST_SETTINGS]) if text else {}
+    except (ValueError, RecursionError) as error:
+        raise InputError("settings_unreadable", reason=str(error)) from None
+    if not isinstance(record, dict):
+        raise InputError("settings_unreadable", reason="they are not an object of fields")
+    return record
+
+
+def _written(record: Record) -> str:
+    return json.dumps(dict(record), ensure_ascii=False) if record else ""
 
 
 class FormEvents:
@@ -170,16 +188,17 @@ class FormEvents:
         nothing: Updates = {**self._nothing_pending(), zone: gr.update(value=None)}
         try:
             given = self.create.uploaded(data[zone]) or b""
-            settings = self._read_settings(given)
+            settings, record = self._read_file(read_metadata(given))
             picture = self._carried(given) if settings.first_image is not None else None
         except StudioError as error:
             return nothing | self.create.complain([error], language)
-        own = replace(settings, first_image=None if settings.first_image is None else form.PICTURE).to_json()
         if panel := self._difference(data, settings, picture):
+            own = replace(settings, first_image=None if settings.first_image is None else form.PICTURE)
+            waits = json.dumps({**record, "settings": asdict(own)}, ensure_ascii=False)
             kept = None if picture is None else str(self.create.uploads.keep(picture, "first_image"))
-            shown = {self.create.pending: own, self.create.pending_image: kept, self.create.differs: panel}
+            shown = {self.create.pending: waits, self.create.pending_image: kept, self.create.differs: panel}
             return nothing | shown | {self.create.message: ""}
-        return merge(nothing, self._apply(data, settings, picture))
+        return merge(nothing, self._apply(data, settings, record, picture))
 
     def _nothing_pending(self) -> Updates:
         return {self.create.pending: "", self.create.pending_image: None, self.create.differs: ""}
@@ -197,18 +216,16 @@ class FormEvents:
         if clicked(event, "id") != "apply" or not data[self.create.pending]:
             return nothing
         try:
-            settings = GenerationSettings.from_json(str(data[self.create.pending])[:LONGEST_SETTINGS])
-            check(self.backend, settings)
+            settings, record = self._read_file(read_record(data[self.create.pending]))
             picture = self.create.uploaded(data[self.create.pending_image])
         except StudioError as error:
             return nothing | self.create.complain([error], data[self.create.language])
-        return nothing | self._apply(data, settings, picture)
+        return nothing | self._apply(data, settings, record, picture)
 
     def difference_again(self, data: Data) -> Updates:
         """The difference as language and form now are."""
         try:
-            settings = GenerationSettings.from_json(str(data[self.create.pending] or "")[:LONGEST_SETTINGS])
-            check(self.backend, settings)
+            settings, _ = self._read_file(read_record(data[self.create.pending]))
             picture = self.create.uploaded(data[self.create.pending_image])
             return {self.create.differs: self._difference(data, settings, picture)}
         except StudioError:
@@ -224,25 +241,29 @@ class FormEvents:
             rows.append((say("image", language), was, say("restore.inside", language, size=size)))
         return difference_panel(rows, language)
 
-    def _apply(self, data: Data, settings: GenerationSettings, picture: bytes | None) -> Updates:
-        if picture is not None:
-            filled = self.fill_from(settings, picture, data[self.create.language])
-            done = say("restore.done", data[self.create.language])
-            return filled | {self.create.message: markup.alert([done], "good")}
+    def _apply(self, data: Data, settings: GenerationSettings, record: Record, picture: bytes | None) -> Updates:
         _, has_image, language = self._state(data)
         wants_image = settings.first_image is not None
-        key = "restore.image" if wants_image and not has_image else "restore.done"
+        key = "restore.image" if wants_image and not has_image and picture is None else "restore.done"
+        done = [say(key, language)]
+        if record:
+            done.append(say("restore.plan", language, count=len(record["plan"]["nodes"])))
+        told = {self.create.message: markup.alert(done, "good")}
+        if picture is not None:
+            return self.fill_from(settings, picture, language, record) | told
         values = form.fill(settings, self.backend.models[settings.model])
         kept = {} if wants_image or not has_image else self._no_picture()
         return merge(
             kept,
             self.create.show(values, wants_image and has_image, language, words=True),
             self.drawn_again(data, values) if wants_image else {},
-            {self.create.message: markup.alert([say(key, language)], "good")},
+            {self.create.record: _written(record)} | told,
         )
 
-    def fill_from(self, settings: GenerationSettings, data: bytes | None, language: str) -> Updates:
-        """The form as it was when a video was asked for. `data`: its picture, as uploaded."""
+    def fill_from(
+        self, settings: GenerationSettings, data: bytes | None, language: str, record: Record = NOTHING
+    ) -> Updates:
+        """The form as it was when a video was asked for. `data`: its picture, as uploaded. record: see submit."""
         try:
             model = find_model(self.backend, settings.model)
         except InputError as error:
@@ -257,6 +278,7 @@ class FormEvents:
             updates,
             self.create.show(values, data is not None, language, words=True),
             self.create.complain([], language),
+            {self.create.record: _written(record)},
         )
 
     def use_picture(self, data: Data, picture: bytes, said: str) -> Updates:
@@ -287,11 +309,16 @@ class FormEvents:
     def _read(self, data: bytes) -> Image.Image:
         return read_image(data, self.backend.config.image_limit_megapixels)
 
-    def _read_settings(self, data: bytes) -> GenerationSettings:
-        settings = GenerationSettings.from_record(read_metadata(data))
+    def _read_file(self, given: dict[str, Any]) -> tuple[GenerationSettings, dict[str, Any]]:
+        """The settings in what a file says of itself, and its record for `submit`, {} where the settings say all.
+
+        Raises InputError for settings that cannot run, and for a plan that is none.
+        """
+        settings = GenerationSettings.from_record(given)
         settings = replace(settings, speed=settings.speed or Speed.EXACT.value)  # of before there were speeds
-        check(self.backend, settings)
-        return settings
+        resolved = check(self.backend, settings)
+        record = record_of(resolved, given)
+        return settings, record if made_again(self.backend, record, resolved) else {}
 
     def _show_picture(self, image: Image.Image, values: form.Values, language: str) -> Updates:
         return {

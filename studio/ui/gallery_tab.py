@@ -17,6 +17,7 @@ from studio.service.acts import Act, Order, act
 from studio.service.disk_gauge import DiskGauge
 from studio.service.media import first_image
 from studio.service.sound import clip_of, has_words, track_of
+from studio.service.submit import record_of_file
 from studio.ui import gallery_tiles, job_panels, markup
 from studio.ui.form_events import FormEvents
 from studio.ui.labels import EVERY, FRAMES, LAST, Labels, Updates, clicked, html, react, visible_if
@@ -340,7 +341,8 @@ class GalleryTab:
         if entry is None:
             return self._gone(data)
         picture = first_image(self.backend, entry.id)
-        filled = self.events.fill_from(entry.settings.asked(), picture, data[self.language])
+        record = record_of_file(entry.settings, entry.path) if entry.path else {}
+        filled = self.events.fill_from(entry.settings.asked(), picture, data[self.language], record)
         return filled | {self.tabs: gr.update(selected="create")}
 
     def frame(self, data: Data, event: gr.EventData) -> Updates:

@@ -16,6 +16,7 @@ from studio.queue.trash import Trash
 from studio.service.acts import Act, Order, act
 from studio.service.media import first_image
 from studio.service.schedule import Schedule
+from studio.service.submit import record_of_job
 from studio.ui.failed_rows import SHOWN, failed_jobs
 from studio.ui.form_events import FormEvents
 from studio.ui.labels import EVERY, Updates, clicked, html, merge, react, visible_if
@@ -127,14 +128,15 @@ class QueuePanel:
             return {self.editing: gr.skip()}
         try:
             if job.state == JobState.FAILED and job.error:
-                filled = self.events.fill_from(job.settings.asked(), first_image(self.backend, job.id), language)
+                image, record = first_image(self.backend, job.id), record_of_job(job)
+                filled = self.events.fill_from(job.settings.asked(), image, language, record)
                 return filled | {self.create.message: alert([sentence(job.error, language)])}
             if not verbs.take_back(self.backend.queue, job.id):
                 return {self.editing: gr.skip()}
             picture = first_image(self.backend, job.id)
         except StudioError as error:
             return self.create.complain([error], language)
-        filled = self.events.fill_from(job.settings.asked(), picture, language)
+        filled = self.events.fill_from(job.settings.asked(), picture, language, record_of_job(job))
         return merge(filled, self.editing_state(job.id, job.settings.prompt, language))
 
     def editing_state(self, id: str, prompt: str, language: str) -> Updates:

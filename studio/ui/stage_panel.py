@@ -21,10 +21,10 @@ from studio.service.acts import Act, Order, act
 from studio.service.media import first_image
 from studio.service.rights import Right, may
 from studio.service.sound import clip_of
-from studio.service.submit import Rejected, put_back, submit, vary
+from studio.service.submit import Record, Rejected, put_back, record_of_job, submit, vary
 from studio.settings import GenerationSettings, drawn_seed
 from studio.ui import form_panels, job_panels, markup
-from studio.ui.form_events import FormEvents
+from studio.ui.form_events import FormEvents, read_record
 from studio.ui.labels import Labels, Updates, html, react, visible_if
 from studio.ui.queue_panel import QueuePanel
 from studio.ui.series_panel import SeriesPanel
@@ -85,7 +85,7 @@ class StagePanel:
         """Attach every handler; `refresh(event)` lets the page look at the queue once the event is done."""
         create = self.create
         mine = {self.focus, create.language}
-        start = {*create.inputs, create.first_image, self.focus, self.queue.editing}
+        start = {*create.inputs, create.first_image, create.record, self.focus, self.queue.editing}
         started = {self.focus, create.message, create.edit_bar, create.generate, self.queue.editing}
         refresh(react(create.generate.click, self.generate, start, started))
         refresh(react(create.stop.click, self.stop, mine, {create.message}))
@@ -181,16 +181,20 @@ class StagePanel:
         try:
             image = self.create.picture(data)
             asked = self.create.asked(data, image is not None)
+            record = read_record(data[self.create.record])
         except InputError as error:
             return self.create.complain([error], language)
         if editing := data[self.queue.editing]:
-            return self._put_back(editing, asked, image, language)
-        return self._submit(asked, image, language)
+            return self._put_back(editing, asked, image, record, language)
+        return self._submit(asked, image, record, language)
 
-    def _put_back(self, id: str, asked: GenerationSettings, image: bytes | None, language: str) -> Updates:
+    def _put_back(
+        self, id: str, asked: GenerationSettings, image: bytes | None, record: Record, language: str
+    ) -> Updates:
         """The job of the queue that the form holds, with what the form says now, at its place."""
         try:
-            done = self.backend.may_change(self.backend.queue.get(id)) and put_back(self.backend, id, asked, image)
+            changes = self.backend.may_change(self.backend.queue.get(id))
+            done = changes and put_back(self.backend, id, asked, image, record)
         except Rejected as error:
             return self.create.complain(error.problems, language)
         except StudioError as error:
@@ -234,11 +238,11 @@ class StagePanel:
             asked = change(job.settings.asked())
         except InputError as error:
             return self.create.complain([error], language)
-        return self._submit(asked, first_image(self.backend, job.id), language)
+        return self._submit(asked, first_image(self.backend, job.id), record_of_job(job), language)
 
-    def _submit(self, asked: GenerationSettings, image: bytes | None, language: str) -> Updates:
+    def _submit(self, asked: GenerationSettings, image: bytes | None, record: Record, language: str) -> Updates:
         try:
-            job = submit(self.backend, asked, image)
+            job = submit(self.backend, asked, image, record)
         except ModelMissing:
             return {self.create.message: form_panels.plan_missing(self.backend.models[asked.model], language)}
         except Rejected as error:
@@ -274,4 +278,5 @@ class StagePanel:
         language, job = data[self.create.language], self.backend.queue.get(data[self.focus])
         if job is None:
             return self._gone(language)
-        return self.events.fill_from(job.settings.asked(), first_image(self.backend, job.id), language)
+        record = record_of_job(job)
+        return self.events.fill_from(job.settings.asked(), first_image(self.backend, job.id), language, record)

@@ -1,6 +1,10 @@
 """Words of the page about results: what is done with them, and what they come from; strings.py has all others."""
 
 RESULT_STRINGS: dict[str, tuple[str, str]] = {
+    "restore.plan": (
+        "Unless you change something, it takes the file's own {count} steps.",
+        "如不作更改，将沿用该文件自己的 {count} 步。",
+    ),
     "restore.inside": ("{size}, from inside the file", "{size}，取自文件内部"),
     "extend": ("Extend", "续写"),
     "extend.title": ("Extend from the last frame…", "从最后一帧续写…"),

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,16 +12,18 @@ from PIL import Image
 from studio.commands import worker
 from studio.config import load_models, load_studio
 from studio.errors import InputError
+from studio.events import Event, Notice
 from studio.filenames import LATENTS, write_whole
-from studio.media import png_bytes, read_frame
+from studio.media import png_bytes, read_frame, read_metadata_file
 from studio.pipeline.engine import CACHE_FOLDER, EngineOptions
+from studio.pipeline.evaluation_plan import Rule
 from studio.pipeline.latents_file import read_latents, save_latents
 from studio.queue.frames import FrameDesk, FrameWish, WishState
 from studio.queue.job import JobState, Link
 from studio.queue.jobs import JobQueue
 from studio.queue.trash import Trash
 from studio.queue.worker import Stop, work
-from studio.settings import GenerationSettings
+from studio.settings import GenerationSettings, ResolvedSettings
 
 
 def test_a_worker_imports_before_the_first_job_what_that_would_import(
@@ -44,6 +48,20 @@ def test_a_job_whose_model_was_taken_away_fails_in_a_sentence_and_ends_no_worker
     runner.idle = lambda: setattr(stop, "asked", True)
     assert work(queue, runner, stop=stop) == 0
     assert queue.get(job.id).state == JobState.FAILED and queue.get(job.id).error.code == "model_unknown"
+
+
+def makes_a_video_again_with_its_plan(
+    queue: JobQueue, runner: worker.VideoRunner, settings: ResolvedSettings, provenance: dict[str, Any]
+) -> None:
+    """With the plan of its file; where the model is another by now with its own, which is told."""
+    orders = SimpleNamespace(stop=lambda: False, finish=lambda: False, sharp=lambda: False)
+    plan = Rule(3, 5.0, 0.6).plan(2.0, calibrated=True).to_dict()
+    for fingerprint, nodes, told in ((provenance["model_fingerprint"], 3, []), ("another", 2, ["rerun_model"])):
+        job = queue.submit(settings, again={"plan": plan, "model_fingerprint": fingerprint})
+        events: list[Event] = []
+        made = read_metadata_file(Path(runner.run(job, events.append, orders).path))
+        assert len(made["plan"]["nodes"]) == nodes and (made["plan"] == plan) == (nodes == 3)
+        assert [event.code for event in events if isinstance(event, Notice) and event.code == "rerun_model"] == told
 
 
 def test_a_worker_decodes_the_frame_that_was_seen(tmp_path: Path, model_dir: Path, measured: Path) -> None:
@@ -80,6 +98,7 @@ def test_a_worker_decodes_the_frame_that_was_seen(tmp_path: Path, model_dir: Pat
     assert desk.failure(ended[3]).code == "part_empty"
     latents = queue.get(first.id).folder / LATENTS
     found = read_latents(latents)
+    makes_a_video_again_with_its_plan(queue, runner, replace(first.settings, speed="fast"), found.provenance)
     save_latents(latents.parent, replace(found.state, step=1), found.settings, found.provenance)
     with pytest.raises(InputError) as told:
         runner.frame(FrameWish(latents, 3))

@@ -11,15 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from studio.errors import StudioError
+from studio import filenames
+from studio.errors import InputError, StudioError
 from studio.events import Failed, Finished, Notice, Progress
 from studio.media import read_metadata
-from studio.queue import schema
+from studio.queue import schema, verbs
 from studio.queue.gallery import Gallery
 from studio.queue.job import Job, JobState, Request
 from studio.queue.jobs import JobQueue
-from studio.queue.kinds import JobKind, SoundOrder
+from studio.queue.kinds import JobKind, SoundOrder, read_stored
 from studio.queue.locks import OwnerLock
+from studio.queue.search import Search
 from studio.settings import ResolvedSettings
 from tests.queue.test_jobs import SETTINGS
 
@@ -49,6 +51,7 @@ STORED[8] = STORED[7]
 ADDED_IN_9 = {"crop_left": 0.5, "crop_top": 0.5}
 STORED[9] = STORED[8] | {ResolvedSettings: " ".join((STORED[8][ResolvedSettings], *ADDED_IN_9))}
 STORED[10] = STORED[9]
+STORED[11] = STORED[10]
 
 
 def test_what_is_stored_changes_with_the_version_alone() -> None:
@@ -93,7 +96,7 @@ def check_jobs(found: list[Job], *lost: str) -> None:
         }
         added = {name: value for name, value in now.items() if name not in before}
         blank = {"kind": JobKind.VIDEO, "worker": "", "project": "", "favourite": False, "tags": ()}
-        blank |= {"source": "", "cut": False, "sound": None, "maker": ""}
+        blank |= {"source": "", "cut": False, "sound": None, "maker": "", "again": None}
         asked = Request.CANCEL if job.stopping else Request.NONE
         assert added == blank | {"position": job.created, "request": asked}
 
@@ -172,12 +175,8 @@ def write_old(folder: Path, version: int, settings: str, monkeypatch: pytest.Mon
 def test_folders_of_later_versions_open_with_their_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What they lack is added, in the table and in the copies that a lost table is made from: settings that version 3
     added, what version 5 says of clips that go on from others, and 8 of guests."""
-    for version, lacking in (
-        (2, ADDED_IN_3 | ADDED_IN_7 | ADDED_IN_9),
-        (4, ADDED_IN_7 | ADDED_IN_9),
-        (7, ADDED_IN_9),
-        (9, {}),
-    ):
+    later = ADDED_IN_7 | ADDED_IN_9
+    for version, lacking in ((2, ADDED_IN_3 | later), (4, later), (7, ADDED_IN_9), (9, {}), (10, {})):
         folder = tmp_path / str(version)
         plain = {name: value for name, value in asdict(SETTINGS).items() if name not in lacking}
         write_old(folder, version, json.dumps(plain), monkeypatch)
@@ -186,7 +185,7 @@ def test_folders_of_later_versions_open_with_their_settings(tmp_path: Path, monk
                 (folder / "queue.sqlite").unlink()
             queue = JobQueue(folder)
             (found,) = queue.list()
-            assert asdict(found.settings) == plain | lacking
+            assert asdict(found.settings) == plain | lacking and found.again is None
             assert (found.source, found.cut, found.position, found.maker) == ("", False, 5.0, "")
             assert found.state == (JobState.INTERRUPTED if lose else JobState.QUEUED)
             queue.close()
@@ -208,6 +207,25 @@ def test_a_folder_of_version_5_opens_with_its_videos_and_takes_sounds(
         (made.id, JobKind.SOUND, JobState.INTERRUPTED),
     }
     assert JobQueue(tmp_path).get(made.id).sound == order
+
+
+def test_what_a_video_makes_again_is_kept_with_it_also_where_the_table_is_lost(tmp_path: Path) -> None:
+    queue, again = JobQueue(tmp_path), {"plan": {"speed": "fast", "nodes": [[0.0, 9.0]]}, "model_fingerprint": "5a"}
+    job = queue.submit(SETTINGS, again=again)
+    assert job.again == again and job.settings == SETTINGS
+    assert queue.list(search=Search(words=SETTINGS.prompt.split()[0])) == [job]
+    (copy,) = verbs.duplicate(queue, job.id, [7])
+    assert copy.again is None, "another seed is another video"
+    assert verbs.put_back(queue, copy.id, SETTINGS, again=again).again == again
+    assert verbs.put_back(queue, copy.id, SETTINGS).again is None
+    (job.folder / filenames.LATENTS).write_bytes(b"latents")
+    assert verbs.go_on(queue, job.id).again == again
+    queue.close()
+    (tmp_path / "queue.sqlite").unlink()
+    assert JobQueue(tmp_path).get(job.id).again == again
+    for wrong in ("[]", "3", '{"again": 3}', "{}"):
+        with pytest.raises(InputError):
+            read_stored(JobKind.VIDEO, wrong)
 
 
 def test_folders_of_two_versions_are_restored_together(old: Path) -> None:

@@ -1,14 +1,17 @@
 """A request is checked as a whole, and queued or refused with its reasons."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from studio.commands.page import plan_in_file
 from studio.errors import InputError, ModelMissing, StudioError
 from studio.messages import message
+from studio.pipeline.evaluation_plan import Rule
 from studio.queue.job import JobState
 from studio.service.backend import Backend
-from studio.service.submit import Rejected, check, put_back, submit, vary
+from studio.service.submit import Rejected, check, put_back, record_of, record_of_job, submit, vary
 from studio.settings import GenerationSettings, ResolvedSettings
 from studio.wildcards import expand
 from tests.queue.test_jobs import picture
@@ -45,6 +48,36 @@ def test_words_are_drawn_on_submitting_and_what_was_typed_is_recorded(backend: B
     assert other is not None and other.settings.prompt_template == ""
     with pytest.raises(InputError, match="__fish__"):
         submit(backend, GenerationSettings("nano", "a __fish__"))
+
+
+def test_a_video_is_made_again_with_the_plan_of_its_file_and_another_one_with_its_own(backend: Backend) -> None:
+    backend = replace(backend, rerun_plan=plan_in_file)
+    old = {"plan": Rule(9, 5.0, 0.6).plan(3.0, calibrated=True).to_dict(), "model_fingerprint": "5a"}
+    asked = GenerationSettings("nano", "a red boat", seed=3, infer_steps=20, cfg_scale=3.0, speed="fast")
+    drawn = replace(check(backend, asked), prompt_template="a {red|blue} boat")
+    record = record_of(drawn, old)
+    again = submit(backend, asked, record=record)
+    assert again.again == old and again.settings == check(backend, asked)
+    assert submit(backend, again.settings.asked(), record=record_of_job(again)).again == old
+    changes: list[dict[str, Any]] = [{"infer_steps": 21}, {"time_shift": 4.0}, {"cfg_scale": 2.0}, {"speed": "draft"}]
+    changes += [{"guidance_schedule": "falling"}, {"seed": 4}, {"prompt": "a blue boat"}, {"model": "nano-turbo"}]
+    for change in changes:
+        other = replace(asked, **{"speed": "exact" if "model" in change else "fast", **change})
+        assert submit(backend, other, record=record).again is None, change
+    assert submit(backend, replace(asked, first_image="x"), picture(), record).again is None
+    assert submit(backend, asked).again is None
+    for kept, expected in ((record, old), (None, None)):
+        edited = put_back(backend, again.id, asked, record=kept)
+        assert edited is not None and edited.again == expected
+    exact = replace(drawn, speed="exact")
+    assert record_of(exact, old) == {} == record_of(drawn, None) == record_of(drawn, {"model_fingerprint": "5a"})
+    for wrong in ({**record, "plan": {"nodes": [[0.0, float("nan")]]}}, {**record, "settings": 3}, {"plan": []}):
+        with pytest.raises(InputError):
+            submit(backend, asked, record=wrong)
+    assert submit(backend, asked, record={**record, "model_fingerprint": "\ud800"}).again == {
+        **old,
+        "model_fingerprint": "",
+    }
 
 
 def test_the_picture_belongs_to_the_job(backend: Backend) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from studio import filenames
+from studio.commands.page import plan_in_file
 from studio.commands.sound_desk import sound_desk
 from studio.config import load_camera_moves, load_examples, load_models, load_presets, load_studio
 from studio.events import Failed, Finished, Notice, PhaseStarted, Preview, Progress
@@ -178,6 +179,7 @@ class FakeBackend:
                 guidance <= self.calibrated.get((name, has_image), self.calibrated.get(name, 0.0))
                 and (shift >= 3 and schedule == "constant")
             ),
+            rerun_plan=plan_in_file,
             owner=lambda: self.is_owner,
             trouble=lambda: self.trouble,
         )

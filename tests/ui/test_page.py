@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from studio.errors import InputError
+from studio.pipeline.evaluation_plan import Rule
 from studio.settings import GenerationSettings
 from studio.ui import form
 from studio.ui.labels import merge
@@ -299,8 +300,8 @@ def test_an_error_of_the_counter_is_shown_and_does_not_break_the_form(page, fake
     assert "cannot be read" in updates[page.create.plan] and EVIL not in updates[page.create.plan]
 
 
-def give(page, text, image=None):
-    data = filled(page, image=image)
+def give(page, text, image=None, language="en"):
+    data = filled(page, image=image, language=language)
     data[page.create.restore] = upload(page, text if isinstance(text, bytes) else json.dumps(text).encode())
     given = page.events.settings_given(data)
     if not given[page.create.pending]:
@@ -359,6 +360,35 @@ def test_a_video_brings_the_first_image_that_it_carries(page, tmp_path):
     writer.close()
     refused = page.events.settings_given(data | {page.create.restore: upload(page, (tmp_path / "b.mp4").read_bytes())})
     assert "alert bad" in message(page, refused) and refused[page.create.pending] == ""
+
+
+def test_a_file_brings_the_plan_that_made_it_as_long_as_nothing_is_changed(page):
+    plan = Rule(9, 5.0, 0.6).plan(3.0, calibrated=True).to_dict()
+    asked = GenerationSettings("nano", "a kite", seed=5, infer_steps=20, cfg_scale=3.0, speed="fast")
+    settings = asdict(asked.resolve(page.backend.models["nano"]))
+    record = {"settings": settings, "plan": plan, "model_fingerprint": "5a", "program": "step-video-studio"}
+    for language, words in (("en", "takes the file&#x27;s own 9 steps"), ("zh", "自己的 9 步")):
+        given = give(page, record, language=language)
+        assert words in message(page, given)
+    fields, values = page.create.fields, {"prompt": "a kite", "seed": "5", "speed": "fast"}
+    assert given[fields["speed"]]["value"] == "fast"
+    same = filled(page, **values) | {page.create.record: given[page.create.record]}
+    for changes, kept in (({}, plan), ({"seed": "6"}, None), ({"cfg_scale": 2.0}, None), ({"speed": "draft"}, None)):
+        page.stage.generate(same | {fields[name]: value for name, value in changes.items()})
+        made = page.backend.queue.list(limit=1)[0]
+        assert (made.again and made.again["plan"]) == kept, changes
+    first = page.backend.queue.list()[-1]
+    looked = {page.stage.focus: first.id}
+    page.stage.again(same | looked)
+    assert page.backend.queue.list(limit=1)[0].again == first.again
+    assert json.loads(page.stage.reuse(same | looked)[page.create.record])["plan"] == plan
+    for forged in ("[", "[]", '{"plan": 3}', json.dumps({**record, "plan": {"nodes": []}})):
+        refused = page.stage.generate(same | {page.create.record: forged})
+        assert "alert bad" in message(page, refused)
+    other = give(page, {"settings": settings})
+    assert other[page.create.record] == "" and "own" not in message(page, other)
+    refused = give(page, {**record, "plan": {"nodes": [[0.5, 3.0]]}})
+    assert "alert bad" in message(page, refused) and page.create.record not in refused
 
 
 OWN = b'{"model": "nano", "prompt": "a paper boat"}'

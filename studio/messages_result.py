@@ -8,6 +8,11 @@ RESULT_MESSAGES: dict[str, tuple[str, str]] = {
         "首帧图片为 {mb:.1f} MB，超过 {limit:g} MB 的上限，因此不存入视频"
         "（configs/studio.yaml 中的 picture_inside_mb）。它仍保存在队列文件夹中。",
     ),
+    "again_model": (
+        "The files of {model} are not those that this video was made with: it takes the steps that stand for them here, "
+        "and comes out different.",
+        "{model} 的模型文件与制作原视频时的不同：将按本机当前的步骤生成，结果会不一样。",
+    ),
     "clip_before": (
         "The clip that this one goes on from has no video ({state}): make that one first, then resume this one.",
         "本片段所接续的片段没有视频（{state}）：请先完成那一段，再继续本片段。",

@@ -182,9 +182,8 @@ def _backend(
         )
 
     def calibrated(name: str, has_image: bool, cfg_scale: float, time_shift: float, schedule: str) -> bool:
-        if schedule != GuidanceSchedule.CONSTANT:  # none is measured with another
-            return False
-        return estimator.calibrations.serve(models[name], has_image, cfg_scale, time_shift)
+        is_measured = schedule == GuidanceSchedule.CONSTANT
+        return is_measured and estimator.calibrations.serve(models[name], has_image, cfg_scale, time_shift)
 
     def disk(name: str) -> DiskNeed:
         free = shutil.disk_usage(_existing_parent(config.model_dir)).free

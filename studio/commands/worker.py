@@ -201,6 +201,6 @@ def _plan_again(job: Job, engine: Engine, emit: Callable[[Event], None]) -> Eval
         return None
     if job.again.get("model_fingerprint") != engine.provenance["model_fingerprint"]:
         values = {"model": job.settings.model}
-        emit(Notice("rerun_model", values, message("rerun_model", values)))
+        emit(Notice("again_model", values, message("again_model", values)))
         return None
     return rerun_plan({"settings": asdict(job.settings), **job.again}, job.settings)

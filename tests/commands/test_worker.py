@@ -56,12 +56,12 @@ def makes_a_video_again_with_its_plan(
     """With the plan of its file; where the model is another by now with its own, which is told."""
     orders = SimpleNamespace(stop=lambda: False, finish=lambda: False, sharp=lambda: False)
     plan = Rule(3, 5.0, 0.6).plan(2.0, calibrated=True).to_dict()
-    for fingerprint, nodes, told in ((provenance["model_fingerprint"], 3, []), ("another", 2, ["rerun_model"])):
+    for fingerprint, nodes, told in ((provenance["model_fingerprint"], 3, []), ("another", 2, ["again_model"])):
         job = queue.submit(settings, again={"plan": plan, "model_fingerprint": fingerprint})
         events: list[Event] = []
         made = read_metadata_file(Path(runner.run(job, events.append, orders).path))
         assert len(made["plan"]["nodes"]) == nodes and (made["plan"] == plan) == (nodes == 3)
-        assert [event.code for event in events if isinstance(event, Notice) and event.code == "rerun_model"] == told
+        assert [event.code for event in events if isinstance(event, Notice) and event.code == "again_model"] == told
 
 
 def test_a_worker_decodes_the_frame_that_was_seen(tmp_path: Path, model_dir: Path, measured: Path) -> None:

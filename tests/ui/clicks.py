@@ -1,14 +1,17 @@
 """What handlers are given when something is clicked, and jobs to click on."""
 
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 from PIL import Image
 
 from studio.events import Finished
 from studio.settings import GenerationSettings
 from studio.ui import form
+from studio.ui.labels import merge
 from tests.ui.fake_backend import paint
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -49,6 +52,19 @@ def filled(page, model="nano", prompt="a paper boat", image=None, language="en",
         page.stage.focus: "",
         page.stage.queue.editing: "",
     }
+
+
+def give(page, text, image=None, language="en"):
+    """What is shown once a file was given to the form, and its settings were taken where the form asked."""
+    data = filled(page, image=image, language=language)
+    data[page.create.restore] = upload(page, text if isinstance(text, bytes) else json.dumps(text).encode())
+    given = page.events.settings_given(data)
+    if not given[page.create.pending]:
+        return given
+    assert not set(given) & set(page.create.fields.values()), "the form is as it was until the answer"
+    answer = page.events.settings_answered(data | given, SimpleNamespace(id="apply"))
+    assert answer[page.create.pending] == answer[page.create.differs] == ""
+    return merge(given, answer)
 
 
 def in_gallery(page, chosen, kind="all", start="0", language="en", words="", sort=""):

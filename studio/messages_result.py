@@ -9,9 +9,9 @@ RESULT_MESSAGES: dict[str, tuple[str, str]] = {
         "（configs/studio.yaml 中的 picture_inside_mb）。它仍保存在队列文件夹中。",
     ),
     "again_model": (
-        "The files of {model} are not those that this video was made with: it takes the steps that stand for them here, "
-        "and comes out different.",
-        "{model} 的模型文件与制作原视频时的不同：将按本机当前的步骤生成，结果会不一样。",
+        "The files of {model} are not those that the old video was made with: this one takes the steps that fit them "
+        "here, and comes out different.",
+        "{model} 的模型文件与制作原视频时的不同：将采用本机适合现有文件的步骤，结果会不一样。",
     ),
     "clip_before": (
         "The clip that this one goes on from has no video ({state}): make that one first, then resume this one.",

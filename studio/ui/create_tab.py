@@ -272,7 +272,7 @@ class CreateTab:
             self.fix: gr.update(visible=False),
         }
         if values["speed"] != before["speed"]:  # else no late answer undoes what was chosen meanwhile
-            changed = {self.fields[name]: gr.update(value=values[name]) for name in ("speed", "default_speed")}
+            changed: Updates = {self.fields[name]: gr.update(value=values[name]) for name in ("speed", "default_speed")}
             updates = merge(updates, changed)
         try:
             asked = form.collect(values, self.backend.models, has_image)

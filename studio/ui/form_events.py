@@ -248,7 +248,7 @@ class FormEvents:
         done = [say(key, language)]
         if record:
             done.append(say("restore.plan", language, count=len(record["plan"]["nodes"])))
-        told = {self.create.message: markup.alert(done, "good")}
+        told: Updates = {self.create.message: markup.alert(done, "good")}
         if picture is not None:
             return self.fill_from(settings, picture, language, record) | told
         values = form.fill(settings, self.backend.models[settings.model])
@@ -257,7 +257,8 @@ class FormEvents:
             kept,
             self.create.show(values, wants_image and has_image, language, words=True),
             self.drawn_again(data, values) if wants_image else {},
-            {self.create.record: _written(record)} | told,
+            {self.create.record: _written(record)},
+            told,
         )
 
     def fill_from(

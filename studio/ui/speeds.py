@@ -16,14 +16,13 @@ Costs = dict[str, float | None]  # preset or speed -> seconds; None: unknown, or
 
 def is_calibrated(values: Mapping[str, Any], model: ModelConfig, has_image: bool, backend: Backend) -> bool:
     """Whether fast was calibrated for the form's model, guidance and time shift. What is empty means the default."""
-    asked = []
-    for name in ("cfg_scale", "time_shift"):
-        value = model.defaults[name] if values[name] in (None, "") else values[name]
-        if not isinstance(value, int | float):
-            return False
-        asked.append(value)
+    guidance, shift = (
+        model.defaults[name] if values[name] in (None, "") else values[name] for name in ("cfg_scale", "time_shift")
+    )
+    if not isinstance(guidance, int | float) or not isinstance(shift, int | float):
+        return False
     schedule = str(values["guidance_schedule"] or GuidanceSchedule.CONSTANT)
-    return backend.calibrated(model.name, has_image, *asked, schedule)
+    return backend.calibrated(model.name, has_image, guidance, shift, schedule)
 
 
 def with_default(values: form.Values, model: ModelConfig, has_image: bool, backend: Backend) -> form.Values:

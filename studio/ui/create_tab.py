@@ -94,13 +94,12 @@ class CreateTab:
             self.words = WordsPanel()
             self._build_motion()
             fields["default_speed"] = gr.Textbox(visible="hidden")
-            with gr.Row():
-                fields["speed"] = label(choice(as_list=True, elem_id="speed"), label="speed")
-                fields["seed"] = label(
-                    gr.Textbox(max_lines=1, elem_id="seed", min_width=120, interactive=True),
-                    label="seed",
-                    placeholder="seed.placeholder",
-                )
+            fields["speed"] = label(choice(as_list=True, elem_id="speed"), label="speed")
+            fields["seed"] = label(
+                gr.Textbox(max_lines=1, elem_id="seed", min_width=120, interactive=True),
+                label="seed",
+                placeholder="seed.placeholder",
+            )
             with gr.Row():
                 for name, key in (("infer_steps", "steps"), ("cfg_scale", "cfg"), ("time_shift", "shift")):
                     fields[name] = label(number(min_width=90, elem_id=key), label=key)

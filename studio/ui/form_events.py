@@ -26,7 +26,7 @@ from studio.ui.labels import EVERY, LAST, Updates, clicked, merge, react
 from studio.ui.strings import say
 
 THUMBNAIL_PIXELS = 640
-QUIET = ("model", "default_speed")  # nothing is to follow from a change of these by itself
+QUIET = ("model", "speed", "default_speed")  # what follows from these comes with the answer that changes them
 LONGEST_SETTINGS = 100_000  # letters of a file's settings while they wait for an answer
 Data = Mapping[Component, Any]
 NOTHING: Record = MappingProxyType({})

@@ -97,7 +97,7 @@ STRINGS: dict[str, tuple[str, str]] = OTHERS | {
     "speed.calibrated": ("Fast (calibrated)", "快速（已校准）"),
     "speed.draft": ("Draft (preview)", "草稿（预览）"),
     "speed.time": ("{name} · about {time}", "{name} · 约 {time}"),
-    "speed.time_short": ("{name} · about {time} for {seconds} s", "{name} · {seconds} 秒的视频约需 {time}"),
+    "speed.time_short": ("{name} · {seconds} s in ~{time}", "{name} · {seconds} 秒约需 {time}"),
     "speed.info": (
         "Exact is the official sampler. Fast computes less, draft least: a preview. A time shift below 13 moves exact "
         "steps only.",

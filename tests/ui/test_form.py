@@ -115,7 +115,7 @@ def test_a_preset_tells_what_it_costs_here_and_a_speed_whether_it_was_calibrated
     assert speeds.choices(long, known, True, "en") == [
         ("Exact · about 1 h 30 min", "exact"),
         ("Fast (calibrated)", "fast"),
-        ("Draft (preview) · about 5 min 12 s for 2.0 s", "draft"),
+        ("Draft (preview) · 2.0 s in ~5 min 12 s", "draft"),
     ]
     assert speeds.choices({**long, "num_frames": 17}, known, True, "zh") == [
         ("精确 · 约 1 小时 30 分", "exact"),

@@ -1,6 +1,7 @@
 """The form in headless Chromium, sentence by sentence: its first screen, its drawer, help with camera and words, and a
 phone, whose fingers need 44 px."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +32,18 @@ LOW = f"""() => [...document.querySelectorAll('{TARGETS}')].filter({VISIBLE})
     .filter((one) => one.offsetHeight < 43.5 && !one.closest('.skip, .crop, [tabindex="-1"]'))
     .map((one) => `${{one.closest('[id]').id}} ${{one.offsetHeight}}: ${{one.outerHTML.slice(0, 70)}}`)"""
 # Choices whose words do not fit into them; those of a list are measured as they are drawn.
-TIGHT = """() => {
+TIGHT = f"""() => {{
     const pen = document.createElement('canvas').getContext('2d');
     const room = (one) => one.clientWidth
         - parseFloat(getComputedStyle(one).paddingLeft) - parseFloat(getComputedStyle(one).paddingRight);
     const chips = [...document.querySelectorAll(':is(#size, #preset) label')]
         .filter((one) => one.querySelector('span').getBoundingClientRect().width > room(one));
-    const lists = [...document.querySelectorAll('#length select')].filter((one) => {
+    const lists = [...document.querySelectorAll(':is(#length, #speed) select')].filter({VISIBLE}).filter((one) => {{
         pen.font = getComputedStyle(one).font;
         return [...one.options].some((option) => pen.measureText(option.text).width > room(one));
-    });
+    }});
     return [...chips, ...lists].map((one) => one.innerText);
-}"""
+}}"""
 # A kind of magic words, words that are then sent, and a pattern of those that are not.
 MAGIC = (
     ("English, realistic", "realistic details", "/超高清/"),
@@ -58,7 +59,9 @@ def dot(page: Any, row: str) -> str:
 
 
 def test_the_first_screen_is_short_and_what_changed_is_marked(browser: Any, tmp_path: Path) -> None:
-    with serving(FakeBackend(tmp_path)) as served, visitors(browser, SECONDS) as visit:
+    fake, calls = FakeBackend(tmp_path), []
+    fake.calibrated = {"nano": 3.5}
+    with serving(fake) as served, visitors(browser, SECONDS) as visit:
         page = visit(served.url)
         page.wait_for_selector("#preset label.selected")
         found = page.evaluate(CONTROLS)
@@ -81,8 +84,17 @@ def test_the_first_screen_is_short_and_what_changed_is_marked(browser: Any, tmp_
         page.click(".changes [data-reset=infer_steps]:has-text('3')")
         page.wait_for_function("document.querySelector('#steps input').value === '20'")
         page.wait_for_selector(".changes", state="detached")
+        assert page.evaluate(TIGHT) == [] and "Fast (calibrated) · about" in page.inner_text("#speed option:checked")
+        page.on("request", lambda asked: calls.append(asked.post_data) if "run/predict" in asked.url else None)
         page.fill("#cfg input", "4")
+        page.wait_for_function("/^Exact · about/.test(document.querySelector('#speed').querySelector(':checked').text)")
         page.wait_for_selector(".changes [data-reset=cfg_scale]")
+        page.fill("#prompt textarea", "a kite")
+        page.wait_for_function("document.querySelector('#receives').innerText.includes('a kite')")
+        values = [value for call in calls for value in json.loads(call)["data"]]
+        assert (values.count(4), values.count("a kite")) == (2, 1), (
+            "a call for each change, none for the speed that moved"
+        )
         assert (dot(page, "cfg"), dot(page, "steps")) == ("inline-block", "none")
         for words, row in (("--motion-score", "row-motion"), ("种子", "seed"), ("wide angle", "")):
             page.fill("#setting-search", words)

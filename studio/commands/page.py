@@ -55,7 +55,7 @@ from studio.service.machine_check import FILE as CHECK_FILE
 from studio.service.machine_check import MachineCheck
 from studio.service.rights import maker
 from studio.service.workers import worker_views
-from studio.settings import GuidanceSchedule, ResolvedSettings
+from studio.settings import ResolvedSettings
 from studio.ui.server import serve
 
 POLL_SECONDS = 0.1  # between two looks at whether to close
@@ -182,8 +182,8 @@ def _backend(
         )
 
     def calibrated(name: str, has_image: bool, cfg_scale: float, time_shift: float, schedule: str) -> bool:
-        is_measured = schedule == GuidanceSchedule.CONSTANT
-        return is_measured and estimator.calibrations.serve(models[name], has_image, cfg_scale, time_shift)
+        asked = models[name], has_image, cfg_scale, time_shift
+        return estimator.calibrations.serve(*asked, guidance_schedule=schedule)
 
     def disk(name: str) -> DiskNeed:
         free = shutil.disk_usage(_existing_parent(config.model_dir)).free

@@ -82,7 +82,7 @@ def brand(language: str) -> str:
         '<svg viewBox="0 0 32 32" aria-hidden="true"><rect x="3" y="6" width="26" height="20" rx="5"/>'
         '<path d="M8 21h5v-4h5v-4h5"/></svg>'
     )
-    return f'{skip}<h1 class="brand">{mark}<span>Step-Video</span> Studio</h1>'
+    return f'{skip}<h1 class="brand">{mark}<span>Step-Video</span> <i>Studio</i></h1>'
 
 
 def page_switches(language: str, has_login: bool) -> str:

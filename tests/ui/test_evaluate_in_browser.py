@@ -176,3 +176,41 @@ def login(page: Any) -> None:
     page.fill("[name=password]", LOGIN[1])
     page.press("[name=password]", "Enter")
     page.wait_for_selector("#tabs")
+
+
+MEASURE = """(gauge) => {
+    const state = document.querySelector('#to-queue'), box = (element) => element.getBoundingClientRect();
+    state.textContent = '3 running · 12 waiting';
+    if (!document.querySelector('.gauge + .gauge')) {
+        const one = document.querySelector('.gauge'), other = one.cloneNode(true);
+        one.before(other);
+    }
+    const tabs = [...document.querySelectorAll('#tabs [role=tab]')].map(box);
+    return {
+        right: Math.max(...tabs.map((one) => one.right)), top: Math.min(...tabs.map((one) => one.top)),
+        left: box(state).left, bottom: box(state).bottom,
+    };
+}"""
+
+
+def test_every_tab_is_in_reach_beside_what_runs(browser: Any, beside: Endpoints, tmp_path: Path) -> None:
+    """Where tabs find no room gradio takes them away; a busy machine with a GPU tells more than an idle one."""
+    with serving(FakeBackend(tmp_path), beside) as served, visitors(browser, 90) as open_page:
+        for locale in ("en-US", "zh-CN"):
+            page = open_page(served.url, locale)
+            page.wait_for_selector(".system .gauge")
+            for width in (1920, 1440, 1366, 1280, 1241, 1100, 390, 360):
+                page.set_viewport_size({"width": width, "height": 844})
+                page.wait_for_function("document.querySelectorAll('#tabs [role=tab]').length == 5")
+                found = page.evaluate(MEASURE)
+                where = (locale, width, found)
+                assert found["right"] <= width and (found["right"] < found["left"] or found["top"] > found["bottom"]), (
+                    where
+                )
+            page.set_viewport_size({"width": 320, "height": 844})
+            if locale == "en-US":
+                page.click("#tabs .overflow-menu > button")
+                page.click("#tabs .overflow-dropdown button:has-text('Blind test')")
+                page.wait_for_selector(
+                    '#tabs [role=tab][data-tab-id="blind"].selected, #tabs .overflow-dropdown .selected'
+                )

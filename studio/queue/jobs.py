@@ -42,6 +42,8 @@ READY = """NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.id = mine.source 
 FIRST = f"""SELECT number FROM jobs AS mine WHERE state = 'queued' AND kind = ? AND {READY}
     ORDER BY position, number LIMIT 1"""
 NOT_HELD = f"NOT EXISTS (SELECT 1 FROM options WHERE name = '{HELD}')"
+NOTED = """CASE WHEN EXISTS (SELECT 1 FROM json_each(notices) WHERE value = json(?)) THEN notices
+    ELSE json_insert(notices, '$[#]', json(?)) END"""  # a job that was skipped and runs again says nothing twice
 ALONE = Link()
 Rows = list[sqlite3.Row]  # JobQueue.list hides the builtin from the annotations after it
 Jobs = list[Job]
@@ -301,7 +303,8 @@ class JobQueue:
             case Preview(_, path):
                 return self._report(id, "preview = ?", Path(path).name)
             case Notice():
-                return self._report(id, "notices = json_insert(notices, '$[#]', json(?))", _json(event))
+                told = _json(event)
+                return self._report(id, f"notices = {NOTED}", told, told)
             case Finished():
                 return self.finish(id, JobState.FINISHED, result=event)
             case Failed():

@@ -102,7 +102,7 @@ def test_events_fold_into_the_job(queue: JobQueue) -> None:
     queue.claim()
     progress = Progress("denoise", 2, 4, 1.5, 1.5, 10, 20)
     cut, cat = (Notice("text_cut", {"encoder": words}, words) for words in ("cut \udc80", "猫"))
-    for event in (PhaseStarted("denoise"), progress, Preview(2, "preview.webp"), cut, cat):
+    for event in (PhaseStarted("denoise"), progress, Preview(2, "preview.webp"), cut, cat, cut):  # one of them twice
         assert queue.record(id, event)
     job = queue.get(id)
     assert (job.phase, job.progress, job.preview) == ("denoise", progress, job.folder / "preview.webp")

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from models.geometry import CHUNK_FRAMES
+from studio.config import model_named
 from studio.errors import InputError
 from studio.service.backend import Backend
-from studio.service.submit import find_model
 from studio.settings import FPS, GenerationSettings
 
 
@@ -88,7 +88,7 @@ def wanted(given: Given, backend: Backend) -> Wanted:
     base = {"model": backend.first_model().name, "prompt": ""} | preset
     if picture is not None:
         base["first_image"] = PICTURES[0]
-    find_model(backend, str((base | values)["model"]))
+    model_named(str((base | values)["model"]), backend.models)
     return Wanted(GenerationSettings(**(base | values)), picture)
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from studio.config import ModelConfig
+from studio.config import model_named
 from studio.errors import InputError, ModelMissing, StudioError
 from studio.filenames import beside
 from studio.media import read_metadata_file
@@ -30,16 +30,9 @@ class Rejected(InputError):
         self.problems = tuple(problems)
 
 
-def find_model(backend: Backend, name: str) -> ModelConfig:
-    """The model of that name. Raises InputError where there is none."""
-    if name not in backend.models:
-        raise InputError("model_unknown", value=name[:80], known=", ".join(backend.models))
-    return backend.models[name]
-
-
 def check(backend: Backend, asked: GenerationSettings) -> ResolvedSettings:
     """The settings complete. `asked.first_image` only says that there is a picture. Raises InputError or Rejected."""
-    model = find_model(backend, asked.model)
+    model = model_named(asked.model, backend.models)
     settings = asked.resolve(model)
     if problems := settings.problems(model, backend.camera_moves):
         raise Rejected(problems)
@@ -142,7 +135,7 @@ def made_again(backend: Backend, record: Record | None, settings: ResolvedSettin
 def runnable(backend: Backend, asked: GenerationSettings) -> ResolvedSettings:
     """The settings complete, words drawn. Raises as `submit` for what cannot run here: a missing model first, then what
     it lacks."""
-    if not backend.installed()[find_model(backend, asked.model).name]:
+    if not backend.installed()[model_named(asked.model, backend.models).name]:
         raise ModelMissing("model_absent", model=asked.model)
     settings = check(backend, with_words_drawn(asked, backend.word_lists()))
     if not backend.owner():

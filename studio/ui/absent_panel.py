@@ -7,11 +7,10 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from studio.config import ModelConfig
+from studio.config import ModelConfig, model_named
 from studio.errors import InputError, StudioError
 from studio.service.backend import Backend, DiskNeed
 from studio.service.downloads import SOURCES, Fetching
-from studio.service.submit import find_model
 from studio.settings import GenerationSettings
 from studio.ui import form_panels, markup
 from studio.ui.labels import Updates, clicked, html, react
@@ -77,7 +76,7 @@ class AbsentPanel:
         return self.show(is_open, language)
 
     def _get(self, name: str, source: str, *, tokenizers_only: bool) -> None:
-        model = find_model(self.backend, name)
+        model = model_named(name, self.backend.models)
         if source not in SOURCES or source not in model.sources:
             raise InputError("download_source", model=name, source=source[:40])
         self.backend.downloads.start(name, source, tokenizers_only=tokenizers_only)

@@ -13,10 +13,11 @@ import gradio as gr
 from gradio.components import Component
 from PIL import Image
 
+from studio.config import model_named
 from studio.embedded import embedded_picture
 from studio.errors import InputError, StudioError
 from studio.media import crop_box, looks_like_photo, read_image, read_metadata
-from studio.service.submit import Record, check, find_model, made_again, record_of
+from studio.service.submit import Record, check, made_again, record_of
 from studio.settings import GenerationSettings, Speed
 from studio.ui import form, form_changes, form_panels, markup
 from studio.ui.create_tab import CreateTab
@@ -266,7 +267,7 @@ class FormEvents:
     ) -> Updates:
         """The form as it was when a video was asked for. `data`: its picture, as uploaded. record: see submit."""
         try:
-            model = find_model(self.backend, settings.model)
+            model = model_named(settings.model, self.backend.models)
         except InputError as error:
             return self.create.complain([error], language)
         values = form.fill(settings, model)

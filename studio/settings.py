@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self, get_args, get_type_hints
 
@@ -189,6 +189,10 @@ class ResolvedSettings(StoredSettings):
     def video_shape(self) -> VideoShape:
         """The size of the video."""
         return VideoShape(self.num_frames, self.height, self.width)
+
+    def same_but_picture(self, other: ResolvedSettings) -> bool:
+        """Whether all but the place of the first image is equal: a picture is known by its pixels."""
+        return replace(self, first_image=None) == replace(other, first_image=None)
 
     def asked(self) -> GenerationSettings:
         """A request for the same video: resolved again, it is equal."""

@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     speeds = {name: getattr(options, name) for name in ("tflops", "link_gbps", "disk_gbps")}
     estimator = Estimator(config, replace(card_options(options), sharing=sharing))
     calibrations = estimator.calibrations.of(model, model.takes_image)
-    calibrated = any(found.serves(settings.cfg_scale, settings.time_shift) for found in calibrations)
+    calibrated = estimator.calibrations.serve(model, model.takes_image, settings.cfg_scale, settings.time_shift)
     totals, passes = {}, {}
     for speed in (Speed.EXACT,) if model.turbo else Speed:
         asked = replace(settings, speed=str(speed))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +88,7 @@ class EarlierRun:
 
 def earlier_run(folder: Path, settings: ResolvedSettings, provenance: Mapping[str, Any]) -> EarlierRun | None:
     """What a run of these settings left in its work folder; None where there is nothing that can be read."""
-    try:
-        found = read_latents(folder / LATENTS)
-    except InputError:
-        return None
-    if replace(found.settings, first_image=None) != replace(settings, first_image=None):
+    if (found := _left(folder, settings)) is None:
         return None
     was, now = ({key: value for key, value in one.items() if key != EARLIER} for one in (found.provenance, provenance))
     return EarlierRun(found, frozenset(key for key in was | now if was.get(key) != now.get(key)))
@@ -107,13 +103,22 @@ def resume_point(folder: Path, settings: ResolvedSettings, provenance: Mapping[s
 def resume_plan(folder: Path, settings: ResolvedSettings, fingerprint: str) -> EvaluationPlan | None:
     """The plan of an earlier run of this request on the model of this fingerprint that stopped: it goes on under it,
     whatever was calibrated since. A plan that was calibrated on other weights, int8 ones too, says nothing of these."""
+    found = _left(folder, settings)
+    if found is None or found.provenance.get("model_fingerprint") != fingerprint:
+        return None
+    try:
+        return EvaluationPlan.from_dict(found.provenance["plan"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _left(folder: Path, settings: ResolvedSettings) -> LatentsFile | None:
+    """The latents of a run of these settings in its work folder, where they can be read."""
     try:
         found = read_latents(folder / LATENTS)
-        plan = EvaluationPlan.from_dict(found.provenance["plan"])
-    except (InputError, KeyError, TypeError, ValueError):
+    except InputError:
         return None
-    same_settings = replace(found.settings, first_image=None) == replace(settings, first_image=None)
-    return plan if same_settings and found.provenance.get("model_fingerprint") == fingerprint else None
+    return found if found.settings.same_but_picture(settings) else None
 
 
 def read_latents(path: Path, check: Callable[[ResolvedSettings], object] = lambda settings: None) -> LatentsFile:

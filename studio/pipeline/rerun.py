@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from PIL import Image
@@ -47,7 +46,7 @@ def rerun_plan(record: Mapping[str, Any], settings: ResolvedSettings) -> Evaluat
     Files from before there were plans have none: they are official plans. Raises InputError for what is no plan.
     """
     was = ResolvedSettings.from_record(dict(record))
-    if "plan" not in record or replace(was, first_image=None) != replace(settings, first_image=None):
+    if "plan" not in record or not was.same_but_picture(settings):
         return None
     try:
         return EvaluationPlan.from_dict(record["plan"])

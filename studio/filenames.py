@@ -59,13 +59,19 @@ def write_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
     try:
         unfinished.write_bytes(data)
         if durable:
-            sync_file(unfinished)
-        unfinished.replace(path)
-        if durable:
-            sync_folder(path.parent)
+            put_durably(unfinished, path)
+        else:
+            unfinished.replace(path)
     except OSError:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def put_durably(unfinished: Path, path: Path) -> None:
+    """Give a whole file its name; once this returns, both outlive a power cut. Raises OSError."""
+    sync_file(unfinished)
+    unfinished.replace(path)
+    sync_folder(path.parent)
 
 
 def sync_file(path: Path) -> None:

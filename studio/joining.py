@@ -10,7 +10,7 @@ from typing import Any
 
 from studio.errors import InputError, StudioError
 from studio.ffmpeg import PICTURE, read_packets, run_ffmpeg
-from studio.filenames import sync_file, sync_folder
+from studio.filenames import put_durably
 from studio.media import read_video
 from studio.settings import FPS
 from studio.video_writer import VideoWriter, carry_picture, settings_tag
@@ -88,9 +88,7 @@ def join(parts: Sequence[Piece], to: Path, record: Mapping[str, Any], original: 
         if frames != sum(part.end - part.begin for part in parts):
             raise StudioError("write_failed", file=to.name, reason=f"it came out with {frames} frames")
         carry_picture(unfinished, original)
-        sync_file(unfinished)
-        unfinished.replace(to)
-        sync_folder(to.parent)
+        put_durably(unfinished, to)
     except OSError as error:
         raise StudioError("write_failed", file=to.name, reason=error.strerror or str(error)) from None
     finally:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from studio.messages import message
+
 PHASES = ("load", "encode_text", "encode_image", "denoise", "decode", "write")
 
 
@@ -61,6 +63,11 @@ class Failed:
     code: str
     values: dict[str, Any]
     text: str
+
+
+def notice(code: str, **values: Any) -> Notice:
+    """The notice of that code in messages.MESSAGES, with its English sentence."""
+    return Notice(code, values, message(code, values))
 
 
 Event = PhaseStarted | Progress | Preview | Notice | Finished | Failed

@@ -19,9 +19,8 @@ from studio.audio.subtitles import srt
 from studio.audio.synthesis import RATE, Array, samples
 from studio.audio.track import LONGEST, Layer, SoundSettings, VoiceLine
 from studio.errors import Cancelled, InputError, StudioError
-from studio.events import Event, Notice, PhaseStarted, Progress
+from studio.events import Event, PhaseStarted, Progress, notice
 from studio.filenames import beside, sync_file, sync_folder, write_whole
-from studio.messages import message
 
 PEAK_LIMIT = -1.0  # dB of full scale that true peaks of the finished file stay below
 CEILING = -1.5  # dB to begin with: the AAC coder adds a little
@@ -60,7 +59,7 @@ class Job:
 
     def tell(self, code: str, **values: Any) -> None:
         """Say something that is no failure."""
-        self.emit(Notice(code, values, message(code, values)))
+        self.emit(notice(code, **values))
 
     def steps(self, phase: str, count: int) -> Iterator[int]:
         """0..count-1, each reported when it is done. Raises Cancelled before a step once `stop` says so."""

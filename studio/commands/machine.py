@@ -9,9 +9,9 @@ from dataclasses import replace
 from studio.commands.starting import EVERY_ADDRESS
 from studio.commands.streams import tell
 from studio.config import ModelConfig, StudioConfig, load_camera_moves, load_models, load_studio, model_named
-from studio.events import Event, Notice, PhaseStarted
+from studio.events import Event, Notice, PhaseStarted, notice
 from studio.memory.plan import WeightMode
-from studio.messages import clean, message
+from studio.messages import clean
 from studio.pipeline.engine import EngineOptions, is_installed, open_engine, pick_device
 from studio.pipeline.run import Engine
 from studio.queue.locks import DeviceLock, runtime_folder
@@ -92,5 +92,4 @@ def notices(engine: Engine, options: EngineOptions) -> list[Notice]:
     if options.weights is not WeightMode.INT8_COMPUTE:
         return []
     speeds = engine.memory.speeds
-    values = {"int8": speeds.int8_tflops or 0.0, "usual": speeds.tflops}
-    return [Notice("compute_speed", values, message("compute_speed", values))]
+    return [notice("compute_speed", int8=speeds.int8_tflops or 0.0, usual=speeds.tflops)]

@@ -18,8 +18,7 @@ from studio.commands.terminal import ProgressBar
 from studio.commands.user_files import read_file
 from studio.commands.voices import speaker_for
 from studio.errors import InputError
-from studio.events import Notice
-from studio.messages import message
+from studio.events import notice
 
 STOPPING = "Stopping after the line or layer in work; Ctrl-C again ends at once."
 _LAYER = re.compile(r"(?P<sound>.+?):(?P<start>\d+(?:\.\d+)?)-(?P<end>\d+(?:\.\d+)?)s?(?P<rest>(?::[^:]*)*)", re.S)
@@ -86,8 +85,7 @@ def sound_settings(options: argparse.Namespace, bar: ProgressBar) -> SoundSettin
         scene = read_scene(text)
         layers += scene.layers
         if scene.unknown:
-            values = {"words": "; ".join(scene.unknown)}
-            bar.show(Notice("scene_unknown", values, message("scene_unknown", values)))
+            bar.show(notice("scene_unknown", words="; ".join(scene.unknown)))
     changed = {"duck_db": options.duck, "length": options.length, "seed": options.seed}
     given = {name: value for name, value in changed.items() if value is not None}
     if options.no_subtitles:

@@ -14,10 +14,9 @@ from studio.audio.track import SoundSettings, VoiceLine
 from studio.commands.machine import engine_options, studio_config
 from studio.config import StudioConfig, load_speech
 from studio.errors import InputError
-from studio.events import Event, Notice, PhaseStarted, Progress
+from studio.events import Event, PhaseStarted, Progress, notice
 from studio.memory.plan import RuntimeConfig, WeightMode
 from studio.memory.usage import budgets_for
-from studio.messages import message
 from studio.pipeline.engine import EngineOptions, compute_dtype, pick_device
 from studio.pipeline.speech import SpeechLine, SpeechModel, ready_voices, speech_folders
 from studio.queue.locks import DeviceLock, runtime_folder
@@ -63,11 +62,11 @@ class ModelSpeaker:
         with self._held(emit, stop):
             emit(PhaseStarted("load"))
             model = SpeechModel(self._folders, self._voices, self._runtime())
-            model.memory.notify = lambda code, **values: emit(Notice(code, values, message(code, values)))
+            model.memory.notify = lambda code, **values: emit(notice(code, **values))
             spoken = model.speak(asked, report=_reporter(emit), cancelled=stop)
         for line, one in zip(lines, spoken, strict=True):
             if not one.complete:
-                emit(Notice("speech_cut", {"start": line.start}, message("speech_cut", {"start": line.start})))
+                emit(notice("speech_cut", start=line.start))
         return [trimmed(resampled(one.wave.numpy(), one.sample_rate)) for one in spoken]
 
     @contextmanager
@@ -75,8 +74,7 @@ class ModelSpeaker:
         """Hold the device; where another process has it, say so and wait. Raises Cancelled."""
 
         def name(holder: str) -> None:
-            values = {"holder": holder or "?"}
-            emit(Notice("device_busy", values, message("device_busy", values)))
+            emit(notice("device_busy", holder=holder or "?"))
 
         lock = DeviceLock(runtime_folder(), str(pick_device(self._options.device)), "speak")
         lock.wait(name, stop)

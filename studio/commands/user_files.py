@@ -12,10 +12,10 @@ from models.regular_files import read_regular
 from studio.config import StudioConfig, resolved
 from studio.embedded import carried_picture
 from studio.errors import InputError
-from studio.events import Event, Notice
+from studio.events import Event, notice
 from studio.filenames import RESULT_SUFFIXES, UNFINISHED, result_name
 from studio.media import read_image
-from studio.messages import clean, message
+from studio.messages import clean
 from studio.pipeline.output import check_place
 from studio.settings import ResolvedSettings
 
@@ -53,8 +53,7 @@ def original_inside(path: str | Path | None, config: StudioConfig, emit: Callabl
         return None
     if len(original) <= limit * 2**20:
         return original
-    values = {"mb": len(original) / 2**20, "limit": limit}
-    emit(Notice("picture_outside", values, message("picture_outside", values)))
+    emit(notice("picture_outside", mb=len(original) / 2**20, limit=limit))
     return None
 
 

@@ -15,10 +15,9 @@ from studio.commands.machine import engine_options, notices
 from studio.commands.user_files import original_inside, read_picture
 from studio.config import ModelConfig, StudioConfig, load_camera_moves, load_models, model_named
 from studio.errors import InputError
-from studio.events import Event, Finished, Notice, PhaseStarted
+from studio.events import Event, Finished, PhaseStarted, notice
 from studio.filenames import LATENTS, job_result_stem
 from studio.media import png_bytes
-from studio.messages import message
 from studio.pipeline.engine import EngineOptions, open_engine, pick_device, recalibrated
 from studio.pipeline.estimate import Estimator
 from studio.pipeline.evaluation_plan import EvaluationPlan
@@ -104,8 +103,8 @@ class VideoRunner:
         began = time.monotonic()
         engine = recalibrated(self._open(model, image is not None, emit), self._config)
         seconds = {"load": round(time.monotonic() - began, 3)}
-        for notice in notices(engine, self._options):
-            emit(notice)
+        for told in notices(engine, self._options):
+            emit(told)
         original = original_inside(settings.first_image, self._config, emit)
         request = Request(settings, stem, job.folder, image, original=original, seam=job.goes_on, keep_last_frame=True)
         request = replace(request, plan=_plan_again(job, engine, emit))
@@ -200,7 +199,6 @@ def _plan_again(job: Job, engine: Engine, emit: Callable[[Event], None]) -> Eval
     if job.again is None:
         return None
     if job.again.get("model_fingerprint") != engine.provenance["model_fingerprint"]:
-        values = {"model": job.settings.model}
-        emit(Notice("again_model", values, message("again_model", values)))
+        emit(notice("again_model", model=job.settings.model))
         return None
     return rerun_plan({"settings": asdict(job.settings), **job.again}, job.settings)

@@ -13,9 +13,8 @@ from PIL import Image
 
 from models.checkpoint import CheckpointError
 from studio.errors import Cancelled, StudioError
-from studio.events import Event, Notice, PhaseStarted, Progress
+from studio.events import Event, PhaseStarted, Progress, notice
 from studio.memory.manager import MemoryManager
-from studio.messages import message
 from studio.pipeline.colour_fit import PreviewColours
 from studio.pipeline.embeddings import EmbeddingCache
 from studio.pipeline.evaluation_plan import Calibration, EvaluationPlan
@@ -109,7 +108,7 @@ class Run:
 
     def notify(self, code: str, **values: Any) -> None:
         """Report a notice by its code in messages.MESSAGES."""
-        self.emit(Notice(code, values, message(code, values)))
+        self.emit(notice(code, **values))
 
     def check(self) -> None:
         """Raise Cancelled where the user stopped the job."""

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Protocol, TypeVar
 
 from studio.errors import Cancelled, StudioError
-from studio.events import Event, Failed, Finished, Notice
+from studio.events import Event, Failed, Finished, notice
 from studio.messages import message
 from studio.queue.chains import with_picture
 from studio.queue.clock import CLOCK, Clock
@@ -317,10 +317,9 @@ class _Attempt:
         return self.asked
 
     def _note_holder(self, holder: str) -> None:
-        values = {"holder": holder or "?"}
-        text = message("device_busy", values)
-        _log.info(text)
-        self._emit(Notice("device_busy", values, text))
+        said = notice("device_busy", holder=holder or "?")
+        _log.info(said.text)
+        self._emit(said)
 
 
 def _unexpected(error: Exception) -> Failed:

@@ -9,8 +9,7 @@ import gradio as gr
 from gradio.components import Component
 
 from studio.errors import InputError, StudioError
-from studio.events import Notice
-from studio.messages import message
+from studio.events import notice
 from studio.queue.job import JobState
 from studio.service.backend import Backend
 from studio.service.drafts import DRAFT, make_draft
@@ -184,9 +183,8 @@ class SoundTab:
         layers, unknown = self.backend.sound.scene(clicked(event, "text"))
         told = markup.alert([say("sound.scene_read_as", language, count=len(layers))], "good")
         if unknown:
-            values = {"words": "; ".join(unknown)}
-            notice = Notice("scene_unknown", values, message("scene_unknown", values))
-            told += markup.alert([markup.sentence(notice, language)], "warn")
+            said = notice("scene_unknown", words="; ".join(unknown))
+            told += markup.alert([markup.sentence(said, language)], "warn")
         return {self.answer: answer(next(self._numbers), layers=layers), self.message: told}
 
     def _preset(self, data: Data, event: gr.EventData) -> Updates:

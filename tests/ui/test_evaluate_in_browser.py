@@ -178,7 +178,7 @@ def login(page: Any) -> None:
     page.wait_for_selector("#tabs")
 
 
-MEASURE = """(gauge) => {
+MEASURE = """() => {
     const state = document.querySelector('#to-queue'), box = (element) => element.getBoundingClientRect();
     state.textContent = '3 running · 12 waiting';
     if (!document.querySelector('.gauge + .gauge')) {
